@@ -1,0 +1,115 @@
+//! The command line: what can be asked of the binary, in words worth reading.
+//!
+//! The types here only hold what was typed. [`crate::config`] resolves and checks it, the submodules act on it.
+
+pub mod exit;
+pub mod health;
+pub mod import;
+pub mod migrate;
+pub mod serve;
+pub mod wal;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::ServeArgs;
+
+/// A durable front door for events, in front of PostgreSQL.
+///
+/// A 202 means the events are in the write-ahead log and fdatasync has returned. They reach the database exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "fast-ingest", version, propagate_version = true, max_term_width = 120)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How log lines look: `text` for people, `json` for machines (one object a line)
+    #[arg(long, global = true, env = "FAST_INGEST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Logs")]
+    pub log_format: LogFormat,
+
+    /// What to log: a level, or a filter such as `info,fast_ingest::flush=debug`
+    #[arg(long, global = true, env = "FAST_INGEST_LOG", default_value = "info", value_name = "FILTER", help_heading = "Logs")]
+    pub log: String,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    ///
+    /// Without --database-url it stores events in an embedded SQLite database under the data directory, ready at once.
+    /// With it, events go to PostgreSQL 15 or newer; run `fast-ingest migrate up` first.
+    Serve(Box<ServeArgs>),
+
+    /// Create, update or remove the database schema
+    #[command(subcommand)]
+    Migrate(MigrateCommand),
+
+    /// Send events from files to a running server
+    Import(Box<import::ImportArgs>),
+
+    /// Look into the write-ahead log
+    #[command(subcommand)]
+    Wal(WalCommand),
+
+    /// Ask a running server for its health: exit status 0 if it can accept events
+    Health(health::HealthArgs),
+}
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Directory of the write-ahead log and of the embedded SQLite database
+    #[arg(long, env = "FAST_INGEST_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+}
+
+/// `fast-ingest migrate …`
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Bring the schema up to what this binary needs; does nothing when it is there already
+    Up(DatabaseArgs),
+    /// Undo the newest migration (--all: every one). Undoing the first one drops the stored events
+    Down {
+        /// Which database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Undo every migration, not only the newest
+        #[arg(long)]
+        all: bool,
+    },
+    /// List the migrations, applied and pending; exit status 78 if the schema is behind
+    Status(DatabaseArgs),
+}
+
+/// `fast-ingest wal …`
+#[derive(Debug, Subcommand)]
+pub enum WalCommand {
+    /// Print segments, sequences, sizes, the checkpoint's place, and what recovery would do; changes nothing
+    Inspect(DatabaseArgs),
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,56 @@
+//! How a command ends when it fails: one line that says what to do, and an exit status from `sysexits.h`.
+
+use std::fmt;
+
+/// Exit statuses beside 0 (success) and 2 (usage, given by clap). Numbers from BSD's `sysexits.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// `EX_DATAERR`: acknowledged data is damaged, or input was refused.
+    Data = 65,
+    /// `EX_UNAVAILABLE`: a server or database did not answer.
+    Unavailable = 69,
+    /// `EX_SOFTWARE`: a defect of ours.
+    Software = 70,
+    /// `EX_IOERR`: a file could not be read or written.
+    Io = 74,
+    /// `EX_TEMPFAIL`: another process holds the lock.
+    Locked = 75,
+    /// `EX_CONFIG`: settings contradict each other or the world.
+    Config = 78,
+    /// Ended by Ctrl-C, as shells count it (128 + SIGINT).
+    Interrupted = 130,
+}
+
+/// A failed command: what the user reads and the status the shell sees.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why, as numbers go.
+    pub status: ExitStatus,
+    /// Why, and what to do about it.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// A failure with its explanation.
+    pub fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
+        Self { status, error: error.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+/// Gives an error its exit status on the way up.
+pub trait OrExit<T> {
+    /// Turns the error into a [`Failure`] with `status`.
+    fn or_exit(self, status: ExitStatus) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
+    fn or_exit(self, status: ExitStatus) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(status, error))
+    }
+}

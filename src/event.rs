@@ -1,0 +1,53 @@
+//! The domain's first noun: one fact that a client reports, the limits it must keep, and its encoded form.
+//!
+//! An event is never held as an owned struct. [`parse`] walks the JSON once and appends each event, validated, to the record
+//! that goes into the write-ahead log; from there on it is bytes, looked at through [`EventRef`].
+
+pub mod codec;
+pub mod metadata;
+pub mod parse;
+pub mod timestamp;
+pub mod validate;
+
+pub use timestamp::Timestamp;
+
+/// Longest `event_name`, `channel`, `user_id` and `campaign_id`, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 200;
+/// Longest `event_id`, in bytes of UTF-8.
+pub const EVENT_ID_BYTES_MAX: usize = 128;
+/// Most `tags` an event may carry.
+pub const TAGS_MAX: usize = 64;
+/// Longest single tag, in bytes of UTF-8.
+pub const TAG_BYTES_MAX: usize = 128;
+/// Longest `metadata` object, in bytes as sent.
+pub const METADATA_BYTES_MAX: usize = 64 * 1024;
+/// Deepest nesting inside `metadata`; the object itself is level 1.
+pub const METADATA_DEPTH_MAX: usize = 32;
+
+/// One event, borrowed from its encoded form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRef<'a> {
+    /// What happened, 1..=200 bytes.
+    pub event_name: &'a str,
+    /// Where it happened, 1..=200 bytes.
+    pub channel: &'a str,
+    /// Who did it, 1..=200 bytes.
+    pub user_id: &'a str,
+    /// When it happened.
+    pub timestamp: Timestamp,
+    /// Makes retries safe: events that share user, time and id are stored once.
+    pub event_id: Option<&'a str>,
+    /// Campaign, 1..=200 bytes.
+    pub campaign_id: Option<&'a str>,
+    /// Tags; an empty list differs from an absent one.
+    pub tags: Option<Tags<'a>>,
+    /// A JSON object, byte for byte as sent.
+    pub metadata: Option<&'a str>,
+}
+
+/// The tags of one event, still encoded: each a length byte and its UTF-8 text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tags<'a> {
+    count: u8,
+    bytes: &'a [u8],
+}

@@ -1,0 +1,170 @@
+//! Between a request and the log: what may come in, and the way onto the ring.
+//!
+//! Every answer that refuses work because of pressure is decided here, as a [`Refusal`], before a byte is appended. `http` only
+//! translates it to a status.
+
+pub mod budget;
+pub mod gate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tokio::sync::oneshot;
+
+pub use budget::{Budget, Reservation};
+pub use gate::{Gate, SpaceReservation};
+
+use crate::wal::record;
+
+/// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Bodies and records in flight have used up their byte budget.
+    #[error("too many bytes in flight")]
+    BudgetFull,
+    /// The ring has no free slot.
+    #[error("the queue to the write-ahead log is full")]
+    RingFull,
+    /// The write-ahead log is at its cap, or the disk at its free-space floor.
+    #[error("the write-ahead log has no space left")]
+    LogFull,
+    /// A write or sync failed. Whether the events of a request already submitted survive is unknown.
+    #[error("the write-ahead log has failed")]
+    Poisoned,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+}
+
+/// Tells the waiting request how its submission ended.
+pub type Ack = oneshot::Sender<Result<(), Refusal>>;
+
+/// What one request puts on the ring.
+#[derive(Debug)]
+pub struct Submission {
+    /// Room for the record header, then the encoded events: the log thread fills the header in place.
+    pub record: Vec<u8>,
+    /// Number of events in the record, at least 1.
+    pub event_count: u32,
+    /// Answered after the sync.
+    pub ack: Ack,
+    /// Bytes in flight, given back when the submission is dropped.
+    pub in_flight: Reservation,
+    /// Space in the log, turned into used space by the append, given back if that never happens.
+    pub space: SpaceReservation,
+}
+
+/// An encoded request body: header room and events, as `event::parse` leaves it.
+#[derive(Debug)]
+pub struct EncodedRecord {
+    bytes: Vec<u8>,
+    event_count: u32,
+}
+
+impl EncodedRecord {
+    /// Makes room for the events of a body of `body_bytes`. An encoded event is never longer than its JSON.
+    pub fn with_capacity_for(body_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
+        bytes.resize(record::HEADER_BYTES, 0);
+        Self { bytes, event_count: 0 }
+    }
+
+    /// The buffer that events are appended to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Says how many events were appended.
+    pub fn set_event_count(&mut self, event_count: u32) {
+        self.event_count = event_count;
+    }
+
+    /// Number of events in the record.
+    pub fn event_count(&self) -> u32 {
+        self.event_count
+    }
+}
+
+/// Leave to bring a request in: held from before its body is read until it is submitted.
+#[derive(Debug)]
+pub struct Admission {
+    in_flight: Reservation,
+    space: SpaceReservation,
+}
+
+/// The door. Cheap to share: one for all connections.
+#[derive(Debug)]
+pub struct Intake {
+    ring: Sender<Submission>,
+    budget: Arc<Budget>,
+    gate: Arc<Gate>,
+}
+
+impl Intake {
+    /// Builds the door and the receiving end of its ring, which belongs to the log thread.
+    pub fn new(ring_slots: usize, budget: Arc<Budget>, gate: Arc<Gate>) -> (Self, Receiver<Submission>) {
+        let (ring, submissions) = crossbeam_channel::bounded(ring_slots);
+        (Self { ring, budget, gate }, submissions)
+    }
+
+    /// Whether events can be accepted at all right now, whatever their size.
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        self.gate.check_open()
+    }
+
+    /// Asks to bring in a body of at most `body_bytes`. To be called before the body is read.
+    ///
+    /// Reserves the body and its record in the byte budget, and the record in the log: an encoded record is never longer than
+    /// its JSON plus one header.
+    pub fn admit(&self, body_bytes: usize) -> Result<Admission, Refusal> {
+        let record_bytes = record::HEADER_BYTES + body_bytes;
+        let space = self.gate.reserve(record_bytes as u64)?;
+        let in_flight = self.budget.try_reserve(body_bytes + record_bytes).ok_or(Refusal::BudgetFull)?;
+        Ok(Admission { in_flight, space })
+    }
+
+    /// Puts a record on the ring and waits until it is durable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::RingFull`] and [`Refusal::Draining`]: nothing was stored. [`Refusal::Poisoned`]: the outcome is unknown.
+    ///
+    /// # Panics
+    ///
+    /// When the record holds no event, or is longer than what was admitted.
+    pub async fn submit(&self, admission: Admission, record: EncodedRecord) -> Result<(), Refusal> {
+        assert!(record.event_count > 0, "a record holds at least one event");
+        let Admission { in_flight, mut space } = admission;
+        space.shrink_to(record.bytes.len() as u64);
+        let (ack, acked) = oneshot::channel();
+        let submission =
+            Submission { record: record.bytes, event_count: record.event_count, ack, in_flight, space };
+        self.ring.try_send(submission).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::RingFull,
+            // The log thread ends only by poison or at the end of a drain, after every connection has gone.
+            TrySendError::Disconnected(_) => Refusal::Poisoned,
+        })?;
+        // A dropped sender means that the log thread went away without an answer.
+        acked.await.unwrap_or(Err(Refusal::Poisoned))
+    }
+
+    /// How long a refused client should wait before it tries again.
+    pub fn retry_after(refusal: Refusal) -> Duration {
+        match refusal {
+            Refusal::BudgetFull | Refusal::RingFull => Duration::from_secs(1),
+            Refusal::Poisoned | Refusal::Draining => Duration::from_secs(2),
+            Refusal::LogFull => Duration::from_secs(5),
+        }
+    }
+
+    /// Number of submissions waiting for the log thread.
+    pub fn queue_depth(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Number of submissions that may wait at most.
+    pub fn queue_capacity(&self) -> usize {
+        self.ring.capacity().unwrap_or(0)
+    }
+}

@@ -1,0 +1,188 @@
+//! Whether the log can take more: its bytes on disk against the cap, the disk's free-space floor, poison and draining.
+//!
+//! Connections reserve log space for a whole request before its body is read, so an admitted request always fits. The log
+//! thread turns reservations into used space; the flush thread gives space back when it retires segments.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Refusal;
+
+/// The state of the door. One for the process.
+#[derive(Debug)]
+pub struct Gate {
+    bytes_max: u64,
+    /// Where a full log opens again: below the cap, so that it does not flap with each retired segment.
+    bytes_reopen: u64,
+    /// Bytes of segments on disk plus bytes reserved for admitted requests.
+    bytes_used: AtomicU64,
+    /// Set at the cap, cleared at the reopening mark.
+    log_full: AtomicBool,
+    /// Set and cleared by the log thread as it watches the disk's free space.
+    disk_low: AtomicBool,
+    poisoned: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Gate {
+    /// A gate for a log capped at `bytes_max` bytes that holds `bytes_used` already.
+    pub fn new(bytes_max: u64, bytes_used: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            bytes_reopen: bytes_max / 10 * 9,
+            bytes_used: AtomicU64::new(bytes_used),
+            log_full: AtomicBool::new(bytes_used >= bytes_max),
+            disk_low: AtomicBool::new(false),
+            poisoned: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether events can be accepted at all.
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        if self.poisoned.load(Ordering::Acquire) {
+            Err(Refusal::Poisoned)
+        } else if self.draining.load(Ordering::Acquire) {
+            Err(Refusal::Draining)
+        } else if self.log_full.load(Ordering::Acquire) || self.disk_low.load(Ordering::Acquire) {
+            Err(Refusal::LogFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Reserves space in the log for a request of at most `bytes`.
+    ///
+    /// A request that meets the cap closes the gate for all until space is back at nine tenths, so that the answer does not
+    /// depend on a request's size.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<SpaceReservation, Refusal> {
+        self.check_open()?;
+        let reserved = self.bytes_used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
+        });
+        if reserved.is_err() {
+            self.log_full.store(true, Ordering::Release);
+            // Space may have come back between the two steps, and then nobody else would open the gate again.
+            self.reopen_below_mark();
+            return Err(Refusal::LogFull);
+        }
+        Ok(SpaceReservation { gate: Arc::clone(self), bytes })
+    }
+
+    /// Counts bytes that were written without a reservation: segment headers and markers.
+    pub fn add_used(&self, bytes: u64) {
+        self.bytes_used.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Gives back the space of a retired segment.
+    pub fn release(&self, bytes: u64) {
+        self.bytes_used.fetch_sub(bytes, Ordering::AcqRel);
+        self.reopen_below_mark();
+    }
+
+    /// Bytes on disk and reserved.
+    pub fn bytes_used(&self) -> u64 {
+        self.bytes_used.load(Ordering::Acquire)
+    }
+
+    /// Says whether the disk is at its free-space floor.
+    pub fn set_disk_low(&self, low: bool) {
+        self.disk_low.store(low, Ordering::Release);
+    }
+
+    /// Closes the gate for good after a failed write or sync.
+    pub fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Closes the gate for good because the server is going.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    fn reopen_below_mark(&self) {
+        if self.bytes_used() <= self.bytes_reopen {
+            self.log_full.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Space in the log for one record, given back on drop unless it was used.
+#[derive(Debug)]
+pub struct SpaceReservation {
+    gate: Arc<Gate>,
+    bytes: u64,
+}
+
+impl SpaceReservation {
+    /// Gives back what the record turned out not to need.
+    ///
+    /// # Panics
+    ///
+    /// When the record is longer than what was reserved: the encoder's bound would be wrong, and the cap with it.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        assert!(bytes <= self.bytes, "a record of {bytes} bytes does not fit its reservation of {}", self.bytes);
+        self.gate.release(self.bytes - bytes);
+        self.bytes = bytes;
+    }
+
+    /// The record is on disk: its space stays used until the segment is retired.
+    pub fn consume(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for SpaceReservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.gate.release(self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closes_at_the_cap_and_opens_again_at_nine_tenths() {
+        let gate = Gate::new(1000, 0);
+        let first = gate.reserve(600).unwrap();
+        let second = gate.reserve(400).unwrap();
+        assert_eq!(gate.reserve(1).unwrap_err(), Refusal::LogFull);
+        first.consume();
+        second.consume();
+        assert_eq!(gate.bytes_used(), 1000, "used space stays used");
+        gate.release(99);
+        assert_eq!(gate.check_open(), Err(Refusal::LogFull), "901 of 1000 is above the mark");
+        gate.release(1);
+        assert_eq!(gate.check_open(), Ok(()), "900 of 1000 is at the mark");
+    }
+
+    #[test]
+    fn a_dropped_or_shrunk_reservation_gives_space_back() {
+        let gate = Gate::new(1000, 0);
+        let mut reservation = gate.reserve(800).unwrap();
+        reservation.shrink_to(300);
+        assert_eq!(gate.bytes_used(), 300);
+        drop(reservation);
+        assert_eq!(gate.bytes_used(), 0);
+    }
+
+    #[test]
+    fn a_big_request_that_does_not_fit_an_almost_empty_log_does_not_close_it() {
+        let gate = Gate::new(1000, 0);
+        assert_eq!(gate.reserve(1001).unwrap_err(), Refusal::LogFull);
+        assert_eq!(gate.check_open(), Ok(()));
+    }
+
+    #[test]
+    fn poison_wins_over_draining_and_draining_over_full() {
+        let gate = Gate::new(10, 10);
+        assert_eq!(gate.check_open(), Err(Refusal::LogFull));
+        gate.drain();
+        assert_eq!(gate.check_open(), Err(Refusal::Draining));
+        gate.poison();
+        assert_eq!(gate.check_open(), Err(Refusal::Poisoned));
+    }
+}

@@ -1,0 +1,34 @@
+//! fast-ingest: a durable front door for events, in front of PostgreSQL.
+//!
+//! Modules stand in the order in which an event meets them:
+//!
+//! ```text
+//!  http ──→ event ──→ intake ──→ wal ──→ flush ──→ store        (write path)
+//!  accept   parse,    ring and   group   batches,  PostgreSQL
+//!  answer   validate, budgets    commit  retries   or SQLite
+//!           encode
+//!
+//!  http/query ──→ query ──→ store                                (read path)
+//! ```
+//!
+//! No arrow runs back except the ack: `wal` answers the request that `http` holds open, once `fdatasync` has returned.
+//! `event`, `batch` and `query` are the domain: they know neither hyper nor diesel. Only `cli::serve` sees everything.
+
+pub mod http;
+
+pub mod event;
+
+pub mod intake;
+
+pub mod wal;
+
+pub mod flush;
+
+pub mod batch;
+pub mod query;
+pub mod store;
+
+pub mod cli;
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;

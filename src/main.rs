@@ -1,0 +1,29 @@
+//! The binary: read the command line, dispatch, turn one failure into one line and an exit status.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use fast_ingest::cli::{self, Cli, Command};
+use fast_ingest::telemetry;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
+        eprintln!("fast-ingest: {error}");
+        return ExitCode::from(cli::exit::ExitStatus::Config as u8);
+    }
+    let outcome = match cli.command {
+        Command::Serve(args) => cli::serve::run(*args),
+        Command::Migrate(command) => cli::migrate::run(command),
+        Command::Import(args) => cli::import::run(*args),
+        Command::Wal(command) => cli::wal::run(command),
+        Command::Health(args) => cli::health::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("fast-ingest: {failure}");
+            ExitCode::from(failure.status as u8)
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What the pipeline asks of a database, and the one place that chooses it.
+//!
+//! [`EventStore`] is chosen once, from the URL, by [`open`]. A flush runs on an [`EventSink`]: one connection that is thrown away
+//! on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a commit happened.
+
+pub mod migrations;
+pub mod postgres;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+use crate::batch::{BatchView, Sequence, WalId};
+use crate::query::{MetricsQuery, MetricsReport};
+
+/// What went wrong in a store, sorted by what the caller should do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached, restarts, is full, read-only or too slow. Retry on a new connection, for ever.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// A value that the database refuses (SQLSTATE classes 22, 23, 54). Retrying cannot help: find the event, quarantine it.
+    #[error("the database refuses the data ({code}): {message}")]
+    Data {
+        /// SQLSTATE, or SQLite's extended result code by name.
+        code: String,
+        /// The database's own words.
+        message: String,
+    },
+    /// Tables are missing or of another shape (class 42, or a schema version that is not ours). A person must act.
+    #[error("{0}")]
+    Schema(String),
+    /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from there.
+    #[error("the checkpoint stands elsewhere: nothing stored")]
+    CheckpointMoved,
+    /// A metrics query ran into its statement timeout.
+    #[error("the query took longer than {0:?}")]
+    QueryTimeout(std::time::Duration),
+}
+
+/// What one flush did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flushed {
+    /// Rows stored.
+    pub stored: u64,
+    /// Events left out because their `event_id` was stored before.
+    pub duplicates: u64,
+}
+
+/// A database that stores events and answers metrics.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Name for logs and `/health`: `postgresql` or `sqlite`.
+    fn name(&self) -> &'static str;
+
+    /// Checks that the schema is the one that this binary was built for.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] when it is behind or ahead (the text names the command that helps), [`StoreError::Unavailable`]
+    /// when the database does not answer.
+    async fn check_schema(&self) -> Result<(), StoreError>;
+
+    /// Opens a connection for flushing.
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError>;
+
+    /// Answers a metrics query from one consistent snapshot. Dropping the future cancels the query in the database.
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
+}
+
+/// One connection that flushes. After any error but [`StoreError::Data`] and [`StoreError::CheckpointMoved`] it must be dropped.
+#[async_trait]
+pub trait EventSink: Send {
+    /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way or the other.
+    ///
+    /// `None`: the database has never heard of this log.
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
+
+    /// Makes the checkpoint of a log that has none.
+    async fn create_checkpoint(&mut self, wal_id: WalId, flushed_through: Sequence) -> Result<(), StoreError>;
+
+    /// Stores a batch and moves the checkpoint to its end in one transaction. On return the commit is confirmed.
+    ///
+    /// # Errors
+    ///
+    /// On [`StoreError::Data`] and [`StoreError::CheckpointMoved`] nothing was stored. On every other error the outcome is
+    /// unknown until the checkpoint is read on a new connection.
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError>;
+
+    /// Puts one event that the database refuses into quarantine and moves the checkpoint past it, in one transaction.
+    ///
+    /// # Panics
+    ///
+    /// When the batch is not exactly one event long.
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError>;
+}

@@ -1,0 +1,108 @@
+//! How far log and flush have come: written by their threads, read by `/health`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::batch::Sequence;
+
+/// Watermarks and the state of the flush. One for the process.
+#[derive(Debug)]
+pub struct Progress {
+    /// Written by the log thread after each sync.
+    durable_through: AtomicU64,
+    /// Written by the flush thread after each confirmed commit.
+    flushed_through: AtomicU64,
+    /// Written by the flush thread.
+    flush: Mutex<FlushState>,
+}
+
+/// How the flush is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlushState {
+    /// The database has not answered yet.
+    Starting,
+    /// The last contact went well.
+    Running,
+    /// The database is unavailable; being tried again.
+    Retrying {
+        /// What the last attempt ran into.
+        reason: String,
+        /// Since when.
+        since: Instant,
+    },
+    /// A person must act: the schema is not ours, or quarantine itself fails.
+    Stopped {
+        /// What to mend.
+        reason: String,
+    },
+}
+
+impl Progress {
+    /// Progress of a log that is durable through `durable_through` and whose checkpoint is not known yet.
+    pub fn new(durable_through: Sequence) -> Arc<Self> {
+        Arc::new(Self {
+            durable_through: AtomicU64::new(durable_through),
+            flushed_through: AtomicU64::new(0),
+            flush: Mutex::new(FlushState::Starting),
+        })
+    }
+
+    /// Everything up to this sequence is on disk.
+    pub fn durable_through(&self) -> Sequence {
+        self.durable_through.load(Ordering::Acquire)
+    }
+
+    /// Everything up to this sequence is in the database; 0 until the checkpoint was read.
+    pub fn flushed_through(&self) -> Sequence {
+        self.flushed_through.load(Ordering::Acquire)
+    }
+
+    /// Events that are on disk and not yet in the database.
+    pub fn flush_lag(&self) -> u64 {
+        // Read the flushed mark first: the durable one can only have grown in between.
+        let flushed = self.flushed_through();
+        self.durable_through().saturating_sub(flushed)
+    }
+
+    /// How the flush is doing.
+    pub fn flush_state(&self) -> FlushState {
+        self.lock_flush().clone()
+    }
+
+    /// The log thread has synced through `sequence`.
+    pub fn set_durable_through(&self, sequence: Sequence) {
+        self.durable_through.store(sequence, Ordering::Release);
+    }
+
+    /// The flush thread has a confirmed commit through `sequence`.
+    pub fn set_flushed_through(&self, sequence: Sequence) {
+        self.flushed_through.store(sequence, Ordering::Release);
+    }
+
+    /// The database answered.
+    pub fn set_running(&self) {
+        *self.lock_flush() = FlushState::Running;
+    }
+
+    /// An attempt failed and will be repeated. Returns for how long the flush has been failing.
+    pub fn set_retrying(&self, reason: &str) -> Duration {
+        let mut state = self.lock_flush();
+        let since = match &*state {
+            FlushState::Retrying { since, .. } => *since,
+            _ => Instant::now(),
+        };
+        *state = FlushState::Retrying { reason: reason.to_owned(), since };
+        since.elapsed()
+    }
+
+    /// The flush cannot go on without a person.
+    pub fn set_stopped(&self, reason: &str) {
+        *self.lock_flush() = FlushState::Stopped { reason: reason.to_owned() };
+    }
+
+    fn lock_flush(&self) -> std::sync::MutexGuard<'_, FlushState> {
+        // The state is replaced whole, so a panic elsewhere cannot have left it half written.
+        self.flush.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
