@@ -1,0 +1,1 @@
+//! Checks on `metadata` that serde_json does not make.

@@ -1,0 +1,1 @@
+//! The rules an event must keep.

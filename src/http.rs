@@ -1,0 +1,1 @@
+//! HTTP/1.1 by hand on hyper: connections, routes, answers.

@@ -1,0 +1,1 @@
+//! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
