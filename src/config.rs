@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use crate::cli::DatabaseArgs;
-use crate::wal::{record, segment};
+use crate::wal::record;
 
 /// The flags of `fast-ingest serve`. Each help text ends with the reason for the default.
 #[derive(Debug, Clone, Args)]
@@ -291,13 +291,10 @@ impl Settings {
                 "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
             ),
             (wal.ring_slots >= 1, "--ring-slots must be at least 1"),
+            (wal.segment_bytes >= 1024, "--wal-segment-bytes must be at least 1KiB"),
             (
-                wal.segment_bytes >= segment::HEADER_BYTES as u64 + record_bytes_max,
-                "--wal-segment-bytes must be larger than --body-bytes-max: a record is never split over segments",
-            ),
-            (
-                wal.bytes_max >= 2 * wal.segment_bytes,
-                "--wal-bytes-max must be at least twice --wal-segment-bytes: space comes back a segment at a time",
+                wal.bytes_max >= 2 * wal.segment_bytes.max(record_bytes_max),
+                "--wal-bytes-max must be at least twice --wal-segment-bytes and --body-bytes-max: space comes back a segment at a time",
             ),
             (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
             (flush.bytes_max >= 1024, "--flush-bytes-max must be at least 1KiB"),

@@ -1,3 +1,71 @@
-//! The write-ahead log.
+//! The write-ahead log: what a 202 rests on.
+//!
+//! [`Log::open`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
+//! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
+//!
+//! # Format, version 1
+//!
+//! All integers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix B.4).
+//!
+//! **Limits and invariants.** A record's payload is at most 64 MiB. Sequences count events from 1 without a gap, over all
+//! segments. A record is one request: it is never split, so bulk requests are atomic. At most one group is written and not yet
+//! synced. A segment is begun at every start and after every sealed one; nothing is ever appended behind a tail that another
+//! process wrote.
+//!
+//! **Directory** (mode 0700, files 0600):
+//!
+//! ```text
+//! LOCK                                    flock()ed by the one process that uses the log
+//! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
+//! 00000000000000004711.wal
+//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192; for people
+//! next.tmp                                a segment being made: header written, not yet renamed; removed at start
+//! ```
+//!
+//! **Segment header**, 64 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..8 | magic | `FSTINGST` |
+//! | 8..12 | version | 1; a newer one is refused and left untouched |
+//! | 12..16 | salt | random; the checksum of every record in this segment starts from it, so no other file's records pass |
+//! | 16..32 | WAL id | UUID of the log, made with its first segment |
+//! | 32..40 | number | 1 for the first segment, then one more each |
+//! | 40..48 | first sequence | of the first event in it; also the file's name |
+//! | 48..56 | previous end | where the previous segment logically ended, in bytes; 0 for the first |
+//! | 56..60 | reserved | 0 |
+//! | 60..64 | checksum | over bytes 0..60 |
+//!
+//! **Record**, 32 bytes of header and the payload. Records follow each other without padding.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..4 | checksum | over bytes 4..32 and the payload, started from the segment's salt |
+//! | 4..8 | length | of the payload, in bytes |
+//! | 8..16 | first sequence | of its first event |
+//! | 16..24 | durable through | everything up to this sequence was synced before this record was written |
+//! | 24..28 | events | their number; 0 marks a *marker*: no payload, written when the log falls quiet, proves what is before it |
+//! | 28..32 | reserved | 0 |
+//! | 32.. | payload | the events, each as in [`crate::event::codec`] |
+//!
+//! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
+//! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
+//! start. If none does, the bytes belong to the one unsynced group of a crash: a torn tail, cut off, a copy kept. Anything
+//! invalid before a segment's logical end in any other segment is damage.
+
+pub mod committer;
+pub mod directory;
+pub mod disk;
+pub mod error;
+pub mod inspect;
+pub mod log;
+pub mod reader;
 pub mod record;
+pub mod recovery;
 pub mod segment;
+
+pub use error::WalError;
+pub use log::Log;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,224 @@
-//! serve
-use super::exit::Failure;
-/// Runs the server.
-pub fn run(_args: crate::config::ServeArgs) -> Result<(), Failure> { todo!() }
+//! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in reverse.
+//!
+//! ```text
+//! start:  log (lock, recovery) → store (schema) → port → log thread → flush thread → signals → accept
+//! stop:   accept, connections → log thread (ring drained, synced) → flush thread (for a while) → lock
+//! ```
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::exit::{ExitStatus, Failure, OrExit};
+use crate::config::{ServeArgs, Settings, StoreLocation, StoreSettings, SyncMode};
+use crate::flush::{FlushError, FlushStop, Flusher};
+use crate::http::{App, server};
+use crate::intake::{Budget, Intake};
+use crate::shutdown::Shutdown;
+use crate::store::{self, EventStore, StoreError, migrations};
+use crate::telemetry::Progress;
+use crate::wal::log::OpenedLog;
+use crate::wal::{Log, WalError};
+
+/// Time for requests in flight after SIGTERM. With the default drain timeout it fits the 30 s that Kubernetes gives.
+const HTTP_DRAIN_MAX: Duration = Duration::from_secs(8);
+/// File descriptors beside connections: segments, database connections, the runtime's own.
+const OTHER_FILES: u64 = 64;
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+///
+/// What kept it from starting or made it stop, with its exit status.
+pub fn run(args: ServeArgs) -> Result<(), Failure> {
+    let settings = Settings::resolve(args).or_exit(ExitStatus::Config)?;
+    allow_open_files(settings.http.connections_max as u64);
+    let opened = Log::open(&settings.wal).map_err(log_failure)?;
+    let runtime = Builder::new_multi_thread().thread_name("http").enable_all().build().or_exit(ExitStatus::Software)?;
+    let store = runtime.block_on(open_store(&settings.store))?;
+    let shutdown = Shutdown::new();
+    serve(&runtime, &settings, opened, &store, &shutdown)?;
+    shutdown.take_failure().map_or(Ok(()), Err)
+}
+
+fn serve(
+    runtime: &Runtime,
+    settings: &Settings,
+    opened: OpenedLog,
+    store: &Arc<dyn EventStore>,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let listener = runtime.block_on(server::bind(settings.http.address)).or_exit(ExitStatus::Config)?;
+    let address = listener.local_addr().or_exit(ExitStatus::Io)?;
+    let _signals = runtime.block_on(async { shutdown.listen_for_signals() }).or_exit(ExitStatus::Software)?;
+    announce(&opened, settings);
+
+    let OpenedLog { log, committer, gate, .. } = opened;
+    let progress = Progress::new(log.recovered_through());
+    let budget = Budget::new(settings.http.inflight_bytes_max);
+    let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
+
+    let log_thread = spawn_part("wal", shutdown, {
+        let (progress, gate) = (Arc::clone(&progress), Arc::clone(&gate));
+        move || {
+            // A panic must close the gate as much as an error does.
+            let _poison = OnDrop(|| gate.poison());
+            committer.run(&ring, |sequence| progress.set_durable_through(sequence)).map_err(log_failure)
+        }
+    })?;
+    let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
+    let flusher =
+        Flusher::new(Arc::clone(&log), Arc::clone(store), settings.flush.clone(), Arc::clone(&progress), flush_stopped);
+    let flush_thread = spawn_part("flush", shutdown, move || {
+        let runtime = Builder::new_current_thread().enable_all().build().or_exit(ExitStatus::Software)?;
+        runtime.block_on(flusher.run()).map_err(flush_failure)
+    })?;
+    let flush_stop = Arc::new(flush_stop);
+    runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
+    runtime.spawn(skip_flush_on_hurry(shutdown.clone(), Arc::clone(&flush_stop)));
+
+    tracing::info!(%address, store = store.name(), "ready: listening on http://{address}");
+    let app = Arc::new(App {
+        settings: settings.http.clone(),
+        intake,
+        gate,
+        store: Arc::clone(store),
+        progress: Arc::clone(&progress),
+    });
+    let cut = runtime.block_on(server::serve(listener, app, shutdown.drain_token(), HTTP_DRAIN_MAX));
+    if cut > 0 {
+        tracing::warn!(connections = cut, "{cut} connections were cut because they did not finish in time");
+    }
+    // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
+    join(log_thread);
+    stop_flush(&flush_stop, settings.drain_timeout);
+    join(flush_thread);
+    let lag = progress.flush_lag();
+    tracing::info!(left_in_log = lag, "stopped; {lag} events wait in the log for the next start");
+    Ok(())
+}
+
+/// Opens the store and holds its schema against this binary. A PostgreSQL that is down is no reason not to start.
+async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Failure> {
+    if let StoreLocation::Sqlite(path) = &settings.location {
+        migrations::migrate_sqlite(path)
+            .with_context(|| format!("cannot prepare the embedded database {}", path.display()))
+            .or_exit(ExitStatus::Io)?;
+    }
+    let store = store::open(settings).or_exit(ExitStatus::Config)?;
+    match store.check_schema().await {
+        Ok(()) => {}
+        Err(StoreError::Unavailable(reason)) => {
+            tracing::warn!("database unavailable, starting all the same, events wait in the log: {reason}");
+        }
+        Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
+    }
+    Ok(store)
+}
+
+fn announce(opened: &OpenedLog, settings: &Settings) {
+    let (log, dir) = (&opened.log, settings.wal.dir.display());
+    if let Some(tail) = &opened.torn_tail {
+        let (segment, offset, bytes) = (tail.segment.display(), tail.offset, tail.bytes);
+        tracing::warn!(%segment, offset, bytes, "cut a torn tail of {bytes} bytes at byte {offset} of {segment}; a copy is kept");
+    }
+    let through = log.recovered_through();
+    tracing::info!(wal_id = %log.wal_id(), recovered_through = through, "log {dir} recovered through sequence {through}");
+    if let SyncMode::Interval(interval) = settings.wal.sync {
+        tracing::warn!("--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}");
+    }
+}
+
+/// Starts a named thread whose failure or panic stops the process.
+fn spawn_part(
+    name: &'static str,
+    shutdown: &Shutdown,
+    work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<JoinHandle<()>, Failure> {
+    let shutdown = shutdown.clone();
+    let run = move || match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => {
+            tracing::error!("the {name} thread failed, stopping: {failure}");
+            shutdown.fail(failure);
+        }
+        Err(_) => shutdown.fail(Failure::new(
+            ExitStatus::Software,
+            anyhow!("the {name} thread panicked; this is a defect, please report it with the lines above"),
+        )),
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).or_exit(ExitStatus::Software)
+}
+
+fn join(part: JoinHandle<()>) {
+    part.join().expect("a part catches its own panics");
+}
+
+async fn close_gate_on_drain(shutdown: Shutdown, gate: Arc<crate::intake::Gate>) {
+    shutdown.drain_token().stopped().await;
+    gate.drain();
+}
+
+async fn skip_flush_on_hurry(shutdown: Shutdown, flush_stop: Arc<watch::Sender<FlushStop>>) {
+    shutdown.hurry_token().stopped().await;
+    flush_stop.send_replace(FlushStop::Now);
+}
+
+/// Gives the flush its last stretch, unless it was told to end at once.
+fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
+    let until = Instant::now() + drain_timeout;
+    flush_stop.send_if_modified(|stop| {
+        let is_running = *stop == FlushStop::Running;
+        if is_running {
+            *stop = FlushStop::Drain(until);
+        }
+        is_running
+    });
+}
+
+/// Raises the soft limit of open files as far as the connections need and the hard limit allows.
+fn allow_open_files(connections_max: u64) {
+    let needed = connections_max + OTHER_FILES;
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+    let raised = setrlimit(Resource::Nofile, limit);
+    if raised.is_err() || limit.current < Some(needed) {
+        tracing::warn!(needed, "the limit of open files (ulimit -n) is too low for --connections-max {connections_max}");
+    }
+}
+
+fn log_failure(error: WalError) -> Failure {
+    let status = match &error {
+        WalError::Locked { .. } => ExitStatus::Locked,
+        WalError::Io { .. } => ExitStatus::Io,
+        WalError::Damage { .. } => ExitStatus::Data,
+        WalError::NewerVersion { .. } => ExitStatus::Config,
+    };
+    Failure::new(status, error)
+}
+
+fn flush_failure(error: FlushError) -> Failure {
+    match error {
+        FlushError::Log(error) => log_failure(error),
+        mismatch @ FlushError::Mismatch(_) => Failure::new(ExitStatus::Data, mismatch),
+    }
+}
+
+/// Runs a closure when it goes out of scope, panics included.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}

@@ -35,7 +35,7 @@ fn a_url_chooses_postgres_and_an_empty_one_does_not() {
 fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--inflight-bytes-max", "8MiB"]).contains("--inflight-bytes-max"));
     assert!(resolve(&["--inflight-bytes-max", "9MiB"]).is_ok());
-    assert!(refused(&["--wal-segment-bytes", "4MiB"]).contains("--wal-segment-bytes"));
+    assert!(refused(&["--wal-segment-bytes", "1000B"]).contains("--wal-segment-bytes"));
     assert!(refused(&["--wal-bytes-max", "127MiB"]).contains("--wal-bytes-max"));
     assert!(resolve(&["--wal-bytes-max", "128MiB"]).is_ok());
     assert!(refused(&["--connections-max", "0"]).contains("--connections-max"));

@@ -96,9 +96,13 @@ impl Progress {
         since.elapsed()
     }
 
-    /// The flush cannot go on without a person.
-    pub fn set_stopped(&self, reason: &str) {
-        *self.lock_flush() = FlushState::Stopped { reason: reason.to_owned() };
+    /// The flush cannot go on without a person. Returns whether that is news.
+    pub fn set_stopped(&self, reason: &str) -> bool {
+        let state = FlushState::Stopped { reason: reason.to_owned() };
+        let mut current = self.lock_flush();
+        let is_news = *current != state;
+        *current = state;
+        is_news
     }
 
     fn lock_flush(&self) -> std::sync::MutexGuard<'_, FlushState> {

@@ -1,0 +1,55 @@
+# The project's commands. Each does its own set-up: a Rust toolchain, a C compiler and make are enough.
+
+-include .env.dev
+export PORT DATABASE_URL
+
+CARGO ?= cargo
+COMPOSE ?= docker compose
+# Root needs no sudo, and minimal machines have none.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.DEFAULT_GOAL := help
+.PHONY: help run migrate-up migrate-down check test bench postgres docker-up docker-down docker-logs
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run the server: on embedded SQLite, or on DATABASE_URL from .env.dev
+	$(CARGO) run --release --locked -- serve
+
+migrate-up: ## Bring the database schema up to date
+	$(CARGO) run --release --locked -- migrate up
+
+migrate-down: ## Undo the newest migration
+	$(CARGO) run --release --locked -- migrate down
+
+check: postgres ## Formatting, lints, documentation, migrations up and down and up
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
+
+test: postgres ## All tests, on a throw-away PostgreSQL
+	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
+
+bench: postgres ## Measure the layers against their limits
+	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
+
+postgres: # PostgreSQL's binaries for the tests, which start a cluster of their own with them
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb >/dev/null 2>&1 || { \
+		echo "PostgreSQL is not installed: installing the distribution's package for the tests"; \
+		if command -v apt-get >/dev/null; then \
+			$(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq postgresql; \
+		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y postgresql-server; \
+		elif command -v apk >/dev/null; then $(SUDO) apk add postgresql; \
+		elif command -v brew >/dev/null; then brew install postgresql; \
+		else echo "install PostgreSQL 15 or newer so that initdb is on the PATH, then try again" >&2; exit 1; fi; }
+
+docker-up: ## Start PostgreSQL, migrate it, and serve on port 8080
+	$(COMPOSE) up --build --detach --wait
+
+docker-down: ## Stop the containers; the data stays in its volumes
+	$(COMPOSE) down
+
+docker-logs: ## Follow the containers' logs
+	$(COMPOSE) logs --follow

@@ -1,0 +1,55 @@
+//! How long to wait before trying again.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(100);
+/// A database that is back is noticed this soon; asking more often would only load one that is struggling.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Exponential backoff with jitter: between half and all of a span that doubles.
+#[derive(Debug)]
+pub struct Backoff {
+    span: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { span: FIRST }
+    }
+}
+
+impl Backoff {
+    /// The next wait.
+    pub fn next_wait(&mut self) -> Duration {
+        let half = self.span / 2;
+        self.span = (self.span * 2).min(LONGEST);
+        half + half.mul_f64(random_fraction())
+    }
+
+    /// The last attempt went well.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// A number in `[0, 1)`. Each hasher of the standard library has a random seed, which is randomness enough to spread retries.
+fn random_fraction() -> f64 {
+    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_up_to_the_longest_and_start_over() {
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..10).map(|_| backoff.next_wait()).collect();
+        assert!(waits[0] >= FIRST / 2 && waits[0] <= FIRST, "{waits:?}");
+        assert!(waits[9] >= LONGEST / 2 && waits[9] <= LONGEST, "{waits:?}");
+        backoff.reset();
+        assert!(backoff.next_wait() <= FIRST);
+    }
+}

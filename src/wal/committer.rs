@@ -1,0 +1,303 @@
+//! The log thread: drain what waits, append it, sync once, answer everybody.
+//!
+//! It owns the active segment by value, so there is no lock on the write path. A failed write or sync is final: the log is
+//! poisoned, every waiter is told so, and the thread ends. The same pages must never be synced a second time, because a kernel
+//! that failed once may have dropped them and would then report success.
+
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use tokio::sync::watch;
+
+use super::directory;
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::log::{DurableMark, Log};
+use super::record;
+use super::recovery::random_salt;
+use super::segment::{self, SegmentHeader};
+use crate::batch::Sequence;
+use crate::config::{SyncMode, WalSettings};
+use crate::intake::{Ack, Reservation, Submission};
+
+/// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Quiet after which a marker proves what was written before it. Long enough never to happen under load.
+const QUIET_BEFORE_MARKER: Duration = Duration::from_millis(100);
+/// How often the disk's free space and the segment's name are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes after which free space is looked at again even within the interval, so that a fast writer cannot outrun the floor.
+const WATCH_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The one writer of the log.
+#[derive(Debug)]
+pub struct Committer<D: Disk> {
+    log: Arc<Log<D>>,
+    publish: watch::Sender<DurableMark>,
+    sync: SyncMode,
+    segment_bytes: u64,
+    disk_free_min: u64,
+
+    active: D::File,
+    header: SegmentHeader,
+    /// Where the next record goes.
+    end: u64,
+    next_sequence: Sequence,
+    /// When the oldest unsynced byte was written, if there is one. In group mode only within one commit.
+    unsynced_since: Option<Instant>,
+    /// Whether records were written since the last marker.
+    marker_due: bool,
+    watched_at: Instant,
+    watched_end: u64,
+    /// Kept between groups, so that a group costs no allocation.
+    group: Group,
+}
+
+/// What one sync will cover.
+#[derive(Debug, Default)]
+struct Group {
+    bytes: Vec<u8>,
+    waiters: Vec<Waiter>,
+    events: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ack: Ack,
+    /// Given back once the waiter is answered.
+    _in_flight: Reservation,
+}
+
+impl<D: Disk> Committer<D> {
+    pub(super) fn new(
+        log: Arc<Log<D>>,
+        active: D::File,
+        header: SegmentHeader,
+        publish: watch::Sender<DurableMark>,
+        settings: &WalSettings,
+    ) -> Self {
+        Self {
+            log,
+            publish,
+            sync: settings.sync,
+            segment_bytes: settings.segment_bytes,
+            disk_free_min: settings.disk_free_min,
+            active,
+            end: segment::HEADER_BYTES as u64,
+            next_sequence: header.first_sequence,
+            header,
+            unsynced_since: None,
+            marker_due: false,
+            watched_at: Instant::now(),
+            watched_end: 0,
+            group: Group::default(),
+        }
+    }
+
+    /// Serves the ring until its other end is dropped, then seals the log. To be run on a thread of its own.
+    ///
+    /// `on_durable` is told each new watermark after its sync and before its waiters.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a write or sync; the gate is poisoned by then and every waiter has been refused.
+    pub fn run(mut self, ring: &Receiver<Submission>, mut on_durable: impl FnMut(Sequence)) -> Result<(), WalError> {
+        let outcome = self.serve(ring, &mut on_durable);
+        if outcome.is_err() {
+            self.log.gate().poison();
+            // Dropping a submission refuses it: its ack sender is gone.
+            self.group.waiters.clear();
+            while ring.try_recv().is_ok() {}
+        }
+        outcome
+    }
+
+    fn serve(&mut self, ring: &Receiver<Submission>, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+        self.watch_disk()?;
+        loop {
+            match ring.recv_timeout(self.patience()) {
+                Ok(first) => {
+                    if self.end >= self.segment_bytes {
+                        self.rotate()?;
+                    }
+                    self.gather(first, ring);
+                    self.commit(on_durable)?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.on_quiet(on_durable)?,
+                Err(RecvTimeoutError::Disconnected) => return self.finish(on_durable),
+            }
+            if self.watched_at.elapsed() >= WATCH_INTERVAL || self.end.abs_diff(self.watched_end) >= WATCH_BYTES {
+                self.watch_disk()?;
+            }
+        }
+    }
+
+    /// How long to wait for the next submission before there is something else to do.
+    fn patience(&self) -> Duration {
+        let until_sync = match (self.sync, self.unsynced_since) {
+            (SyncMode::Interval(interval), Some(since)) => interval.saturating_sub(since.elapsed()),
+            _ => WATCH_INTERVAL,
+        };
+        if self.marker_due { until_sync.min(QUIET_BEFORE_MARKER) } else { until_sync }
+    }
+
+    /// Takes what waits on the ring into the group, without waiting for more.
+    fn gather(&mut self, first: Submission, ring: &Receiver<Submission>) {
+        let durable_through = self.publish.borrow().through;
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            let first_sequence = self.next_sequence + self.group.events;
+            self.group.add(submission, self.header.salt, first_sequence, durable_through);
+            next = if self.group.bytes.len() < GROUP_BYTES_MAX { ring.try_recv().ok() } else { None };
+        }
+    }
+
+    /// Appends the group, syncs it, answers its waiters.
+    fn commit(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+        self.append_group()?;
+        match self.sync {
+            SyncMode::Group => self.sync(on_durable)?,
+            SyncMode::Interval(interval) => {
+                if self.unsynced_since.is_some_and(|since| since.elapsed() >= interval) {
+                    self.sync(on_durable)?;
+                }
+            }
+        }
+        for waiter in self.group.waiters.drain(..) {
+            // A client that went away does not hear that its events are stored; nothing else depends on it.
+            waiter.ack.send(Ok(())).ok();
+        }
+        // One huge bulk must not pin its size for ever.
+        self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
+        Ok(())
+    }
+
+    fn append_group(&mut self) -> Result<(), WalError> {
+        let bytes = mem::take(&mut self.group.bytes);
+        self.append(&bytes)?;
+        self.next_sequence += mem::take(&mut self.group.events);
+        self.marker_due = true;
+        self.group.bytes = bytes;
+        self.group.bytes.clear();
+        Ok(())
+    }
+
+    /// Writes at the end of the active segment; not durable until [`Self::sync`].
+    fn append(&mut self, bytes: &[u8]) -> Result<(), WalError> {
+        let written = self.active.write_all_at(bytes, self.end);
+        written.map_err(|error| WalError::io("write", &self.active_path(), error))?;
+        self.end += bytes.len() as u64;
+        self.unsynced_since.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// On return everything appended is on disk, and published.
+    fn sync(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+        let synced = self.active.sync_data();
+        synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
+        self.unsynced_since = None;
+        self.publish();
+        on_durable(self.next_sequence - 1);
+        Ok(())
+    }
+
+    fn publish(&self) {
+        self.publish.send_replace(DurableMark {
+            through: self.next_sequence - 1,
+            active_first: self.header.first_sequence,
+            active_end: self.end,
+        });
+    }
+
+    /// Seals the active segment and begins the next.
+    fn rotate(&mut self) -> Result<(), WalError> {
+        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end.
+        let synced = self.active.sync_data();
+        synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
+        self.unsynced_since = None;
+        let header = SegmentHeader {
+            salt: random_salt(),
+            number: self.header.number + 1,
+            first_sequence: self.next_sequence,
+            previous_end: self.end,
+            ..self.header
+        };
+        let directory = self.log.directory();
+        self.active = directory::create_segment(directory.disk(), directory.path(), &header)?;
+        directory.push_active(header.first_sequence, self.end);
+        self.log.gate().add_used(segment::HEADER_BYTES as u64);
+        self.header = header;
+        self.end = segment::HEADER_BYTES as u64;
+        self.watched_end = 0;
+        self.publish();
+        Ok(())
+    }
+
+    fn on_quiet(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+        if self.unsynced_since.is_some() {
+            self.sync(on_durable)?;
+        } else if self.marker_due {
+            self.append_marker()?;
+            // The next group's sync covers it. Until then it can only be lost, and a lost marker proves nothing wrong.
+            self.unsynced_since = None;
+        }
+        Ok(())
+    }
+
+    /// Writes an empty record that says how far everything before it is durable.
+    fn append_marker(&mut self) -> Result<(), WalError> {
+        let mut marker = [0; record::HEADER_BYTES];
+        record::seal(&mut marker, self.header.salt, self.next_sequence, self.next_sequence - 1, 0);
+        self.append(&marker)?;
+        self.log.gate().add_used(marker.len() as u64);
+        self.marker_due = false;
+        Ok(())
+    }
+
+    /// Leaves the log so that any later damage to it shows.
+    fn finish(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+        if self.unsynced_since.is_some() {
+            self.sync(on_durable)?;
+        }
+        if self.marker_due {
+            self.append_marker()?;
+            self.sync(on_durable)?;
+        }
+        Ok(())
+    }
+
+    /// Closes the gate while the disk is at its floor; fails when the segment has lost its name.
+    fn watch_disk(&mut self) -> Result<(), WalError> {
+        self.watched_at = Instant::now();
+        self.watched_end = self.end;
+        let path = self.active_path();
+        let has_name = self.active.has_name().map_err(|error| WalError::io("look at", &path, error))?;
+        if !has_name {
+            let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while in use");
+            return Err(WalError::io("go on writing", &path, removed));
+        }
+        let dir = self.log.directory().path();
+        let free = self.log.directory().disk().free_bytes(dir).map_err(|error| WalError::io("measure", dir, error))?;
+        self.log.gate().set_disk_low(free < self.disk_free_min);
+        Ok(())
+    }
+
+    fn active_path(&self) -> PathBuf {
+        self.log.directory().path_of(self.header.first_sequence)
+    }
+}
+
+impl Group {
+    fn add(&mut self, submission: Submission, salt: u32, first_sequence: Sequence, durable_through: Sequence) {
+        let Submission { mut record, event_count, ack, in_flight, space } = submission;
+        assert!(event_count > 0, "only the log itself writes markers");
+        record::seal(&mut record, salt, first_sequence, durable_through, event_count);
+        self.bytes.extend_from_slice(&record);
+        self.events += u64::from(event_count);
+        space.consume();
+        self.waiters.push(Waiter { ack, _in_flight: in_flight });
+    }
+}

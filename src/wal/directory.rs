@@ -1,0 +1,156 @@
+//! The log's directory: which segments there are, how one comes and how one goes.
+//!
+//! A segment is made under another name, its header synced, and only then renamed and the directory synced: whatever has a
+//! segment's name has a whole header. The list is shared: the log thread adds to its end, the flush thread takes from its front.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::segment::{self, SegmentHeader};
+use crate::batch::Sequence;
+
+const LOCK_NAME: &str = "LOCK";
+/// A segment that is being made. Never holds events.
+const UNFINISHED_NAME: &str = "next.tmp";
+
+/// One segment as the list knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Its first sequence, and its name.
+    pub first_sequence: Sequence,
+    /// Where it logically ends; `None` while it is the active one.
+    pub sealed_end: Option<u64>,
+}
+
+/// The directory and the list of its segments, oldest first.
+#[derive(Debug)]
+pub struct Directory<D> {
+    disk: D,
+    path: PathBuf,
+    segments: Mutex<VecDeque<Segment>>,
+}
+
+impl<D: Disk> Directory<D> {
+    /// A directory whose segments recovery has found.
+    pub fn new(disk: D, path: PathBuf, segments: impl IntoIterator<Item = Segment>) -> Self {
+        Self { disk, path, segments: Mutex::new(segments.into_iter().collect()) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its file system.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// The path of a segment.
+    pub fn path_of(&self, first_sequence: Sequence) -> PathBuf {
+        segment::path_of(&self.path, first_sequence)
+    }
+
+    /// The oldest sequence that the log still holds.
+    pub fn oldest_sequence(&self) -> Sequence {
+        self.lock().front().map_or(1, |segment| segment.first_sequence)
+    }
+
+    /// The segment that holds `sequence`, or would.
+    pub fn segment_of(&self, sequence: Sequence) -> Option<Segment> {
+        self.lock().iter().rev().find(|segment| segment.first_sequence <= sequence).copied()
+    }
+
+    /// Where a segment logically ends; `None` while it is active.
+    pub fn sealed_end(&self, first_sequence: Sequence) -> Option<u64> {
+        self.lock().iter().find(|segment| segment.first_sequence == first_sequence)?.sealed_end
+    }
+
+    /// Adds the segment that is written to from now on; the one before it ended at `previous_end`.
+    pub fn push_active(&self, first_sequence: Sequence, previous_end: u64) {
+        let mut segments = self.lock();
+        if let Some(last) = segments.back_mut() {
+            last.sealed_end = Some(previous_end);
+        }
+        segments.push_back(Segment { first_sequence, sealed_end: None });
+    }
+
+    /// Removes the segments whose events are all in the database; returns how many bytes that freed.
+    ///
+    /// To be called only after the commit of `flushed_through` is confirmed: from here on the database has the only copy.
+    pub fn retire_through(&self, flushed_through: Sequence) -> Result<u64, WalError> {
+        let mut freed = 0;
+        while let Some(segment) = self.first_retirable(flushed_through) {
+            let path = self.path_of(segment.first_sequence);
+            self.disk.remove(&path).map_err(|error| WalError::io("remove", &path, error))?;
+            self.lock().pop_front();
+            freed += segment.sealed_end.unwrap_or(0);
+        }
+        if freed > 0 {
+            self.sync()?;
+        }
+        Ok(freed)
+    }
+
+    /// Makes creations and removals durable.
+    pub fn sync(&self) -> Result<(), WalError> {
+        sync_dir(&self.disk, &self.path)
+    }
+
+    /// The oldest segment, if a later one begins at or before the sequence behind the watermark.
+    fn first_retirable(&self, flushed_through: Sequence) -> Option<Segment> {
+        let segments = self.lock();
+        let successor = segments.get(1)?;
+        (successor.first_sequence <= flushed_through + 1).then(|| segments[0])
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Segment>> {
+        // Every change of the list is a single step, so a panic elsewhere cannot have left it half made.
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the lock that keeps other processes out, before anything else is touched.
+pub fn lock<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, WalError> {
+    disk.create_dir(dir).map_err(|error| WalError::io("create directory", dir, error))?;
+    let path = dir.join(LOCK_NAME);
+    let lock = disk.try_lock(&path).map_err(|error| WalError::io("lock", &path, error))?;
+    lock.ok_or_else(|| WalError::Locked { dir: dir.to_owned() })
+}
+
+/// Creates a segment durably: on return its header and its name survive a power cut.
+pub fn create_segment<D: Disk>(disk: &D, dir: &Path, header: &SegmentHeader) -> Result<D::File, WalError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
+    let path = segment::path_of(dir, header.first_sequence);
+    remove_unfinished(disk, dir)?;
+    let mut file = disk.create_new(&unfinished).map_err(|error| WalError::io("create", &unfinished, error))?;
+    file.write_all_at(&header.encode(), 0).map_err(|error| WalError::io("write", &unfinished, error))?;
+    file.sync_data().map_err(|error| WalError::io("sync", &unfinished, error))?;
+    disk.rename(&unfinished, &path).map_err(|error| WalError::io("rename to", &path, error))?;
+    sync_dir(disk, dir)?;
+    Ok(file)
+}
+
+/// The first sequences of all segments in a directory, in order.
+pub fn list_segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Sequence>, WalError> {
+    let names = disk.list(dir).map_err(|error| WalError::io("list", dir, error))?;
+    let mut sequences: Vec<_> = names.iter().filter_map(|name| segment::sequence_of(Path::new(name))).collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+/// Makes creations, renames and removals in the directory durable.
+pub fn sync_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    disk.sync_dir(dir).map_err(|error| WalError::io("sync directory", dir, error))
+}
+
+fn remove_unfinished<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    let path = dir.join(UNFINISHED_NAME);
+    match disk.remove(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(WalError::io("remove", &path, error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Follows the log from a checkpoint on, for the flush. Live or just recovered makes no difference: it only ever reads files.
+//!
+//! It never looks behind the durable mark, so what it hands on can no longer be taken back by a crash.
+
+use std::sync::Arc;
+
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::log::Log;
+use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
+use crate::batch::{Batch, Sequence};
+use crate::event::codec;
+
+/// A place in the log, and the file that is open there.
+#[derive(Debug)]
+pub struct LogReader<D: Disk> {
+    log: Arc<Log<D>>,
+    /// Events up to here have been handed on, or were in the database already.
+    after: Sequence,
+    /// The segment being read; opened when there is something to read.
+    segment: Option<OpenSegment<D::File>>,
+}
+
+#[derive(Debug)]
+struct OpenSegment<F> {
+    header: SegmentHeader,
+    scanner: RecordScanner<F>,
+}
+
+impl<D: Disk> LogReader<D> {
+    /// A reader whose next event is `after + 1`.
+    pub fn new(log: Arc<Log<D>>, after: Sequence) -> Self {
+        Self { log, after, segment: None }
+    }
+
+    /// Number of durable events that have not been handed on.
+    pub fn backlog(&self) -> u64 {
+        self.log.durable().through.saturating_sub(self.after)
+    }
+
+    /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, or until there are no more.
+    ///
+    /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Damage`] names segment, offset and sequence.
+    pub fn fill(&mut self, batch: &mut Batch, rows_max: usize, bytes_max: usize) -> Result<(), WalError> {
+        let durable_through = self.log.durable().through;
+        while self.after < durable_through && batch.len() < rows_max && batch.bytes_len() < bytes_max {
+            if !self.take_record(batch, rows_max, bytes_max)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no room.
+    fn take_record(&mut self, batch: &mut Batch, rows_max: usize, bytes_max: usize) -> Result<bool, WalError> {
+        let next = self.after + 1;
+        let open = match self.segment.take() {
+            Some(open) => self.segment.insert(open),
+            None => {
+                let open = self.open_segment(next)?;
+                self.segment.insert(open)
+            }
+        };
+        let path = self.log.directory().path_of(open.header.first_sequence);
+        open.scanner.extend_to(readable_end(&self.log, &open.header));
+        let (offset, sequence) = (open.scanner.offset(), open.scanner.next_sequence());
+        let record = match open.scanner.peek() {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                // The segment is at its end, yet there are durable events: they are in the next one.
+                if sequence != next || self.log.directory().sealed_end(open.header.first_sequence).is_none() {
+                    let detail = format!("the segment ends before sequence {next}");
+                    return Err(WalError::damage(&path, offset, sequence, detail));
+                }
+                self.segment = None;
+                return Ok(true);
+            }
+            Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
+            Err(ScanError::Invalid(reason)) => return Err(WalError::damage(&path, offset, sequence, reason)),
+        };
+        let header = record.header;
+        let has_room = batch.len() + header.event_count as usize <= rows_max
+            && batch.bytes_len() + record.payload.len() <= bytes_max;
+        if header.last_sequence() >= next {
+            if !batch.is_empty() && !has_room {
+                return Ok(false);
+            }
+            let known = next.saturating_sub(header.first_sequence) as usize;
+            let pushed = push_events(batch, record.payload, header.event_count as usize, known);
+            if !pushed {
+                let detail = "the record's events are not what its header says";
+                return Err(WalError::damage(&path, offset, sequence, detail));
+            }
+            self.after = header.last_sequence();
+        }
+        open.scanner.advance(&header);
+        Ok(true)
+    }
+
+    fn open_segment(&self, sequence: Sequence) -> Result<OpenSegment<D::File>, WalError> {
+        let directory = self.log.directory();
+        let found = directory.segment_of(sequence);
+        let path = directory.path_of(found.map_or(sequence, |segment| segment.first_sequence));
+        if found.is_none() {
+            return Err(WalError::damage(&path, 0, sequence, "the log begins only later"));
+        }
+        let (file, header) = segment::open(directory.disk(), &path)?;
+        let scanner = RecordScanner::new(file, &header, readable_end(&self.log, &header));
+        Ok(OpenSegment { header, scanner })
+    }
+}
+
+/// Where reading a segment has to stop: at its logical end, or at the durable mark while it is active.
+fn readable_end<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> u64 {
+    // The mark first: once it names a later segment, this one's end is listed.
+    let durable = log.durable();
+    if durable.active_first == header.first_sequence {
+        return durable.active_end;
+    }
+    log.directory().sealed_end(header.first_sequence).unwrap_or(segment::HEADER_BYTES as u64)
+}
+
+/// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come out even.
+fn push_events(batch: &mut Batch, payload: &[u8], event_count: usize, known: usize) -> bool {
+    let mut rest = payload;
+    for index in 0..event_count {
+        let Ok(length) = codec::encoded_len(rest) else { return false };
+        let Some((event, tail)) = rest.split_at_checked(length) else { return false };
+        if index >= known {
+            batch.push(event);
+        }
+        rest = tail;
+    }
+    rest.is_empty()
+}
+
+/// Reads a whole segment for people: calls `visit` with each valid record, and returns why it stopped, if not at the end.
+pub(super) fn walk<F: DiskFile>(
+    file: F,
+    header: &SegmentHeader,
+    end: u64,
+    mut visit: impl FnMut(&segment::RecordRef<'_>),
+) -> (RecordScanner<F>, Option<ScanError>) {
+    let mut scanner = RecordScanner::new(file, header, end);
+    loop {
+        let passed = match scanner.peek() {
+            Ok(Some(record)) => {
+                visit(&record);
+                record.header
+            }
+            Ok(None) => return (scanner, None),
+            Err(error) => return (scanner, Some(error)),
+        };
+        scanner.advance(&passed);
+    }
+}

@@ -1,0 +1,213 @@
+//! What a start finds in the directory, and what it does about it.
+//!
+//! [`examine`] only looks: it reads the headers of all segments and the records of the last one, so its cost does not grow with
+//! the backlog. [`apply`] makes the outcome durable: cuts a torn tail (keeping a copy) and begins a fresh segment whose header
+//! states where the old one ended. Nothing is changed before everything has been judged.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::directory::{self, Segment};
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
+use crate::batch::{Sequence, WalId};
+
+/// What the directory holds.
+#[derive(Debug)]
+pub struct Findings {
+    /// The log's identity; `None` for an empty directory.
+    pub wal_id: Option<WalId>,
+    /// Every segment, oldest first, with its logical end.
+    pub segments: Vec<FoundSegment>,
+    /// The sequence that the next event gets.
+    pub next_sequence: Sequence,
+    /// The torn tail of the last segment, if it has one.
+    pub torn_tail: Option<TornTail>,
+}
+
+/// One segment as found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FoundSegment {
+    /// Its header.
+    pub header: SegmentHeader,
+    /// Where it logically ends.
+    pub end: u64,
+}
+
+/// Bytes behind the last valid record that no acknowledged event can be part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment.
+    pub segment: PathBuf,
+    /// Where the tail begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// A recovered log, ready to be written to.
+#[derive(Debug)]
+pub struct Recovered<F> {
+    /// The log's identity.
+    pub wal_id: WalId,
+    /// Sealed segments, oldest first, and then the fresh active one.
+    pub segments: Vec<Segment>,
+    /// The fresh segment's file, positioned behind its header by whoever writes.
+    pub active: F,
+    /// The fresh segment's header.
+    pub active_header: SegmentHeader,
+    /// Everything up to here was found, and is durable.
+    pub recovered_through: Sequence,
+    /// What was cut off.
+    pub torn_tail: Option<TornTail>,
+}
+
+/// Looks at the directory and judges it. Changes nothing.
+///
+/// # Errors
+///
+/// [`WalError::Damage`] when acknowledged data is not what was written, [`WalError::NewerVersion`], [`WalError::Io`].
+pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
+    let sequences = directory::list_segments(disk, dir)?;
+    let mut segments: Vec<FoundSegment> = Vec::with_capacity(sequences.len());
+    for first_sequence in sequences {
+        let path = segment::path_of(dir, first_sequence);
+        let (file, header) = segment::open(disk, &path)?;
+        let length = file.bytes_len().map_err(|error| WalError::io("measure", &path, error))?;
+        if let Some(previous) = segments.last_mut() {
+            check_chain(dir, previous, &header, &path)?;
+        }
+        segments.push(FoundSegment { header, end: length });
+    }
+    let Some(last) = segments.last_mut() else {
+        return Ok(Findings { wal_id: None, segments, next_sequence: 1, torn_tail: None });
+    };
+    let (next_sequence, torn_tail) = scan_last(disk, dir, last)?;
+    Ok(Findings { wal_id: Some(last.header.wal_id), segments, next_sequence, torn_tail })
+}
+
+/// Brings the directory into the state from which the log goes on.
+///
+/// The caller holds the lock. A crash at any point of this leaves a directory that leads to the same outcome.
+pub fn apply<D: Disk>(disk: &D, dir: &Path, findings: Findings) -> Result<Recovered<D::File>, WalError> {
+    let Findings { wal_id, mut segments, next_sequence, torn_tail } = findings;
+    if let Some(tail) = &torn_tail {
+        cut(disk, dir, tail)?;
+    }
+    // A segment without events would share its name with the fresh one, which takes its place.
+    let replaced = segments.pop_if(|last| last.header.first_sequence == next_sequence);
+    let (number, previous_end) = match (&replaced, segments.last()) {
+        (Some(replaced), _) => (replaced.header.number, replaced.header.previous_end),
+        (None, Some(last)) => (last.header.number + 1, last.end),
+        (None, None) => (1, 0),
+    };
+    let active_header = SegmentHeader {
+        salt: random_salt(),
+        wal_id: wal_id.unwrap_or_else(|| WalId(Uuid::new_v4())),
+        number,
+        first_sequence: next_sequence,
+        previous_end,
+    };
+    let active = directory::create_segment(disk, dir, &active_header)?;
+    let mut listed: Vec<_> = segments
+        .iter()
+        .map(|found| Segment { first_sequence: found.header.first_sequence, sealed_end: Some(found.end) })
+        .collect();
+    listed.push(Segment { first_sequence: next_sequence, sealed_end: None });
+    Ok(Recovered {
+        wal_id: active_header.wal_id,
+        segments: listed,
+        active,
+        active_header,
+        recovered_through: next_sequence - 1,
+        torn_tail,
+    })
+}
+
+/// A number that no other segment's checksums start from, for all practical purposes.
+pub(super) fn random_salt() -> u32 {
+    let (high, _, _, _) = Uuid::new_v4().as_fields();
+    high
+}
+
+/// Holds a segment's header against the one before it, and learns from it where that one logically ended.
+fn check_chain(dir: &Path, previous: &mut FoundSegment, header: &SegmentHeader, path: &Path) -> Result<(), WalError> {
+    let damage = |detail: String| Err(WalError::damage(path, 0, header.first_sequence, detail));
+    if header.wal_id != previous.header.wal_id {
+        return damage(format!("it belongs to another log ({} instead of {})", header.wal_id, previous.header.wal_id));
+    }
+    if header.number != previous.header.number + 1 {
+        return damage(format!("segment number {} follows number {}: a file is missing", header.number, previous.header.number));
+    }
+    if previous.end < header.previous_end {
+        let previous_path = segment::path_of(dir, previous.header.first_sequence);
+        let detail = format!("the file ends here, but held {} bytes", header.previous_end);
+        return Err(WalError::damage(&previous_path, previous.end, previous.header.first_sequence, detail));
+    }
+    previous.end = header.previous_end;
+    Ok(())
+}
+
+/// Walks the last segment; returns the next sequence, and sets its logical end before a torn tail.
+fn scan_last<D: Disk>(disk: &D, dir: &Path, last: &mut FoundSegment) -> Result<(Sequence, Option<TornTail>), WalError> {
+    let path = segment::path_of(dir, last.header.first_sequence);
+    let file = disk.open(&path).map_err(|error| WalError::io("open", &path, error))?;
+    let mut scanner = RecordScanner::new(file, &last.header, last.end);
+    loop {
+        let header = match scanner.peek() {
+            Ok(Some(record)) => record.header,
+            Ok(None) => return Ok((scanner.next_sequence(), None)),
+            Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
+            Err(ScanError::Invalid(reason)) => {
+                let tail = judge_tail(&mut scanner, &path, last.end, reason)?;
+                last.end = tail.offset;
+                return Ok((scanner.next_sequence(), Some(tail)));
+            }
+        };
+        scanner.advance(&header);
+    }
+}
+
+/// Tells a torn tail from damage (see the format document).
+fn judge_tail<F: DiskFile>(
+    scanner: &mut RecordScanner<F>,
+    path: &Path,
+    file_end: u64,
+    reason: &str,
+) -> Result<TornTail, WalError> {
+    let (offset, sequence) = (scanner.offset(), scanner.next_sequence());
+    let proof = scanner.find_proof_of_damage(sequence).map_err(|error| WalError::io("read", path, error))?;
+    match proof {
+        Some(proof) => {
+            let detail = format!("{reason}, yet the record at byte {proof} was written after it had been synced");
+            Err(WalError::damage(path, offset, sequence, detail))
+        }
+        None => Ok(TornTail { segment: path.to_owned(), offset, bytes: file_end - offset }),
+    }
+}
+
+/// Copies a torn tail aside, then cuts it off.
+fn cut<D: Disk>(disk: &D, dir: &Path, tail: &TornTail) -> Result<(), WalError> {
+    let path = &tail.segment;
+    let mut file = disk.open_rw(path).map_err(|error| WalError::io("open", path, error))?;
+    let mut bytes = vec![0; tail.bytes as usize];
+    let length = segment::read_full(&file, &mut bytes, tail.offset).map_err(|error| WalError::io("read", path, error))?;
+
+    let mut copy_name = path.as_os_str().to_owned();
+    copy_name.push(format!(".torn-{}", tail.offset));
+    let copy_path = PathBuf::from(copy_name);
+    match disk.create_new(&copy_path) {
+        Ok(mut copy) => {
+            copy.write_all_at(&bytes[..length], 0).map_err(|error| WalError::io("write", &copy_path, error))?;
+            copy.sync_data().map_err(|error| WalError::io("sync", &copy_path, error))?;
+        }
+        // An earlier start copied it and died before it could cut.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(WalError::io("create", &copy_path, error)),
+    }
+    file.truncate(tail.offset).map_err(|error| WalError::io("cut", path, error))?;
+    file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
+    directory::sync_dir(disk, dir)
+}

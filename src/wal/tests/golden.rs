@@ -1,0 +1,91 @@
+//! The format document at the top of `wal.rs`, held against the code byte by byte.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::batch::WalId;
+use crate::wal::record;
+use crate::wal::segment::SegmentHeader;
+
+/// Read with the tables of the format document at hand.
+#[rustfmt::skip]
+const SEGMENT_HEADER: [u8; 64] = [
+    b'F', b'S', b'T', b'I', b'N', b'G', b'S', b'T',             // magic
+    1, 0, 0, 0,                                                 // version
+    0x78, 0x56, 0x34, 0x12,                                     // salt
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,       // WAL id
+    3, 0, 0, 0, 0, 0, 0, 0,                                     // number
+    0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
+    0x00, 0x20, 0, 0, 0, 0, 0, 0,                               // previous end 8192
+    0, 0, 0, 0,                                                 // reserved
+    0x2b, 0x47, 0x26, 0xb5,                                     // checksum
+];
+
+#[rustfmt::skip]
+const RECORD: [u8; 35] = [
+    0xd7, 0x19, 0xd4, 0xb5,                                     // checksum
+    3, 0, 0, 0,                                                 // length
+    0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
+    0x60, 0x12, 0, 0, 0, 0, 0, 0,                               // durable through 4704
+    1, 0, 0, 0,                                                 // events
+    0, 0, 0, 0,                                                 // reserved
+    b'a', b'b', b'c',                                           // payload
+];
+
+fn header() -> SegmentHeader {
+    SegmentHeader {
+        salt: 0x1234_5678,
+        wal_id: WalId(Uuid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])),
+        number: 3,
+        first_sequence: 4711,
+        previous_end: 8192,
+    }
+}
+
+/// CRC-32C bit by bit, straight from its definition (reflected polynomial 0x82f63b78), so that the constants above do not
+/// rest on the library under test.
+fn crc32c_by_definition(start: u32, bytes: &[u8]) -> u32 {
+    let mut crc = !start;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+#[test]
+fn the_checksums_in_the_golden_bytes_follow_the_definition() {
+    // RFC 3720, appendix B.4: 32 bytes of zeros.
+    assert_eq!(crc32c_by_definition(0, &[0; 32]), 0x8a91_36aa);
+    assert_eq!(crc32c_by_definition(0, &SEGMENT_HEADER[..60]).to_le_bytes(), SEGMENT_HEADER[60..]);
+    assert_eq!(crc32c_by_definition(0x1234_5678, &RECORD[4..]).to_le_bytes(), RECORD[..4]);
+}
+
+#[test]
+fn a_segment_header_is_written_as_documented() {
+    assert_eq!(header().encode(), SEGMENT_HEADER);
+}
+
+#[test]
+fn a_segment_header_is_read_as_documented() {
+    let dir = TempDir::new().unwrap();
+    let path = segment::path_of(dir.path(), 4711);
+    assert_eq!(path.file_name().unwrap(), "00000000000000004711.wal");
+    fs::write(&path, SEGMENT_HEADER).unwrap();
+    let (_, read) = segment::open(&RealDisk, &path).unwrap();
+    assert_eq!(read, header());
+}
+
+#[test]
+fn a_record_is_written_and_read_as_documented() {
+    let mut bytes = vec![0; record::HEADER_BYTES];
+    bytes.extend_from_slice(b"abc");
+    record::seal(&mut bytes, 0x1234_5678, 4711, 4704, 1);
+    assert_eq!(bytes, RECORD);
+    assert!(record::checksum_holds(&bytes, 0x1234_5678));
+    assert!(!record::checksum_holds(&bytes, 0x1234_5679), "another segment's record does not pass");
+    let read = record::decode_header(bytes.first_chunk().unwrap()).unwrap();
+    assert_eq!((read.payload_bytes, read.first_sequence, read.durable_through, read.event_count), (3, 4711, 4704, 1));
+}
