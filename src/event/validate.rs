@@ -1,6 +1,6 @@
 //! The rules an event must keep: its fields, what each may hold, and the name of every way to break a rule.
 //!
-//! Pure functions from a value to that value or a [`Problem`]. They stand apart from the parser so that a rule can be read, and
+//! Pure functions from a value to that value or a `Problem`. They stand apart from the parser so that a rule can be read, and
 //! tested, without serde.
 
 use std::borrow::Cow;
