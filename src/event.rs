@@ -49,5 +49,72 @@ pub struct EventRef<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tags<'a> {
     count: u8,
+    /// Invariant, kept by [`TagsBuf::push`] and [`codec::decode`]: exactly `count` tags, each of them UTF-8.
     bytes: &'a [u8],
+}
+
+impl<'a> Tags<'a> {
+    /// Number of tags.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Whether the list is empty, which is not the same as absent.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The tags in the order in which they were sent.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
+        let mut rest = self.bytes;
+        (0..self.len()).map(move |_| {
+            let (tag, behind) = codec::split_text(rest)
+                .expect("tags were checked when they were decoded or pushed");
+            rest = behind;
+            tag
+        })
+    }
+}
+
+/// Tags being gathered, in the form that [`Tags`] reads. Cleared and filled again, so that it allocates once.
+#[derive(Debug, Clone, Default)]
+pub struct TagsBuf {
+    count: u8,
+    bytes: Vec<u8>,
+}
+
+impl TagsBuf {
+    /// Empties the list.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+    }
+
+    /// Appends a tag.
+    ///
+    /// # Panics
+    ///
+    /// When the tag is longer than 255 bytes or the list holds 255 tags. The limits of an event are lower.
+    pub fn push(&mut self, tag: &str) {
+        self.count = self.count.checked_add(1).expect("at most 255 tags");
+        codec::push_text(tag, &mut self.bytes);
+    }
+
+    /// The list so far.
+    pub fn as_tags(&self) -> Tags<'_> {
+        Tags {
+            count: self.count,
+            bytes: &self.bytes,
+        }
+    }
+}
+
+impl<'t> FromIterator<&'t str> for TagsBuf {
+    fn from_iter<I: IntoIterator<Item = &'t str>>(tags: I) -> Self {
+        let mut buf = Self::default();
+        for tag in tags {
+            buf.push(tag);
+        }
+        buf
+    }
 }

@@ -1,6 +1,18 @@
 //! From a request body to encoded events, in one pass.
+//!
+//! Nothing is owned on the way: texts are slices of the body (copied only where an escape forces it), and each event is encoded
+//! straight into the record as soon as its object ends. Two kinds of fault are kept apart: broken JSON ends the parse, a broken
+//! rule is noted and the parse goes on, so that one answer names every bad event.
+
+mod object;
+mod problems;
+pub(super) mod value;
+
+use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess};
 
 use super::Timestamp;
+use object::EventReader;
+use value::{Any, Nested};
 
 /// Most bad events that an answer lists one by one.
 pub const ERRORS_LISTED_MAX: usize = 100;
@@ -35,7 +47,8 @@ pub enum ParseError {
 pub struct EventError {
     /// Place in the array, from 0; 0 for a single event.
     pub index: usize,
-    /// Name of the field, as sent (cut to 64 bytes) for an unknown one; empty when the event is no object.
+    /// Name of the field, `tags[3]` for a single tag, as sent (cut to 64 bytes) for an unknown one; empty when the event is no
+    /// object.
     pub field: String,
     /// Stable machine code: `required`, `wrong_type`, `empty`, `too_long`, `unknown_field`, …
     pub code: &'static str,
@@ -44,11 +57,115 @@ pub struct EventError {
 }
 
 /// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes behind its old end.
-pub fn parse_event(_body: &[u8], _now: Timestamp, _out: &mut Vec<u8>) -> Result<(), ParseError> {
-    todo!()
+pub fn parse_event(body: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(), ParseError> {
+    let text = check_text(body)?;
+    match first_byte(text) {
+        Some(b'{') => {}
+        Some(b'[') => {
+            return Err(json(
+                "POST /events takes one event, a JSON object; send an array to POST /events/bulk",
+            ));
+        }
+        _ => return Err(json("the body must be a JSON object: one event")),
+    }
+    let mut reader = EventReader::new(now, out);
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    reader
+        .deserialize(&mut deserializer)
+        .and_then(|()| deserializer.end())
+        .map_err(|error| syntax_error(&error))?;
+    reader.problems.into_result()
 }
 
 /// Parses the body of `POST /events/bulk` and appends its events to `out`; returns how many there were.
-pub fn parse_bulk(_body: &[u8], _events_max: usize, _now: Timestamp, _out: &mut Vec<u8>) -> Result<u32, ParseError> {
-    todo!()
+///
+/// It stops at the first event beyond `events_max`, so that an overlong array costs no more than a full one. On an error `out`
+/// holds undefined bytes behind its old end.
+pub fn parse_bulk(
+    body: &[u8],
+    events_max: usize,
+    now: Timestamp,
+    out: &mut Vec<u8>,
+) -> Result<u32, ParseError> {
+    let text = check_text(body)?;
+    match first_byte(text) {
+        Some(b'[') => {}
+        Some(b'{') => {
+            return Err(json(
+                "POST /events/bulk takes a JSON array of events; send a single event to POST /events",
+            ));
+        }
+        _ => return Err(json("the body must be a JSON array of events")),
+    }
+    let mut reader = EventReader::new(now, out);
+    let mut is_too_many = false;
+    let array = EventArray {
+        reader: &mut reader,
+        events_max,
+        is_too_many: &mut is_too_many,
+    };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let outcome = Any(array)
+        .deserialize(&mut deserializer)
+        .and_then(|_| deserializer.end());
+    if is_too_many {
+        return Err(ParseError::TooManyEvents { max: events_max });
+    }
+    outcome.map_err(|error| syntax_error(&error))?;
+    if reader.count == 0 {
+        return Err(ParseError::EmptyBulk);
+    }
+    reader.problems.into_result()?;
+    Ok(u32::try_from(reader.count).expect("a body holds fewer than 4 billion events"))
 }
+
+/// The array of a bulk body.
+struct EventArray<'r, 'out> {
+    reader: &'r mut EventReader<'out>,
+    events_max: usize,
+    /// Set when the parse was ended by the limit and not by its JSON, which serde's error cannot tell.
+    is_too_many: &'r mut bool,
+}
+
+impl<'de> Nested<'de> for EventArray<'_, '_> {
+    fn array<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        for _ in 0..self.events_max {
+            if elements.next_element_seed(&mut *self.reader)?.is_none() {
+                return Ok(());
+            }
+        }
+        if elements.next_element::<IgnoredAny>()?.is_some() {
+            *self.is_too_many = true;
+            return Err(A::Error::custom("too many events"));
+        }
+        Ok(())
+    }
+}
+
+/// The body as text. Checked once and whole, so that serde_json need not check each string.
+fn check_text(body: &[u8]) -> Result<&str, ParseError> {
+    std::str::from_utf8(body).map_err(|error| {
+        json(&format!(
+            "the body is not UTF-8 from byte {} on",
+            error.valid_up_to()
+        ))
+    })
+}
+
+fn first_byte(text: &str) -> Option<u8> {
+    text.bytes()
+        .find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+}
+
+fn json(what_to_do: &str) -> ParseError {
+    ParseError::Json(what_to_do.to_owned())
+}
+
+/// What serde_json says of broken syntax: line and column, and never a part of the input. (Its errors about types do echo
+/// values, but the visitors here take every type.)
+fn syntax_error(error: &serde_json::Error) -> ParseError {
+    ParseError::Json(format!("the body is not valid JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

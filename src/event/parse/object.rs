@@ -1,0 +1,277 @@
+//! One event: reads the fields of its JSON object, checks each as it comes, and encodes the event at the end.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::problems::Problems;
+use super::value::{Any, Nested, Skip, Value};
+use crate::event::validate::{self, Field, Problem};
+use crate::event::{EventRef, TAGS_MAX, Tags, TagsBuf, Timestamp, codec};
+
+/// Longest part of an unknown field's name that an answer repeats.
+const UNKNOWN_NAME_BYTES_MAX: usize = 64;
+
+/// Reads events one after the other and appends those without a problem to a record.
+pub(super) struct EventReader<'out> {
+    now: Timestamp,
+    out: &'out mut Vec<u8>,
+    /// Events read so far, good or bad.
+    pub(super) count: usize,
+    pub(super) problems: Problems,
+    /// Tags of the current event. Kept, so that they are allocated once a body.
+    tags: TagsBuf,
+}
+
+impl<'out> EventReader<'out> {
+    pub(super) fn new(now: Timestamp, out: &'out mut Vec<u8>) -> Self {
+        Self {
+            now,
+            out,
+            count: 0,
+            problems: Problems::default(),
+            tags: TagsBuf::default(),
+        }
+    }
+}
+
+/// Reads the next event. Whatever is wrong with it but its JSON becomes a problem on the reader's list.
+impl<'de> DeserializeSeed<'de> for &mut EventReader<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.problems.begin_event(self.count);
+        self.count += 1;
+        let value = Any(EventObject { reader: self }).deserialize(deserializer)?;
+        if value != Value::Object {
+            self.problems.add("", Problem::NotAnObject);
+        }
+        Ok(())
+    }
+}
+
+/// The fields of an event as they are found.
+#[derive(Default)]
+struct Draft<'de> {
+    event_name: Option<Cow<'de, str>>,
+    channel: Option<Cow<'de, str>>,
+    user_id: Option<Cow<'de, str>>,
+    timestamp: Option<Timestamp>,
+    event_id: Option<Cow<'de, str>>,
+    campaign_id: Option<Cow<'de, str>>,
+    /// The tags themselves are with the reader.
+    has_tags: bool,
+    metadata: Option<&'de str>,
+}
+
+impl Draft<'_> {
+    /// The event, or `None` if a required field is missing.
+    fn as_event<'a>(&'a self, tags: Tags<'a>) -> Option<EventRef<'a>> {
+        Some(EventRef {
+            event_name: self.event_name.as_deref()?,
+            channel: self.channel.as_deref()?,
+            user_id: self.user_id.as_deref()?,
+            timestamp: self.timestamp?,
+            event_id: self.event_id.as_deref(),
+            campaign_id: self.campaign_id.as_deref(),
+            tags: self.has_tags.then_some(tags),
+            metadata: self.metadata,
+        })
+    }
+}
+
+struct EventObject<'r, 'out> {
+    reader: &'r mut EventReader<'out>,
+}
+
+impl<'de> Nested<'de> for EventObject<'_, '_> {
+    fn object<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let reader = self.reader;
+        let mut draft = Draft::default();
+        let mut seen = FieldSet::default();
+        while let Some(key) = entries.next_key_seed(KeySeed)? {
+            match key {
+                Key::Known(field) if seen.insert(field) => {
+                    if let Err(problem) = read_field(field, &mut entries, &mut draft, reader)? {
+                        reader.problems.add(field.name(), problem);
+                    }
+                }
+                Key::Known(field) => {
+                    reader.problems.add(field.name(), Problem::DuplicateField);
+                    entries.next_value::<IgnoredAny>()?;
+                }
+                Key::Unknown { name, meant } => {
+                    reader.problems.add(&name, Problem::UnknownField { meant });
+                    entries.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        for field in Field::REQUIRED {
+            if !seen.contains(field) {
+                reader.problems.add(field.name(), Problem::Required);
+            }
+        }
+        if !reader.problems.event_is_invalid() {
+            let event = draft
+                .as_event(reader.tags.as_tags())
+                .expect("a missing required field is a problem");
+            codec::encode(&event, reader.out);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the value of a field into the draft. The outer result is that of the JSON, the inner one that of the rules.
+///
+/// `null` means absent, because many clients write out every field that they know. So only a required field may not be `null`.
+fn read_field<'de, A: MapAccess<'de>>(
+    field: Field,
+    entries: &mut A,
+    draft: &mut Draft<'de>,
+    reader: &mut EventReader<'_>,
+) -> Result<Result<(), Problem>, A::Error> {
+    match field {
+        Field::Metadata => {
+            let raw = entries.next_value::<&'de RawValue>()?.get();
+            Ok(validate::metadata(raw).map(|metadata| draft.metadata = metadata))
+        }
+        Field::Tags => {
+            reader.tags.clear();
+            let array = TagsArray {
+                tags: &mut reader.tags,
+                problems: &mut reader.problems,
+            };
+            Ok(match entries.next_value_seed(Any(array))? {
+                Value::Array => {
+                    draft.has_tags = true;
+                    Ok(())
+                }
+                Value::Null => Ok(()),
+                _ => Err(Problem::wrong_type(field)),
+            })
+        }
+        _ => {
+            let value = entries.next_value_seed(Any(Skip))?;
+            Ok(take_scalar(field, value, draft, reader.now))
+        }
+    }
+}
+
+/// Checks the value of a field that is a text or the timestamp, and puts it in its place.
+fn take_scalar<'de>(
+    field: Field,
+    value: Value<'de>,
+    draft: &mut Draft<'de>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    if value == Value::Null {
+        return if field.is_required() {
+            Err(Problem::Required)
+        } else {
+            Ok(())
+        };
+    }
+    let place = match field {
+        Field::EventName => &mut draft.event_name,
+        Field::Channel => &mut draft.channel,
+        Field::UserId => &mut draft.user_id,
+        Field::EventId => &mut draft.event_id,
+        Field::CampaignId => &mut draft.campaign_id,
+        Field::Timestamp => {
+            draft.timestamp = Some(validate::timestamp(&value, now)?);
+            return Ok(());
+        }
+        Field::Tags | Field::Metadata => unreachable!("{field:?} is not a scalar"),
+    };
+    *place = Some(validate::text(field, value)?);
+    Ok(())
+}
+
+/// Gathers tags. Only the first bad one is listed: the others are likely bad in the same way.
+struct TagsArray<'r> {
+    tags: &'r mut TagsBuf,
+    problems: &'r mut Problems,
+}
+
+impl<'de> Nested<'de> for TagsArray<'_> {
+    fn array<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        for place in 0..TAGS_MAX {
+            let Some(value) = elements.next_element_seed(Any(Skip))? else {
+                return Ok(());
+            };
+            match validate::tag(value) {
+                Ok(tag) => self.tags.push(&tag),
+                Err(problem) => {
+                    self.problems
+                        .add(&format!("{}[{place}]", Field::Tags.name()), problem);
+                    return Skip.array(elements);
+                }
+            }
+        }
+        if elements.next_element::<IgnoredAny>()?.is_some() {
+            self.problems.add(Field::Tags.name(), Problem::TooMany);
+        }
+        Skip.array(elements)
+    }
+}
+
+/// Which fields an object has had so far, a bit each.
+#[derive(Default)]
+struct FieldSet(u8);
+
+impl FieldSet {
+    /// Whether the field is new.
+    fn insert(&mut self, field: Field) -> bool {
+        let is_new = !self.contains(field);
+        self.0 |= 1 << field as u8;
+        is_new
+    }
+
+    fn contains(&self, field: Field) -> bool {
+        self.0 & (1 << field as u8) != 0
+    }
+}
+
+enum Key {
+    Known(Field),
+    Unknown { name: String, meant: Option<Field> },
+}
+
+struct KeySeed;
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = Key;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Key, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Key, E> {
+        Ok(match Field::from_name(name) {
+            Some(field) => Key::Known(field),
+            None => Key::Unknown {
+                name: shortened(name).to_owned(),
+                meant: Field::meant_by(name),
+            },
+        })
+    }
+}
+
+/// The first bytes of an unknown name, cut between characters.
+fn shortened(name: &str) -> &str {
+    let mut end = name.len().min(UNKNOWN_NAME_BYTES_MAX);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}

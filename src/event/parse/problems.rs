@@ -1,0 +1,54 @@
+//! The problems found in one body: a bounded list, and the number of events they are spread over.
+
+use super::{ERRORS_LISTED_MAX, EventError, ParseError};
+use crate::event::validate::Problem;
+
+/// Problems so far, and the event that new ones belong to.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    listed: Vec<EventError>,
+    invalid_count: usize,
+    /// Place of the current event in the array.
+    index: usize,
+    event_is_invalid: bool,
+}
+
+impl Problems {
+    /// From here on, problems are those of the event at `index`.
+    pub(super) fn begin_event(&mut self, index: usize) {
+        self.index = index;
+        self.event_is_invalid = false;
+    }
+
+    /// Whether the current event has a problem.
+    pub(super) fn event_is_invalid(&self) -> bool {
+        self.event_is_invalid
+    }
+
+    /// Notes a problem of the current event.
+    pub(super) fn add(&mut self, field: &str, problem: Problem) {
+        if !self.event_is_invalid {
+            self.event_is_invalid = true;
+            self.invalid_count += 1;
+        }
+        if self.listed.len() < ERRORS_LISTED_MAX {
+            self.listed.push(EventError {
+                index: self.index,
+                field: field.to_owned(),
+                code: problem.code(),
+                message: problem.to_string(),
+            });
+        }
+    }
+
+    /// The verdict over the body.
+    pub(super) fn into_result(self) -> Result<(), ParseError> {
+        if self.invalid_count == 0 {
+            return Ok(());
+        }
+        Err(ParseError::Invalid {
+            errors: self.listed,
+            invalid_count: self.invalid_count,
+        })
+    }
+}

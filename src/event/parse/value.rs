@@ -1,0 +1,99 @@
+//! A serde visitor that takes any JSON value, so that one of the wrong type becomes a problem of its event instead of an end of
+//! the whole parse.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A JSON value, as far as a rule may ask about it.
+#[derive(Debug, PartialEq)]
+pub(in crate::event) enum Value<'de> {
+    Null,
+    Bool,
+    /// An integer of at most 64 bits.
+    Unsigned(u64),
+    /// An integer below 0 of at most 64 bits.
+    Negative,
+    /// Every other number.
+    Float(f64),
+    /// Borrowed, unless an escape stands in it.
+    Text(Cow<'de, str>),
+    /// Read by [`Nested::array`].
+    Array,
+    /// Read by [`Nested::object`].
+    Object,
+}
+
+/// What to do with an array or object. Each must be read to its end; by default it is read past.
+pub(super) trait Nested<'de>: Sized {
+    fn array<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn object<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Reads past arrays and objects.
+pub(super) struct Skip;
+
+impl Nested<'_> for Skip {}
+
+/// Reads any value.
+pub(super) struct Any<N>(pub(super) N);
+
+impl<'de, N: Nested<'de>> DeserializeSeed<'de> for Any<N> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, N: Nested<'de>> Visitor<'de> for Any<N> {
+    type Value = Value<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Value::Bool)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Value::Unsigned(number))
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(u64::try_from(number).map_or(Value::Negative, Value::Unsigned))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Value::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Self::Value, A::Error> {
+        self.0.array(elements).map(|()| Value::Array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
+        self.0.object(entries).map(|()| Value::Object)
+    }
+}
