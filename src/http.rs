@@ -1,1 +1,47 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
+//!
+//! `server` accepts, [`connection`] drives one client under the time limits of [`watchdog`], [`router`] holds the whole API in one
+//! table, and `ingest`, `query` and `health` answer. What a client may do wrong is an [`error::ApiError`]; the status it gets
+//! is decided there and nowhere else.
+
+mod body;
+mod connection;
+mod error;
+mod health;
+mod ingest;
+mod query;
+mod response;
+mod router;
+pub mod server;
+mod watchdog;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::config::HttpSettings;
+use crate::intake::{Gate, Intake};
+use crate::store::EventStore;
+use crate::telemetry::Progress;
+
+/// What all handlers share.
+pub struct App {
+    /// Limits and times.
+    pub settings: HttpSettings,
+    /// The way into the log.
+    pub intake: Intake,
+    /// The door that `intake` guards; here only to report the size of the log.
+    pub gate: Arc<Gate>,
+    /// Answers metrics.
+    pub store: Arc<dyn EventStore>,
+    /// How far log and flush are.
+    pub progress: Arc<Progress>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("settings", &self.settings)
+            .field("store", &self.store.name())
+            .finish_non_exhaustive()
+    }
+}

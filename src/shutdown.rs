@@ -1,1 +1,224 @@
-//! Signals.
+//! How the process is asked to stop: by signals from outside, by a fatal failure from inside.
+//!
+//! Both advance the same [`Stage`], which never goes back. Parts that must stop hold a [`StopToken`] for the stage at which they
+//! do; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::cli::exit::Failure;
+
+/// How far the process is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Serving.
+    Running,
+    /// Accept nothing new, answer what is in flight, sync, flush for a while, go.
+    Drain,
+    /// As `Drain`, but without the flush: the log keeps what is left for the next start.
+    Hurry,
+}
+
+/// The process's one stop switch. Clones work the same switch.
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Raised by signals and failures, never lowered.
+    stage: watch::Sender<Stage>,
+    /// The first fatal failure, until `cli::serve` takes it for its exit status.
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Shutdown {
+    /// A switch at [`Stage::Running`].
+    pub fn new() -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                stage: watch::Sender::new(Stage::Running),
+                failure: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// Where the process is.
+    pub fn stage(&self) -> Stage {
+        *self.inner.stage.borrow()
+    }
+
+    /// Asks for an orderly stop.
+    pub fn drain(&self) {
+        self.advance(Stage::Drain);
+    }
+
+    /// Asks for an orderly stop that skips the flush.
+    pub fn hurry(&self) {
+        self.advance(Stage::Hurry);
+    }
+
+    /// Asks for an orderly stop because a part cannot go on. The first failure is kept: later ones are mostly its echo.
+    pub fn fail(&self, failure: Failure) {
+        self.lock_failure().get_or_insert(failure);
+        self.drain();
+    }
+
+    /// The failure that stopped the process, if one did. Leaves `None` behind.
+    pub fn take_failure(&self) -> Option<Failure> {
+        self.lock_failure().take()
+    }
+
+    /// A token that stops at [`Stage::Drain`].
+    pub fn drain_token(&self) -> StopToken {
+        StopToken {
+            stage: self.inner.stage.subscribe(),
+            stops_at: Stage::Drain,
+        }
+    }
+
+    /// A token that stops at [`Stage::Hurry`].
+    pub fn hurry_token(&self) -> StopToken {
+        StopToken {
+            stage: self.inner.stage.subscribe(),
+            stops_at: Stage::Hurry,
+        }
+    }
+
+    /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`].
+    ///
+    /// The handlers are in place on return. The task ends after the second signal; later ones change nothing, because what is
+    /// left to do then is short and must not be cut.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a handler.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn listen_for_signals(&self) -> io::Result<JoinHandle<()>> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(tokio::spawn(
+            self.clone().follow_signals(terminate, interrupt),
+        ))
+    }
+
+    async fn follow_signals(self, mut terminate: Signal, mut interrupt: Signal) {
+        while self.stage() < Stage::Hurry {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if self.stage() == Stage::Running {
+                tracing::info!(
+                    signal = name,
+                    "{name}: draining; a second signal skips the flush"
+                );
+                self.drain();
+            } else {
+                tracing::info!(
+                    signal = name,
+                    "{name}: skipping the flush; what is left stays safe in the log"
+                );
+                self.hurry();
+            }
+        }
+    }
+
+    fn advance(&self, to: Stage) {
+        self.inner.stage.send_if_modified(|stage| {
+            let further = *stage < to;
+            *stage = to.max(*stage);
+            further
+        });
+    }
+
+    fn lock_failure(&self) -> std::sync::MutexGuard<'_, Option<Failure>> {
+        // The value is replaced whole, so a panic elsewhere cannot have left it half written.
+        self.inner
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tells one part when it is its turn to stop.
+#[derive(Debug, Clone)]
+pub struct StopToken {
+    stage: watch::Receiver<Stage>,
+    stops_at: Stage,
+}
+
+impl StopToken {
+    /// Whether it is time.
+    pub fn is_stopped(&self) -> bool {
+        *self.stage.borrow() >= self.stops_at
+    }
+
+    /// Returns when it is time; at once if it was already. A dropped [`Shutdown`] counts as time.
+    pub async fn stopped(&mut self) {
+        let stops_at = self.stops_at;
+        drop(self.stage.wait_for(|stage| *stage >= stops_at).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::exit::ExitStatus;
+
+    #[test]
+    fn stages_only_go_forward() {
+        let shutdown = Shutdown::new();
+        let (drain, hurry) = (shutdown.drain_token(), shutdown.hurry_token());
+        assert!(!drain.is_stopped());
+        shutdown.drain();
+        assert!(drain.is_stopped());
+        assert!(!hurry.is_stopped());
+        shutdown.hurry();
+        shutdown.drain();
+        assert_eq!(shutdown.stage(), Stage::Hurry);
+        assert!(hurry.is_stopped());
+        assert!(drain.is_stopped());
+    }
+
+    #[test]
+    fn the_first_failure_stops_the_process_and_is_kept() {
+        let shutdown = Shutdown::new();
+        shutdown.fail(Failure::new(ExitStatus::Io, anyhow::anyhow!("sync failed")));
+        shutdown.fail(Failure::new(
+            ExitStatus::Software,
+            anyhow::anyhow!("its echo"),
+        ));
+        assert_eq!(shutdown.stage(), Stage::Drain);
+        assert_eq!(shutdown.take_failure().unwrap().status, ExitStatus::Io);
+        assert!(shutdown.take_failure().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_token_wakes_up_for_its_stage_and_for_a_lost_switch() {
+        let shutdown = Shutdown::new();
+        let mut hurry = shutdown.hurry_token();
+        let waiting = tokio::spawn(async move { hurry.stopped().await });
+        shutdown.drain();
+        assert!(!waiting.is_finished());
+        shutdown.hurry();
+        waiting.await.unwrap();
+
+        let mut orphan = Shutdown::new().drain_token();
+        orphan.stopped().await;
+    }
+}

@@ -1,7 +1,120 @@
-//! health
-use super::exit::Failure;
+//! `fast-ingest health`: one request to a running server, one line, one exit status. Made for container health checks.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::header::HOST;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::exit::{ExitStatus, Failure, OrExit};
+
+/// A healthy server answers from memory: this is time for a busy machine, well inside Docker's default of 30 s.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+/// A health answer has a few hundred bytes; whatever else listens on that port may send more.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
 /// Flags of `health`.
-#[derive(Debug, clap::Args)]
-pub struct HealthArgs {}
-/// Asks a server.
-pub fn run(_args: &HealthArgs) -> Result<(), Failure> { todo!() }
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Server to ask; by default the one on this machine, at --port
+    #[arg(long, env = "FAST_INGEST_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Port of the server on this machine
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+}
+
+/// Prints the server's health in one line. Fails unless the server can accept events.
+pub fn run(args: &HealthArgs) -> Result<(), Failure> {
+    let url = match args.url.as_deref() {
+        Some(url) if !url.is_empty() => url.trim_end_matches('/').to_owned(),
+        _ => format!("http://127.0.0.1:{}", args.port),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(ExitStatus::Software)?;
+    let asked = runtime.block_on(async { timeout(ANSWER_TIME_MAX, ask(&url)).await });
+    let (status, line) = asked
+        .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_TIME_MAX:?}")))
+        .with_context(|| format!("{url}/health"))
+        .or_exit(ExitStatus::Unavailable)?;
+    if status != StatusCode::OK {
+        return Err(Failure::new(
+            ExitStatus::Unavailable,
+            anyhow!("{url}/health: {line}"),
+        ));
+    }
+    writeln!(io::stdout(), "{line}").or_exit(ExitStatus::Io)
+}
+
+async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
+    let uri: Uri = format!("{url}/health").parse().context("not a URL")?;
+    if uri.scheme_str() != Some("http") {
+        bail!("the URL must start with http://");
+    }
+    let authority = uri.authority().context("the URL has no host")?;
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
+        .await
+        .context("cannot connect")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let request = Request::get(uri.path())
+        .header(HOST, authority.as_str())
+        .body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(anyhow::Error::from_boxed)?;
+        anyhow::Ok((status, body.to_bytes()))
+    };
+    // The connection's own future only moves bytes; when it ends first, the exchange reports what is wrong.
+    let (answer, _) = tokio::join!(exchange, connection);
+    let (status, body) = answer?;
+    Ok((status, summary(status, &body)))
+}
+
+/// `ok`, or `degraded: the reason`; for an answer that is not ours, its status.
+fn summary(status: StatusCode, body: &[u8]) -> String {
+    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    match (json["status"].as_str(), json["reason"].as_str()) {
+        (Some(word), Some(reason)) => format!("{word}: {reason}"),
+        (Some(word), None) => word.to_owned(),
+        (None, _) => format!("answered {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_the_server_said() {
+        assert_eq!(summary(StatusCode::OK, br#"{"status":"ok"}"#), "ok");
+        assert_eq!(
+            summary(
+                StatusCode::SERVICE_UNAVAILABLE,
+                br#"{"status":"unavailable","reason":"full"}"#
+            ),
+            "unavailable: full"
+        );
+        assert_eq!(
+            summary(StatusCode::NOT_FOUND, b"<html>"),
+            "answered 404 Not Found"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! One client: hyper under our time limits, an orderly stop, and a close that does not destroy the last answer.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::error::ApiError;
+use super::watchdog::{Activity, WatchedStream};
+use super::{App, router};
+use crate::shutdown::StopToken;
+
+/// Longest request head. Generous: ours need a few hundred bytes. Beyond it hyper answers 431.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their memory.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long a closed connection is still read, so that the client gets to see the answer.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
+/// How much of it is read meanwhile.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// Requests go to the router.
+    Api,
+    /// There is one connection too many: the first request is told so, then it is closed.
+    Refusal,
+}
+
+/// Serves a connection until either side ends it.
+///
+/// A client that closes its sending side while it waits for an answer counts as gone: that is how a dashboard's abandoned query
+/// is noticed and cancelled, and the two cannot be told apart.
+pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
+    let activity = Activity::new();
+    let answer = service_fn(|request: hyper::Request<Incoming>| {
+        let (app, activity) = (&app, &activity);
+        activity.request_began();
+        async move {
+            let response = match service {
+                Service::Api => router::answer(app, request).await,
+                Service::Refusal => ApiError::TooManyConnections.into_response(),
+            };
+            activity.request_ended();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let watched = WatchedStream::new(stream, Arc::clone(&activity));
+    let mut connection = protocol(service).serve_connection(TokioIo::new(watched), answer);
+    let mut limit_reached = pin!(activity.limit_reached(&app.settings));
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // The order is the order of likelihood: most wake-ups are for the first.
+            biased;
+            outcome = &mut connection => {
+                if let Err(error) = outcome {
+                    tracing::debug!(%error, "connection ended: {error}");
+                }
+                break;
+            }
+            limit = &mut limit_reached => {
+                tracing::debug!(limit, "connection cut: {limit}");
+                return;
+            }
+            () = stop.stopped(), if !stopping => {
+                stopping = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                if activity.is_between_requests() {
+                    // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
+                    return;
+                }
+            }
+        }
+    }
+    linger(connection.into_parts().io.into_inner().into_stream()).await;
+}
+
+fn protocol(service: Service) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .keep_alive(service == Service::Api)
+        .half_close(false)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        // Small answers go out in one piece without a list of slices.
+        .writev(false)
+        // The watchdog has this limit, without a timer a request.
+        .header_read_timeout(None);
+    // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a request.
+    // `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to be malformed.
+    builder
+}
+
+/// Closes our side, then reads and forgets what the client still sends.
+///
+/// A socket closed with unread bytes sends a reset, and a reset makes the client's system throw away an answer that it has
+/// received but not yet read. So the client is given a moment to read it and close.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let discard = async {
+        let mut scratch = vec![0; 8 * 1024];
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES_MAX {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => discarded += length,
+            }
+        }
+    };
+    // Either way the connection is dropped now.
+    drop(timeout(LINGER_TIME_MAX, discard).await);
+}

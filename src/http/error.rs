@@ -1,0 +1,370 @@
+//! Every refusal: its status, its `code`, and what the client reads.
+//!
+//! [`ApiError::problem`] is the only place that decides a status and a `Retry-After`. Clients may rely on `type` and `code`; `title`
+//! and `detail` are for people.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+use super::response::{self, Response};
+use crate::event::parse::{EventError, ParseError};
+use crate::intake::{Intake, Refusal};
+use crate::store::StoreError;
+
+/// How long a client should wait for a database that does not answer.
+const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long a client should wait for a free connection.
+const CONNECTION_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a request is not answered as asked.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    /// No route has this path.
+    NotFound,
+    /// The path exists for other methods.
+    MethodNotAllowed {
+        /// Value of the `Allow` header.
+        allow: &'static str,
+    },
+    /// No `Host`, or several.
+    BadHost,
+    /// `Content-Type` is not JSON in UTF-8.
+    UnsupportedMediaType,
+    /// `Content-Encoding` is not identity.
+    UnsupportedEncoding,
+    /// The body is longer than the route takes.
+    BodyTooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The body ended early, or its chunks are malformed.
+    BodyBroken,
+    /// The intake refuses for now.
+    Refused(Refusal),
+    /// The body arrived and is wrong.
+    Parse(ParseError),
+    /// Problems with the parameters of `GET /metrics`.
+    BadQuery(Vec<ParameterError>),
+    /// The store could not answer.
+    Store(StoreError),
+    /// All connections are taken.
+    TooManyConnections,
+}
+
+/// One problem with one query parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ParameterError {
+    /// Name of the parameter, cut to 64 bytes.
+    pub(super) field: String,
+    /// Stable machine code.
+    pub(super) code: &'static str,
+    /// What to do, in words; never echoes a value.
+    pub(super) message: String,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ParseError> for ApiError {
+    fn from(error: ParseError) -> Self {
+        Self::Parse(error)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What one match decides about a refusal.
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    /// The same for every occurrence of a code.
+    title: &'static str,
+    detail: String,
+    retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// The answer that tells the client.
+    pub(super) fn into_response(self) -> Response {
+        let Problem {
+            status,
+            code,
+            title,
+            detail,
+            retry_after,
+        } = self.problem();
+        let body = ProblemBody {
+            kind: format!("urn:fast-ingest:problem:{code}"),
+            title,
+            status: status.as_u16(),
+            detail: &detail,
+            code,
+            invalid_count: self.invalid_count(),
+            errors: self.listed_errors(),
+        };
+        let mut response = response::problem(status, &body);
+        let headers = response.headers_mut();
+        if let Some(wait) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allow))
+            }
+            Self::UnsupportedEncoding => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+            }
+            _ => None,
+        };
+        response
+    }
+
+    fn problem(&self) -> Problem {
+        let problem = |status, code, title, detail: String| Problem {
+            status,
+            code,
+            title,
+            detail,
+            retry_after: None,
+        };
+        match self {
+            Self::NotFound => problem(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "No such path",
+                "the API is POST /events, POST /events/bulk, GET /metrics and GET /health"
+                    .to_owned(),
+            ),
+            Self::MethodNotAllowed { allow } => problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "Wrong method",
+                format!("this path takes {allow}"),
+            ),
+            Self::BadHost => problem(
+                StatusCode::BAD_REQUEST,
+                "bad_host",
+                "Bad Host header",
+                "an HTTP/1.1 request carries exactly one Host header".to_owned(),
+            ),
+            Self::UnsupportedMediaType => problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Wrong content type",
+                "send Content-Type: application/json, in UTF-8".to_owned(),
+            ),
+            Self::UnsupportedEncoding => problem(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_encoding",
+                "Wrong content encoding",
+                "send the body without Content-Encoding".to_owned(),
+            ),
+            Self::BodyTooLarge { bytes_max } => problem(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "Body too large",
+                format!("the body may have at most {bytes_max} bytes"),
+            ),
+            Self::BodyTimeout => problem(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                "Body too slow",
+                "the body did not arrive in time; nothing was stored".to_owned(),
+            ),
+            Self::BodyBroken => problem(
+                StatusCode::BAD_REQUEST,
+                "body_broken",
+                "Broken body",
+                "the body ended early or its chunks are malformed; nothing was stored".to_owned(),
+            ),
+            Self::Refused(refusal) => refused(*refusal),
+            Self::Parse(error) => {
+                let (code, title) = match error {
+                    ParseError::Json(_) => ("invalid_json", "Not the JSON that this path takes"),
+                    ParseError::EmptyBulk => ("empty_bulk", "No events"),
+                    ParseError::TooManyEvents { .. } => ("too_many_events", "Too many events"),
+                    ParseError::Invalid { .. } => ("invalid_event", "Invalid event"),
+                };
+                problem(
+                    StatusCode::BAD_REQUEST,
+                    code,
+                    title,
+                    format!("{error}; nothing was stored"),
+                )
+            }
+            Self::BadQuery(_) => problem(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "Bad query parameters",
+                "see `errors`; the parameters are event_name, from, to and group_by".to_owned(),
+            ),
+            Self::Store(error) => store_failed(error),
+            Self::TooManyConnections => Problem {
+                retry_after: Some(CONNECTION_RETRY_AFTER),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too_many_connections",
+                    "Too many connections",
+                    "all connections are taken; keep connections open and share them".to_owned(),
+                )
+            },
+        }
+    }
+
+    fn invalid_count(&self) -> Option<usize> {
+        match self {
+            Self::Parse(ParseError::Invalid { invalid_count, .. }) => Some(*invalid_count),
+            _ => None,
+        }
+    }
+
+    fn listed_errors(&self) -> Vec<ListedError<'_>> {
+        match self {
+            Self::Parse(ParseError::Invalid { errors, .. }) => {
+                errors.iter().map(ListedError::from).collect()
+            }
+            Self::BadQuery(errors) => errors.iter().map(ListedError::from).collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// 429 says "slow down, it will be better in a moment"; 503 says "this cannot be stored now".
+fn refused(refusal: Refusal) -> Problem {
+    let (status, code, title, outcome) = match refusal {
+        Refusal::BudgetFull => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "bytes_in_flight_full",
+            "Slow down",
+            "nothing was stored",
+        ),
+        Refusal::RingFull => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "queue_full",
+            "Slow down",
+            "nothing was stored",
+        ),
+        Refusal::LogFull => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "log_full",
+            "Cannot store",
+            "nothing was stored",
+        ),
+        Refusal::Poisoned => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "log_failed",
+            "Cannot store",
+            "whether the events of this request survive is unknown: send them again, with an event_id each",
+        ),
+        Refusal::Draining => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "draining",
+            "Cannot store",
+            "nothing was stored",
+        ),
+    };
+    Problem {
+        status,
+        code,
+        title,
+        detail: format!("{refusal}; {outcome}"),
+        retry_after: Some(Intake::retry_after(refusal)),
+    }
+}
+
+/// The database's own words stay in the log: they may name hosts and users.
+fn store_failed(error: &StoreError) -> Problem {
+    let (status, code, title, detail) = match error {
+        StoreError::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unavailable",
+            "Cannot query",
+            "the database does not answer; events are still accepted and will be counted"
+                .to_owned(),
+        ),
+        StoreError::QueryTimeout(limit) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "query_timeout",
+            "Query too slow",
+            format!("the query took longer than {limit:?}; ask for a shorter range"),
+        ),
+        StoreError::Schema(what_to_do) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_schema",
+            "Cannot query",
+            what_to_do.clone(),
+        ),
+        StoreError::Data { .. } | StoreError::CheckpointMoved => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "A defect of the server",
+            "the query failed in a way it should not; see the server's log".to_owned(),
+        ),
+    };
+    let retry_after = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(DATABASE_RETRY_AFTER);
+    Problem {
+        status,
+        code,
+        title,
+        detail,
+        retry_after,
+    }
+}
+
+/// RFC 9457, section 3, with our extension members behind `detail`.
+#[derive(Serialize)]
+struct ProblemBody<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    invalid_count: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ListedError<'a>>,
+}
+
+#[derive(Serialize)]
+struct ListedError<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    field: &'a str,
+    code: &'static str,
+    message: &'a str,
+}
+
+impl<'a> From<&'a EventError> for ListedError<'a> {
+    fn from(error: &'a EventError) -> Self {
+        Self {
+            index: Some(error.index),
+            field: &error.field,
+            code: error.code,
+            message: &error.message,
+        }
+    }
+}
+
+impl<'a> From<&'a ParameterError> for ListedError<'a> {
+    fn from(error: &'a ParameterError) -> Self {
+        Self {
+            index: None,
+            field: &error.field,
+            code: error.code,
+            message: &error.message,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `GET /health`: whether events can be accepted, and how far log and flush are.
+//!
+//! The question is "can a client send?". So a database that is down is `degraded` with 200: restarting the server, which is what
+//! orchestrators do on anything else, would not help and would only lose the connections.
+
+use hyper::StatusCode;
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+
+use super::App;
+use super::response::{self, Response};
+use crate::intake::Intake;
+use crate::telemetry::progress::FlushState;
+
+/// Answers from memory: no lock that a slow disk or database could hold.
+pub(super) fn health(app: &App) -> Response {
+    let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
+    let refusal = app.intake.check_open().err();
+    let (http_status, status, reason) = match (refusal, flush_trouble) {
+        (Some(refusal), _) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            Some(refusal.to_string()),
+        ),
+        (None, Some(trouble)) => (StatusCode::OK, "degraded", Some(trouble)),
+        (None, None) => (StatusCode::OK, "ok", None),
+    };
+    let body = HealthBody {
+        status,
+        reason,
+        version: env!("CARGO_PKG_VERSION"),
+        store: app.store.name(),
+        queue: QueueBody {
+            depth: app.intake.queue_depth(),
+            capacity: app.intake.queue_capacity(),
+        },
+        log: LogBody {
+            bytes: app.gate.bytes_used(),
+            durable_through: app.progress.durable_through(),
+        },
+        flush: FlushBody {
+            state: flush_state,
+            flushed_through: app.progress.flushed_through(),
+            lag_events: app.progress.flush_lag(),
+        },
+    };
+    let mut response = response::json(http_status, &body);
+    if let Some(refusal) = refusal {
+        response.headers_mut().insert(
+            RETRY_AFTER,
+            HeaderValue::from(Intake::retry_after(refusal).as_secs().max(1)),
+        );
+    }
+    response
+}
+
+/// The state's word, and what is wrong with it. The database's own words stay in the log: they may name hosts and users.
+fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
+    match state {
+        FlushState::Running => ("running", None),
+        FlushState::Starting => (
+            "starting",
+            Some("the database has not answered yet; events wait in the log".to_owned()),
+        ),
+        FlushState::Retrying { since, .. } => {
+            let seconds = since.elapsed().as_secs();
+            (
+                "retrying",
+                Some(format!(
+                    "the database has been unavailable for {seconds} s; events wait in the log"
+                )),
+            )
+        }
+        FlushState::Stopped { reason } => (
+            "stopped",
+            Some(format!("flushing has stopped and needs a person: {reason}")),
+        ),
+    }
+}
+
+#[derive(Serialize)]
+struct HealthBody {
+    /// `ok`, `degraded` or `unavailable`.
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    version: &'static str,
+    store: &'static str,
+    queue: QueueBody,
+    log: LogBody,
+    flush: FlushBody,
+}
+
+#[derive(Serialize)]
+struct QueueBody {
+    depth: usize,
+    capacity: usize,
+}
+
+#[derive(Serialize)]
+struct LogBody {
+    /// On disk and reserved.
+    bytes: u64,
+    durable_through: u64,
+}
+
+#[derive(Serialize)]
+struct FlushBody {
+    state: &'static str,
+    flushed_through: u64,
+    lag_events: u64,
+}

@@ -1,0 +1,158 @@
+//! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
+//!
+//! Refusals come in the order of what they cost us: nothing is read before there is room for all of it, and nothing is stored
+//! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else.
+
+use bytes::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
+use hyper::http::request::Parts;
+
+use super::App;
+use super::body::{RequestBody, Room};
+use super::error::ApiError;
+use super::response::{self, Response};
+use crate::event::Timestamp;
+use crate::event::parse::{parse_bulk, parse_event};
+use crate::intake::{Admission, EncodedRecord};
+
+/// Stores one event.
+pub(super) async fn event(
+    app: &App,
+    head: &Parts,
+    body: &mut RequestBody,
+) -> Result<Response, ApiError> {
+    let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
+    let mut record = EncodedRecord::with_capacity_for(bytes.len());
+    parse_event(&bytes, Timestamp::now(), record.buffer())?;
+    record.set_event_count(1);
+    submit(app, admission, record).await
+}
+
+/// Stores an array of events, all or none.
+pub(super) async fn bulk(
+    app: &App,
+    head: &Parts,
+    body: &mut RequestBody,
+) -> Result<Response, ApiError> {
+    let (bytes, admission) = receive(app, head, body, app.settings.body_bytes_max).await?;
+    let mut record = EncodedRecord::with_capacity_for(bytes.len());
+    let event_count = parse_bulk(
+        &bytes,
+        app.settings.bulk_events_max,
+        Timestamp::now(),
+        record.buffer(),
+    )?;
+    record.set_event_count(event_count);
+    submit(app, admission, record).await
+}
+
+async fn receive(
+    app: &App,
+    head: &Parts,
+    body: &mut RequestBody,
+    bytes_max: usize,
+) -> Result<(Bytes, Admission), ApiError> {
+    check_content_type(&head.headers)?;
+    check_content_encoding(&head.headers)?;
+    let room = Room::reserve(&app.intake, body, bytes_max)?;
+    body.read(room, app.settings.body_timeout).await
+}
+
+async fn submit(
+    app: &App,
+    admission: Admission,
+    record: EncodedRecord,
+) -> Result<Response, ApiError> {
+    let event_count = record.event_count();
+    app.intake.submit(admission, record).await?;
+    Ok(response::accepted(event_count))
+}
+
+/// Asking for JSON keeps HTML forms of other sites out: they cannot send this type without the browser asking us first.
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    match single_value(headers, &CONTENT_TYPE) {
+        Some(b"application/json") => Ok(()),
+        Some(value) if is_json_in_utf8(value) => Ok(()),
+        _ => Err(ApiError::UnsupportedMediaType),
+    }
+}
+
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_plain = !headers.contains_key(CONTENT_ENCODING)
+        || single_value(headers, &CONTENT_ENCODING)
+            .is_some_and(|value| value.eq_ignore_ascii_case(b"identity"));
+    if is_plain {
+        Ok(())
+    } else {
+        Err(ApiError::UnsupportedEncoding)
+    }
+}
+
+/// The value of a header that occurs exactly once.
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.as_bytes())
+}
+
+/// `application/json` with any parameters, as long as a `charset` among them is UTF-8.
+fn is_json_in_utf8(content_type: &[u8]) -> bool {
+    let mut parts = content_type
+        .split(|&byte| byte == b';')
+        .map(<[u8]>::trim_ascii);
+    let is_json = parts
+        .next()
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(b"application/json"));
+    is_json
+        && parts.all(|parameter| {
+            let Some(equals) = parameter.iter().position(|&byte| byte == b'=') else {
+                return true;
+            };
+            let (name, value) = (&parameter[..equals], &parameter[equals + 1..]);
+            let unquoted = value
+                .strip_prefix(b"\"")
+                .and_then(|value| value.strip_suffix(b"\""))
+                .unwrap_or(value);
+            !name.eq_ignore_ascii_case(b"charset") || unquoted.eq_ignore_ascii_case(b"utf-8")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_type_is_json_in_utf8() {
+        let good: [&[u8]; 6] = [
+            b"application/json",
+            b"Application/JSON",
+            b"application/json; charset=utf-8",
+            b"application/json;charset=\"UTF-8\"",
+            b"application/json; profile=x; charset=utf-8",
+            b"application/json;",
+        ];
+        let bad: [&[u8]; 7] = [
+            b"",
+            b"text/plain",
+            b"application/jsonp",
+            b"application/x-www-form-urlencoded",
+            b"application/json; charset=latin1",
+            b"application/json; charset=utf-8; charset=utf-16",
+            b"text/plain; application/json",
+        ];
+        for content_type in good {
+            assert!(
+                is_json_in_utf8(content_type),
+                "{}",
+                content_type.escape_ascii()
+            );
+        }
+        for content_type in bad {
+            assert!(
+                !is_json_in_utf8(content_type),
+                "{}",
+                content_type.escape_ascii()
+            );
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The API in one table.
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Version};
+
+use super::body::RequestBody;
+use super::error::ApiError;
+use super::response::Response;
+use super::{App, health, ingest, query};
+
+/// Every route. GET routes answer HEAD too. The query string of a POST is ignored, as in any URL that takes none.
+static ROUTES: [(Verb, &str, Endpoint); 4] = [
+    (Verb::Post, "/events", Endpoint::Event),
+    (Verb::Post, "/events/bulk", Endpoint::Bulk),
+    (Verb::Get, "/metrics", Endpoint::Metrics),
+    (Verb::Get, "/health", Endpoint::Health),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Event,
+    Bulk,
+    Metrics,
+    Health,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Get,
+    Post,
+}
+
+impl Verb {
+    fn takes(self, method: &Method) -> bool {
+        match self {
+            // hyper leaves the body of an answer to HEAD out.
+            Self::Get => method == Method::GET || method == Method::HEAD,
+            Self::Post => method == Method::POST,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// Answers one request. Never fails: what goes wrong is an answer too.
+pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Response {
+    let (head, incoming) = request.into_parts();
+    let mut body = RequestBody::new(&head, incoming);
+    let mut response = dispatch(app, &head, &mut body)
+        .await
+        .unwrap_or_else(ApiError::into_response);
+    let can_carry_another = body.finish().await;
+    if !can_carry_another {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn dispatch(app: &App, head: &Parts, body: &mut RequestBody) -> Result<Response, ApiError> {
+    check_host(head)?;
+    match find(&head.method, head.uri.path())? {
+        Endpoint::Event => ingest::event(app, head, body).await,
+        Endpoint::Bulk => ingest::bulk(app, head, body).await,
+        Endpoint::Metrics => query::metrics(app, head.uri.query().unwrap_or("")).await,
+        Endpoint::Health => Ok(health::health(app)),
+    }
+}
+
+fn find(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
+    let &(verb, _, endpoint) = ROUTES
+        .iter()
+        .find(|(_, known, _)| *known == path)
+        .ok_or(ApiError::NotFound)?;
+    if verb.takes(method) {
+        Ok(endpoint)
+    } else {
+        Err(ApiError::MethodNotAllowed {
+            allow: verb.allow(),
+        })
+    }
+}
+
+/// RFC 9112, section 3.2: two readings of one request must not lead to two different hosts.
+fn check_host(head: &Parts) -> Result<(), ApiError> {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(_), None) => Ok(()),
+        (None, _) if head.version == Version::HTTP_10 => Ok(()),
+        _ => Err(ApiError::BadHost),
+    }
+}

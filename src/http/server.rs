@@ -1,0 +1,181 @@
+//! The accept loop: connections are counted, an excess is told so, and a drain waits for what is in flight.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::App;
+use super::connection::{self, Service};
+use crate::shutdown::StopToken;
+
+/// How long a drain should wait for requests in flight. A client that has not sent its body by then gets no answer and will send
+/// it again; what was admitted is acknowledged within milliseconds.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
+/// hold no body, so a few are enough to tell honest clients what is going on.
+const REFUSALS_MAX: usize = 64;
+/// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
+const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Longest pause after a failed accept.
+const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {advice}")]
+pub struct BindError {
+    address: SocketAddr,
+    advice: &'static str,
+    source: io::Error,
+}
+
+/// Opens the listening socket.
+///
+/// # Errors
+///
+/// [`BindError`] names the address and the flag to change.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let advice = match source.kind() {
+            io::ErrorKind::AddrNotAvailable => {
+                "no interface has this address; choose another with --host"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need privileges; choose another with --port"
+            }
+            _ => "choose another with --port",
+        };
+        BindError {
+            address,
+            advice,
+            source,
+        }
+    })
+}
+
+/// Serves until `stop`, then closes the listener, lets requests in flight finish for at most `drain_max`, and cuts the rest.
+/// Returns how many connections were cut.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    mut stop: StopToken,
+    drain_max: Duration,
+) -> usize {
+    let mut door = Door::new(&app);
+    let mut connections = JoinSet::new();
+    let mut pause = ACCEPT_PAUSE_MIN;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.stopped() => break,
+            Some(ended) = connections.join_next() => {
+                log_panic(ended);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                pause = ACCEPT_PAUSE_MIN;
+                // Accepted first, counted second: a client that waits in the backlog of a full server would hang unanswered.
+                if let Some((service, permit)) = door.enter() {
+                    connections.spawn(serve_one(
+                        stream,
+                        Arc::clone(&app),
+                        service,
+                        stop.clone(),
+                        permit,
+                    ));
+                }
+            }
+            Err(error) if is_the_clients(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "cannot accept connections: {error}");
+                tokio::select! {
+                    () = stop.stopped() => break,
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(ACCEPT_PAUSE_MAX);
+            }
+        }
+    }
+    drop(listener);
+    drain(connections, drain_max).await
+}
+
+async fn drain(mut connections: JoinSet<()>, drain_max: Duration) -> usize {
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    };
+    if timeout(drain_max, all_ended).await.is_ok() {
+        return 0;
+    }
+    let cut = connections.len();
+    connections.shutdown().await;
+    cut
+}
+
+async fn serve_one(
+    stream: TcpStream,
+    app: Arc<App>,
+    service: Service,
+    stop: StopToken,
+    permit: OwnedSemaphorePermit,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "connection lost before its first request: {error}");
+        return;
+    }
+    connection::serve(stream, app, service, stop).await;
+    // Held until the socket is closed, lingering included.
+    drop(permit);
+}
+
+/// Counts connections.
+struct Door {
+    connections: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+impl Door {
+    fn new(app: &App) -> Self {
+        let connections_max = app.settings.connections_max.min(Semaphore::MAX_PERMITS);
+        Self {
+            connections: Arc::new(Semaphore::new(connections_max)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        }
+    }
+
+    /// What to do with one more connection; `None`: close it.
+    fn enter(&mut self) -> Option<(Service, OwnedSemaphorePermit)> {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            return Some((Service::Api, permit));
+        }
+        let permit = Arc::clone(&self.refusals).try_acquire_owned().ok()?;
+        Some((Service::Refusal, permit))
+    }
+}
+
+/// Whether accepting failed because the client went away, which says nothing about us.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+/// A panic ends only its own connection. The panic hook has printed it; this line makes it findable among ours.
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended by a defect of the server: {error}");
+    }
+}

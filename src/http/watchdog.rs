@@ -1,0 +1,220 @@
+//! Time limits of one connection: opening, headers, idling, unread answers.
+//!
+//! hyper knows only a header timeout, and arms a timer for it with every request. Here the stream and the handler note in an
+//! [`Activity`] what the connection is doing and since when, a few relaxed stores a request; one timer a connection wakes up at the
+//! earliest moment at which a limit could be reached and looks. Bodies have their own limit (`body`), because a slow one is
+//! answered, not cut.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+
+use crate::config::HttpSettings;
+
+/// What a connection is doing, as far as time limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Accepted, nothing sent yet. Under the header limit: whoever connects has something to say.
+    Opening = 0,
+    /// Between requests.
+    Idle = 1,
+    /// Some bytes of a request's head have arrived. Under the header limit from the first of them.
+    Head = 2,
+    /// A handler has the request. Body, log and database have limits of their own.
+    Request = 3,
+}
+
+/// What one connection is doing and since when. Written by its stream and its handler, read by its watchdog, all in one task:
+/// the atomics are for the compiler, not for other threads.
+#[derive(Debug)]
+pub(super) struct Activity {
+    born: Instant,
+    /// Milliseconds from `born` to the phase's begin, times four, plus the [`Phase`].
+    phase: AtomicU64,
+    /// Milliseconds from `born`, plus one, since when the peer takes no more bytes; 0 while it does.
+    write_blocked: AtomicU64,
+}
+
+impl Activity {
+    /// A connection just accepted.
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            born: Instant::now(),
+            phase: AtomicU64::new(Phase::Opening as u64),
+            write_blocked: AtomicU64::new(0),
+        })
+    }
+
+    /// A handler has taken over.
+    pub(super) fn request_began(&self) {
+        self.enter(Phase::Request);
+    }
+
+    /// The handler has answered. What is left of writing is under the write limit.
+    pub(super) fn request_ended(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    /// Whether no request has begun since the last answer.
+    pub(super) fn is_between_requests(&self) -> bool {
+        matches!(self.phase().0, Phase::Opening | Phase::Idle)
+            && self.write_blocked.load(Ordering::Relaxed) == 0
+    }
+
+    /// Returns when a time limit has been reached.
+    pub(super) async fn limit_reached(&self, settings: &HttpSettings) -> &'static str {
+        loop {
+            match self.check(settings, Instant::now()) {
+                Ok(next_check) => sleep_until(next_check).await,
+                Err(limit) => return limit,
+            }
+        }
+    }
+
+    /// When to look again, or the name of the limit that has been reached.
+    fn check(&self, settings: &HttpSettings, now: Instant) -> Result<Instant, &'static str> {
+        let (phase, since) = self.phase();
+        let phase_limit = match phase {
+            Phase::Opening | Phase::Head => Some((settings.header_timeout, "header timeout")),
+            Phase::Idle => Some((settings.idle_timeout, "idle timeout")),
+            Phase::Request => None,
+        };
+        let phase_due = phase_limit.map(|(limit, name)| (since + limit, name));
+        let write_due = self
+            .write_blocked_since()
+            .map(|since| (since + settings.write_timeout, "write timeout"));
+
+        // What begins only after this check cannot be due before that.
+        let shortest = settings
+            .header_timeout
+            .min(settings.idle_timeout)
+            .min(settings.write_timeout);
+        let mut next_check = now + shortest;
+        for (due, name) in [phase_due, write_due].into_iter().flatten() {
+            if due <= now {
+                return Err(name);
+            }
+            next_check = next_check.min(due);
+        }
+        Ok(next_check)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase
+            .store(self.now_millis() << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> (Phase, Instant) {
+        let packed = self.phase.load(Ordering::Relaxed);
+        let phase = match packed & 3 {
+            0 => Phase::Opening,
+            1 => Phase::Idle,
+            2 => Phase::Head,
+            _ => Phase::Request,
+        };
+        (phase, self.born + Duration::from_millis(packed >> 2))
+    }
+
+    fn write_blocked_since(&self) -> Option<Instant> {
+        let millis = self.write_blocked.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.born + Duration::from_millis(millis))
+    }
+
+    /// Bytes came in. Only the first ones of a head matter: later ones must not extend its time.
+    fn note_read(&self) {
+        if matches!(self.phase().0, Phase::Opening | Phase::Idle) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn note_write<T>(&self, write: &Poll<io::Result<T>>) {
+        let is_blocked = self.write_blocked.load(Ordering::Relaxed) != 0;
+        if write.is_pending() != is_blocked {
+            let mark = if write.is_pending() {
+                self.now_millis() + 1
+            } else {
+                0
+            };
+            self.write_blocked.store(mark, Ordering::Relaxed);
+        }
+    }
+
+    fn now_millis(&self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+}
+
+/// A stream that notes its progress in an [`Activity`].
+#[derive(Debug)]
+pub(super) struct WatchedStream {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl WatchedStream {
+    /// Watches `stream`.
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    /// Ends watching.
+    pub(super) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl AsyncRead for WatchedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let filled_before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > filled_before {
+            self.activity.note_read();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for WatchedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.activity.note_write(&write);
+        write
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.activity.note_write(&write);
+        write
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
