@@ -1,1 +1,3 @@
-//! migrations
+//! stub
+/// stub
+pub fn migrate_sqlite(_path: &std::path::Path) -> Result<(), super::StoreError> { todo!() }

@@ -18,12 +18,12 @@ const SEGMENT_HEADER: [u8; 64] = [
     0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
     0x00, 0x20, 0, 0, 0, 0, 0, 0,                               // previous end 8192
     0, 0, 0, 0,                                                 // reserved
-    0x2b, 0x47, 0x26, 0xb5,                                     // checksum
+    0x0e, 0x05, 0x77, 0xf4,                                     // checksum
 ];
 
 #[rustfmt::skip]
 const RECORD: [u8; 35] = [
-    0xd7, 0x19, 0xd4, 0xb5,                                     // checksum
+    0xe4, 0x96, 0x3d, 0x0c,                                     // checksum
     3, 0, 0, 0,                                                 // length
     0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
     0x60, 0x12, 0, 0, 0, 0, 0, 0,                               // durable through 4704
