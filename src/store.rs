@@ -4,12 +4,19 @@
 //! on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a commit happened.
 
 pub mod migrations;
-pub mod postgres;
-pub mod sqlite;
+
+mod postgres;
+mod quarantine;
+mod sqlite;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use self::postgres::PostgresStore;
+use self::sqlite::SqliteStore;
 use crate::batch::{BatchView, Sequence, WalId};
+use crate::config::{StoreLocation, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
 
 /// What went wrong in a store, sorted by what the caller should do about it.
@@ -95,6 +102,16 @@ pub trait EventSink: Send {
 }
 
 /// Opens the store that the settings name. Connects lazily: a database that is down is no error here.
-pub fn open(_settings: &crate::config::StoreSettings) -> Result<std::sync::Arc<dyn EventStore>, StoreError> {
-    todo!()
+///
+/// # Errors
+///
+/// [`StoreError::Schema`] when the URL cannot be used as it stands: a person must act.
+pub fn open(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, StoreError> {
+    match &settings.location {
+        StoreLocation::Postgres(url) => match PostgresStore::new(url, settings) {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(error) => Err(StoreError::Schema(error.to_string())),
+        },
+        StoreLocation::Sqlite(path) => Ok(Arc::new(SqliteStore::new(path, settings))),
+    }
 }

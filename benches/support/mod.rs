@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use fast_ingest::event::Timestamp;
 
 /// The instant that benches take for now: fixed, so that runs compare.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
 
 /// A bulk body of `events` distinct events, as a product's backend would send them.
-pub fn bulk_body(events: usize, with_metadata: bool) -> String {
+pub(crate) fn bulk_body(events: usize, with_metadata: bool) -> String {
     let mut body = String::from("[");
     for index in 0..events {
         let separator = if index == 0 { "" } else { "," };

@@ -1,4 +1,98 @@
-//! migrate
-use super::{MigrateCommand, exit::Failure};
+//! `fast-ingest migrate up|down|status`: the schema, one line a migration.
+
+use super::exit::{ExitStatus, Failure};
+use super::{DatabaseArgs, MigrateCommand};
+use crate::config::StoreLocation;
+use crate::store::{StoreError, migrations};
+
 /// Runs a migration command.
-pub fn run(_command: MigrateCommand) -> Result<(), Failure> { todo!() }
+pub fn run(command: MigrateCommand) -> Result<(), Failure> {
+    let (database, act): (_, fn(&StoreLocation) -> Result<(), Failure>) = match &command {
+        MigrateCommand::Up(database) => (database, up),
+        MigrateCommand::Down {
+            database,
+            all: false,
+        } => (database, |location| down(location, false)),
+        MigrateCommand::Down {
+            database,
+            all: true,
+        } => (database, |location| down(location, true)),
+        MigrateCommand::Status(database) => (database, status),
+    };
+    act(&locate(database)?)
+}
+
+fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
+    StoreLocation::resolve(database).map_err(|error| Failure::new(ExitStatus::Config, error))
+}
+
+fn up(location: &StoreLocation) -> Result<(), Failure> {
+    let applied = migrations::up(location).map_err(|error| failure(location, error))?;
+    for name in &applied {
+        say(&format!("applied {name}"));
+    }
+    if applied.is_empty() {
+        say("nothing to apply: the schema is up to date");
+    }
+    Ok(())
+}
+
+fn down(location: &StoreLocation, all: bool) -> Result<(), Failure> {
+    let reverted = migrations::down(location, all).map_err(|error| failure(location, error))?;
+    for name in &reverted {
+        say(&format!("reverted {name}"));
+    }
+    if reverted.is_empty() {
+        say("nothing to revert: no migration is applied");
+    }
+    Ok(())
+}
+
+fn status(location: &StoreLocation) -> Result<(), Failure> {
+    let migrations = migrations::status(location).map_err(|error| failure(location, error))?;
+    for migration in &migrations {
+        let state = match (migration.applied, migration.known) {
+            (true, true) => "applied",
+            (true, false) => "unknown",
+            (false, _) => "pending",
+        };
+        say(&format!("{state}  {}", migration.name));
+    }
+    if migrations.iter().any(|migration| !migration.known) {
+        return Err(schema_failure(
+            "this binary is older than the schema; use a newer fast-ingest",
+        ));
+    }
+    if migrations.iter().any(|migration| !migration.applied) {
+        return Err(schema_failure(
+            "the schema is behind; run `fast-ingest migrate up`",
+        ));
+    }
+    Ok(())
+}
+
+fn schema_failure(text: &'static str) -> Failure {
+    Failure::new(ExitStatus::Config, anyhow::Error::msg(text))
+}
+
+/// A file that cannot be opened is an I/O error; a server that does not answer is just not there.
+fn failure(location: &StoreLocation, error: StoreError) -> Failure {
+    let status = match (&error, location) {
+        (StoreError::Unavailable(_), StoreLocation::Postgres(_)) => ExitStatus::Unavailable,
+        (StoreError::Unavailable(_), StoreLocation::Sqlite(_)) => ExitStatus::Io,
+        (StoreError::Schema(_), _) => ExitStatus::Config,
+        (
+            StoreError::Data { .. } | StoreError::CheckpointMoved | StoreError::QueryTimeout(_),
+            _,
+        ) => ExitStatus::Software,
+    };
+    Failure::new(status, error)
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the answer of a command, not a log line"
+)]
+fn say(line: &str) {
+    println!("{line}");
+}

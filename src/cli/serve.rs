@@ -41,6 +41,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let settings = Settings::resolve(args).or_exit(ExitStatus::Config)?;
     allow_open_files(settings.http.connections_max as u64);
     let opened = Log::open(&settings.wal).map_err(log_failure)?;
+    prepare_embedded_database(&settings.store.location)?;
     let runtime = Builder::new_multi_thread().thread_name("http").enable_all().build().or_exit(ExitStatus::Software)?;
     let store = runtime.block_on(open_store(&settings.store))?;
     let shutdown = Shutdown::new();
@@ -105,13 +106,15 @@ fn serve(
     Ok(())
 }
 
+/// Creates or updates the embedded database. A PostgreSQL is somebody's: its migrations are a step of their own.
+fn prepare_embedded_database(location: &StoreLocation) -> Result<(), Failure> {
+    let StoreLocation::Sqlite(path) = location else { return Ok(()) };
+    let prepared = migrations::up(location).with_context(|| format!("cannot prepare the embedded database {}", path.display()));
+    prepared.map(|_| ()).or_exit(ExitStatus::Io)
+}
+
 /// Opens the store and holds its schema against this binary. A PostgreSQL that is down is no reason not to start.
 async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Failure> {
-    if let StoreLocation::Sqlite(path) = &settings.location {
-        migrations::migrate_sqlite(path)
-            .with_context(|| format!("cannot prepare the embedded database {}", path.display()))
-            .or_exit(ExitStatus::Io)?;
-    }
     let store = store::open(settings).or_exit(ExitStatus::Config)?;
     match store.check_schema().await {
         Ok(()) => {}

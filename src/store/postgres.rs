@@ -1,1 +1,105 @@
-//! postgres
+//! Events in PostgreSQL: monthly partitions, flushed by binary COPY, queried through a small pool.
+//!
+//! ```text
+//! connect ── tls            URL → sessions, one connector for all of them
+//! sink ── copy, partitions  the flush: tokio-postgres, one connection that is thrown away on doubt
+//! metrics                   the query: diesel-async behind a bb8 pool
+//! migrate                   the schema: diesel's migrations over diesel-async
+//! error                     SQLSTATE → what to do about it
+//! ```
+
+mod connect;
+mod copy;
+mod error;
+mod metrics;
+pub(super) mod migrate;
+mod partitions;
+mod sink;
+mod tls;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::connect::Connector;
+use self::error::bounded;
+use self::metrics::Metrics;
+use self::sink::PostgresSink;
+use super::{EventSink, EventStore, StoreError};
+use crate::config::{ConfigError, StoreSettings};
+use crate::query::{MetricsQuery, MetricsReport};
+
+/// Time for the few reads of a schema check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Oldest release that is tested.
+const SERVER_VERSION_MIN: i32 = 15;
+
+/// A PostgreSQL database.
+pub(super) struct PostgresStore {
+    connector: Connector,
+    flush_timeout: Duration,
+    metrics: Metrics,
+}
+
+impl PostgresStore {
+    /// Parses the URL; connects to nothing yet.
+    pub(super) fn new(url: &str, settings: &StoreSettings) -> Result<Self, ConfigError> {
+        let connector = Connector::parse(url)?;
+        let metrics = Metrics::new(
+            connector.clone(),
+            settings.query_connections,
+            settings.query_timeout,
+        );
+        Ok(Self {
+            connector,
+            flush_timeout: settings.flush_timeout,
+            metrics,
+        })
+    }
+}
+
+#[async_trait]
+impl EventStore for PostgresStore {
+    fn name(&self) -> &'static str {
+        "postgresql"
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let session = self.connector.connect().await?;
+        let row = bounded(
+            CHECK_TIMEOUT,
+            session.client.query_one("SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')", &[]),
+        )
+        .await?;
+        let (version, fsync): (i32, &str) = (row.get(0), row.get(1));
+        if version < SERVER_VERSION_MIN {
+            return Err(StoreError::Schema(format!(
+                "PostgreSQL {SERVER_VERSION_MIN} or newer is needed; {} runs {version}",
+                self.connector.address()
+            )));
+        }
+        if fsync == "off" {
+            tracing::warn!(
+                "the database runs with fsync=off: a crash of its machine may lose events that were flushed"
+            );
+        }
+        let applied = migrate::applied_versions(&session).await?;
+        super::migrations::check(&super::migrations::known_postgres()?, &applied)
+    }
+
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        let session = self.connector.connect().await?;
+        Ok(Box::new(PostgresSink::new(session, self.flush_timeout)))
+    }
+
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        let answer = self.metrics.answer(query).await;
+        // diesel-async does not tell a missing table from other failures, so the schema itself is asked.
+        if let Err(StoreError::Unavailable(_)) = &answer
+            && let Err(schema @ StoreError::Schema(_)) = self.check_schema().await
+        {
+            return Err(schema);
+        }
+        answer
+    }
+}

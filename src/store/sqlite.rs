@@ -1,1 +1,59 @@
-//! sqlite
+//! Events in the embedded SQLite: the default, for one machine and no other software.
+//!
+//! It keeps the rules of PostgreSQL: one transaction a batch, the checkpoint first, the same answers. Rows and queries go through
+//! rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor progress handler: a query could
+//! be neither cancelled nor timed out. Migrations do use diesel.
+
+mod connection;
+mod error;
+mod metrics;
+pub(super) mod migrate;
+mod sink;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use self::metrics::Metrics;
+use self::sink::SqliteSink;
+use super::{EventSink, EventStore, StoreError, migrations};
+use crate::config::StoreSettings;
+use crate::query::{MetricsQuery, MetricsReport};
+
+/// A SQLite database.
+pub(super) struct SqliteStore {
+    path: PathBuf,
+    metrics: Metrics,
+}
+
+impl SqliteStore {
+    /// Opens nothing yet.
+    pub(super) fn new(path: &Path, settings: &StoreSettings) -> Self {
+        let metrics = Metrics::new(path, settings.query_connections, settings.query_timeout);
+        Self {
+            path: path.to_owned(),
+            metrics,
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        // One short read at start-up; not worth a thread.
+        let applied = migrate::applied(&self.path)?;
+        migrations::check(&migrations::known_sqlite()?, &applied)
+    }
+
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        Ok(Box::new(SqliteSink::open(&self.path)?))
+    }
+
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        self.metrics.answer(query).await
+    }
+}

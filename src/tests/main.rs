@@ -1,1 +1,4 @@
 //! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
+
+mod http_support;
+mod postgres;

@@ -1,0 +1,3 @@
+DROP TABLE quarantine;
+DROP TABLE wal_checkpoints;
+DROP TABLE events;

@@ -1,0 +1,339 @@
+//! From a database URL to connections, plain or encrypted.
+//!
+//! One connector serves the flush (tokio-postgres), the metrics pool and the migrations (diesel-async), so that all of them
+//! agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part of it but
+//! host and port.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use diesel::{ConnectionError, ConnectionResult};
+use diesel_async::AsyncPgConnection;
+use tokio::task::AbortHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error;
+use super::tls::{self, Verification};
+use crate::config::ConfigError;
+use crate::store::StoreError;
+
+/// Name of our sessions in `pg_stat_activity`.
+const APPLICATION_NAME: &str = "fast-ingest";
+/// Time for one address to accept the TCP connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a whole connection: name resolution, every address, TLS and authentication.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which the kernel probes the peer; three lost probes end the connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+const DEFAULT_PORT: u16 = 5432;
+
+/// A parsed database URL.
+#[derive(Clone)]
+pub(super) struct Connector {
+    config: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+    address: String,
+}
+
+impl Connector {
+    /// Parses a URL; reads the root certificates if it asks for verification.
+    pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
+        let (url, ssl) = take_ssl_parameters(url)?;
+        // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a password.
+        let mut config: tokio_postgres::Config = url.parse().map_err(|_| {
+            ConfigError(
+                "the database URL cannot be read: expected postgres://user:password@host:port/database, special characters in \
+                 the password percent-encoded"
+                    .to_owned(),
+            )
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(ConfigError("the database URL names no host".to_owned()));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name(APPLICATION_NAME);
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        config
+            .ssl_mode(ssl.mode)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_PROBES);
+        let tls =
+            MakeRustlsConnect::new(tls::client_config(ssl.verification, ssl.roots.as_deref())?);
+        Ok(Self {
+            address: address(&config),
+            config,
+            tls,
+        })
+    }
+
+    /// Host and port, for people.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What a cancel request needs to reach the server.
+    pub(super) fn tls(&self) -> &MakeRustlsConnect {
+        &self.tls
+    }
+
+    /// Opens a session whose socket closes when the returned value is dropped.
+    pub(super) async fn connect(&self) -> Result<Session, StoreError> {
+        let connecting = async {
+            let (client, connection) = self
+                .config
+                .connect(self.tls.clone())
+                .await
+                .map_err(|error| self.unreachable(&error))?;
+            let driver = tokio::spawn(async move {
+                // Whoever waits for a reply gets the same error.
+                if let Err(error) = connection.await {
+                    tracing::debug!(error = error::describe(&error), "database connection ended");
+                }
+            });
+            Ok(Session {
+                client,
+                driver: driver.abort_handle(),
+            })
+        };
+        self.within_session_timeout(connecting).await
+    }
+
+    /// Opens a diesel-async connection.
+    pub(super) async fn connect_diesel(&self) -> Result<AsyncPgConnection, StoreError> {
+        let connecting = async {
+            let (client, connection) = self
+                .config
+                .connect(self.tls.clone())
+                .await
+                .map_err(|error| self.unreachable(&error))?;
+            AsyncPgConnection::try_from_client_and_connection(client, connection)
+                .await
+                .map_err(|error| {
+                    StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
+                })
+        };
+        self.within_session_timeout(connecting).await
+    }
+
+    /// The same for a pool, which has an error type of its own.
+    pub(super) async fn connect_pooled(&self) -> ConnectionResult<AsyncPgConnection> {
+        self.connect_diesel().await.map_err(|error| match error {
+            StoreError::Unavailable(text) => ConnectionError::BadConnection(text),
+            other => ConnectionError::BadConnection(other.to_string()),
+        })
+    }
+
+    async fn within_session_timeout<T>(
+        &self,
+        connecting: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match tokio::time::timeout(SESSION_TIMEOUT, connecting).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "cannot connect to {}: no answer within {SESSION_TIMEOUT:?}",
+                self.address
+            ))),
+        }
+    }
+
+    fn unreachable(&self, error: &tokio_postgres::Error) -> StoreError {
+        StoreError::Unavailable(format!(
+            "cannot connect to {}: {}",
+            self.address,
+            error::describe(error)
+        ))
+    }
+}
+
+/// A tokio-postgres client and the task that drives its socket.
+pub(super) struct Session {
+    /// The client.
+    pub(super) client: tokio_postgres::Client,
+    driver: AbortHandle,
+}
+
+impl Drop for Session {
+    /// Left alone, the driver would wait for replies that a frozen server never sends, and keep the socket.
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The parameters of a URL that are about TLS.
+#[derive(Debug, PartialEq, Eq)]
+struct SslParameters {
+    mode: SslMode,
+    verification: Verification,
+    roots: Option<PathBuf>,
+}
+
+/// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root certificates.
+fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut mode = None;
+    let mut roots = None;
+    let mut kept = Vec::new();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        match form_urlencoded::parse(parameter.as_bytes()).next() {
+            Some((key, value)) if key == "sslmode" => mode = Some(value.into_owned()),
+            Some((key, value)) if key == "sslrootcert" => roots = Some(value.into_owned()),
+            _ => kept.push(parameter),
+        }
+    }
+    // libpq's word for the system's own certificates.
+    let roots = roots.filter(|roots| roots != "system").map(PathBuf::from);
+    let (mode, verification) = match mode.as_deref() {
+        Some("disable") => (SslMode::Disable, Verification::Nothing),
+        None | Some("allow" | "prefer") => (SslMode::Prefer, Verification::Nothing),
+        // As in libpq, naming a root certificate turns `require` into `verify-ca`.
+        Some("require") if roots.is_none() => (SslMode::Require, Verification::Nothing),
+        Some("require" | "verify-ca") => (SslMode::Require, Verification::Authority),
+        Some("verify-full") => (SslMode::Require, Verification::AuthorityAndName),
+        Some(_) => {
+            return Err(ConfigError(
+                "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned(),
+            ));
+        }
+    };
+    let url = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    Ok((
+        url,
+        SslParameters {
+            mode,
+            verification,
+            roots,
+        },
+    ))
+}
+
+fn address(config: &tokio_postgres::Config) -> String {
+    let port = |index: usize| {
+        let ports = config.get_ports();
+        ports
+            .get(index)
+            .or(ports.first())
+            .copied()
+            .unwrap_or(DEFAULT_PORT)
+    };
+    let unix = |path: &Path| path.display().to_string();
+    let hosts = config
+        .get_hosts()
+        .iter()
+        .enumerate()
+        .map(|(index, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", port(index)),
+            #[cfg(unix)]
+            Host::Unix(directory) => format!("{}:{}", unix(directory), port(index)),
+        });
+    let mut addresses: Vec<String> = hosts.collect();
+    if addresses.is_empty() {
+        addresses = config
+            .get_hostaddrs()
+            .iter()
+            .enumerate()
+            .map(|(index, ip)| format!("{ip}:{}", port(index)))
+            .collect();
+    }
+    addresses.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssl_parameters_leave_the_url_and_mean_what_libpq_means() {
+        let table = [
+            (
+                "postgres://h/d",
+                "postgres://h/d",
+                SslMode::Prefer,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=disable",
+                "postgres://h/d",
+                SslMode::Disable,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=require",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=require&sslrootcert=%2Fa%20b",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Authority,
+                Some("/a b"),
+            ),
+            (
+                "postgres://h/d?connect_timeout=3&sslmode=verify-full&options=-c%20x%3D1",
+                "postgres://h/d?connect_timeout=3&options=-c%20x%3D1",
+                SslMode::Require,
+                Verification::AuthorityAndName,
+                None,
+            ),
+            (
+                "postgres://h/d?sslrootcert=system&sslmode=verify-ca",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Authority,
+                None,
+            ),
+        ];
+        for (url, rest, mode, verification, roots) in table {
+            let expected = SslParameters {
+                mode,
+                verification,
+                roots: roots.map(PathBuf::from),
+            };
+            assert_eq!(
+                take_ssl_parameters(url),
+                Ok((rest.to_owned(), expected)),
+                "{url}"
+            );
+        }
+        assert!(take_ssl_parameters("postgres://h/d?sslmode=on").is_err());
+    }
+
+    #[test]
+    fn errors_and_addresses_never_hold_the_password() {
+        for url in [
+            "postgres://user:se?cret@host/db",
+            "postgres://user:secret@host:port/db",
+            "postgres://user:secret@host/db?secret=1",
+            "postgres://user:secret@",
+        ] {
+            let error = Connector::parse(url)
+                .err()
+                .unwrap_or_else(|| panic!("{url} should be refused"));
+            assert!(!error.to_string().contains("cret"), "{error}");
+        }
+        let connector = Connector::parse("postgres://user:secret@one:7,two:8/db").unwrap();
+        assert_eq!(connector.address(), "one:7,two:8");
+        assert_eq!(
+            Connector::parse("postgresql://user:secret@host/db")
+                .unwrap()
+                .address(),
+            "host:5432"
+        );
+    }
+}

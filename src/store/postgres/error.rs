@@ -1,0 +1,168 @@
+//! What an error of PostgreSQL means for the caller, decided by SQLSTATE.
+//!
+//! Invariant: only the three classes that blame the data lead to quarantine. Whatever is unknown counts as infrastructure and is
+//! retried, because an event must never be set aside by doubt.
+
+use std::error::Error as _;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_postgres::error::DbError;
+
+use crate::store::StoreError;
+
+/// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never answer.
+pub(super) const REPLY_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a statement of the flush failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No partition takes the row: it vanished after it was made. Make it again and repeat the batch.
+    NoPartition(String),
+    /// Anything else, classified.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            // A CHECK names its constraint; the router that finds no partition has none to name.
+            Some(db) if db.code().code() == "23514" && db.constraint().is_none() => {
+                Self::NoPartition(db.message().to_owned())
+            }
+            _ => Self::Store(store_error(&error)),
+        }
+    }
+}
+
+impl From<Failure> for StoreError {
+    /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not quarantined.
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoPartition(message) => Self::Unavailable(message),
+            Failure::Store(error) => error,
+        }
+    }
+}
+
+/// Waits for a reply, but not longer than `limit` and the grace.
+pub(super) async fn bounded<T, E: Into<Failure>>(
+    limit: Duration,
+    reply: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit + REPLY_GRACE, reply).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(Failure::Store(StoreError::Unavailable(format!(
+            "no answer within {:?}",
+            limit + REPLY_GRACE
+        )))),
+    }
+}
+
+/// Classifies an error of a statement or connection.
+pub(super) fn store_error(error: &tokio_postgres::Error) -> StoreError {
+    match error.as_db_error() {
+        Some(db) => classify(db.code().code(), db.message()),
+        None => StoreError::Unavailable(describe(error)),
+    }
+}
+
+/// Classifies by SQLSTATE.
+pub(super) fn classify(code: &str, message: &str) -> StoreError {
+    match code.get(..2).unwrap_or_default() {
+        "22" | "23" | "54" => StoreError::Data {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        },
+        "42" if code == "42501" => StoreError::Schema(format!(
+            "{message} ({code}): grant the database user what `fast-ingest migrate up` would need"
+        )),
+        "42" => StoreError::Schema(format!(
+            "the database schema does not fit: {message} ({code}); `fast-ingest migrate up` brings it up to date"
+        )),
+        _ => StoreError::Unavailable(format!("{message} ({code})")),
+    }
+}
+
+/// The error with its causes in one line. tokio-postgres keeps the useful part in the cause.
+pub(super) fn describe(error: &tokio_postgres::Error) -> String {
+    if let Some(db) = error.as_db_error() {
+        return describe_db(db);
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a String cannot fail.
+        write!(text, ": {error}").expect("writing to a String");
+        cause = error.source();
+    }
+    text
+}
+
+fn describe_db(db: &DbError) -> String {
+    format!("{} ({})", db.message(), db.code().code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The word for a class in the table below.
+    fn class(code: &str) -> &'static str {
+        match classify(code, "message") {
+            StoreError::Unavailable(_) => "retry",
+            StoreError::Data { code: kept, .. } => {
+                assert_eq!(kept, code);
+                "data"
+            }
+            StoreError::Schema(text) => {
+                assert!(text.contains("fast-ingest migrate up"), "{text}");
+                "schema"
+            }
+            StoreError::CheckpointMoved | StoreError::QueryTimeout(_) => "other",
+        }
+    }
+
+    #[test]
+    fn each_class_of_sqlstate_has_its_consequence() {
+        let table = [
+            ("08006", "retry"),
+            ("53100", "retry"),
+            ("53300", "retry"),
+            ("57014", "retry"),
+            ("57P01", "retry"),
+            ("57P03", "retry"),
+            ("40001", "retry"),
+            ("40P01", "retry"),
+            ("55P03", "retry"),
+            ("25006", "retry"),
+            ("25P02", "retry"),
+            ("28P01", "retry"),
+            ("3D000", "retry"),
+            ("XX000", "retry"),
+            ("22003", "data"),
+            ("22021", "data"),
+            ("22P02", "data"),
+            ("23502", "data"),
+            ("23514", "data"),
+            ("54000", "data"),
+            ("42P01", "schema"),
+            ("42703", "schema"),
+            ("42501", "schema"),
+            ("0A000", "retry"),
+            ("P0001", "retry"),
+            ("ZZZZZ", "retry"),
+            ("", "retry"),
+        ];
+        for (code, expected) in table {
+            assert_eq!(class(code), expected, "{code}");
+        }
+    }
+}

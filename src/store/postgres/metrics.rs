@@ -1,0 +1,311 @@
+//! The metrics query on PostgreSQL: a pool of diesel-async connections, one read-only transaction a query.
+//!
+//! Totals and groups come from one statement, so from one snapshot. A query whose caller is gone is cancelled in the server, and
+//! its connection is never used again: the transaction it is in the middle of marks it as broken, and the pool drops it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::data_types::PgTimestamp;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::{QueryableByName, sql_query};
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection, RunError};
+use diesel_async::pooled_connection::{
+    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use futures_util::FutureExt as _;
+use tokio::sync::OnceCell;
+use tokio_postgres::CancelToken;
+
+use super::connect::Connector;
+use super::copy::POSTGRES_EPOCH_MICROS;
+use super::error::REPLY_GRACE;
+use crate::event::Timestamp;
+use crate::query::{Counts, Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
+use crate::store::StoreError;
+
+/// Longest wait for a free connection, or for a new one.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a pooled connection to prove that it is alive; a frozen one is thrown away and the next one tried.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest life of a cancel request.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Answers metrics queries.
+pub(super) struct Metrics {
+    connector: Connector,
+    connections: u32,
+    query_timeout: Duration,
+    /// Made by the first query: bb8 wants to be inside the runtime that it spawns on.
+    pool: OnceCell<Pool<AsyncPgConnection>>,
+    last_error: LastError,
+}
+
+impl Metrics {
+    /// No connection is made before the first query.
+    pub(super) fn new(connector: Connector, connections: u32, query_timeout: Duration) -> Self {
+        Self {
+            connector,
+            connections,
+            query_timeout,
+            pool: OnceCell::new(),
+            last_error: LastError::default(),
+        }
+    }
+
+    /// Answers one query.
+    pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        let mut connection = self.checkout().await?;
+        let started = Instant::now();
+        let mut cancel = CancelOnDrop {
+            token: Some(connection.cancel_token()),
+            connector: self.connector.clone(),
+        };
+        let answer = tokio::time::timeout(
+            self.query_timeout + REPLY_GRACE,
+            self.run(&mut connection, query),
+        )
+        .await;
+        let rows = match answer {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => {
+                cancel.token = None;
+                return Err(self.classify(error, started));
+            }
+            // The guard cancels what may still run.
+            Err(_) => return Err(StoreError::QueryTimeout(self.query_timeout)),
+        };
+        cancel.token = None;
+        report(query, rows)
+    }
+
+    async fn run(
+        &self,
+        connection: &mut AsyncPgConnection,
+        query: &MetricsQuery,
+    ) -> Result<Vec<Row>, DieselError> {
+        let timeout = format!(
+            "SET LOCAL statement_timeout = {}",
+            self.query_timeout.as_millis().max(1)
+        );
+        connection
+            .build_transaction()
+            .read_only()
+            .read_committed()
+            .run(async |connection| {
+                connection.batch_execute(&timeout).await?;
+                sql_query(sql(query.group_by))
+                    .bind::<Text, _>(query.event_name.as_str())
+                    .bind::<Timestamptz, _>(pg_timestamp(query.from))
+                    .bind::<Timestamptz, _>(pg_timestamp(query.to))
+                    .load(connection)
+                    .await
+            })
+            .await
+    }
+
+    async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
+        let pool = self.pool.get_or_init(async || self.build_pool()).await;
+        self.last_error.clear();
+        pool.get()
+            .await
+            .map_err(|error| match (error, self.last_error.take()) {
+                (RunError::User(error), _) => StoreError::Unavailable(error.to_string()),
+                (RunError::TimedOut, Some(cause)) => StoreError::Unavailable(cause),
+                (RunError::TimedOut, None) => StoreError::Unavailable(format!(
+                    "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
+                    self.connections
+                )),
+            })
+    }
+
+    fn build_pool(&self) -> Pool<AsyncPgConnection> {
+        let connector = self.connector.clone();
+        let mut config = ManagerConfig::<AsyncPgConnection>::default();
+        config.custom_setup = Box::new(move |_url| {
+            let connector = connector.clone();
+            async move { connector.connect_pooled().await }.boxed()
+        });
+        config.recycling_method =
+            RecyclingMethod::CustomFunction(Box::new(|connection| ping(connection).boxed()));
+        // The URL stays in the connector; the manager would only hand it back to the setup above.
+        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
+        Pool::builder()
+            .max_size(self.connections)
+            .connection_timeout(CHECKOUT_TIMEOUT)
+            .error_sink(Box::new(self.last_error.clone()))
+            .build_unchecked(manager)
+    }
+
+    /// diesel-async hides the SQLSTATE, but the clock knows: the server never reports a timeout before its time, and whatever
+    /// fails after that came too late as well.
+    fn classify(&self, error: DieselError, started: Instant) -> StoreError {
+        match error {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+                info,
+            ) => StoreError::Unavailable(info.message().to_owned()),
+            DieselError::DatabaseError(_, _) if started.elapsed() >= self.query_timeout => {
+                StoreError::QueryTimeout(self.query_timeout)
+            }
+            DieselError::DatabaseError(_, info) => {
+                StoreError::Unavailable(info.message().to_owned())
+            }
+            other => StoreError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+async fn ping(connection: &mut AsyncPgConnection) -> diesel::QueryResult<()> {
+    match tokio::time::timeout(PING_TIMEOUT, connection.batch_execute("SELECT 1")).await {
+        Ok(result) => result,
+        Err(_) => Err(DieselError::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand,
+            Box::new("a pooled connection does not answer".to_owned()),
+        )),
+    }
+}
+
+/// Cancels the query in the server unless disarmed: the caller went away, or the reply did not come in time.
+struct CancelOnDrop {
+    token: Option<CancelToken>,
+    connector: Connector,
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        let (Some(token), Ok(runtime)) = (self.token.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        let tls = self.connector.tls().clone();
+        runtime.spawn(async move {
+            match tokio::time::timeout(CANCEL_TIMEOUT, token.cancel_query(tls)).await {
+                Ok(Ok(())) => tracing::debug!("metrics query cancelled"),
+                // Its statement timeout will end the query.
+                Ok(Err(_)) | Err(_) => tracing::debug!("metrics query could not be cancelled"),
+            }
+        });
+    }
+}
+
+/// Why the pool could not connect. bb8 itself only says that time ran out.
+#[derive(Debug, Clone, Default)]
+struct LastError(Arc<Mutex<Option<String>>>);
+
+impl LastError {
+    fn clear(&self) {
+        self.take();
+    }
+
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl bb8::ErrorSink<PoolError> for LastError {
+    fn sink(&self, error: PoolError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
+        Box::new(self.clone())
+    }
+}
+
+/// One row of the answer: a group, or the whole range.
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Bool)]
+    is_total: bool,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    bucket: Option<PgTimestamp>,
+    #[diesel(sql_type = Nullable<Text>)]
+    channel: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    total_events: i64,
+    #[diesel(sql_type = BigInt)]
+    unique_users: i64,
+}
+
+/// The statement for a grouping; parameters are the name and the range.
+///
+/// Events are first counted by user (and group), which hashes; what is left to be sorted for the distinct users is one row a
+/// user instead of one an event.
+fn sql(group_by: Option<GroupBy>) -> String {
+    // What a row of the inner query is grouped by besides the user, and the two columns that the outer query shows it in.
+    let (key, bucket, channel) = match group_by {
+        None => ("NULL::text", "NULL::timestamptz", "NULL::text"),
+        // Bins of a fixed width from midnight UTC: a UTC day is always 24 hours.
+        Some(GroupBy::Day) => (
+            "date_bin('24 hours', ts, timestamptz '1970-01-01 00:00:00+00')",
+            "key",
+            "NULL::text",
+        ),
+        Some(GroupBy::Hour) => (
+            "date_bin('1 hour', ts, timestamptz '1970-01-01 00:00:00+00')",
+            "key",
+            "NULL::text",
+        ),
+        Some(GroupBy::Channel) => ("channel COLLATE \"C\"", "NULL::timestamptz", "key"),
+    };
+    let sets = if group_by.is_some() {
+        "GROUPING SETS ((key), ())"
+    } else {
+        "GROUPING SETS (())"
+    };
+    let is_total = if group_by.is_some() {
+        "grouping(key) = 1"
+    } else {
+        "true"
+    };
+    format!(
+        "SELECT {is_total} AS is_total, {bucket} AS bucket, {channel} AS channel,
+                coalesce(sum(events), 0)::bigint AS total_events, count(DISTINCT user_id) AS unique_users
+         FROM (SELECT {key} AS key, user_id, count(*) AS events
+               FROM events WHERE event_name = $1 AND ts >= $2 AND ts < $3 GROUP BY 1, 2) AS by_user
+         GROUP BY {sets} ORDER BY is_total, bucket, channel"
+    )
+}
+
+fn report(query: &MetricsQuery, rows: Vec<Row>) -> Result<MetricsReport, StoreError> {
+    let mut report = MetricsReport::default();
+    let width = query.group_by.and_then(GroupBy::bucket_micros);
+    for row in rows {
+        let counts = Counts {
+            total_events: as_count(row.total_events),
+            unique_users: as_count(row.unique_users),
+        };
+        let key = match (row.is_total, row.bucket, row.channel, width) {
+            (true, ..) => {
+                report.total = counts;
+                continue;
+            }
+            (false, Some(PgTimestamp(micros)), _, Some(width)) => {
+                let start = micros + POSTGRES_EPOCH_MICROS;
+                GroupKey::Bucket {
+                    start: Timestamp::from_micros(start),
+                    end: Timestamp::from_micros(start + width),
+                }
+            }
+            (false, _, Some(channel), _) => GroupKey::Channel(channel),
+            (false, ..) => {
+                return Err(StoreError::Schema(
+                    "a metrics group without a key".to_owned(),
+                ));
+            }
+        };
+        report.groups.push(Group { key, counts });
+    }
+    Ok(report)
+}
+
+fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
+    PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
+}
+
+fn as_count(count: i64) -> u64 {
+    u64::try_from(count).expect("a count is not negative")
+}

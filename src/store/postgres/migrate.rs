@@ -1,0 +1,83 @@
+//! Migrations on PostgreSQL: diesel's harness over diesel-async, under an advisory lock.
+//!
+//! The harness blocks inside the runtime, so all of this needs tokio's multi-thread runtime.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
+
+use super::connect::{Connector, Session};
+use super::error::{self, bounded};
+use crate::config::ConfigError;
+use crate::store::{StoreError, migrations};
+
+/// Key of the advisory lock that one migration run holds: "fast-ing" in ASCII.
+const MIGRATION_LOCK: i64 = 0x6661_7374_2d69_6e67;
+
+/// Applies what is pending; returns the names.
+pub(in crate::store) async fn up(url: &str) -> Result<Vec<String>, StoreError> {
+    let mut harness = locked_harness(url).await?;
+    migrations::run_pending(&mut harness, migrations::POSTGRES)
+        .map_err(|error| migration_error(&*error))
+}
+
+/// Reverts the newest migration, or all; returns the names.
+pub(in crate::store) async fn down(url: &str, all: bool) -> Result<Vec<String>, StoreError> {
+    let mut harness = locked_harness(url).await?;
+    migrations::revert(&mut harness, migrations::POSTGRES, all)
+        .map_err(|error| migration_error(&*error))
+}
+
+/// The applied versions, without changing anything.
+pub(in crate::store) async fn applied(url: &str) -> Result<BTreeSet<String>, StoreError> {
+    let session = connector(url)?.connect().await?;
+    applied_versions(&session).await
+}
+
+/// The same on a session that is open already.
+pub(super) async fn applied_versions(session: &Session) -> Result<BTreeSet<String>, StoreError> {
+    match bounded(super::CHECK_TIMEOUT, read_versions(session)).await? {
+        Ok(versions) => Ok(versions),
+        // No such table: nothing was ever applied.
+        Err(error) if error.code().is_some_and(|code| code.code() == "42P01") => {
+            Ok(BTreeSet::new())
+        }
+        Err(error) => Err(error::store_error(&error)),
+    }
+}
+
+async fn read_versions(
+    session: &Session,
+) -> Result<Result<BTreeSet<String>, tokio_postgres::Error>, StoreError> {
+    let rows = session
+        .client
+        .query("SELECT version FROM __diesel_schema_migrations", &[])
+        .await;
+    Ok(rows.map(|rows| rows.iter().map(|row| row.get(0)).collect()))
+}
+
+async fn locked_harness(url: &str) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
+    let mut connection = connector(url)?.connect_diesel().await?;
+    // The lock goes with the session. The first of two runs works, the second then finds nothing to do.
+    connection
+        .batch_execute(&format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({MIGRATION_LOCK}); RESET lock_timeout"))
+        .await
+        .map_err(|error| migration_error(&error))?;
+    Ok(AsyncMigrationHarness::new(connection))
+}
+
+fn connector(url: &str) -> Result<Connector, StoreError> {
+    Connector::parse(url).map_err(|ConfigError(text)| StoreError::Schema(text))
+}
+
+fn migration_error(error: &(dyn Error + 'static)) -> StoreError {
+    match error.downcast_ref::<DieselError>() {
+        Some(DieselError::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
+            info,
+        )) => StoreError::Unavailable(info.message().to_owned()),
+        _ => StoreError::Schema(format!("migration failed: {error}")),
+    }
+}

@@ -1,0 +1,215 @@
+//! Monthly partitions of `events`, made on demand.
+//!
+//! A batch's partitions are made in transactions of their own before the batch's: DDL inside it would hold locks for as long as
+//! the rows take. One transaction a month, because an import that spans decades would otherwise fill the server's lock table.
+
+use std::collections::HashSet;
+
+use jiff::civil::{Date, date};
+use jiff::tz::TimeZone;
+use tokio_postgres::Client;
+
+use super::error::Failure;
+use crate::batch::BatchView;
+use crate::store::StoreError;
+
+/// Key of the advisory lock under which partitions are made, so that two flushers do not race: "fast-ing" in ASCII, plus one.
+const PARTITION_LOCK: i64 = 0x6661_7374_2d69_6e68;
+
+/// A calendar month in UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Month {
+    year: i16,
+    month: i8,
+}
+
+impl Month {
+    /// The month of an instant.
+    ///
+    /// # Panics
+    ///
+    /// Outside the years -9999 to 9999; an event's time lies between 1970 and tomorrow.
+    fn of(micros: i64) -> Self {
+        let instant = jiff::Timestamp::from_microsecond(micros)
+            .expect("an event's time lies within jiff's range");
+        let day = TimeZone::UTC.to_datetime(instant).date();
+        Self {
+            year: day.year(),
+            month: day.month(),
+        }
+    }
+
+    fn next(self) -> Self {
+        match self.month {
+            12 => Self {
+                year: self.year + 1,
+                month: 1,
+            },
+            month => Self {
+                year: self.year,
+                month: month + 1,
+            },
+        }
+    }
+
+    fn first_day(self) -> Date {
+        date(self.year, self.month, 1)
+    }
+
+    fn start_micros(self) -> i64 {
+        let midnight = self.first_day().at(0, 0, 0, 0);
+        let instant = TimeZone::UTC
+            .to_timestamp(midnight)
+            .expect("a month begins within jiff's range");
+        instant.as_microsecond()
+    }
+
+    fn table(self) -> String {
+        format!("events_{:04}_{:02}", self.year, self.month)
+    }
+}
+
+/// The months that a batch touches, without repetition.
+pub(super) fn months(batch: BatchView<'_>) -> Vec<Month> {
+    let mut months: Vec<Month> = Vec::new();
+    // Events of one batch mostly share a month, so the calendar is asked only when one leaves the current month.
+    let mut current = 0..0;
+    for event in batch.events() {
+        let micros = event.timestamp.as_micros();
+        if current.contains(&micros) {
+            continue;
+        }
+        let month = Month::of(micros);
+        current = month.start_micros()..month.next().start_micros();
+        if !months.contains(&month) {
+            months.push(month);
+        }
+    }
+    months
+}
+
+/// The partitions that are known to be there. A partition may vanish behind its back; then it is forgotten and asked again.
+#[derive(Debug, Default)]
+pub(super) struct Partitions {
+    /// `None` until the database was asked.
+    attached: Option<HashSet<String>>,
+}
+
+impl Partitions {
+    /// Forgets everything.
+    pub(super) fn forget(&mut self) {
+        self.attached = None;
+    }
+
+    /// Makes the partitions that are missing. The session must not be inside a transaction.
+    pub(super) async fn ensure(
+        &mut self,
+        client: &Client,
+        months: &[Month],
+        lock_timeout: &str,
+    ) -> Result<(), Failure> {
+        if self.attached.is_none() {
+            self.attached = Some(read_attached(client).await?);
+        }
+        let attached = self.attached.as_mut().expect("read above");
+        for month in months {
+            if attached.contains(&month.table()) {
+                continue;
+            }
+            create(client, *month, lock_timeout).await?;
+            attached.insert(month.table());
+        }
+        Ok(())
+    }
+}
+
+async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
+    let rows = client
+        .query(
+            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| row.get::<_, &str>(0).to_owned())
+        .collect())
+}
+
+/// Makes one month's partition, unless another flusher has done it in the meantime.
+///
+/// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which readers and
+/// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached (somebody
+/// detached it) is attached again: the new rows have nowhere else to go.
+async fn create(client: &Client, month: Month, lock_timeout: &str) -> Result<(), Failure> {
+    let table = month.table();
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {lock_timeout}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
+    );
+    let outcome = async {
+        client.batch_execute(&begin).await?;
+        if !read_attached(client).await?.contains(&table) {
+            let (from, to) = (month.first_day(), month.next().first_day());
+            client
+                .batch_execute(&format!(
+                    "CREATE TABLE IF NOT EXISTS {table} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+                     ALTER TABLE events ATTACH PARTITION {table}
+                         FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
+                ))
+                .await?;
+            tracing::info!(partition = table, "partition {table} made");
+        }
+        Ok(client.batch_execute("COMMIT").await?)
+    }
+    .await;
+    outcome.map_err(|failure| match failure {
+        // Rows of a table found detached may break a constraint. That blames no event of this batch.
+        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
+            "partition {table} cannot be attached: {message} ({code})"
+        ))
+        .into(),
+        other => other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_are_utc_and_half_open() {
+        let february = Month {
+            year: 2024,
+            month: 2,
+        };
+        let march = Month {
+            year: 2024,
+            month: 3,
+        };
+        assert_eq!(
+            Month::of(0),
+            Month {
+                year: 1970,
+                month: 1
+            }
+        );
+        assert_eq!(Month::of(march.start_micros() - 1), february);
+        assert_eq!(Month::of(march.start_micros()), march);
+        assert_eq!(
+            march.start_micros() - february.start_micros(),
+            29 * crate::query::DAY_MICROS
+        );
+        assert_eq!(
+            Month {
+                year: 2023,
+                month: 12
+            }
+            .next(),
+            Month {
+                year: 2024,
+                month: 1
+            }
+        );
+        assert_eq!(february.table(), "events_2024_02");
+    }
+}

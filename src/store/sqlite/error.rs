@@ -1,0 +1,110 @@
+//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data error,
+//! everything unknown is retried.
+
+use rusqlite::{Error, ffi};
+
+use crate::store::StoreError;
+
+/// Classifies an error.
+pub(super) fn store_error(error: &Error) -> StoreError {
+    let (code, message) = match error {
+        Error::SqliteFailure(failure, message) => (
+            failure.extended_code,
+            message.clone().unwrap_or_else(|| failure.to_string()),
+        ),
+        Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
+        other => return StoreError::Unavailable(other.to_string()),
+    };
+    match code & 0xff {
+        ffi::SQLITE_CONSTRAINT | ffi::SQLITE_TOOBIG | ffi::SQLITE_MISMATCH => StoreError::Data {
+            code: name(code),
+            message,
+        },
+        // The generic code: statements that do not fit the schema, among others. Only the text tells them apart.
+        ffi::SQLITE_ERROR if is_about_schema(&message) => StoreError::Schema(format!(
+            "the database schema does not fit: {message}; `fast-ingest migrate up` brings it up to date"
+        )),
+        _ => StoreError::Unavailable(format!("{message} ({})", name(code))),
+    }
+}
+
+/// Whether a query was ended by its progress handler.
+pub(super) fn is_interrupt(error: &Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)
+}
+
+fn is_about_schema(message: &str) -> bool {
+    ["no such table", "no such column", "has no column named"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+/// The symbolic name of a result code, as the manual lists them.
+fn name(code: i32) -> String {
+    let name = match code {
+        ffi::SQLITE_CONSTRAINT_CHECK => "SQLITE_CONSTRAINT_CHECK",
+        ffi::SQLITE_CONSTRAINT_DATATYPE => "SQLITE_CONSTRAINT_DATATYPE",
+        ffi::SQLITE_CONSTRAINT_NOTNULL => "SQLITE_CONSTRAINT_NOTNULL",
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY => "SQLITE_CONSTRAINT_PRIMARYKEY",
+        ffi::SQLITE_CONSTRAINT_TRIGGER => "SQLITE_CONSTRAINT_TRIGGER",
+        ffi::SQLITE_CONSTRAINT_UNIQUE => "SQLITE_CONSTRAINT_UNIQUE",
+        _ => match code & 0xff {
+            ffi::SQLITE_ERROR => "SQLITE_ERROR",
+            ffi::SQLITE_BUSY => "SQLITE_BUSY",
+            ffi::SQLITE_LOCKED => "SQLITE_LOCKED",
+            ffi::SQLITE_READONLY => "SQLITE_READONLY",
+            ffi::SQLITE_INTERRUPT => "SQLITE_INTERRUPT",
+            ffi::SQLITE_IOERR => "SQLITE_IOERR",
+            ffi::SQLITE_CORRUPT => "SQLITE_CORRUPT",
+            ffi::SQLITE_FULL => "SQLITE_FULL",
+            ffi::SQLITE_CANTOPEN => "SQLITE_CANTOPEN",
+            ffi::SQLITE_TOOBIG => "SQLITE_TOOBIG",
+            ffi::SQLITE_CONSTRAINT => "SQLITE_CONSTRAINT",
+            ffi::SQLITE_MISMATCH => "SQLITE_MISMATCH",
+            ffi::SQLITE_NOTADB => "SQLITE_NOTADB",
+            _ => return format!("SQLite code {code}"),
+        },
+    };
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_result_code_has_its_consequence() {
+        let table = [
+            (ffi::SQLITE_BUSY, "busy", "retry"),
+            (ffi::SQLITE_LOCKED, "locked", "retry"),
+            (ffi::SQLITE_FULL, "full", "retry"),
+            (ffi::SQLITE_IOERR_FSYNC, "disk", "retry"),
+            (ffi::SQLITE_CANTOPEN, "cannot open", "retry"),
+            (ffi::SQLITE_READONLY, "read-only", "retry"),
+            (ffi::SQLITE_CORRUPT, "corrupt", "retry"),
+            (ffi::SQLITE_NOMEM, "memory", "retry"),
+            (ffi::SQLITE_ERROR, "something else", "retry"),
+            (ffi::SQLITE_CONSTRAINT_CHECK, "check", "data"),
+            (ffi::SQLITE_CONSTRAINT_TRIGGER, "trigger", "data"),
+            (ffi::SQLITE_TOOBIG, "too big", "data"),
+            (ffi::SQLITE_ERROR, "no such table: events", "schema"),
+            (
+                ffi::SQLITE_ERROR,
+                "table events has no column named tags",
+                "schema",
+            ),
+        ];
+        for (code, message, expected) in table {
+            let class = match store_error(&Error::SqliteFailure(
+                ffi::Error::new(code),
+                Some(message.to_owned()),
+            )) {
+                StoreError::Unavailable(_) => "retry",
+                StoreError::Data { .. } => "data",
+                StoreError::Schema(_) => "schema",
+                StoreError::CheckpointMoved | StoreError::QueryTimeout(_) => "other",
+            };
+            assert_eq!(class, expected, "{code} {message}");
+        }
+    }
+}

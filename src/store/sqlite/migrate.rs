@@ -1,0 +1,107 @@
+//! Migrations on SQLite: diesel's harness inside one immediate transaction, so that two runs cannot interleave.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+
+use super::connection::{self, BUSY_TIMEOUT};
+use super::error::store_error;
+use crate::store::{StoreError, migrations};
+
+/// Makes the file if need be and applies what is pending; returns the names.
+pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
+    create_file(path).map_err(|error| {
+        StoreError::Unavailable(format!("cannot create {}: {error}", path.display()))
+    })?;
+    in_transaction(path, |connection| {
+        migrations::run_pending(connection, migrations::SQLITE)
+    })
+}
+
+/// Reverts the newest migration, or all; returns the names.
+pub(in crate::store) fn down(path: &Path, all: bool) -> Result<Vec<String>, StoreError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    in_transaction(path, |connection| {
+        migrations::revert(connection, migrations::SQLITE, all)
+    })
+}
+
+/// The applied versions, without changing anything.
+pub(in crate::store) fn applied(path: &Path) -> Result<BTreeSet<String>, StoreError> {
+    if !path.exists() {
+        return Ok(BTreeSet::new());
+    }
+    let reader = connection::open_reader(path)?;
+    let read = || -> rusqlite::Result<BTreeSet<String>> {
+        let mut versions = reader.prepare("SELECT version FROM __diesel_schema_migrations")?;
+        versions.query_map([], |row| row.get(0))?.collect()
+    };
+    match read().map_err(|error| store_error(&error)) {
+        // No such table: nothing was ever applied.
+        Err(StoreError::Schema(_)) => Ok(BTreeSet::new()),
+        result => result,
+    }
+}
+
+/// Makes an empty database that only its owner may read. SQLite gives its side files the same mode.
+fn create_file(path: &Path) -> std::io::Result<()> {
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+    }
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)?;
+    Ok(())
+}
+
+/// What a transaction may end with; diesel wants its own errors to convert into it.
+enum Problem {
+    Diesel(diesel::result::Error),
+    Migration(Box<dyn Error + Send + Sync>),
+}
+
+impl From<diesel::result::Error> for Problem {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Diesel(error)
+    }
+}
+
+fn in_transaction(
+    path: &Path,
+    work: impl FnOnce(&mut SqliteConnection) -> Result<Vec<String>, Box<dyn Error + Send + Sync>>,
+) -> Result<Vec<String>, StoreError> {
+    let unusable = |error: &dyn std::fmt::Display| {
+        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
+    };
+    let name = path
+        .to_str()
+        .ok_or_else(|| unusable(&"its name is not UTF-8"))?;
+    let mut connection = SqliteConnection::establish(name).map_err(|error| unusable(&error))?;
+    connection
+        .batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA synchronous = FULL;",
+            BUSY_TIMEOUT.as_millis()
+        ))
+        .map_err(|error| unusable(&error))?;
+    connection
+        .immediate_transaction(|connection| work(connection).map_err(Problem::Migration))
+        .map_err(|problem| match problem {
+            Problem::Diesel(error) => unusable(&error),
+            Problem::Migration(error) => StoreError::Schema(format!("migration failed: {error}")),
+        })
+}

@@ -1,0 +1,181 @@
+//! The flush into SQLite: one writer connection, one immediate transaction a batch, the checkpoint first.
+//!
+//! Its calls block. That is right here: a sink is used by the flush thread alone, which owns its runtime and runs nothing else.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+
+use super::connection;
+use super::error::store_error;
+use crate::batch::{BatchView, Sequence, WalId};
+use crate::event::Tags;
+use crate::store::{EventSink, Flushed, StoreError, quarantine};
+
+/// The writer.
+pub(super) struct SqliteSink {
+    connection: Connection,
+}
+
+impl SqliteSink {
+    /// Opens the database, which `migrate` has made.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: connection::open_writer(path)?,
+        })
+    }
+
+    /// Begins a transaction that no other writer can get in between of. Dropped without commit, it is rolled back.
+    fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| store_error(&error))
+    }
+}
+
+#[async_trait]
+impl EventSink for SqliteSink {
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        let transaction = self.begin()?;
+        let flushed_through = transaction
+            .query_row(
+                "SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1",
+                [wal_id.to_string()],
+                |row| row.get::<_, i64>(0),
+            )
+            .optional()
+            .map_err(|error| store_error(&error))?;
+        match flushed_through.map(Sequence::try_from) {
+            None => Ok(None),
+            Some(Ok(sequence)) => Ok(Some(sequence)),
+            Some(Err(_)) => Err(StoreError::Schema(format!(
+                "the checkpoint of log {wal_id} is no sequence"
+            ))),
+        }
+    }
+
+    async fn create_checkpoint(
+        &mut self,
+        wal_id: WalId,
+        flushed_through: Sequence,
+    ) -> Result<(), StoreError> {
+        let transaction = self.begin()?;
+        let inserted = transaction
+            .execute(
+                "INSERT INTO wal_checkpoints (wal_id, flushed_through) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![wal_id.to_string(), as_integer(flushed_through)],
+            )
+            .map_err(|error| store_error(&error))?;
+        commit(transaction)?;
+        if inserted == 1 {
+            Ok(())
+        } else {
+            Err(StoreError::CheckpointMoved)
+        }
+    }
+
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        if batch.is_empty() {
+            return Ok(Flushed {
+                stored: 0,
+                duplicates: 0,
+            });
+        }
+        let transaction = self.begin()?;
+        move_checkpoint(&transaction, batch)?;
+        let stored = insert(&transaction, batch).map_err(|error| store_error(&error))?;
+        commit(transaction)?;
+        Ok(Flushed {
+            stored,
+            duplicates: batch.len() as u64 - stored,
+        })
+    }
+
+    async fn quarantine(
+        &mut self,
+        batch: BatchView<'_>,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        assert_eq!(batch.len(), 1, "quarantine takes one event");
+        let encoded = batch.encoded().next().expect("a batch of one event");
+        let event = batch.events().next().expect("a batch of one event");
+        let transaction = self.begin()?;
+        move_checkpoint(&transaction, batch)?;
+        transaction
+            .execute(
+                "INSERT INTO quarantine (wal_id, sequence, code, message, readable, encoded) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    batch.wal_id().to_string(),
+                    as_integer(batch.through()),
+                    quarantine::without_nul(code),
+                    quarantine::without_nul(message),
+                    quarantine::readable(&event),
+                    encoded
+                ],
+            )
+            .map_err(|error| store_error(&error))?;
+        commit(transaction)
+    }
+}
+
+/// The compare-and-set that comes first in every transaction.
+fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<(), StoreError> {
+    let moved = transaction
+        .prepare_cached(
+            "UPDATE wal_checkpoints SET flushed_through = ?1, updated_at = CURRENT_TIMESTAMP \
+             WHERE wal_id = ?2 AND flushed_through = ?3",
+        )
+        .and_then(|mut update| {
+            update.execute(params![
+                as_integer(batch.through()),
+                batch.wal_id().to_string(),
+                as_integer(batch.after())
+            ])
+        })
+        .map_err(|error| store_error(&error))?;
+    if moved == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::CheckpointMoved)
+    }
+}
+
+/// Inserts the rows; returns how many were not there before.
+fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> rusqlite::Result<u64> {
+    // DO NOTHING skips what breaks the unique index on event_id, and only that.
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+    )?;
+    let mut stored = 0;
+    for event in batch.events() {
+        stored += insert.execute(params![
+            event.timestamp.as_micros(),
+            event.event_name,
+            event.channel,
+            event.user_id,
+            event.event_id,
+            event.campaign_id,
+            event.tags.map(as_json),
+            event.metadata
+        ])? as u64;
+    }
+    Ok(stored)
+}
+
+fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
+    transaction.commit().map_err(|error| store_error(&error))
+}
+
+fn as_json(tags: Tags<'_>) -> String {
+    serde_json::to_string(&tags.iter().collect::<Vec<_>>()).expect("strings always serialize")
+}
+
+/// # Panics
+///
+/// Beyond 2^63 events, which takes longer than there was time so far.
+fn as_integer(sequence: Sequence) -> i64 {
+    i64::try_from(sequence).expect("a sequence fits into 63 bits")
+}

@@ -1,0 +1,231 @@
+//! A throw-away PostgreSQL for tests.
+//!
+//! The server is started by a small shell wrapper whose standard input is a pipe from this process. The wrapper takes commands
+//! from it, and on its end, which also comes when this process is killed, stops the server and removes its directory.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+const NO_BINARIES: &str = "no PostgreSQL server programs (initdb, pg_ctl, postgres) found in PATH, /usr/lib/postgresql/*/bin or \
+                           `pg_config --bindir`: install the distribution's package (Debian: postgresql, Fedora: postgresql-server), \
+                           or run `make test`, which says what it needs";
+
+/// Arguments: directory of the programs, `on` or `off` for fsync. Answers each command by one line, `ok …` or `failed`.
+const WRAPPER: &str = r#"
+bin=$1 fsync=$2
+cd /
+dir=$(mktemp -d "${TMPDIR:-/tmp}/fast-ingest-pg.XXXXXX") || exit 1
+cleanup() {
+    "$bin/pg_ctl" -D "$dir/data" -m immediate -w stop </dev/null >/dev/null 2>&1
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+# Ctrl-C reaches the whole process group; the end of the pipe is what ends us.
+trap '' INT TERM HUP
+init() {
+    "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale="$1" --no-sync </dev/null >"$dir/log" 2>&1
+}
+if init C.UTF-8 || { rm -rf "$dir/data"; init C; }; then
+    echo "ok $dir"
+else
+    cat "$dir/log" >&2
+    echo failed
+    exit 1
+fi
+while read -r verb argument; do
+    case $verb in
+    start)
+        "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 -o "-p $argument -c listen_addresses=127.0.0.1 \
+            -c unix_socket_directories= -c fsync=$fsync -c max_connections=100" start </dev/null >/dev/null 2>&1
+        ;;
+    stop)
+        "$bin/pg_ctl" -D "$dir/data" -m "$argument" -w -t 60 stop </dev/null >/dev/null 2>&1
+        ;;
+    *) false ;;
+    esac
+    if [ $? = 0 ]; then echo ok; else tail -n 20 "$dir/log" >&2; echo failed; fi
+done
+"#;
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum StopMode {
+    /// Sessions are cut, data is written.
+    Fast,
+    /// As if the server had crashed.
+    Immediate,
+}
+
+/// A server with its own data directory, on a free port of the loopback interface.
+pub(crate) struct Cluster {
+    wrapper: Mutex<Wrapper>,
+    port: u16,
+    databases: AtomicU32,
+}
+
+struct Wrapper {
+    child: Child,
+    /// Taken when the cluster is dropped, which is the signal to clean up.
+    commands: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Cluster {
+    /// A running server without fsync: fast, and as safe as its directory is precious.
+    pub(crate) fn start() -> Self {
+        Self::start_with_fsync(false)
+    }
+
+    /// A running server, with fsync if asked for.
+    ///
+    /// # Panics
+    ///
+    /// When PostgreSQL is not installed or does not start.
+    pub(crate) fn start_with_fsync(fsync: bool) -> Self {
+        let mut wrapper = Wrapper::spawn(&programs(), fsync);
+        // Another process may take the port between our look and the server's start.
+        for _ in 0..5 {
+            let port = free_port();
+            if wrapper.command(&format!("start {port}")) {
+                return Self { wrapper: Mutex::new(wrapper), port, databases: AtomicU32::new(0) };
+            }
+        }
+        panic!("PostgreSQL did not start; its log is above");
+    }
+
+    /// One server for all tests of this process that do not stop it.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// URL of the database `name`.
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Makes an empty database and returns its URL.
+    pub(crate) async fn create_database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let admin = connect(&self.url("postgres")).await;
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a fresh name");
+        self.url(&name)
+    }
+
+    /// Stops the server and waits until it is gone.
+    pub(crate) fn stop(&self, mode: StopMode) {
+        let mode = match mode {
+            StopMode::Fast => "fast",
+            StopMode::Immediate => "immediate",
+        };
+        assert!(self.wrapper.lock().unwrap().command(&format!("stop {mode}")), "PostgreSQL did not stop");
+    }
+
+    /// Starts it again with the same port and data, and waits until it accepts connections.
+    pub(crate) fn start_again(&self) {
+        let started = self.wrapper.lock().unwrap().command(&format!("start {}", self.port));
+        assert!(started, "PostgreSQL did not start again");
+    }
+}
+
+impl Wrapper {
+    fn spawn(programs: &Path, fsync: bool) -> Self {
+        let mut command = as_unprivileged_user();
+        let fsync = if fsync { "on" } else { "off" };
+        command.args(["sh", "-c", WRAPPER, "sh"]).arg(programs).arg(fsync);
+        let mut child = command
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell starts");
+        let commands = child.stdin.take();
+        let answers = BufReader::new(child.stdout.take().expect("piped"));
+        let mut wrapper = Self { child, commands, answers };
+        assert!(wrapper.answer(), "initdb failed; its output is above");
+        wrapper
+    }
+
+    fn command(&mut self, command: &str) -> bool {
+        let commands = self.commands.as_mut().expect("taken only on drop");
+        commands.write_all(format!("{command}\n").as_bytes()).expect("the wrapper listens");
+        self.answer()
+    }
+
+    fn answer(&mut self) -> bool {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("the wrapper answers");
+        line.starts_with("ok")
+    }
+}
+
+impl Drop for Wrapper {
+    fn drop(&mut self) {
+        drop(self.commands.take());
+        if let Err(error) = self.child.wait() {
+            eprintln!("the PostgreSQL wrapper: {error}");
+        }
+    }
+}
+
+/// A plain connection for arranging and looking behind the store's back.
+pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the test's server answers");
+    tokio::spawn(connection);
+    client
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("a bound socket").port()
+}
+
+/// Directory of the server's programs.
+fn programs() -> PathBuf {
+    let complete = |directory: &PathBuf| ["initdb", "pg_ctl", "postgres"].iter().all(|name| directory.join(name).exists());
+    let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    if let Some(directory) = in_path.into_iter().find(complete) {
+        return directory;
+    }
+    let release = |directory: &PathBuf| {
+        let name = directory.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        name.and_then(|name| name.parse::<f64>().ok()).map_or(0, |release| (release * 10.0) as u32)
+    };
+    let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+        .unwrap_or_default();
+    packaged.sort_by_key(release);
+    if let Some(directory) = packaged.into_iter().rev().find(complete) {
+        return directory;
+    }
+    let configured = Command::new("pg_config").arg("--bindir").output().ok();
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    configured.filter(complete).expect(NO_BINARIES)
+}
+
+/// PostgreSQL refuses to run as root, so root runs the wrapper as somebody else.
+fn as_unprivileged_user() -> Command {
+    let id = |arguments: &[&str]| {
+        let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok().filter(|output| output.status.success());
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    if id(&["-u"]).as_deref() != Some("0") {
+        return Command::new("env");
+    }
+    let user = ["postgres", "nobody"].into_iter().find(|user| id(&["-u", user]).is_some());
+    let user = user.expect("root needs a user `postgres` or `nobody` to run PostgreSQL as");
+    let has = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    if has("runuser") {
+        let mut command = Command::new("runuser");
+        command.args(["-u", user, "--"]);
+        return command;
+    }
+    let group = id(&["-g", user]).expect("a user has a group");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", &group, "--clear-groups", "--"]);
+    command
+}
