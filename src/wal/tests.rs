@@ -23,20 +23,20 @@ use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
 
 /// A directory for one test, and settings that point at it.
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: TempDir::new().unwrap() }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("wal")
     }
 
-    fn settings(&self) -> WalSettings {
+    pub(crate) fn settings(&self) -> WalSettings {
         WalSettings {
             dir: self.path(),
             sync: SyncMode::Group,
@@ -48,7 +48,7 @@ impl Place {
     }
 
     /// The segment files, oldest first.
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
         segments_in(&self.path())
     }
 }
@@ -61,14 +61,14 @@ fn segments_in(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// A log with its thread.
-struct Running<D: Disk = RealDisk> {
-    log: Arc<Log<D>>,
+pub(crate) struct Running<D: Disk = RealDisk> {
+    pub(crate) log: Arc<Log<D>>,
     intake: Intake,
     thread: JoinHandle<Result<(), WalError>>,
     cut_bytes: u64,
 }
 
-fn start(settings: &WalSettings) -> Running {
+pub(crate) fn start(settings: &WalSettings) -> Running {
     start_on(RealDisk, settings).unwrap()
 }
 
@@ -85,7 +85,7 @@ fn spawn<D: Disk>(committer: Committer<D>, ring: Receiver<Submission>) -> JoinHa
 
 impl<D: Disk> Running<D> {
     /// Submits one record of the given users and waits for its ack.
-    fn append(&self, users: &[u64]) -> Result<(), Refusal> {
+    pub(crate) fn append(&self, users: &[u64]) -> Result<(), Refusal> {
         block_on(self.submit(users))
     }
 
@@ -96,7 +96,7 @@ impl<D: Disk> Running<D> {
     }
 
     /// Drains and ends the log thread.
-    fn stop(self) -> Result<(), WalError> {
+    pub(crate) fn stop(self) -> Result<(), WalError> {
         drop(self.intake);
         self.thread.join().unwrap()
     }
@@ -117,7 +117,7 @@ impl<D: Disk> Running<D> {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
