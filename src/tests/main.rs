@@ -1,5 +1,10 @@
 //! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy spares the tests themselves, but not the helpers that they share"
+)]
+
 mod migrate;
 mod postgres;
 mod store_contract;

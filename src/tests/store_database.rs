@@ -1,14 +1,90 @@
-//! A fresh database for one test of the store, and the ways to look into it past the store.
+//! A fresh database for one test of the store, events to put into it, and ways to look into it past the store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fast_ingest::batch::{Batch, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
+use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
+use fast_ingest::query::{GroupBy, MetricsQuery};
 use fast_ingest::store::{self, EventSink, EventStore, StoreError, migrations};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::postgres::{self, Cluster};
-use crate::store_contract::{Event, wal_id};
+
+/// 2026-02-01T00:00:00Z, the start of a month.
+pub(crate) const FEBRUARY: i64 = 1_769_904_000_000_000;
+
+/// An event in the making.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event<'a> {
+    pub(crate) event_name: &'a str,
+    pub(crate) channel: &'a str,
+    pub(crate) user_id: &'a str,
+    pub(crate) micros: i64,
+    pub(crate) event_id: Option<&'a str>,
+    pub(crate) campaign_id: Option<&'a str>,
+    pub(crate) tags: Option<&'a [&'a str]>,
+    pub(crate) metadata: Option<&'a str>,
+}
+
+/// An event with only what it must have.
+pub(crate) fn event<'a>(event_name: &'a str, user_id: &'a str, micros: i64) -> Event<'a> {
+    Event {
+        event_name,
+        channel: "web",
+        user_id,
+        micros,
+        event_id: None,
+        campaign_id: None,
+        tags: None,
+        metadata: None,
+    }
+}
+
+/// The log that every batch here comes from.
+pub(crate) fn wal_id() -> WalId {
+    WalId(Uuid::from_u128(0x1234_5678))
+}
+
+/// A batch that begins behind `after`.
+pub(crate) fn batch_of(after: u64, events: &[Event<'_>]) -> Batch {
+    let mut batch = Batch::new(wal_id(), after);
+    for event in events {
+        let tags: Option<TagsBuf> = event.tags.map(|tags| tags.iter().copied().collect());
+        let event = EventRef {
+            event_name: event.event_name,
+            channel: event.channel,
+            user_id: event.user_id,
+            timestamp: Timestamp::from_micros(event.micros),
+            event_id: event.event_id,
+            campaign_id: event.campaign_id,
+            tags: tags.as_ref().map(TagsBuf::as_tags),
+            metadata: event.metadata,
+        };
+        let mut encoded = Vec::new();
+        codec::encode(&event, &mut encoded);
+        batch.push(&encoded);
+    }
+    batch
+}
+
+/// A metrics query over `[from, to)`.
+pub(crate) fn query(
+    event_name: &str,
+    from: i64,
+    to: i64,
+    group_by: Option<GroupBy>,
+) -> MetricsQuery {
+    let (from, to) = (Timestamp::from_micros(from), Timestamp::from_micros(to));
+    MetricsQuery {
+        event_name: event_name.to_owned(),
+        from,
+        to,
+        group_by,
+    }
+}
 
 /// A migrated database of either kind.
 #[derive(Clone)]

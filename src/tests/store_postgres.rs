@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::postgres::{Cluster, StopMode};
-use crate::store_contract::{FEBRUARY, batch_of, event, query, wal_id};
-use crate::store_database::Database;
+use crate::store_database::{Database, FEBRUARY, batch_of, event, query, wal_id};
 
 fn batch_for(after: u64, user: &str) -> Batch {
     batch_of(after, &[event("view", user, FEBRUARY)])
