@@ -24,8 +24,8 @@ cleanup() {
     rm -rf "$dir"
 }
 trap cleanup EXIT
-# Ctrl-C reaches the whole process group; the end of the pipe is what ends us.
-trap '' INT TERM HUP
+# Ctrl-C reaches the whole process group, and a reader that died makes our answers fail; only the end of the commands ends us.
+trap '' INT TERM HUP PIPE
 init() {
     "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale="$1" --no-sync </dev/null >"$dir/log" 2>&1
 }
