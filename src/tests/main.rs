@@ -10,3 +10,4 @@ mod postgres;
 mod store_contract;
 mod store_database;
 mod store_postgres;
+mod store_tls;

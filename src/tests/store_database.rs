@@ -191,6 +191,14 @@ impl Database {
         sink
     }
 
+    /// Where a PostgreSQL database is.
+    pub(crate) fn url(&self) -> &str {
+        match &self.location {
+            StoreLocation::Postgres(url) => url,
+            StoreLocation::Sqlite(_) => panic!("SQLite has no URL"),
+        }
+    }
+
     /// A session of another program on the same PostgreSQL.
     pub(crate) async fn session(&self) -> tokio_postgres::Client {
         match &self.location {
