@@ -1,4 +1,13 @@
 //! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
 
-mod http_support;
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy spares the tests themselves, but not the helpers that they share"
+)]
+
+mod migrate;
 mod postgres;
+mod store_contract;
+mod store_database;
+mod store_postgres;
+mod store_tls;
