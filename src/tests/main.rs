@@ -5,6 +5,13 @@
     reason = "clippy spares the tests themselves, but not the helpers that they share"
 )]
 
+mod http_connections;
+mod http_contract;
+mod http_health;
+mod http_limits;
+mod http_metrics;
+mod http_support;
+mod http_timeouts;
 mod migrate;
 mod postgres;
 mod store_contract;
