@@ -41,20 +41,21 @@ use refused::RefusedLog;
 use run::Run;
 use source::Source;
 
-/// Send events from files to a running server.
-///
-/// Each line of a file is one event, as POST /events takes it. Files end in .gz or .zst when they are compressed. Blank lines
-/// are skipped.
-///
-/// A line without an event_id is given one, made from its text and its line number: after any failure run the same command
-/// again, and nothing is stored twice. For the same reason correct a refused line in place; a line added or taken away gives
-/// new ids to all lines behind it.
-///
-/// Exit status: 0 all accepted (or skipped on request), 65 a line was refused, 69 the server stayed away, 74 a file could not
-/// be read, 78 the URL is not that of a fast-ingest server, 130 ended by Ctrl-C.
+/// One line a paragraph: clap wraps it to the terminal.
+const LONG_HELP: &str = "\
+Each line of a file is one event, as POST /events takes it. Blank lines are skipped.\n\n\
+A line without an event_id is given one, made from its text and its line number: after any failure \
+run the same command again, and nothing is stored twice. For the same reason correct a refused line \
+in place; a line added or taken away gives new ids to all lines behind it.\n\n\
+Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server stayed \
+away; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
+130 ended by Ctrl-C.";
+
+/// The flags of `fast-ingest import`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = LONG_HELP)]
 pub struct ImportArgs {
-    /// Files of newline-delimited JSON; plain, .gz or .zst; `-` reads standard input
+    /// Files of newline-delimited JSON; plain, .gz or .zst; `-` reads standard input to its end
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -98,7 +99,7 @@ pub struct ImportArgs {
 ///
 /// # Errors
 ///
-/// A [`Failure`] with one of the statuses listed in the help of [`ImportArgs`].
+/// A [`Failure`] with one of the statuses that the help lists.
 pub fn run(args: ImportArgs) -> Result<(), Failure> {
     let endpoint = Endpoint::parse(&args.url).or_exit(ExitStatus::Config)?;
     let sources = source::check(&args.files)?;

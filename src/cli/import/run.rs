@@ -34,6 +34,7 @@ pub(super) struct Run {
     pub(super) started: Instant,
     url: String,
     event_ids: bool,
+    give_up_after: Duration,
     ledger: Mutex<Ledger>,
     outage: Mutex<Outage>,
     refused_log: Option<Mutex<RefusedLog>>,
@@ -86,6 +87,7 @@ impl Run {
             started: Instant::now(),
             url: args.url.clone(),
             event_ids: !args.no_event_id,
+            give_up_after: args.give_up_after,
             ledger: Mutex::new(Ledger::new(
                 sources.iter().map(|source| source.name.clone()),
             )),
@@ -189,16 +191,21 @@ impl Run {
         match decision {
             Decision::TryAgain { left, announce } => {
                 if announce {
-                    let seconds = left.as_secs().max(1);
+                    let time =
+                        humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
                     self.display.notice(&format!(
-                        "{}: {why}; trying again for up to {seconds} s",
+                        "{}: {why}; trying again for up to {time}",
                         self.url
                     ));
                 }
                 Ok(left)
             }
             Decision::GiveUp => {
-                let error = anyhow!("{}: {why}; given up after --give-up-after", self.url);
+                let time = humantime::format_duration(self.give_up_after);
+                let error = anyhow!(
+                    "{}: {why}; nothing got through for {time} (--give-up-after)",
+                    self.url
+                );
                 Err(self.stop(Stop::Failed(Failure::new(ExitStatus::Unavailable, error))))
             }
         }
@@ -338,3 +345,6 @@ fn shown(path: &Path) -> impl std::fmt::Display {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
