@@ -12,6 +12,7 @@ mod http_limits;
 mod http_metrics;
 mod http_support;
 mod http_timeouts;
+mod import;
 mod migrate;
 mod postgres;
 mod store_contract;
