@@ -29,7 +29,9 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: TempDir::new().unwrap() }
+        Self {
+            dir: TempDir::new().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -54,8 +56,12 @@ impl Place {
 }
 
 fn segments_in(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries.filter(|path| segment::sequence_of(path).is_some()).collect();
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = entries
+        .filter(|path| segment::sequence_of(path).is_some())
+        .collect();
     paths.sort();
     paths
 }
@@ -73,13 +79,26 @@ pub(crate) fn start(settings: &WalSettings) -> Running {
 }
 
 fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Running<D>, WalError> {
-    let OpenedLog { log, committer, gate, torn_tail } = Log::open_on(disk, settings)?;
+    let OpenedLog {
+        log,
+        committer,
+        gate,
+        torn_tail,
+    } = Log::open_on(disk, settings)?;
     let (intake, ring) = Intake::new(settings.ring_slots, Budget::new(1 << 30), gate);
     let thread = spawn(committer, ring);
-    Ok(Running { log, intake, thread, cut_bytes: torn_tail.map_or(0, |tail| tail.bytes) })
+    Ok(Running {
+        log,
+        intake,
+        thread,
+        cut_bytes: torn_tail.map_or(0, |tail| tail.bytes),
+    })
 }
 
-fn spawn<D: Disk>(committer: Committer<D>, ring: Receiver<Submission>) -> JoinHandle<Result<(), WalError>> {
+fn spawn<D: Disk>(
+    committer: Committer<D>,
+    ring: Receiver<Submission>,
+) -> JoinHandle<Result<(), WalError>> {
     thread::spawn(move || committer.run(&ring, |_| {}))
 }
 
@@ -112,13 +131,22 @@ impl<D: Disk> Running<D> {
             if batch.is_empty() {
                 return Ok(users);
             }
-            users.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
+            users.extend(
+                batch
+                    .view()
+                    .events()
+                    .map(|event| event.user_id.parse::<u64>().unwrap()),
+            );
         }
     }
 }
 
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn record_of(users: &[u64]) -> EncodedRecord {
