@@ -14,10 +14,14 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use server::{Reply, Server, judge};
 use tempfile::TempDir;
+
+/// A test that waits as long has failed; it should say so instead of hanging.
+const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -203,7 +207,7 @@ fn a_restart_of_the_server_is_ridden_out() {
         .arg(&path)
         .spawn()
         .unwrap();
-    crashed.recv().unwrap();
+    crashed.recv_timeout(TOO_LONG).unwrap();
     server.stop();
     // A connection to the closed port is refused now; import tries it until somebody listens again.
     let server = Server::start_at(server.address, Arc::clone(&server.store), |_, _| {

@@ -241,7 +241,7 @@ fn interrupted(then: impl FnOnce(&Child, &mpsc::Sender<()>)) -> (Ended, Server) 
     });
     let args = ["--batch-events", "10", "--connections", "1"];
     let mut child = command(&server.url(), &args).arg(&path).spawn().unwrap();
-    arrived.recv().unwrap();
+    arrived.recv_timeout(TOO_LONG).unwrap();
     interrupt(&child);
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut first = String::new();

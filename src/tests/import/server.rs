@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -100,7 +101,7 @@ impl Server {
         store: Arc<Store>,
         script: impl Fn(usize, &[Value]) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = bind(address);
         let address = listener.local_addr().unwrap();
         let stopping = Arc::new(AtomicBool::new(false));
         let connections = Arc::new(Mutex::new(Vec::new()));
@@ -148,6 +149,20 @@ impl Server {
         for connection in self.connections.lock().unwrap().drain(..) {
             // Fails if the client was quicker.
             connection.shutdown(Shutdown::Both).unwrap_or_default();
+        }
+    }
+}
+
+/// Binds a port that was closed a moment ago. A process that a parallel test is about to start may still hold a copy of the old
+/// listener, between its fork and its exec.
+fn bind(address: SocketAddr) -> TcpListener {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::yield_now()
+            }
+            bound => return bound.unwrap(),
         }
     }
 }
