@@ -60,8 +60,16 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
     let mut stopping = false;
     loop {
         tokio::select! {
-            // The order is the order of likelihood: most wake-ups are for the first.
+            // Stopping first: an answer written after it must say that it is the last.
             biased;
+            () = stop.stopped(), if !stopping => {
+                stopping = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                if activity.is_between_requests() {
+                    // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
+                    return;
+                }
+            }
             outcome = &mut connection => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "connection ended: {error}");
@@ -71,14 +79,6 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
             limit = &mut limit_reached => {
                 tracing::debug!(limit, "connection cut: {limit}");
                 return;
-            }
-            () = stop.stopped(), if !stopping => {
-                stopping = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
-                if activity.is_between_requests() {
-                    // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
-                    return;
-                }
             }
         }
     }
