@@ -1,8 +1,10 @@
 //! One client: hyper under our time limits, an orderly stop, and a close that does not destroy the last answer.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -60,8 +62,20 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
     let mut stopping = false;
     loop {
         tokio::select! {
-            // The order is the order of likelihood: most wake-ups are for the first.
+            // Stopping first: an answer written after it must say that it is the last.
             biased;
+            () = stop.stopped(), if !stopping => {
+                stopping = true;
+                // A request that has arrived unseen is in flight as well: let hyper find it before it is asked to close.
+                if activity.is_between_requests() && poll_once(&mut connection).await.is_ready() {
+                    break;
+                }
+                Pin::new(&mut connection).graceful_shutdown();
+                if activity.is_between_requests() {
+                    // Nothing is owed to this client, so there is nothing to linger for.
+                    return;
+                }
+            }
             outcome = &mut connection => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "connection ended: {error}");
@@ -71,14 +85,6 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
             limit = &mut limit_reached => {
                 tracing::debug!(limit, "connection cut: {limit}");
                 return;
-            }
-            () = stop.stopped(), if !stopping => {
-                stopping = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
-                if activity.is_between_requests() {
-                    // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
-                    return;
-                }
             }
         }
     }
@@ -99,6 +105,10 @@ fn protocol(service: Service) -> http1::Builder {
     // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a request.
     // `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to be malformed.
     builder
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }
 
 /// Closes our side, then reads and forgets what the client still sends.
