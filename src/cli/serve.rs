@@ -27,8 +27,6 @@ use crate::telemetry::Progress;
 use crate::wal::log::OpenedLog;
 use crate::wal::{Log, WalError};
 
-/// Time for requests in flight after SIGTERM. With the default drain timeout it fits the 30 s that Kubernetes gives.
-const HTTP_DRAIN_MAX: Duration = Duration::from_secs(8);
 /// File descriptors beside connections: segments, database connections, the runtime's own.
 const OTHER_FILES: u64 = 64;
 
@@ -123,7 +121,7 @@ fn serve(
         listener,
         app,
         shutdown.drain_token(),
-        HTTP_DRAIN_MAX,
+        server::DRAIN_TIME_MAX,
     ));
     if cut > 0 {
         tracing::warn!(
