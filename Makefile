@@ -1,7 +1,8 @@
 # The project's commands. Each does its own set-up: a Rust toolchain, a C compiler and make are enough.
 
--include .env.dev
-export PORT DATABASE_URL
+# Reads .env.dev, where it exists, line by line and literally (a password may hold anything); the environment goes before it.
+LOAD_ENV := if [ -f .env.dev ]; then while IFS='=' read -r name value || [ -n "$$name" ]; do case "$$name" in ''|'\#'*) ;; \
+	*) printenv "$$name" >/dev/null || export "$$name=$$value" ;; esac; done < .env.dev; fi;
 
 CARGO ?= cargo
 COMPOSE ?= docker compose
@@ -15,13 +16,13 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run the server: on embedded SQLite, or on DATABASE_URL from .env.dev
-	$(CARGO) run --release --locked -- serve
+	@$(LOAD_ENV) $(CARGO) run --release --locked -- serve
 
 migrate-up: ## Bring the database schema up to date
-	$(CARGO) run --release --locked -- migrate up
+	@$(LOAD_ENV) $(CARGO) run --release --locked -- migrate up
 
 migrate-down: ## Undo the newest migration
-	$(CARGO) run --release --locked -- migrate down
+	@$(LOAD_ENV) $(CARGO) run --release --locked -- migrate down
 
 check: postgres ## Formatting, lints, documentation, migrations up and down and up
 	$(CARGO) fmt --check
