@@ -3,15 +3,17 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::error::ApiError;
 use super::watchdog::{Activity, WatchedStream};
@@ -22,6 +24,9 @@ use crate::shutdown::StopToken;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still answered,
+/// instead of leaving its client in doubt.
+const LAST_CALL: Duration = Duration::from_millis(100);
 /// How long a closed connection is still read, so that the client gets to see the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How much of it is read meanwhile.
@@ -42,14 +47,21 @@ pub(super) enum Service {
 /// is noticed and cancelled, and the two cannot be told apart.
 pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
     let activity = Activity::new();
+    // Read and written in this task only: the atomic is for the compiler.
+    let is_last_call = AtomicBool::new(false);
     let answer = service_fn(|request: hyper::Request<Incoming>| {
-        let (app, activity) = (&app, &activity);
+        let (app, activity, is_last_call) = (&app, &activity, &is_last_call);
         activity.request_began();
         async move {
-            let response = match service {
+            let mut response = match service {
                 Service::Api => router::answer(app, request).await,
                 Service::Refusal => ApiError::TooManyConnections.into_response(),
             };
+            if is_last_call.load(Ordering::Relaxed) {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             activity.request_ended();
             Ok::<_, Infallible>(response)
         }
@@ -57,7 +69,12 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
     let watched = WatchedStream::new(stream, Arc::clone(&activity));
     let mut connection = protocol(service).serve_connection(TokioIo::new(watched), answer);
     let mut limit_reached = pin!(activity.limit_reached(&app.settings));
-    let mut stopping = false;
+    let mut last_call_over = pin!(async {
+        stop.stopped().await;
+        is_last_call.store(true, Ordering::Relaxed);
+        sleep(LAST_CALL).await;
+    });
+    let mut closing = false;
     loop {
         tokio::select! {
             // The order is the order of likelihood: most wake-ups are for the first.
@@ -72,8 +89,8 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
                 tracing::debug!(limit, "connection cut: {limit}");
                 return;
             }
-            () = stop.stopped(), if !stopping => {
-                stopping = true;
+            () = &mut last_call_over, if !closing => {
+                closing = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 if activity.is_between_requests() {
                     // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
