@@ -29,7 +29,11 @@ fn six_days_on_sqlite() {
 #[test]
 fn six_days_on_postgresql() {
     let dir = tempfile::tempdir().unwrap();
-    check(dir.path(), &Database::migrated(Cluster::shared()), &sample());
+    check(
+        dir.path(),
+        &Database::migrated(Cluster::shared()),
+        &sample(),
+    );
 }
 
 #[test]
@@ -113,7 +117,9 @@ fn send_all(server: &Server, path: &Path) -> usize {
 /// The server's answer, in the shape of the expected ones: groups as a map from key to the two counts.
 fn ask(server: &Server, query: &Value) -> Value {
     let parameters = query.as_object().unwrap().iter().map(|(name, value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
         format!("{name}={value}")
     });
     let path = format!("/metrics?{}", parameters.collect::<Vec<_>>().join("&"));

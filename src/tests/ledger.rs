@@ -266,7 +266,10 @@ fn hash_of(value: &impl Hash) -> u64 {
 impl Ledger {
     /// How many requests ended in a way.
     pub(crate) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
-        self.entries.iter().filter(|entry| is_counted(entry)).count()
+        self.entries
+            .iter()
+            .filter(|entry| is_counted(entry))
+            .count()
     }
 
     /// Holds the database to every answer: acknowledged events are there exactly once, refused ones are not, an unknown request

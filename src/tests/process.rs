@@ -202,11 +202,6 @@ impl Server {
         self.address = Some(address.parse().unwrap());
     }
 
-    /// What it has logged so far.
-    pub(crate) fn log_text(&self) -> String {
-        self.log.text()
-    }
-
     /// Waits until its log has a line with these words.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &str) {
@@ -332,8 +327,13 @@ impl ServerLog {
 
     /// The first line with these words; `None` when the server ended, or took too long, without one.
     fn wait_for_line(&self, words: &str) -> Option<String> {
-        let find =
-            |state: &LogState| state.lines.iter().find(|line| line.contains(words)).cloned();
+        let find = |state: &LogState| {
+            state
+                .lines
+                .iter()
+                .find(|line| line.contains(words))
+                .cloned()
+        };
         let state = self.state.lock().unwrap();
         let (state, _) = self
             .grown

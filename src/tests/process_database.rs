@@ -160,7 +160,10 @@ fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
         stored.extend(bulk);
         bulks += 1;
     };
-    assert!(bulks >= 20, "the cap is met, not the first request: {bulks}");
+    assert!(
+        bulks >= 20,
+        "the cap is met, not the first request: {bulks}"
+    );
     assert_eq!(refusal.status, 503, "{refusal:?}");
     let wait = refusal.header("retry-after").map(str::parse::<u32>);
     assert!(matches!(wait, Some(Ok(1..))), "{refusal:?}");

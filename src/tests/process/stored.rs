@@ -82,8 +82,9 @@ impl Database {
                 let mut statement = connection.prepare(sql).unwrap();
                 let columns = statement.column_count();
                 let rows = statement.query_map([], |row| {
-                    let texts: Result<Vec<_>, _> =
-                        (0..columns).map(|column| sqlite_text(row, column)).collect();
+                    let texts: Result<Vec<_>, _> = (0..columns)
+                        .map(|column| sqlite_text(row, column))
+                        .collect();
                     Ok(texts?.join("|"))
                 });
                 rows.unwrap().map(Result::unwrap).collect()
