@@ -28,7 +28,11 @@ struct BorrowedEvent<'a> {
 
 fn parse_bulk(criterion: &mut Criterion) {
     for with_metadata in [false, true] {
-        let mut group = criterion.benchmark_group(if with_metadata { "parse/metadata" } else { "parse/plain" });
+        let mut group = criterion.benchmark_group(if with_metadata {
+            "parse/metadata"
+        } else {
+            "parse/plain"
+        });
         for events in [1, 100, 1000] {
             let body = support::bulk_body(events, with_metadata);
             group.throughput(Throughput::Elements(events as u64));
@@ -36,15 +40,27 @@ fn parse_bulk(criterion: &mut Criterion) {
                 let mut record = Vec::with_capacity(body.len());
                 bencher.iter(|| {
                     record.clear();
-                    parse::parse_bulk(black_box(body.as_bytes()), 1000, support::now(), &mut record).expect("a valid body")
+                    parse::parse_bulk(
+                        black_box(body.as_bytes()),
+                        1000,
+                        support::now(),
+                        &mut record,
+                    )
+                    .expect("a valid body")
                 });
             });
-            group.bench_with_input(BenchmarkId::new("serde_json", events), &body, |bencher, body| {
-                bencher.iter(|| {
-                    let events: Vec<BorrowedEvent> = serde_json::from_slice(black_box(body.as_bytes())).expect("a valid body");
-                    events.len()
-                });
-            });
+            group.bench_with_input(
+                BenchmarkId::new("serde_json", events),
+                &body,
+                |bencher, body| {
+                    bencher.iter(|| {
+                        let events: Vec<BorrowedEvent> =
+                            serde_json::from_slice(black_box(body.as_bytes()))
+                                .expect("a valid body");
+                        events.len()
+                    });
+                },
+            );
         }
         group.finish();
     }

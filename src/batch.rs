@@ -41,7 +41,12 @@ pub struct Batch {
 impl Batch {
     /// An empty batch that begins behind the sequence `after`.
     pub fn new(wal_id: WalId, after: Sequence) -> Self {
-        Self { wal_id, after, bytes: Vec::new(), ends: Vec::new() }
+        Self {
+            wal_id,
+            after,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     /// Empties the batch and lets it begin behind `after`.
@@ -74,7 +79,13 @@ impl Batch {
 
     /// The whole batch, to be flushed or split.
     pub fn view(&self) -> BatchView<'_> {
-        BatchView { wal_id: self.wal_id, after: self.after, bytes: &self.bytes, start: 0, ends: &self.ends }
+        BatchView {
+            wal_id: self.wal_id,
+            after: self.after,
+            bytes: &self.bytes,
+            start: 0,
+            ends: &self.ends,
+        }
     }
 }
 
@@ -133,8 +144,12 @@ impl<'a> BatchView<'a> {
     /// When an event does not decode. Its bytes passed the record's checksum, so that would be a defect of the encoder.
     pub fn events(&self) -> impl Iterator<Item = EventRef<'a>> + use<'a> {
         self.encoded().map(|bytes| {
-            let (event, rest) = codec::decode(bytes).expect("an event that passed its record's checksum decodes");
-            assert!(rest.is_empty(), "an encoded event is exactly as long as it says");
+            let (event, rest) =
+                codec::decode(bytes).expect("an event that passed its record's checksum decodes");
+            assert!(
+                rest.is_empty(),
+                "an encoded event is exactly as long as it says"
+            );
             event
         })
     }
@@ -144,8 +159,16 @@ impl<'a> BatchView<'a> {
         let (left, right) = self.ends.split_at(mid);
         let right_start = left.last().copied().unwrap_or(self.start);
         (
-            Self { ends: left, ..*self },
-            Self { after: self.after + mid as Sequence, start: right_start, ends: right, ..*self },
+            Self {
+                ends: left,
+                ..*self
+            },
+            Self {
+                after: self.after + mid as Sequence,
+                start: right_start,
+                ends: right,
+                ..*self
+            },
         )
     }
 }

@@ -19,7 +19,12 @@ use crate::config::ServeArgs;
 ///
 /// A 202 means the events are in the write-ahead log and fdatasync has returned. They reach the database exactly once.
 #[derive(Debug, Parser)]
-#[command(name = "fast-ingest", version, propagate_version = true, max_term_width = 120)]
+#[command(
+    name = "fast-ingest",
+    version,
+    propagate_version = true,
+    max_term_width = 120
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -30,7 +35,14 @@ pub struct Cli {
     pub log_format: LogFormat,
 
     /// What to log: a level, or a filter such as `info,fast_ingest::flush=debug`
-    #[arg(long, global = true, env = "FAST_INGEST_LOG", default_value = "info", value_name = "FILTER", help_heading = "Logs")]
+    #[arg(
+        long,
+        global = true,
+        env = "FAST_INGEST_LOG",
+        default_value = "info",
+        value_name = "FILTER",
+        help_heading = "Logs"
+    )]
     pub log: String,
 }
 
@@ -66,7 +78,12 @@ pub struct DatabaseArgs {
     pub database_url: Option<String>,
 
     /// Directory of the write-ahead log and of the embedded SQLite database
-    #[arg(long, env = "FAST_INGEST_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./data"
+    )]
     pub data_dir: PathBuf,
 }
 

@@ -21,25 +21,60 @@ pub struct ServeArgs {
     pub database: DatabaseArgs,
 
     /// Address to listen on. Loopback by default, because there is no authentication yet
-    #[arg(long, env = "FAST_INGEST_HOST", default_value = "127.0.0.1", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_HOST",
+        default_value = "127.0.0.1",
+        help_heading = "HTTP"
+    )]
     pub host: IpAddr,
     /// Port to listen on; 0 picks a free one and logs it
     #[arg(long, env = "PORT", default_value_t = 8080, help_heading = "HTTP")]
     pub port: u16,
     /// Connections served at once; more are answered 503 and closed. An idle one costs about 15 KiB
-    #[arg(long, env = "FAST_INGEST_CONNECTIONS_MAX", default_value_t = 1024, value_name = "N", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_CONNECTIONS_MAX",
+        default_value_t = 1024,
+        value_name = "N",
+        help_heading = "HTTP"
+    )]
     pub connections_max: usize,
     /// Events in one bulk request; what a client can reasonably repeat after a failure
-    #[arg(long, env = "FAST_INGEST_BULK_EVENTS_MAX", default_value_t = 1000, value_name = "N", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_BULK_EVENTS_MAX",
+        default_value_t = 1000,
+        value_name = "N",
+        help_heading = "HTTP"
+    )]
     pub bulk_events_max: usize,
     /// Body of POST /events; the largest legal event fits, escapes included
-    #[arg(long, env = "FAST_INGEST_EVENT_BYTES_MAX", default_value = "256KiB", value_name = "BYTES", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_EVENT_BYTES_MAX",
+        default_value = "256KiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
     pub event_bytes_max: ByteSize,
     /// Body of POST /events/bulk; a thousand events of 4 KiB
-    #[arg(long, env = "FAST_INGEST_BODY_BYTES_MAX", default_value = "4MiB", value_name = "BYTES", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_BODY_BYTES_MAX",
+        default_value = "4MiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
     pub body_bytes_max: ByteSize,
     /// Bodies and log records in memory at once, all connections together; beyond it 429. Keeps the process under 64 MiB
-    #[arg(long, env = "FAST_INGEST_INFLIGHT_BYTES_MAX", default_value = "24MiB", value_name = "BYTES", help_heading = "HTTP")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_INFLIGHT_BYTES_MAX",
+        default_value = "24MiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
     pub inflight_bytes_max: ByteSize,
     /// Time from a request's first byte to the end of its headers; enough for any honest network
     #[arg(long, env = "FAST_INGEST_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
@@ -55,26 +90,68 @@ pub struct ServeArgs {
     pub write_timeout: Duration,
 
     /// When to sync the log: `group` (before every 202), or `interval=TIME` to answer first and lose up to TIME on power loss
-    #[arg(long, env = "FAST_INGEST_SYNC", default_value = "group", value_name = "MODE", help_heading = "Write-ahead log")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_SYNC",
+        default_value = "group",
+        value_name = "MODE",
+        help_heading = "Write-ahead log"
+    )]
     pub sync: SyncMode,
     /// Requests waiting for the log thread; more are answered 429. Several groups of the largest size
-    #[arg(long, env = "FAST_INGEST_RING_SLOTS", default_value_t = 4096, value_name = "N", help_heading = "Write-ahead log")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_RING_SLOTS",
+        default_value_t = 4096,
+        value_name = "N",
+        help_heading = "Write-ahead log"
+    )]
     pub ring_slots: usize,
     /// Size of the log on disk; beyond it 503 until the database has caught up. About 100 million small events
-    #[arg(long, env = "FAST_INGEST_WAL_BYTES_MAX", default_value = "8GiB", value_name = "BYTES", help_heading = "Write-ahead log")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_WAL_BYTES_MAX",
+        default_value = "8GiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
     pub wal_bytes_max: ByteSize,
     /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough to be rare
-    #[arg(long, env = "FAST_INGEST_WAL_SEGMENT_BYTES", default_value = "64MiB", value_name = "BYTES", help_heading = "Write-ahead log")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_WAL_SEGMENT_BYTES",
+        default_value = "64MiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
     pub wal_segment_bytes: ByteSize,
     /// Free space to leave on the log's disk; below it 503, because a full disk would fail the log for good
-    #[arg(long, env = "FAST_INGEST_DISK_FREE_MIN", default_value = "256MiB", value_name = "BYTES", help_heading = "Write-ahead log")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_DISK_FREE_MIN",
+        default_value = "256MiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
     pub disk_free_min: ByteSize,
 
     /// Rows in one database transaction; COPY gains nothing beyond this
-    #[arg(long, env = "FAST_INGEST_FLUSH_ROWS_MAX", default_value_t = 20_000, value_name = "N", help_heading = "Flush")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_FLUSH_ROWS_MAX",
+        default_value_t = 20_000,
+        value_name = "N",
+        help_heading = "Flush"
+    )]
     pub flush_rows_max: usize,
     /// Bytes of events in one database transaction; bounds memory when events are large
-    #[arg(long, env = "FAST_INGEST_FLUSH_BYTES_MAX", default_value = "8MiB", value_name = "BYTES", help_heading = "Flush")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_FLUSH_BYTES_MAX",
+        default_value = "8MiB",
+        value_name = "BYTES",
+        help_heading = "Flush"
+    )]
     pub flush_bytes_max: ByteSize,
     /// Longest wait for a batch to fill; what a dashboard lags behind when traffic is light
     #[arg(long, env = "FAST_INGEST_FLUSH_INTERVAL", default_value = "200ms", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
@@ -87,7 +164,13 @@ pub struct ServeArgs {
     pub drain_timeout: Duration,
 
     /// Database connections for GET /metrics; the flush has its own, so that dashboards cannot starve it
-    #[arg(long, env = "FAST_INGEST_QUERY_CONNECTIONS", default_value_t = 4, value_name = "N", help_heading = "Metrics")]
+    #[arg(
+        long,
+        env = "FAST_INGEST_QUERY_CONNECTIONS",
+        default_value_t = 4,
+        value_name = "N",
+        help_heading = "Metrics"
+    )]
     pub query_connections: u32,
     /// Time for one metrics query, then 503; a dashboard has given up by then
     #[arg(long, env = "FAST_INGEST_QUERY_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "Metrics")]
@@ -110,7 +193,9 @@ impl FromStr for SyncMode {
         if text == "group" {
             return Ok(Self::Group);
         }
-        let interval = text.strip_prefix("interval=").ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
+        let interval = text
+            .strip_prefix("interval=")
+            .ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
         positive_duration(interval).map(Self::Interval)
     }
 }
@@ -274,14 +359,34 @@ impl Settings {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let Self { http, wal, flush, store, .. } = self;
-        let request_bytes = 2 * http.body_bytes_max.max(http.event_bytes_max) + record::HEADER_BYTES;
-        let record_bytes_max = (record::HEADER_BYTES + http.body_bytes_max.max(http.event_bytes_max)) as u64;
+        let Self {
+            http,
+            wal,
+            flush,
+            store,
+            ..
+        } = self;
+        let request_bytes =
+            2 * http.body_bytes_max.max(http.event_bytes_max) + record::HEADER_BYTES;
+        let record_bytes_max =
+            (record::HEADER_BYTES + http.body_bytes_max.max(http.event_bytes_max)) as u64;
         let rules = [
-            (http.connections_max >= 1, "--connections-max must be at least 1"),
-            (http.bulk_events_max >= 1, "--bulk-events-max must be at least 1"),
-            (http.event_bytes_max >= 1024, "--event-bytes-max must be at least 1KiB"),
-            (http.body_bytes_max >= 1024, "--body-bytes-max must be at least 1KiB"),
+            (
+                http.connections_max >= 1,
+                "--connections-max must be at least 1",
+            ),
+            (
+                http.bulk_events_max >= 1,
+                "--bulk-events-max must be at least 1",
+            ),
+            (
+                http.event_bytes_max >= 1024,
+                "--event-bytes-max must be at least 1KiB",
+            ),
+            (
+                http.body_bytes_max >= 1024,
+                "--body-bytes-max must be at least 1KiB",
+            ),
             (
                 http.body_bytes_max.max(http.event_bytes_max) <= record::PAYLOAD_BYTES_MAX,
                 "--body-bytes-max and --event-bytes-max must be at most 64MiB: one request is one log record",
@@ -291,14 +396,23 @@ impl Settings {
                 "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
             ),
             (wal.ring_slots >= 1, "--ring-slots must be at least 1"),
-            (wal.segment_bytes >= 1024, "--wal-segment-bytes must be at least 1KiB"),
+            (
+                wal.segment_bytes >= 1024,
+                "--wal-segment-bytes must be at least 1KiB",
+            ),
             (
                 wal.bytes_max >= 2 * wal.segment_bytes.max(record_bytes_max),
                 "--wal-bytes-max must be at least twice --wal-segment-bytes and --body-bytes-max: space comes back a segment at a time",
             ),
             (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
-            (flush.bytes_max >= 1024, "--flush-bytes-max must be at least 1KiB"),
-            (store.query_connections >= 1, "--query-connections must be at least 1"),
+            (
+                flush.bytes_max >= 1024,
+                "--flush-bytes-max must be at least 1KiB",
+            ),
+            (
+                store.query_connections >= 1,
+                "--query-connections must be at least 1",
+            ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, what_to_do)) => Err(ConfigError((*what_to_do).to_owned())),
@@ -308,7 +422,9 @@ impl Settings {
 }
 
 fn as_usize(size: ByteSize) -> usize {
-    usize::try_from(size.as_u64()).unwrap_or(usize::MAX / 4).min(usize::MAX / 4)
+    usize::try_from(size.as_u64())
+        .unwrap_or(usize::MAX / 4)
+        .min(usize::MAX / 4)
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

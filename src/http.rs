@@ -1,8 +1,8 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
-//! `server` accepts, [`connection`] drives one client under the time limits of [`watchdog`], [`router`] holds the whole API in one
-//! table, and `ingest`, `query` and `health` answer. What a client may do wrong is an [`error::ApiError`]; the status it gets
-//! is decided there and nowhere else.
+//! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API in one
+//! table, and `ingest`, `query` and `health` answer. What a client may do wrong is an `error::ApiError`; the status it gets is
+//! decided there and nowhere else.
 
 mod body;
 mod connection;

@@ -67,7 +67,10 @@ impl EncodedRecord {
     pub fn with_capacity_for(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
         bytes.resize(record::HEADER_BYTES, 0);
-        Self { bytes, event_count: 0 }
+        Self {
+            bytes,
+            event_count: 0,
+        }
     }
 
     /// The buffer that events are appended to.
@@ -103,7 +106,11 @@ pub struct Intake {
 
 impl Intake {
     /// Builds the door and the receiving end of its ring, which belongs to the log thread.
-    pub fn new(ring_slots: usize, budget: Arc<Budget>, gate: Arc<Gate>) -> (Self, Receiver<Submission>) {
+    pub fn new(
+        ring_slots: usize,
+        budget: Arc<Budget>,
+        gate: Arc<Gate>,
+    ) -> (Self, Receiver<Submission>) {
         let (ring, submissions) = crossbeam_channel::bounded(ring_slots);
         (Self { ring, budget, gate }, submissions)
     }
@@ -120,7 +127,10 @@ impl Intake {
     pub fn admit(&self, body_bytes: usize) -> Result<Admission, Refusal> {
         let record_bytes = record::HEADER_BYTES + body_bytes;
         let space = self.gate.reserve(record_bytes as u64)?;
-        let in_flight = self.budget.try_reserve(body_bytes + record_bytes).ok_or(Refusal::BudgetFull)?;
+        let in_flight = self
+            .budget
+            .try_reserve(body_bytes + record_bytes)
+            .ok_or(Refusal::BudgetFull)?;
         Ok(Admission { in_flight, space })
     }
 
@@ -135,16 +145,26 @@ impl Intake {
     /// When the record holds no event, or is longer than what was admitted.
     pub async fn submit(&self, admission: Admission, record: EncodedRecord) -> Result<(), Refusal> {
         assert!(record.event_count > 0, "a record holds at least one event");
-        let Admission { in_flight, mut space } = admission;
+        let Admission {
+            in_flight,
+            mut space,
+        } = admission;
         space.shrink_to(record.bytes.len() as u64);
         let (ack, acked) = oneshot::channel();
-        let submission =
-            Submission { record: record.bytes, event_count: record.event_count, ack, in_flight, space };
-        self.ring.try_send(submission).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::RingFull,
-            // The log thread ends only by poison or at the end of a drain, after every connection has gone.
-            TrySendError::Disconnected(_) => Refusal::Poisoned,
-        })?;
+        let submission = Submission {
+            record: record.bytes,
+            event_count: record.event_count,
+            ack,
+            in_flight,
+            space,
+        };
+        self.ring
+            .try_send(submission)
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Refusal::RingFull,
+                // The log thread ends only by poison or at the end of a drain, after every connection has gone.
+                TrySendError::Disconnected(_) => Refusal::Poisoned,
+            })?;
         // A dropped sender means that the log thread went away without an answer.
         acked.await.unwrap_or(Err(Refusal::Poisoned))
     }

@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_first_signal_drains_and_the_second_hurries() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let shutdown = Shutdown::new();
+        let listening = shutdown.listen_for_signals().unwrap();
+        kill_process(getpid(), Signal::TERM).unwrap();
+        shutdown.drain_token().stopped().await;
+        assert_eq!(shutdown.stage(), Stage::Drain);
+        kill_process(getpid(), Signal::INT).unwrap();
+        listening.await.unwrap();
+        assert_eq!(shutdown.stage(), Stage::Hurry);
+    }
+
+    #[tokio::test]
     async fn a_token_wakes_up_for_its_stage_and_for_a_lost_switch() {
         let shutdown = Shutdown::new();
         let mut hurry = shutdown.hurry_token();

@@ -83,7 +83,11 @@ pub trait EventSink: Send {
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
 
     /// Makes the checkpoint of a log that has none.
-    async fn create_checkpoint(&mut self, wal_id: WalId, flushed_through: Sequence) -> Result<(), StoreError>;
+    async fn create_checkpoint(
+        &mut self,
+        wal_id: WalId,
+        flushed_through: Sequence,
+    ) -> Result<(), StoreError>;
 
     /// Stores a batch and moves the checkpoint to its end in one transaction. On return the commit is confirmed.
     ///
@@ -98,7 +102,12 @@ pub trait EventSink: Send {
     /// # Panics
     ///
     /// When the batch is not exactly one event long.
-    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError>;
+    async fn quarantine(
+        &mut self,
+        batch: BatchView<'_>,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError>;
 }
 
 /// Opens the store that the settings name. Connects lazily: a database that is down is no error here.

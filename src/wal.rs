@@ -68,4 +68,4 @@ pub use error::WalError;
 pub use log::Log;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

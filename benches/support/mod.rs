@@ -15,7 +15,9 @@ pub(crate) fn bulk_body(events: usize, with_metadata: bool) -> String {
     for index in 0..events {
         let separator = if index == 0 { "" } else { "," };
         let metadata = if with_metadata {
-            format!(r#","metadata":{{"page":"/pricing/{index}","referrer":"https://example.com/?q=event","ms":{index},"ok":true}}"#)
+            format!(
+                r#","metadata":{{"page":"/pricing/{index}","referrer":"https://example.com/?q=event","ms":{index},"ok":true}}"#
+            )
         } else {
             String::new()
         };

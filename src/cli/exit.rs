@@ -33,7 +33,10 @@ pub struct Failure {
 impl Failure {
     /// A failure with its explanation.
     pub fn new(status: ExitStatus, error: impl Into<anyhow::Error>) -> Self {
-        Self { status, error: error.into() }
+        Self {
+            status,
+            error: error.into(),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
     let request = Request::get(uri.path())
         .header(HOST, authority.as_str())
         .body(Empty::<Bytes>::new())?;
-    let exchange = async {
+    let exchange = async move {
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)

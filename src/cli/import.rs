@@ -1,7 +1,177 @@
-//! import
-use super::exit::Failure;
-/// Flags of `import`.
-#[derive(Debug, clap::Args)]
-pub struct ImportArgs {}
-/// Imports.
-pub fn run(_args: ImportArgs) -> Result<(), Failure> { todo!() }
+//! `fast-ingest import`: sends events from files to a running server, so that repeating it never stores an event twice.
+//!
+//! ```text
+//!  source ──→ reader ──→ bounded channel ──→ worker × connections ──→ ledger
+//!  decompress  lines, event ids,             POST, retry, halve,      what is accepted,
+//!  and split   batches (OS thread)           drop refused lines       how the run ends
+//! ```
+//!
+//! Memory is bounded by connections × batch size. Batches finish out of order; how far the run has come is therefore said as
+//! the line of each file up to which everything is accepted.
+
+mod batch;
+mod client;
+mod event_id;
+mod ledger;
+mod outage;
+mod progress;
+mod reader;
+mod refused;
+mod run;
+mod source;
+mod worker;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use bytesize::ByteSize;
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::exit::{ExitStatus, Failure, OrExit};
+use batch::BatchLimits;
+use client::{Connection, Endpoint};
+use progress::Display;
+use refused::RefusedLog;
+use run::Run;
+use source::Source;
+
+/// One line a paragraph: clap wraps it to the terminal.
+const LONG_HELP: &str = "\
+Each line of a file is one event, as POST /events takes it. Blank lines are skipped.\n\n\
+A line without an event_id is given one, made from its text and its line number: after any failure \
+run the same command again, and nothing is stored twice. For the same reason correct a refused line \
+in place; a line added or taken away gives new ids to all lines behind it.\n\n\
+Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server stayed \
+away; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
+130 ended by Ctrl-C.";
+
+/// The flags of `fast-ingest import`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = LONG_HELP)]
+pub struct ImportArgs {
+    /// Files of newline-delimited JSON; plain, .gz or .zst; `-` reads standard input to its end
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// Where the server is; a path before /events/bulk is kept. Only http:// so far
+    #[arg(long, env = "FAST_INGEST_URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+
+    /// Requests in flight at once, each on a connection of its own; a few are enough to keep the server's log busy
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub connections: u16,
+
+    /// Most events in one request; what a server takes by default
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_events: u32,
+
+    /// Most bytes in one request, unless a single line is longer; well below the 4 MiB that a server takes by default
+    #[arg(long, default_value = "1MiB", value_name = "BYTES")]
+    pub batch_bytes: ByteSize,
+
+    /// Send lines as they are. A request whose answer got lost is then sent again, and its events may be stored twice
+    #[arg(long)]
+    pub no_event_id: bool,
+
+    /// Write refused lines with the reasons to this file and go on, instead of stopping at the first one
+    ///
+    /// One JSON object a line: file, line, errors (field, code, message) and event (the line as text; null where it was too
+    /// long to keep). The file is begun anew by each run.
+    #[arg(long, value_name = "FILE")]
+    pub skip_invalid: Option<PathBuf>,
+
+    /// How long to go on trying while no request at all gets through; longer than a server's restart
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = positive_duration)]
+    pub give_up_after: Duration,
+
+    /// Show no progress and no summary, only what went wrong
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Imports all files, and says how far it got when it cannot.
+///
+/// # Errors
+///
+/// A [`Failure`] with one of the statuses that the help lists.
+pub fn run(args: ImportArgs) -> Result<(), Failure> {
+    let endpoint = Endpoint::parse(&args.url).or_exit(ExitStatus::Config)?;
+    let sources = source::check(&args.files)?;
+    let refused_log = match &args.skip_invalid {
+        Some(path) => Some(RefusedLog::create(path, &args.files)?),
+        None => None,
+    };
+    let display = Display::start(&sources, args.quiet);
+    let run = Arc::new(Run::new(&args, &sources, refused_log, display));
+    // One thread is enough: workers wait for the network, the JSON work is done by the reader's thread.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(ExitStatus::Software)?;
+    let ended = runtime.block_on(send_all(&args, &endpoint, sources, &run));
+    // A name lookup may still be running on a helper thread, and nobody needs its answer.
+    runtime.shutdown_background();
+    run.display.finish();
+    ended?;
+    let summary = run.result()?;
+    if !args.quiet {
+        writeln!(io::stdout().lock(), "{summary}").or_exit(ExitStatus::Io)?;
+    }
+    Ok(())
+}
+
+async fn send_all(
+    args: &ImportArgs,
+    endpoint: &Endpoint,
+    sources: Vec<Source>,
+    run: &Arc<Run>,
+) -> Result<(), Failure> {
+    let interrupts = signal(SignalKind::interrupt()).or_exit(ExitStatus::Software)?;
+    let limits = BatchLimits {
+        events: args.batch_events as usize,
+        bytes: usize::try_from(args.batch_bytes.as_u64()).unwrap_or(usize::MAX),
+        event_ids: !args.no_event_id,
+    };
+    // One batch in waiting for each one in flight: workers never wait for the disk, and memory stays bounded.
+    let (sender, inputs) = mpsc::channel(usize::from(args.connections));
+    reader::spawn(sources, limits, sender).or_exit(ExitStatus::Software)?;
+    let inputs = Arc::new(Mutex::new(inputs));
+    let mut workers = JoinSet::new();
+    for _ in 0..args.connections {
+        let connection = Connection::new(endpoint);
+        workers.spawn(worker::work(
+            connection,
+            Arc::clone(&inputs),
+            Arc::clone(run),
+        ));
+    }
+    let mut helpers = JoinSet::new();
+    helpers.spawn(stop_on_interrupt(interrupts, Arc::clone(run)));
+    helpers.spawn(progress::report(Arc::clone(run)));
+    while let Some(worker) = workers.join_next().await {
+        worker.or_exit(ExitStatus::Software)?;
+    }
+    Ok(())
+}
+
+/// The first Ctrl-C lets requests in flight finish for a short time, the second one does not.
+async fn stop_on_interrupt(mut interrupts: Signal, run: Arc<Run>) {
+    interrupts.recv().await;
+    run.interrupt();
+    interrupts.recv().await;
+    run.abandon();
+}
+
+fn positive_duration(text: &str) -> Result<Duration, anyhow::Error> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > Duration::ZERO => Ok(duration),
+        Ok(_) => Err(anyhow!("must be longer than 0")),
+        Err(error) => Err(anyhow!("{error}; write for example 30s, 5m or 1h")),
+    }
+}

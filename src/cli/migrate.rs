@@ -7,19 +7,11 @@ use crate::store::{StoreError, migrations};
 
 /// Runs a migration command.
 pub fn run(command: MigrateCommand) -> Result<(), Failure> {
-    let (database, act): (_, fn(&StoreLocation) -> Result<(), Failure>) = match &command {
-        MigrateCommand::Up(database) => (database, up),
-        MigrateCommand::Down {
-            database,
-            all: false,
-        } => (database, |location| down(location, false)),
-        MigrateCommand::Down {
-            database,
-            all: true,
-        } => (database, |location| down(location, true)),
-        MigrateCommand::Status(database) => (database, status),
-    };
-    act(&locate(database)?)
+    match command {
+        MigrateCommand::Up(database) => up(&locate(&database)?),
+        MigrateCommand::Down { database, all } => down(&locate(&database)?, all),
+        MigrateCommand::Status(database) => status(&locate(&database)?),
+    }
 }
 
 fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {

@@ -42,7 +42,11 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     allow_open_files(settings.http.connections_max as u64);
     let opened = Log::open(&settings.wal).map_err(log_failure)?;
     prepare_embedded_database(&settings.store.location)?;
-    let runtime = Builder::new_multi_thread().thread_name("http").enable_all().build().or_exit(ExitStatus::Software)?;
+    let runtime = Builder::new_multi_thread()
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .or_exit(ExitStatus::Software)?;
     let store = runtime.block_on(open_store(&settings.store))?;
     let shutdown = Shutdown::new();
     serve(&runtime, &settings, opened, &store, &shutdown)?;
@@ -56,12 +60,21 @@ fn serve(
     store: &Arc<dyn EventStore>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let listener = runtime.block_on(server::bind(settings.http.address)).or_exit(ExitStatus::Config)?;
+    let listener = runtime
+        .block_on(server::bind(settings.http.address))
+        .or_exit(ExitStatus::Config)?;
     let address = listener.local_addr().or_exit(ExitStatus::Io)?;
-    let _signals = runtime.block_on(async { shutdown.listen_for_signals() }).or_exit(ExitStatus::Software)?;
+    let _signals = runtime
+        .block_on(async { shutdown.listen_for_signals() })
+        .or_exit(ExitStatus::Software)?;
     announce(&opened, settings);
 
-    let OpenedLog { log, committer, gate, .. } = opened;
+    let OpenedLog {
+        log,
+        committer,
+        gate,
+        ..
+    } = opened;
     let progress = Progress::new(log.recovered_through());
     let budget = Budget::new(settings.http.inflight_bytes_max);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
@@ -71,19 +84,32 @@ fn serve(
         move || {
             // A panic must close the gate as much as an error does.
             let _poison = OnDrop(|| gate.poison());
-            committer.run(&ring, |sequence| progress.set_durable_through(sequence)).map_err(log_failure)
+            committer
+                .run(&ring, |sequence| progress.set_durable_through(sequence))
+                .map_err(log_failure)
         }
     })?;
     let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
-    let flusher =
-        Flusher::new(Arc::clone(&log), Arc::clone(store), settings.flush.clone(), Arc::clone(&progress), flush_stopped);
+    let flusher = Flusher::new(
+        Arc::clone(&log),
+        Arc::clone(store),
+        settings.flush.clone(),
+        Arc::clone(&progress),
+        flush_stopped,
+    );
     let flush_thread = spawn_part("flush", shutdown, move || {
-        let runtime = Builder::new_current_thread().enable_all().build().or_exit(ExitStatus::Software)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .or_exit(ExitStatus::Software)?;
         runtime.block_on(flusher.run()).map_err(flush_failure)
     })?;
     let flush_stop = Arc::new(flush_stop);
     runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
-    runtime.spawn(skip_flush_on_hurry(shutdown.clone(), Arc::clone(&flush_stop)));
+    runtime.spawn(skip_flush_on_hurry(
+        shutdown.clone(),
+        Arc::clone(&flush_stop),
+    ));
 
     tracing::info!(%address, store = store.name(), "ready: listening on http://{address}");
     let app = Arc::new(App {
@@ -93,23 +119,37 @@ fn serve(
         store: Arc::clone(store),
         progress: Arc::clone(&progress),
     });
-    let cut = runtime.block_on(server::serve(listener, app, shutdown.drain_token(), HTTP_DRAIN_MAX));
+    let cut = runtime.block_on(server::serve(
+        listener,
+        app,
+        shutdown.drain_token(),
+        HTTP_DRAIN_MAX,
+    ));
     if cut > 0 {
-        tracing::warn!(connections = cut, "{cut} connections were cut because they did not finish in time");
+        tracing::warn!(
+            connections = cut,
+            "{cut} connections were cut because they did not finish in time"
+        );
     }
     // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
     join(log_thread);
     stop_flush(&flush_stop, settings.drain_timeout);
     join(flush_thread);
     let lag = progress.flush_lag();
-    tracing::info!(left_in_log = lag, "stopped; {lag} events wait in the log for the next start");
+    tracing::info!(
+        left_in_log = lag,
+        "stopped; {lag} events wait in the log for the next start"
+    );
     Ok(())
 }
 
 /// Creates or updates the embedded database. A PostgreSQL is somebody's: its migrations are a step of their own.
 fn prepare_embedded_database(location: &StoreLocation) -> Result<(), Failure> {
-    let StoreLocation::Sqlite(path) = location else { return Ok(()) };
-    let prepared = migrations::up(location).with_context(|| format!("cannot prepare the embedded database {}", path.display()));
+    let StoreLocation::Sqlite(path) = location else {
+        return Ok(());
+    };
+    let prepared = migrations::up(location)
+        .with_context(|| format!("cannot prepare the embedded database {}", path.display()));
     prepared.map(|_| ()).or_exit(ExitStatus::Io)
 }
 
@@ -119,7 +159,9 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
     match store.check_schema().await {
         Ok(()) => {}
         Err(StoreError::Unavailable(reason)) => {
-            tracing::warn!("database unavailable, starting all the same, events wait in the log: {reason}");
+            tracing::warn!(
+                "database unavailable, starting all the same, events wait in the log: {reason}"
+            );
         }
         Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
     }
@@ -135,7 +177,9 @@ fn announce(opened: &OpenedLog, settings: &Settings) {
     let through = log.recovered_through();
     tracing::info!(wal_id = %log.wal_id(), recovered_through = through, "log {dir} recovered through sequence {through}");
     if let SyncMode::Interval(interval) = settings.wal.sync {
-        tracing::warn!("--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}");
+        tracing::warn!(
+            "--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}"
+        );
     }
 }
 
@@ -146,7 +190,8 @@ fn spawn_part(
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<JoinHandle<()>, Failure> {
     let shutdown = shutdown.clone();
-    let run = move || match panic::catch_unwind(AssertUnwindSafe(work)) {
+    let run = move || {
+        match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => {
             tracing::error!("the {name} thread failed, stopping: {failure}");
@@ -156,8 +201,12 @@ fn spawn_part(
             ExitStatus::Software,
             anyhow!("the {name} thread panicked; this is a defect, please report it with the lines above"),
         )),
+    }
     };
-    thread::Builder::new().name(name.to_owned()).spawn(run).or_exit(ExitStatus::Software)
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .or_exit(ExitStatus::Software)
 }
 
 fn join(part: JoinHandle<()>) {
@@ -196,7 +245,10 @@ fn allow_open_files(connections_max: u64) {
     limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
     let raised = setrlimit(Resource::Nofile, limit);
     if raised.is_err() || limit.current < Some(needed) {
-        tracing::warn!(needed, "the limit of open files (ulimit -n) is too low for --connections-max {connections_max}");
+        tracing::warn!(
+            needed,
+            "the limit of open files (ulimit -n) is too low for --connections-max {connections_max}"
+        );
     }
 }
 

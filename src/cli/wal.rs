@@ -21,18 +21,32 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
     let WalCommand::Inspect(args) = command;
     let dir = args.data_dir.join("wal");
     let inspection = inspect(&RealDisk, &dir).or_exit(ExitStatus::Io)?;
-    let wal_id = inspection.segments.iter().find_map(|segment| segment.header).map(|header| header.wal_id);
-    println!("log         {}{}", dir.display(), wal_id.map_or_else(String::new, |id| format!("  id {id}")));
+    let wal_id = inspection
+        .segments
+        .iter()
+        .find_map(|segment| segment.header)
+        .map(|header| header.wal_id);
+    println!(
+        "log         {}{}",
+        dir.display(),
+        wal_id.map_or_else(String::new, |id| format!("  id {id}"))
+    );
 
     let checkpoint = wal_id.map(|id| read_checkpoint(&args, id));
     let flushed_through = checkpoint.as_ref().and_then(|read| *read.as_ref().ok()?);
     print_segments(&inspection.segments, flushed_through);
     if let Some(checkpoint) = checkpoint {
-        println!("checkpoint  {}", describe_checkpoint(&checkpoint, &inspection));
+        println!(
+            "checkpoint  {}",
+            describe_checkpoint(&checkpoint, &inspection)
+        );
     }
     println!("recovery    {}", describe_verdict(&inspection.verdict));
     match inspection.verdict {
-        Verdict::Refused(_) => Err(Failure::new(ExitStatus::Data, anyhow::anyhow!("a start would refuse this log"))),
+        Verdict::Refused(_) => Err(Failure::new(
+            ExitStatus::Data,
+            anyhow::anyhow!("a start would refuse this log"),
+        )),
         Verdict::Empty | Verdict::Sound(_) => Ok(()),
     }
 }
@@ -46,10 +60,23 @@ fn read_checkpoint(args: &DatabaseArgs, wal_id: WalId) -> Result<Option<Sequence
         return Err(format!("{} does not exist", path.display()));
     }
     let timeout = std::time::Duration::from_secs(5);
-    let settings = StoreSettings { location, query_connections: 1, query_timeout: timeout, flush_timeout: timeout };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let read: Result<_, StoreError> =
-        runtime.block_on(async { store::open(&settings)?.open_sink().await?.checkpoint(wal_id).await });
+    let settings = StoreSettings {
+        location,
+        query_connections: 1,
+        query_timeout: timeout,
+        flush_timeout: timeout,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let read: Result<_, StoreError> = runtime.block_on(async {
+        store::open(&settings)?
+            .open_sink()
+            .await?
+            .checkpoint(wal_id)
+            .await
+    });
     read.map_err(|error| error.to_string())
 }
 
@@ -57,37 +84,73 @@ fn print_segments(segments: &[SegmentReport], flushed_through: Option<Sequence>)
     if segments.is_empty() {
         return;
     }
-    println!("{:<26} {:>14} {:>14} {:>12} {:>10} {:>10}  state", "segment", "first", "last", "events", "records", "size");
+    println!(
+        "{:<26} {:>14} {:>14} {:>12} {:>10} {:>10}  state",
+        "segment", "first", "last", "events", "records", "size"
+    );
     for (index, report) in segments.iter().enumerate() {
-        let name = report.path.file_name().unwrap_or_default().to_string_lossy();
-        let first = report.header.map_or_else(|| "?".to_owned(), |header| header.first_sequence.to_string());
-        let last = report.last_sequence.map_or_else(|| "-".to_owned(), |last| last.to_string());
+        let name = report
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let first = report.header.map_or_else(
+            || "?".to_owned(),
+            |header| header.first_sequence.to_string(),
+        );
+        let last = report
+            .last_sequence
+            .map_or_else(|| "-".to_owned(), |last| last.to_string());
         let size = ByteSize::b(report.file_bytes).to_string();
         let state = describe_segment(report, index + 1 == segments.len(), flushed_through);
-        println!("{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}", report.events, report.records);
+        println!(
+            "{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}",
+            report.events, report.records
+        );
     }
 }
 
-fn describe_segment(report: &SegmentReport, is_last: bool, flushed_through: Option<Sequence>) -> String {
+fn describe_segment(
+    report: &SegmentReport,
+    is_last: bool,
+    flushed_through: Option<Sequence>,
+) -> String {
     let place = if is_last { "newest" } else { "sealed" };
     let stored = match (report.last_sequence, flushed_through) {
         (Some(last), Some(through)) if last <= through => ", all in the database",
-        (Some(_), Some(through)) if report.header.is_some_and(|header| header.first_sequence <= through) => {
+        (Some(_), Some(through))
+            if report
+                .header
+                .is_some_and(|header| header.first_sequence <= through) =>
+        {
             ", partly in the database"
         }
         (Some(_), _) => ", to be flushed",
         (None, _) => ", no events",
     };
-    let trouble = report.trouble.as_ref().map_or_else(String::new, |trouble| format!("; {trouble}"));
+    let trouble = report
+        .trouble
+        .as_ref()
+        .map_or_else(String::new, |trouble| format!("; {trouble}"));
     format!("{place}{stored}{trouble}")
 }
 
-fn describe_checkpoint(checkpoint: &Result<Option<Sequence>, String>, inspection: &Inspection) -> String {
+fn describe_checkpoint(
+    checkpoint: &Result<Option<Sequence>, String>,
+    inspection: &Inspection,
+) -> String {
     match checkpoint {
         Err(reason) => format!("unknown: {reason}"),
-        Ok(None) => "none: the database does not know this log; a start would store all it holds".to_owned(),
+        Ok(None) => {
+            "none: the database does not know this log; a start would store all it holds".to_owned()
+        }
         Ok(Some(through)) => {
-            let newest = inspection.segments.iter().filter_map(|segment| segment.last_sequence).max().unwrap_or(0);
+            let newest = inspection
+                .segments
+                .iter()
+                .filter_map(|segment| segment.last_sequence)
+                .max()
+                .unwrap_or(0);
             let lag = newest.saturating_sub(*through);
             format!("through sequence {through}; {lag} events to be flushed")
         }

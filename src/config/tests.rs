@@ -19,14 +19,20 @@ fn refused(flags: &[&str]) -> String {
 fn defaults_do_not_contradict_each_other() {
     let settings = resolve(&["--data-dir", "/somewhere"]).unwrap();
     assert_eq!(settings.wal.dir, PathBuf::from("/somewhere/wal"));
-    assert_eq!(settings.store.location, StoreLocation::Sqlite(PathBuf::from("/somewhere/events.db")));
+    assert_eq!(
+        settings.store.location,
+        StoreLocation::Sqlite(PathBuf::from("/somewhere/events.db"))
+    );
     assert_eq!(settings.wal.sync, SyncMode::Group);
 }
 
 #[test]
 fn a_url_chooses_postgres_and_an_empty_one_does_not() {
     let chosen = |url| resolve(&["--database-url", url]).map(|settings| settings.store.location);
-    assert_eq!(chosen("postgres://h/d"), Ok(StoreLocation::Postgres("postgres://h/d".to_owned())));
+    assert_eq!(
+        chosen("postgres://h/d"),
+        Ok(StoreLocation::Postgres("postgres://h/d".to_owned()))
+    );
     assert!(matches!(chosen(""), Ok(StoreLocation::Sqlite(_))));
     assert!(refused(&["--database-url", "mysql://h/d"]).contains("postgres://"));
 }
@@ -44,8 +50,21 @@ fn contradictions_are_refused_with_the_flag_to_change() {
 
 #[test]
 fn sync_mode_and_times_explain_themselves() {
-    assert_eq!("interval=200ms".parse(), Ok(SyncMode::Interval(Duration::from_millis(200))));
-    assert!("never".parse::<SyncMode>().unwrap_err().contains("interval=200ms"));
-    assert!("interval=0s".parse::<SyncMode>().unwrap_err().contains("longer than 0"));
+    assert_eq!(
+        "interval=200ms".parse(),
+        Ok(SyncMode::Interval(Duration::from_millis(200)))
+    );
+    assert!(
+        "never"
+            .parse::<SyncMode>()
+            .unwrap_err()
+            .contains("interval=200ms")
+    );
+    assert!(
+        "interval=0s"
+            .parse::<SyncMode>()
+            .unwrap_err()
+            .contains("longer than 0")
+    );
     assert!(positive_duration("10").unwrap_err().contains("10s"));
 }

@@ -1,1 +1,424 @@
+//! The flush on a real log and a real SQLite; what the database may do to it is put in between by a wrapper.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{FlushError, FlushStop, Flusher};
+use crate::batch::{BatchView, Sequence, WalId};
+use crate::config::{FlushSettings, StoreLocation, StoreSettings};
+use crate::query::{MetricsQuery, MetricsReport};
+use crate::store::{self, EventSink, EventStore, Flushed, StoreError, migrations};
+use crate::telemetry::Progress;
+use crate::telemetry::progress::FlushState;
+use crate::wal::tests::{Place, Running, block_on, start};
+
+/// A SQLite database beside the log of a test.
+struct Database {
+    location: StoreLocation,
+    path: std::path::PathBuf,
+}
+
+impl Database {
+    fn new(place: &Place) -> Self {
+        let path = place.path().with_file_name("events.db");
+        let location = StoreLocation::Sqlite(path.clone());
+        migrations::up(&location).unwrap();
+        Self { location, path }
+    }
+
+    fn store(&self) -> Arc<dyn EventStore> {
+        store::open(&StoreSettings {
+            location: self.location.clone(),
+            query_connections: 1,
+            query_timeout: Duration::from_secs(10),
+            flush_timeout: Duration::from_secs(10),
+        })
+        .unwrap()
+    }
+
+    fn connect(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(&self.path).unwrap()
+    }
+
+    /// Users of all stored events, in the order of their numbers.
+    fn users(&self) -> Vec<u64> {
+        let connection = self.connect();
+        let mut statement = connection
+            .prepare("SELECT CAST(user_id AS INTEGER) FROM events ORDER BY 1")
+            .unwrap();
+        statement
+            .query_map([], |row| row.get::<_, i64>(0))
+            .unwrap()
+            .map(|user| user.unwrap() as u64)
+            .collect()
+    }
+
+    fn checkpoint(&self) -> u64 {
+        let read = "SELECT flushed_through FROM wal_checkpoints";
+        self.connect()
+            .query_row(read, [], |row| row.get::<_, i64>(0))
+            .unwrap() as u64
+    }
+
+    fn set_checkpoint(&self, flushed_through: u64) {
+        self.connect()
+            .execute(
+                "UPDATE wal_checkpoints SET flushed_through = ?1",
+                [flushed_through as i64],
+            )
+            .unwrap();
+    }
+}
+
+fn flusher(
+    running: &Running,
+    store: Arc<dyn EventStore>,
+    stop: FlushStop,
+) -> (Flusher, Arc<Progress>, watch::Sender<FlushStop>) {
+    let settings = FlushSettings {
+        rows_max: 10,
+        bytes_max: 1 << 20,
+        interval: Duration::from_millis(1),
+    };
+    let progress = Progress::new(running.log.recovered_through());
+    let (sender, receiver) = watch::channel(stop);
+    (
+        Flusher::new(
+            Arc::clone(&running.log),
+            store,
+            settings,
+            Arc::clone(&progress),
+            receiver,
+        ),
+        progress,
+        sender,
+    )
+}
+
+/// Flushes all that the log holds, and ends.
+fn drain(running: &Running, store: Arc<dyn EventStore>) -> Result<(), FlushError> {
+    block_on(async {
+        let until = Instant::now() + Duration::from_secs(30);
+        let (flusher, _, _stop) = flusher(running, store, FlushStop::Drain(until));
+        flusher.run().await
+    })
+}
+
+#[test]
+fn stores_what_the_log_holds_and_goes_on_from_the_checkpoint() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&(1..=25).collect::<Vec<_>>()).unwrap();
+    drain(&running, database.store()).unwrap();
+    assert_eq!(
+        (database.users(), database.checkpoint()),
+        ((1..=25).collect(), 25)
+    );
+    running.stop().unwrap();
+
+    let running = start(&place.settings());
+    running.append(&[26]).unwrap();
+    drain(&running, database.store()).unwrap();
+    running.stop().unwrap();
+
+    let running = start(&place.settings());
+    drain(&running, database.store()).unwrap();
+    assert_eq!(
+        (database.users(), database.checkpoint()),
+        ((1..=26).collect(), 26)
+    );
+    assert_eq!(
+        place.segments().len(),
+        1,
+        "what the database has is retired"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_checkpoint_inside_a_record_is_gone_on_from() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1, 2, 3, 4, 5]).unwrap();
+    drain(&running, database.store()).unwrap();
+    // As a bisected batch leaves it when the process dies in the middle.
+    database
+        .connect()
+        .execute("DELETE FROM events WHERE user_id IN ('4', '5')", [])
+        .unwrap();
+    database.set_checkpoint(3);
+    running.stop().unwrap();
+    let running = start(&place.settings());
+    drain(&running, database.store()).unwrap();
+    assert_eq!(database.users(), [1, 2, 3, 4, 5]);
+    running.stop().unwrap();
+}
+
+#[test]
+fn the_one_event_that_the_database_refuses_is_quarantined_and_its_neighbours_are_stored() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    database
+        .connect()
+        .execute_batch(
+            "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.user_id IN ('7', '20')
+             BEGIN SELECT RAISE(ABORT, 'no sevens'); END",
+        )
+        .unwrap();
+    let running = start(&place.settings());
+    running.append(&(1..=20).collect::<Vec<_>>()).unwrap();
+    drain(&running, database.store()).unwrap();
+    assert_eq!(
+        database.users(),
+        (1..=19).filter(|user| *user != 7).collect::<Vec<_>>()
+    );
+    assert_eq!(database.checkpoint(), 20);
+    let connection = database.connect();
+    let mut statement = connection
+        .prepare("SELECT sequence, message, readable FROM quarantine ORDER BY sequence")
+        .unwrap();
+    let rows: Vec<(i64, String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(rows.iter().map(|row| row.0).collect::<Vec<_>>(), [7, 20]);
+    assert!(
+        rows[0].1.contains("no sevens") && rows[0].2.contains(r#""user_id":"7""#),
+        "{rows:?}"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_log_that_the_database_does_not_know_is_stored_from_its_oldest_event() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1, 2]).unwrap();
+    running.stop().unwrap();
+    let running = start(&place.settings());
+    running.append(&[3]).unwrap();
+    drain(&running, database.store()).unwrap();
+    assert_eq!(
+        running.log.directory().oldest_sequence(),
+        3,
+        "the first segment is retired"
+    );
+
+    std::fs::remove_file(&database.path).unwrap();
+    let database = Database::new(&place);
+    drain(&running, database.store()).unwrap();
+    assert_eq!((database.users(), database.checkpoint()), (vec![3], 3));
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_checkpoint_outside_of_the_log_stops_everything() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1, 2]).unwrap();
+    drain(&running, database.store()).unwrap();
+    running.stop().unwrap();
+
+    // The log comes back from an old copy: it ends before the checkpoint. New events must not make that invisible.
+    database.set_checkpoint(3);
+    let running = start(&place.settings());
+    running.append(&[3, 4, 5]).unwrap();
+    let error = drain(&running, database.store()).unwrap_err().to_string();
+    assert!(
+        error.contains("through sequence 3") && error.contains("ends at 2"),
+        "{error}"
+    );
+    assert_eq!(database.users(), [1, 2]);
+
+    // The database comes back from an old backup: events in between are in neither.
+    database.set_checkpoint(2);
+    drain(&running, database.store()).unwrap();
+    running.stop().unwrap();
+    let running = start(&place.settings());
+    running.append(&[6]).unwrap();
+    drain(&running, database.store()).unwrap();
+    database.set_checkpoint(1);
+    let error = drain(&running, database.store()).unwrap_err().to_string();
+    assert!(
+        error.contains("through sequence 1") && error.contains("begins at 6"),
+        "{error}"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
+fn told_to_end_now_it_leaves_the_rest_in_the_log() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1]).unwrap();
+    block_on(async {
+        let (flusher, _, _stop) = flusher(&running, database.store(), FlushStop::Now);
+        flusher.run().await.unwrap();
+    });
+    assert_eq!(database.users(), Vec::<u64>::new());
+    running.stop().unwrap();
+}
+
+/// What happens to one flush, in order; afterwards all go well.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// Committed, but the answer is lost.
+    LostAnswer,
+    /// The connection breaks before anything happens.
+    LostRequest,
+    /// The schema is not ours for the moment.
+    BadSchema,
+}
+
+/// A real store whose flushes meet their fates.
+struct Fateful {
+    inner: Arc<dyn EventStore>,
+    fates: Arc<Mutex<Vec<Fate>>>,
+    sinks_opened: AtomicUsize,
+}
+
+struct FatefulSink {
+    inner: Box<dyn EventSink>,
+    fates: Arc<Mutex<Vec<Fate>>>,
+}
+
+#[async_trait]
+impl EventStore for Fateful {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.inner.check_schema().await
+    }
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        self.sinks_opened.fetch_add(1, Ordering::SeqCst);
+        let inner = self.inner.open_sink().await?;
+        Ok(Box::new(FatefulSink {
+            inner,
+            fates: Arc::clone(&self.fates),
+        }))
+    }
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        self.inner.metrics(query).await
+    }
+}
+
+#[async_trait]
+impl EventSink for FatefulSink {
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        self.inner.checkpoint(wal_id).await
+    }
+    async fn create_checkpoint(
+        &mut self,
+        wal_id: WalId,
+        flushed_through: Sequence,
+    ) -> Result<(), StoreError> {
+        self.inner.create_checkpoint(wal_id, flushed_through).await
+    }
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        let fate = self.fates.lock().unwrap().pop();
+        match fate {
+            None => self.inner.flush(batch).await,
+            Some(Fate::LostAnswer) => {
+                self.inner.flush(batch).await?;
+                Err(StoreError::Unavailable(
+                    "the answer to COMMIT was lost".to_owned(),
+                ))
+            }
+            Some(Fate::LostRequest) => {
+                Err(StoreError::Unavailable("the connection broke".to_owned()))
+            }
+            Some(Fate::BadSchema) => Err(StoreError::Schema("a column is missing".to_owned())),
+        }
+    }
+    async fn quarantine(
+        &mut self,
+        batch: BatchView<'_>,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        self.inner.quarantine(batch, code, message).await
+    }
+}
+
+#[test]
+fn lost_answers_and_lost_requests_store_everything_exactly_once() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    for chunk in (1..=60).collect::<Vec<u64>>().chunks(6) {
+        running.append(chunk).unwrap();
+    }
+    let fates = vec![
+        Fate::LostAnswer,
+        Fate::LostRequest,
+        Fate::LostAnswer,
+        Fate::LostRequest,
+        Fate::LostAnswer,
+    ];
+    let fates = Arc::new(Mutex::new(fates));
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates: Arc::clone(&fates),
+        sinks_opened: AtomicUsize::new(0),
+    });
+    drain(&running, Arc::clone(&store) as Arc<dyn EventStore>).unwrap();
+    assert_eq!(database.users(), (1..=60).collect::<Vec<_>>());
+    assert!(fates.lock().unwrap().is_empty(), "every fault fired");
+    assert_eq!(
+        store.sinks_opened.load(Ordering::SeqCst),
+        6,
+        "each doubt leads to a fresh connection"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_schema_that_is_not_ours_stops_the_flush_says_so_and_is_looked_at_again() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1]).unwrap();
+    let fates = Arc::new(Mutex::new(vec![Fate::BadSchema]));
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates,
+        sinks_opened: AtomicUsize::new(0),
+    });
+    // Virtual time: the wait for a person costs nothing here.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (flusher, progress, stop) = flusher(&running, store, FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        while !matches!(progress.flush_state(), FlushState::Stopped { .. }) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let FlushState::Stopped { reason } = progress.flush_state() else {
+            unreachable!("just seen")
+        };
+        assert!(reason.contains("a column is missing"));
+        while progress.flushed_through() < 1 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(progress.flush_state(), FlushState::Running);
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(database.users(), [1]);
+    running.stop().unwrap();
+}

@@ -73,7 +73,14 @@ impl<D: Disk> Flusher<D> {
         progress: Arc<Progress>,
         stop: watch::Receiver<FlushStop>,
     ) -> Self {
-        Self { log, store, settings, progress, stop, checkpoint_judged: false }
+        Self {
+            log,
+            store,
+            settings,
+            progress,
+            stop,
+            checkpoint_judged: false,
+        }
     }
 
     /// Flushes until told to stop. Rides through every failure of the database.
@@ -120,7 +127,10 @@ impl<D: Disk> Flusher<D> {
             if !self.gather(&mut reader, &mut batch).await? {
                 return Ok(Ended::Stopped);
             }
-            let Some(flushed) = self.unless_stopped(flush_or_bisect(sink.as_mut(), batch.view())).await else {
+            let Some(flushed) = self
+                .unless_stopped(flush_or_bisect(sink.as_mut(), batch.view()))
+                .await
+            else {
                 return Ok(Ended::Stopped);
             };
             if let Err(error) = flushed {
@@ -131,10 +141,18 @@ impl<D: Disk> Flusher<D> {
     }
 
     /// A checkpoint outside of what the log holds means that one of the two was restored, lost or copied.
-    fn judge_checkpoint(&mut self, flushed_through: Sequence, oldest: Sequence) -> Result<(), FlushError> {
+    fn judge_checkpoint(
+        &mut self,
+        flushed_through: Sequence,
+        oldest: Sequence,
+    ) -> Result<(), FlushError> {
         let wal_id = self.log.wal_id();
         // Only the first look may be compared with what recovery found: from then on this flush moves the checkpoint itself.
-        let newest = if self.checkpoint_judged { self.log.durable().through } else { self.log.recovered_through() };
+        let newest = if self.checkpoint_judged {
+            self.log.durable().through
+        } else {
+            self.log.recovered_through()
+        };
         if flushed_through > newest {
             return Err(FlushError::Mismatch(format!(
                 "the database has stored log {wal_id} through sequence {flushed_through}, but the log ends at {newest}: the log \
@@ -165,19 +183,30 @@ impl<D: Disk> Flusher<D> {
     ///
     /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic is light,
     /// the first event waits for company, but no longer than the flush interval.
-    async fn gather(&mut self, reader: &mut LogReader<D>, batch: &mut Batch) -> Result<bool, FlushError> {
-        let FlushSettings { rows_max, bytes_max, interval } = self.settings;
+    async fn gather(
+        &mut self,
+        reader: &mut LogReader<D>,
+        batch: &mut Batch,
+    ) -> Result<bool, FlushError> {
+        let FlushSettings {
+            rows_max,
+            bytes_max,
+            interval,
+        } = self.settings;
         let mut durable = self.log.subscribe();
         batch.reset(self.progress.flushed_through());
         let mut linger_until = None;
         loop {
             durable.mark_unchanged();
             reader.fill(batch, rows_max, bytes_max)?;
-            let is_full = batch.len() >= rows_max || batch.bytes_len() >= bytes_max || reader.backlog() > 0;
+            let is_full =
+                batch.len() >= rows_max || batch.bytes_len() >= bytes_max || reader.backlog() > 0;
             let stop = *self.stop.borrow_and_update();
             match stop {
                 FlushStop::Now => return Ok(false),
-                FlushStop::Drain(until) if batch.is_empty() || Instant::now() >= until => return Ok(false),
+                FlushStop::Drain(until) if batch.is_empty() || Instant::now() >= until => {
+                    return Ok(false);
+                }
                 FlushStop::Drain(_) => return Ok(true),
                 FlushStop::Running if is_full => return Ok(true),
                 FlushStop::Running => {}
@@ -257,7 +286,11 @@ impl<D: Disk> Flusher<D> {
 }
 
 /// Reads the checkpoint, or makes it for a log that the database has never heard of.
-async fn settle_checkpoint(sink: &mut dyn EventSink, wal_id: WalId, oldest: Sequence) -> Result<Sequence, StoreError> {
+async fn settle_checkpoint(
+    sink: &mut dyn EventSink,
+    wal_id: WalId,
+    oldest: Sequence,
+) -> Result<Sequence, StoreError> {
     if let Some(flushed_through) = sink.checkpoint(wal_id).await? {
         return Ok(flushed_through);
     }
@@ -283,7 +316,11 @@ async fn flush_or_bisect(sink: &mut dyn EventSink, batch: BatchView<'_>) -> Resu
         match sink.flush(part).await {
             Ok(_) => {}
             Err(StoreError::Data { code, message }) if part.len() == 1 => {
-                tracing::error!(sequence = part.through(), code, "event quarantined, the database refuses it: {message}");
+                tracing::error!(
+                    sequence = part.through(),
+                    code,
+                    "event quarantined, the database refuses it: {message}"
+                );
                 sink.quarantine(part, &code, &message).await?;
             }
             Err(StoreError::Data { .. }) => {

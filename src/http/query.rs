@@ -18,8 +18,8 @@ use crate::query::{Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 const PARAMETERS: [&str; 4] = ["event_name", "from", "to", "group_by"];
-/// Longest part of an unknown parameter's name that is shown.
-const SHOWN_NAME_BYTES_MAX: usize = 64;
+/// Longest part of an unknown parameter's name that is shown, in characters.
+const SHOWN_NAME_CHARS_MAX: usize = 64;
 
 /// Answers a metrics query.
 pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, ApiError> {
@@ -80,9 +80,9 @@ impl Reader {
         for (name, value) in form_urlencoded::parse(query_string.as_bytes()) {
             match PARAMETERS.into_iter().find(|known| *known == name) {
                 None => {
-                    let shown = &name[..name.floor_char_boundary(SHOWN_NAME_BYTES_MAX)];
+                    let shown: String = name.chars().take(SHOWN_NAME_CHARS_MAX).collect();
                     reader.report(
-                        shown,
+                        &shown,
                         "unknown_parameter",
                         "is not a parameter of this path",
                     );

@@ -218,3 +218,98 @@ impl AsyncWrite for WatchedStream {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const HEADER: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+    const WRITE: Duration = Duration::from_secs(20);
+    const TICK: Duration = Duration::from_millis(1);
+
+    fn settings() -> HttpSettings {
+        HttpSettings {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            connections_max: 1,
+            bulk_events_max: 1,
+            event_bytes_max: 1024,
+            body_bytes_max: 1024,
+            inflight_bytes_max: 4096,
+            header_timeout: HEADER,
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: IDLE,
+            write_timeout: WRITE,
+        }
+    }
+
+    /// Checks that `limit` is reached exactly `after` the phase's begin, and returns when the first check asks to look again.
+    fn assert_due(activity: &Activity, after: Duration, limit: &str) -> Duration {
+        let (_, since) = activity.phase();
+        let first = activity.check(&settings(), since).unwrap() - since;
+        assert!(
+            activity.check(&settings(), since + after - TICK).is_ok(),
+            "not yet"
+        );
+        assert_eq!(activity.check(&settings(), since + after), Err(limit));
+        first
+    }
+
+    #[test]
+    fn each_phase_has_its_limit() {
+        let activity = Activity::new();
+        assert_eq!(
+            assert_due(&activity, HEADER, "header timeout"),
+            HEADER,
+            "opening"
+        );
+        activity.note_read();
+        assert_eq!(
+            assert_due(&activity, HEADER, "header timeout"),
+            HEADER,
+            "head"
+        );
+        activity.request_began();
+        assert!(
+            activity
+                .check(&settings(), Instant::now() + 100 * IDLE)
+                .is_ok(),
+            "a handler has limits of its own"
+        );
+        activity.request_ended();
+        assert_eq!(
+            assert_due(&activity, IDLE, "idle timeout"),
+            HEADER,
+            "a head may begin right after this check"
+        );
+    }
+
+    #[test]
+    fn only_the_first_bytes_of_a_head_start_its_time() {
+        let activity = Activity::new();
+        activity.note_read();
+        let begin = activity.phase();
+        while Instant::now() < begin.1 + 2 * TICK {
+            std::hint::spin_loop();
+        }
+        activity.note_read();
+        assert_eq!(activity.phase(), begin);
+    }
+
+    #[test]
+    fn a_blocked_write_is_due_until_it_moves_again() {
+        let activity = Activity::new();
+        activity.request_began();
+        activity.note_write::<()>(&Poll::Pending);
+        let since = activity.write_blocked_since().unwrap();
+        assert!(activity.check(&settings(), since + WRITE - TICK).is_ok());
+        assert_eq!(
+            activity.check(&settings(), since + WRITE),
+            Err("write timeout")
+        );
+        activity.note_write(&Poll::Ready(Ok(1)));
+        assert!(activity.check(&settings(), since + WRITE).is_ok());
+    }
+}

@@ -16,17 +16,25 @@ pub struct Budget {
 impl Budget {
     /// A budget of `bytes_max`, none of it reserved.
     pub fn new(bytes_max: usize) -> Arc<Self> {
-        Arc::new(Self { bytes_max, reserved: AtomicUsize::new(0) })
+        Arc::new(Self {
+            bytes_max,
+            reserved: AtomicUsize::new(0),
+        })
     }
 
     /// Reserves `bytes`, or says `None` at once when that would exceed the budget.
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.reserved
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
-                reserved.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
+                reserved
+                    .checked_add(bytes)
+                    .filter(|&sum| sum <= self.bytes_max)
             })
             .ok()?;
-        Some(Reservation { budget: Arc::clone(self), bytes })
+        Some(Reservation {
+            budget: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Bytes reserved now.

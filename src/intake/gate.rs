@@ -57,16 +57,21 @@ impl Gate {
     /// depend on a request's size.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<SpaceReservation, Refusal> {
         self.check_open()?;
-        let reserved = self.bytes_used.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-            used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
-        });
+        let reserved = self
+            .bytes_used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
+            });
         if reserved.is_err() {
             self.log_full.store(true, Ordering::Release);
             // Space may have come back between the two steps, and then nobody else would open the gate again.
             self.reopen_below_mark();
             return Err(Refusal::LogFull);
         }
-        Ok(SpaceReservation { gate: Arc::clone(self), bytes })
+        Ok(SpaceReservation {
+            gate: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// Counts bytes that were written without a reservation: segment headers and markers.
@@ -121,7 +126,11 @@ impl SpaceReservation {
     ///
     /// When the record is longer than what was reserved: the encoder's bound would be wrong, and the cap with it.
     pub fn shrink_to(&mut self, bytes: u64) {
-        assert!(bytes <= self.bytes, "a record of {bytes} bytes does not fit its reservation of {}", self.bytes);
+        assert!(
+            bytes <= self.bytes,
+            "a record of {bytes} bytes does not fit its reservation of {}",
+            self.bytes
+        );
         self.gate.release(self.bytes - bytes);
         self.bytes = bytes;
     }
@@ -154,7 +163,11 @@ mod tests {
         second.consume();
         assert_eq!(gate.bytes_used(), 1000, "used space stays used");
         gate.release(99);
-        assert_eq!(gate.check_open(), Err(Refusal::LogFull), "901 of 1000 is above the mark");
+        assert_eq!(
+            gate.check_open(),
+            Err(Refusal::LogFull),
+            "901 of 1000 is above the mark"
+        );
         gate.release(1);
         assert_eq!(gate.check_open(), Ok(()), "900 of 1000 is at the mark");
     }

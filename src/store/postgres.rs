@@ -23,7 +23,7 @@ use async_trait::async_trait;
 
 use self::connect::Connector;
 use self::error::bounded;
-use self::metrics::Metrics;
+use self::metrics::{Failure, Metrics};
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, StoreError};
 use crate::config::{ConfigError, StoreSettings};
@@ -93,13 +93,14 @@ impl EventStore for PostgresStore {
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
-        let answer = self.metrics.answer(query).await;
-        // diesel-async does not tell a missing table from other failures, so the schema itself is asked.
-        if let Err(StoreError::Unavailable(_)) = &answer
-            && let Err(schema @ StoreError::Schema(_)) = self.check_schema().await
-        {
-            return Err(schema);
+        match self.metrics.answer(query).await {
+            Ok(report) => Ok(report),
+            Err(Failure::Store(error)) => Err(error),
+            // Either the schema is at fault and says so, or it is not and the statement may be tried again.
+            Err(Failure::Refused(message)) => {
+                self.check_schema().await?;
+                Err(StoreError::Unavailable(message))
+            }
         }
-        answer
     }
 }

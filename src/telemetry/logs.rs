@@ -19,19 +19,34 @@ use crate::cli::LogFormat;
 ///
 /// A text for the user when `filter` does not parse.
 pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter:?}: {error}; try --log info"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| format!("--log {filter:?}: {error}; try --log info"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
     match log_format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init(),
         LogFormat::Text => {
             let fields = format::debug_fn(write_field).delimited(" ");
-            builder.with_ansi(io::stderr().is_terminal()).fmt_fields(fields).init();
+            builder
+                .with_ansi(io::stderr().is_terminal())
+                .fmt_fields(fields)
+                .init();
         }
     }
     Ok(())
 }
 
-fn write_field(writer: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+fn write_field(
+    writer: &mut format::Writer<'_>,
+    field: &Field,
+    value: &dyn fmt::Debug,
+) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
     }
@@ -62,7 +77,11 @@ mod tests {
     #[test]
     fn control_characters_cannot_leave_the_line() {
         let mut line = String::new();
-        write!(Escaping(&mut line), "a\n{{\"level\":\"error\"}}\x1b[31m\u{202e}é").unwrap();
+        write!(
+            Escaping(&mut line),
+            "a\n{{\"level\":\"error\"}}\x1b[31m\u{202e}é"
+        )
+        .unwrap();
         assert_eq!(line, "a\\u{a}{\"level\":\"error\"}\\u{1b}[31m\\u{202e}é");
     }
 }

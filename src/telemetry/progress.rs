@@ -92,13 +92,18 @@ impl Progress {
             FlushState::Retrying { since, .. } => *since,
             _ => Instant::now(),
         };
-        *state = FlushState::Retrying { reason: reason.to_owned(), since };
+        *state = FlushState::Retrying {
+            reason: reason.to_owned(),
+            since,
+        };
         since.elapsed()
     }
 
     /// The flush cannot go on without a person. Returns whether that is news.
     pub fn set_stopped(&self, reason: &str) -> bool {
-        let state = FlushState::Stopped { reason: reason.to_owned() };
+        let state = FlushState::Stopped {
+            reason: reason.to_owned(),
+        };
         let mut current = self.lock_flush();
         let is_news = *current != state;
         *current = state;

@@ -3,22 +3,14 @@
 //! Six days of them, around a blizzard, live in `fixtures`. The whole year is used where it lies beside the repository.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::postgres::Cluster;
-use crate::process::client::Connection;
 use crate::process::stored::Database;
-use crate::process::{Launch, Server};
-
-/// Events in a request, the most that the server takes.
-const BULK: usize = 1000;
-/// Requests at a time: the server's log thread syncs one while the next is parsed.
-const CLIENTS: usize = 2;
+use crate::process::{Launch, Server, run};
 
 #[test]
 fn six_days_on_sqlite() {
@@ -78,40 +70,72 @@ fn whole_year() -> Option<Files> {
 }
 
 fn check(data_dir: &Path, database: &Database, files: &Files) {
-    let expected: Value = serde_json::from_reader(File::open(&files.expected).unwrap()).unwrap();
     let server = Launch::new(data_dir, database).start();
-    let sent = send_all(&server, &files.events);
-    assert_eq!(expected["events"], sent);
-    server.wait_until_flushed();
-    let queries = expected["queries"].as_array().unwrap();
-    assert!(queries.len() >= 6);
-    for query in queries {
-        let answer = ask(&server, &query["query"]);
-        assert_eq!(answer, query["answer"], "{}", query["query"]);
-    }
+    import(&server.url(), &files.events, &[]);
+    assert_answers(&server, files);
     server.stop();
 }
 
-/// Sends every line of a file as an event and returns how many there were.
-fn send_all(server: &Server, path: &Path) -> usize {
-    let file = BufReader::new(GzDecoder::new(File::open(path).unwrap()));
-    let lines: Vec<String> = file.lines().map(Result::unwrap).collect();
-    let bulks: Vec<&[String]> = lines.chunks(BULK).collect();
+#[test]
+fn an_import_rides_out_kills_of_the_server_on_sqlite() {
+    let dir = tempfile::tempdir().unwrap();
+    rides_out_kills(dir.path(), &Database::embedded(dir.path()));
+}
+
+#[test]
+fn an_import_rides_out_kills_of_the_server_on_postgresql() {
+    let dir = tempfile::tempdir().unwrap();
+    rides_out_kills(dir.path(), &Database::migrated(Cluster::shared()));
+}
+
+/// Answers get lost and requests are sent again; the event ids of the import keep the counts right.
+fn rides_out_kills(data_dir: &Path, database: &Database) {
+    let files = sample();
+    let launch = Launch::new(data_dir, database);
+    let server = launch.start();
+    let (url, launch) = (server.url(), launch.on_port(server.address().port()));
+    let mut server = Some(server);
     thread::scope(|scope| {
-        for bulks in bulks.chunks(bulks.len().div_ceil(CLIENTS)) {
-            scope.spawn(move || {
-                let mut connection = Connection::open(server.address()).unwrap();
-                for bulk in bulks {
-                    let body = format!("[{}]", bulk.join(","));
-                    let answer = connection.request("POST", "/events/bulk", body.as_bytes());
-                    let answer = answer.unwrap();
-                    assert_eq!(answer.status, 202, "{answer:?}");
-                    assert_eq!(answer.json()["accepted"], bulk.len());
-                }
-            });
+        let small_requests = ["--batch-events", "20"];
+        let importing = scope.spawn(|| import(&url, &files.events, &small_requests));
+        for part in [1000, 2000, 3000] {
+            let durable = |health: &Value| health["log"]["durable_through"].as_u64().unwrap();
+            let running = server.take().unwrap();
+            running.wait_for_health("that far", |health| durable(health) >= part);
+            assert!(!importing.is_finished(), "the kill comes too late");
+            running.kill();
+            server = Some(launch.start());
         }
+        importing.join().unwrap();
     });
-    lines.len()
+    // Once more from the start: every event is there already.
+    import(&url, &files.events, &[]);
+    let server = server.unwrap();
+    assert_answers(&server, &files);
+    server.stop();
+    let count = database.rows("SELECT count(*) FROM events");
+    assert_eq!(count, [read_json(&files.expected)["events"].to_string()]);
+}
+
+fn import(url: &str, events: &Path, flags: &[&str]) {
+    let command = ["import", events.to_str().unwrap(), "--url", url];
+    let ended = run(&[&command, flags].concat());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+}
+
+fn assert_answers(server: &Server, files: &Files) {
+    server.wait_until_flushed();
+    let expected = read_json(&files.expected);
+    let queries = expected["queries"].as_array().unwrap();
+    assert!(queries.len() >= 6, "{}", files.expected.display());
+    for query in queries {
+        let answer = ask(server, &query["query"]);
+        assert_eq!(answer, query["answer"], "{}", query["query"]);
+    }
+}
+
+fn read_json(path: &Path) -> Value {
+    serde_json::from_reader(File::open(path).unwrap()).unwrap()
 }
 
 /// The server's answer, in the shape of the expected ones: groups as a map from key to the two counts.

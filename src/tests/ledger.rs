@@ -3,11 +3,6 @@
 //! An event's user is derived from (client, request, index) and everything else in it from the user, so a stored row can be
 //! checked without remembering what was sent. No event has an `event_id`: nothing but the server prevents duplicates.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy counts helpers of integration tests as production code"
-)]
-
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};

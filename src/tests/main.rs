@@ -1,8 +1,21 @@
 //! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy spares the tests themselves, but not the helpers that they share"
+)]
+
 mod flights;
+mod http_connections;
+mod http_contract;
+mod http_health;
+mod http_limits;
+mod http_metrics;
 mod http_support;
+mod http_timeouts;
+mod import;
 mod ledger;
+mod migrate;
 mod migrations;
 mod postgres;
 mod process;
@@ -10,3 +23,7 @@ mod process_crash;
 mod process_database;
 mod process_start;
 mod process_stop;
+mod store_contract;
+mod store_database;
+mod store_postgres;
+mod store_tls;

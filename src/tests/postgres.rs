@@ -24,8 +24,8 @@ cleanup() {
     rm -rf "$dir"
 }
 trap cleanup EXIT
-# Ctrl-C reaches the whole process group; the end of the pipe is what ends us.
-trap '' INT TERM HUP
+# Ctrl-C reaches the whole process group, and a reader that died makes our answers fail; only the end of the commands ends us.
+trap '' INT TERM HUP PIPE
 init() {
     "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale="$1" --no-sync </dev/null >"$dir/log" 2>&1
 }
@@ -91,7 +91,11 @@ impl Cluster {
         for _ in 0..5 {
             let port = free_port();
             if wrapper.command(&format!("start {port}")) {
-                return Self { wrapper: Mutex::new(wrapper), port, databases: AtomicU32::new(0) };
+                return Self {
+                    wrapper: Mutex::new(wrapper),
+                    port,
+                    databases: AtomicU32::new(0),
+                };
             }
         }
         panic!("PostgreSQL did not start; its log is above");
@@ -103,6 +107,11 @@ impl Cluster {
         SHARED.get_or_init(Self::start)
     }
 
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// URL of the database `name`.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
@@ -112,7 +121,10 @@ impl Cluster {
     pub(crate) async fn create_database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&self.url("postgres")).await;
-        admin.batch_execute(&format!("CREATE DATABASE {name}")).await.expect("a fresh name");
+        admin
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await
+            .expect("a fresh name");
         self.url(&name)
     }
 
@@ -122,12 +134,22 @@ impl Cluster {
             StopMode::Fast => "fast",
             StopMode::Immediate => "immediate",
         };
-        assert!(self.wrapper.lock().unwrap().command(&format!("stop {mode}")), "PostgreSQL did not stop");
+        assert!(
+            self.wrapper
+                .lock()
+                .unwrap()
+                .command(&format!("stop {mode}")),
+            "PostgreSQL did not stop"
+        );
     }
 
     /// Starts it again with the same port and data, and waits until it accepts connections.
     pub(crate) fn start_again(&self) {
-        let started = self.wrapper.lock().unwrap().command(&format!("start {}", self.port));
+        let started = self
+            .wrapper
+            .lock()
+            .unwrap()
+            .command(&format!("start {}", self.port));
         assert!(started, "PostgreSQL did not start again");
     }
 }
@@ -136,7 +158,10 @@ impl Wrapper {
     fn spawn(programs: &Path, fsync: bool) -> Self {
         let mut command = as_unprivileged_user();
         let fsync = if fsync { "on" } else { "off" };
-        command.args(["sh", "-c", WRAPPER, "sh"]).arg(programs).arg(fsync);
+        command
+            .args(["sh", "-c", WRAPPER, "sh"])
+            .arg(programs)
+            .arg(fsync);
         let mut child = command
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -145,20 +170,28 @@ impl Wrapper {
             .expect("a shell starts");
         let commands = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut wrapper = Self { child, commands, answers };
+        let mut wrapper = Self {
+            child,
+            commands,
+            answers,
+        };
         assert!(wrapper.answer(), "initdb failed; its output is above");
         wrapper
     }
 
     fn command(&mut self, command: &str) -> bool {
         let commands = self.commands.as_mut().expect("taken only on drop");
-        commands.write_all(format!("{command}\n").as_bytes()).expect("the wrapper listens");
+        commands
+            .write_all(format!("{command}\n").as_bytes())
+            .expect("the wrapper listens");
         self.answer()
     }
 
     fn answer(&mut self) -> bool {
         let mut line = String::new();
-        self.answers.read_line(&mut line).expect("the wrapper answers");
+        self.answers
+            .read_line(&mut line)
+            .expect("the wrapper answers");
         line.starts_with("ok")
     }
 }
@@ -174,7 +207,9 @@ impl Drop for Wrapper {
 
 /// A plain connection for arranging and looking behind the store's back.
 pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("the test's server answers");
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .expect("the test's server answers");
     tokio::spawn(connection);
     client
 }
@@ -186,39 +221,69 @@ fn free_port() -> u16 {
 
 /// Directory of the server's programs.
 fn programs() -> PathBuf {
-    let complete = |directory: &PathBuf| ["initdb", "pg_ctl", "postgres"].iter().all(|name| directory.join(name).exists());
-    let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let complete = |directory: &PathBuf| {
+        ["initdb", "pg_ctl", "postgres"]
+            .iter()
+            .all(|name| directory.join(name).exists())
+    };
+    let in_path = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+        .unwrap_or_default();
     if let Some(directory) = in_path.into_iter().find(complete) {
         return directory;
     }
     let release = |directory: &PathBuf| {
-        let name = directory.parent().and_then(Path::file_name).and_then(|name| name.to_str());
-        name.and_then(|name| name.parse::<f64>().ok()).map_or(0, |release| (release * 10.0) as u32)
+        let name = directory
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
+        name.and_then(|name| name.parse::<f64>().ok())
+            .map_or(0, |release| (release * 10.0) as u32)
     };
     let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+        .map(|entries| {
+            entries
+                .flatten()
+                .map(|entry| entry.path().join("bin"))
+                .collect()
+        })
         .unwrap_or_default();
     packaged.sort_by_key(release);
     if let Some(directory) = packaged.into_iter().rev().find(complete) {
         return directory;
     }
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let configured =
+        configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     configured.filter(complete).expect(NO_BINARIES)
 }
 
 /// PostgreSQL refuses to run as root, so root runs the wrapper as somebody else.
 fn as_unprivileged_user() -> Command {
     let id = |arguments: &[&str]| {
-        let output = Command::new("id").args(arguments).stderr(Stdio::null()).output().ok().filter(|output| output.status.success());
+        let output = Command::new("id")
+            .args(arguments)
+            .stderr(Stdio::null())
+            .output()
+            .ok()
+            .filter(|output| output.status.success());
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     if id(&["-u"]).as_deref() != Some("0") {
         return Command::new("env");
     }
-    let user = ["postgres", "nobody"].into_iter().find(|user| id(&["-u", user]).is_some());
+    let user = ["postgres", "nobody"]
+        .into_iter()
+        .find(|user| id(&["-u", user]).is_some());
     let user = user.expect("root needs a user `postgres` or `nobody` to run PostgreSQL as");
-    let has = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let has = |program: &str| {
+        Command::new(program)
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok()
+    };
     if has("runuser") {
         let mut command = Command::new("runuser");
         command.args(["-u", user, "--"]);

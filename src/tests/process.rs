@@ -2,11 +2,6 @@
 //!
 //! A server runs on a port that the system picks and that its log names. Whatever it said is printed when a test fails.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "clippy counts helpers of integration tests as production code"
-)]
-
 pub(crate) mod client;
 pub(crate) mod stored;
 
@@ -139,6 +134,13 @@ impl Launch {
         self
     }
 
+    /// The same on this port, for clients that wait for a server to come back.
+    pub(crate) fn on_port(mut self, port: u16) -> Self {
+        let flag = self.arguments.iter().position(|flag| flag == "--port");
+        self.arguments[flag.unwrap() + 1] = port.to_string();
+        self
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) fn start(&self) -> Server {
         let mut server = self.spawn();
@@ -189,6 +191,11 @@ impl Server {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("the test waited until it was ready")
+    }
+
+    /// The same as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
     }
 
     /// Waits for the line that names the address.

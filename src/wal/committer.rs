@@ -104,7 +104,11 @@ impl<D: Disk> Committer<D> {
     /// # Errors
     ///
     /// The first error of a write or sync; the gate is poisoned by then and every waiter has been refused.
-    pub fn run(mut self, ring: &Receiver<Submission>, mut on_durable: impl FnMut(Sequence)) -> Result<(), WalError> {
+    pub fn run(
+        mut self,
+        ring: &Receiver<Submission>,
+        mut on_durable: impl FnMut(Sequence),
+    ) -> Result<(), WalError> {
         let outcome = self.serve(ring, &mut on_durable);
         if outcome.is_err() {
             self.log.gate().poison();
@@ -115,7 +119,11 @@ impl<D: Disk> Committer<D> {
         outcome
     }
 
-    fn serve(&mut self, ring: &Receiver<Submission>, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+    fn serve(
+        &mut self,
+        ring: &Receiver<Submission>,
+        on_durable: &mut impl FnMut(Sequence),
+    ) -> Result<(), WalError> {
         self.watch_disk()?;
         loop {
             match ring.recv_timeout(self.patience()) {
@@ -129,7 +137,9 @@ impl<D: Disk> Committer<D> {
                 Err(RecvTimeoutError::Timeout) => self.on_quiet(on_durable)?,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(on_durable),
             }
-            if self.watched_at.elapsed() >= WATCH_INTERVAL || self.end.abs_diff(self.watched_end) >= WATCH_BYTES {
+            if self.watched_at.elapsed() >= WATCH_INTERVAL
+                || self.end.abs_diff(self.watched_end) >= WATCH_BYTES
+            {
                 self.watch_disk()?;
             }
         }
@@ -141,7 +151,11 @@ impl<D: Disk> Committer<D> {
             (SyncMode::Interval(interval), Some(since)) => interval.saturating_sub(since.elapsed()),
             _ => WATCH_INTERVAL,
         };
-        if self.marker_due { until_sync.min(QUIET_BEFORE_MARKER) } else { until_sync }
+        if self.marker_due {
+            until_sync.min(QUIET_BEFORE_MARKER)
+        } else {
+            until_sync
+        }
     }
 
     /// Takes what waits on the ring into the group, without waiting for more.
@@ -150,8 +164,17 @@ impl<D: Disk> Committer<D> {
         let mut next = Some(first);
         while let Some(submission) = next {
             let first_sequence = self.next_sequence + self.group.events;
-            self.group.add(submission, self.header.salt, first_sequence, durable_through);
-            next = if self.group.bytes.len() < GROUP_BYTES_MAX { ring.try_recv().ok() } else { None };
+            self.group.add(
+                submission,
+                self.header.salt,
+                first_sequence,
+                durable_through,
+            );
+            next = if self.group.bytes.len() < GROUP_BYTES_MAX {
+                ring.try_recv().ok()
+            } else {
+                None
+            };
         }
     }
 
@@ -161,7 +184,10 @@ impl<D: Disk> Committer<D> {
         match self.sync {
             SyncMode::Group => self.sync(on_durable)?,
             SyncMode::Interval(interval) => {
-                if self.unsynced_since.is_some_and(|since| since.elapsed() >= interval) {
+                if self
+                    .unsynced_since
+                    .is_some_and(|since| since.elapsed() >= interval)
+                {
                     self.sync(on_durable)?;
                 }
             }
@@ -250,7 +276,13 @@ impl<D: Disk> Committer<D> {
     /// Writes an empty record that says how far everything before it is durable.
     fn append_marker(&mut self) -> Result<(), WalError> {
         let mut marker = [0; record::HEADER_BYTES];
-        record::seal(&mut marker, self.header.salt, self.next_sequence, self.next_sequence - 1, 0);
+        record::seal(
+            &mut marker,
+            self.header.salt,
+            self.next_sequence,
+            self.next_sequence - 1,
+            0,
+        );
         self.append(&marker)?;
         self.log.gate().add_used(marker.len() as u64);
         self.marker_due = false;
@@ -274,13 +306,24 @@ impl<D: Disk> Committer<D> {
         self.watched_at = Instant::now();
         self.watched_end = self.end;
         let path = self.active_path();
-        let has_name = self.active.has_name().map_err(|error| WalError::io("look at", &path, error))?;
+        let has_name = self
+            .active
+            .has_name()
+            .map_err(|error| WalError::io("look at", &path, error))?;
         if !has_name {
-            let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while in use");
+            let removed = std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "the file was removed while in use",
+            );
             return Err(WalError::io("go on writing", &path, removed));
         }
         let dir = self.log.directory().path();
-        let free = self.log.directory().disk().free_bytes(dir).map_err(|error| WalError::io("measure", dir, error))?;
+        let free = self
+            .log
+            .directory()
+            .disk()
+            .free_bytes(dir)
+            .map_err(|error| WalError::io("measure", dir, error))?;
         self.log.gate().set_disk_low(free < self.disk_free_min);
         Ok(())
     }
@@ -291,13 +334,34 @@ impl<D: Disk> Committer<D> {
 }
 
 impl Group {
-    fn add(&mut self, submission: Submission, salt: u32, first_sequence: Sequence, durable_through: Sequence) {
-        let Submission { mut record, event_count, ack, in_flight, space } = submission;
+    fn add(
+        &mut self,
+        submission: Submission,
+        salt: u32,
+        first_sequence: Sequence,
+        durable_through: Sequence,
+    ) {
+        let Submission {
+            mut record,
+            event_count,
+            ack,
+            in_flight,
+            space,
+        } = submission;
         assert!(event_count > 0, "only the log itself writes markers");
-        record::seal(&mut record, salt, first_sequence, durable_through, event_count);
+        record::seal(
+            &mut record,
+            salt,
+            first_sequence,
+            durable_through,
+            event_count,
+        );
         self.bytes.extend_from_slice(&record);
         self.events += u64::from(event_count);
         space.consume();
-        self.waiters.push(Waiter { ack, _in_flight: in_flight });
+        self.waiters.push(Waiter {
+            ack,
+            _in_flight: in_flight,
+        });
     }
 }

@@ -36,7 +36,11 @@ pub struct Directory<D> {
 impl<D: Disk> Directory<D> {
     /// A directory whose segments recovery has found.
     pub fn new(disk: D, path: PathBuf, segments: impl IntoIterator<Item = Segment>) -> Self {
-        Self { disk, path, segments: Mutex::new(segments.into_iter().collect()) }
+        Self {
+            disk,
+            path,
+            segments: Mutex::new(segments.into_iter().collect()),
+        }
     }
 
     /// Where it is.
@@ -56,17 +60,26 @@ impl<D: Disk> Directory<D> {
 
     /// The oldest sequence that the log still holds.
     pub fn oldest_sequence(&self) -> Sequence {
-        self.lock().front().map_or(1, |segment| segment.first_sequence)
+        self.lock()
+            .front()
+            .map_or(1, |segment| segment.first_sequence)
     }
 
     /// The segment that holds `sequence`, or would.
     pub fn segment_of(&self, sequence: Sequence) -> Option<Segment> {
-        self.lock().iter().rev().find(|segment| segment.first_sequence <= sequence).copied()
+        self.lock()
+            .iter()
+            .rev()
+            .find(|segment| segment.first_sequence <= sequence)
+            .copied()
     }
 
     /// Where a segment logically ends; `None` while it is active.
     pub fn sealed_end(&self, first_sequence: Sequence) -> Option<u64> {
-        self.lock().iter().find(|segment| segment.first_sequence == first_sequence)?.sealed_end
+        self.lock()
+            .iter()
+            .find(|segment| segment.first_sequence == first_sequence)?
+            .sealed_end
     }
 
     /// Adds the segment that is written to from now on; the one before it ended at `previous_end`.
@@ -75,7 +88,10 @@ impl<D: Disk> Directory<D> {
         if let Some(last) = segments.back_mut() {
             last.sealed_end = Some(previous_end);
         }
-        segments.push_back(Segment { first_sequence, sealed_end: None });
+        segments.push_back(Segment {
+            first_sequence,
+            sealed_end: None,
+        });
     }
 
     /// Removes the segments whose events are all in the database; returns how many bytes that freed.
@@ -85,7 +101,9 @@ impl<D: Disk> Directory<D> {
         let mut freed = 0;
         while let Some(segment) = self.first_retirable(flushed_through) {
             let path = self.path_of(segment.first_sequence);
-            self.disk.remove(&path).map_err(|error| WalError::io("remove", &path, error))?;
+            self.disk
+                .remove(&path)
+                .map_err(|error| WalError::io("remove", &path, error))?;
             self.lock().pop_front();
             freed += segment.sealed_end.unwrap_or(0);
         }
@@ -115,42 +133,64 @@ impl<D: Disk> Directory<D> {
 
 /// Takes the lock that keeps other processes out, before anything else is touched.
 pub fn lock<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, WalError> {
-    disk.create_dir(dir).map_err(|error| WalError::io("create directory", dir, error))?;
+    disk.create_dir(dir)
+        .map_err(|error| WalError::io("create directory", dir, error))?;
     let path = dir.join(LOCK_NAME);
-    let lock = disk.try_lock(&path).map_err(|error| WalError::io("lock", &path, error))?;
-    lock.ok_or_else(|| WalError::Locked { dir: dir.to_owned() })
+    let lock = disk
+        .try_lock(&path)
+        .map_err(|error| WalError::io("lock", &path, error))?;
+    lock.ok_or_else(|| WalError::Locked {
+        dir: dir.to_owned(),
+    })
 }
 
 /// Creates a segment durably: on return its header and its name survive a power cut.
-pub fn create_segment<D: Disk>(disk: &D, dir: &Path, header: &SegmentHeader) -> Result<D::File, WalError> {
+pub fn create_segment<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    header: &SegmentHeader,
+) -> Result<D::File, WalError> {
     let unfinished = dir.join(UNFINISHED_NAME);
     let path = segment::path_of(dir, header.first_sequence);
     remove_unfinished(disk, dir)?;
-    let mut file = disk.create_new(&unfinished).map_err(|error| WalError::io("create", &unfinished, error))?;
-    file.write_all_at(&header.encode(), 0).map_err(|error| WalError::io("write", &unfinished, error))?;
-    file.sync_data().map_err(|error| WalError::io("sync", &unfinished, error))?;
-    disk.rename(&unfinished, &path).map_err(|error| WalError::io("rename to", &path, error))?;
+    let mut file = disk
+        .create_new(&unfinished)
+        .map_err(|error| WalError::io("create", &unfinished, error))?;
+    file.write_all_at(&header.encode(), 0)
+        .map_err(|error| WalError::io("write", &unfinished, error))?;
+    file.sync_data()
+        .map_err(|error| WalError::io("sync", &unfinished, error))?;
+    disk.rename(&unfinished, &path)
+        .map_err(|error| WalError::io("rename to", &path, error))?;
     sync_dir(disk, dir)?;
     Ok(file)
 }
 
 /// The first sequences of all segments in a directory, in order.
 pub fn list_segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Sequence>, WalError> {
-    let names = disk.list(dir).map_err(|error| WalError::io("list", dir, error))?;
-    let mut sequences: Vec<_> = names.iter().filter_map(|name| segment::sequence_of(Path::new(name))).collect();
+    let names = disk
+        .list(dir)
+        .map_err(|error| WalError::io("list", dir, error))?;
+    let mut sequences: Vec<_> = names
+        .iter()
+        .filter_map(|name| segment::sequence_of(Path::new(name)))
+        .collect();
     sequences.sort_unstable();
     Ok(sequences)
 }
 
 /// Makes creations, renames and removals in the directory durable.
 pub fn sync_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
-    disk.sync_dir(dir).map_err(|error| WalError::io("sync directory", dir, error))
+    disk.sync_dir(dir)
+        .map_err(|error| WalError::io("sync directory", dir, error))
 }
 
 fn remove_unfinished<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
     let path = dir.join(UNFINISHED_NAME);
     match disk.remove(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(WalError::io("remove", &path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(WalError::io("remove", &path, error))
+        }
         _ => Ok(()),
     }
 }

@@ -54,10 +54,24 @@ pub enum WalError {
 
 impl WalError {
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 
-    pub(crate) fn damage(segment: &Path, offset: u64, sequence: Sequence, detail: impl Into<String>) -> Self {
-        Self::Damage { segment: segment.to_owned(), offset, sequence, detail: detail.into() }
+    pub(crate) fn damage(
+        segment: &Path,
+        offset: u64,
+        sequence: Sequence,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self::Damage {
+            segment: segment.to_owned(),
+            offset,
+            sequence,
+            detail: detail.into(),
+        }
     }
 }

@@ -63,8 +63,12 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
         let report = read_segment(disk, &path)?;
         // Behind the last segment's valid part there may be a torn tail: recovery's own judgement tells.
         let is_last = index + 1 == sequences.len();
-        if let (false, None, Some(trouble), Some(header)) = (is_last, &damage, &report.trouble, &report.header) {
-            let sequence = report.last_sequence.map_or(header.first_sequence, |last| last + 1);
+        if let (false, None, Some(trouble), Some(header)) =
+            (is_last, &damage, &report.trouble, &report.header)
+        {
+            let sequence = report
+                .last_sequence
+                .map_or(header.first_sequence, |last| last + 1);
             damage = Some(WalError::damage(&path, 0, sequence, trouble.clone()));
         }
         segments.push(report);
@@ -95,7 +99,9 @@ fn read_segment<D: Disk>(disk: &D, path: &Path) -> Result<SegmentReport, WalErro
         }
     };
     report.header = Some(header);
-    report.file_bytes = file.bytes_len().map_err(|error| WalError::io("measure", path, error))?;
+    report.file_bytes = file
+        .bytes_len()
+        .map_err(|error| WalError::io("measure", path, error))?;
     let (scanner, trouble) = walk(file, &header, report.file_bytes, |record| {
         if record.header.event_count > 0 {
             report.records += 1;

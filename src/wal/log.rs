@@ -78,7 +78,10 @@ impl<D: Disk> Log<D> {
             active_end: segment::HEADER_BYTES as u64,
         };
         let (publish, durable) = watch::channel(mark);
-        let gate = Gate::new(settings.bytes_max, bytes_found + segment::HEADER_BYTES as u64);
+        let gate = Gate::new(
+            settings.bytes_max,
+            bytes_found + segment::HEADER_BYTES as u64,
+        );
         let log = Arc::new(Self {
             wal_id: recovered.wal_id,
             directory: Directory::new(disk, dir.to_owned(), recovered.segments),
@@ -87,9 +90,19 @@ impl<D: Disk> Log<D> {
             recovered_through: recovered.recovered_through,
             _lock: lock,
         });
-        let committer =
-            Committer::new(Arc::clone(&log), recovered.active, recovered.active_header, publish, settings);
-        Ok(OpenedLog { log, committer, gate, torn_tail: recovered.torn_tail })
+        let committer = Committer::new(
+            Arc::clone(&log),
+            recovered.active,
+            recovered.active_header,
+            publish,
+            settings,
+        );
+        Ok(OpenedLog {
+            log,
+            committer,
+            gate,
+            torn_tail: recovered.torn_tail,
+        })
     }
 
     /// The log's identity.
@@ -136,8 +149,13 @@ impl<D: Disk> Log<D> {
 /// later power cut could still take away.
 fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
     directory::sync_dir(disk, dir)?;
-    let Some(newest) = directory::list_segments(disk, dir)?.pop() else { return Ok(()) };
+    let Some(newest) = directory::list_segments(disk, dir)?.pop() else {
+        return Ok(());
+    };
     let path = segment::path_of(dir, newest);
-    let mut file = disk.open_rw(&path).map_err(|error| WalError::io("open", &path, error))?;
-    file.sync_data().map_err(|error| WalError::io("sync", &path, error))
+    let mut file = disk
+        .open_rw(&path)
+        .map_err(|error| WalError::io("open", &path, error))?;
+    file.sync_data()
+        .map_err(|error| WalError::io("sync", &path, error))
 }

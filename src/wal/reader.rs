@@ -30,7 +30,11 @@ struct OpenSegment<F> {
 impl<D: Disk> LogReader<D> {
     /// A reader whose next event is `after + 1`.
     pub fn new(log: Arc<Log<D>>, after: Sequence) -> Self {
-        Self { log, after, segment: None }
+        Self {
+            log,
+            after,
+            segment: None,
+        }
     }
 
     /// Number of durable events that have not been handed on.
@@ -45,9 +49,17 @@ impl<D: Disk> LogReader<D> {
     /// # Errors
     ///
     /// [`WalError::Damage`] names segment, offset and sequence.
-    pub fn fill(&mut self, batch: &mut Batch, rows_max: usize, bytes_max: usize) -> Result<(), WalError> {
+    pub fn fill(
+        &mut self,
+        batch: &mut Batch,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), WalError> {
         let durable_through = self.log.durable().through;
-        while self.after < durable_through && batch.len() < rows_max && batch.bytes_len() < bytes_max {
+        while self.after < durable_through
+            && batch.len() < rows_max
+            && batch.bytes_len() < bytes_max
+        {
             if !self.take_record(batch, rows_max, bytes_max)? {
                 break;
             }
@@ -56,7 +68,12 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no room.
-    fn take_record(&mut self, batch: &mut Batch, rows_max: usize, bytes_max: usize) -> Result<bool, WalError> {
+    fn take_record(
+        &mut self,
+        batch: &mut Batch,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<bool, WalError> {
         let next = self.after + 1;
         let open = match self.segment.take() {
             Some(open) => self.segment.insert(open),
@@ -77,7 +94,13 @@ impl<D: Disk> LogReader<D> {
             Ok(Some(record)) => record,
             Ok(None) => {
                 // The segment is at its end, yet there are durable events: they are in the next one.
-                if sequence != next || self.log.directory().sealed_end(open.header.first_sequence).is_none() {
+                if sequence != next
+                    || self
+                        .log
+                        .directory()
+                        .sealed_end(open.header.first_sequence)
+                        .is_none()
+                {
                     let detail = format!("the segment ends before sequence {next}");
                     return Err(WalError::damage(&path, offset, sequence, detail));
                 }
@@ -85,7 +108,9 @@ impl<D: Disk> LogReader<D> {
                 return Ok(true);
             }
             Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
-            Err(ScanError::Invalid(reason)) => return Err(WalError::damage(&path, offset, sequence, reason)),
+            Err(ScanError::Invalid(reason)) => {
+                return Err(WalError::damage(&path, offset, sequence, reason));
+            }
         };
         let header = record.header;
         let has_room = batch.len() + header.event_count as usize <= rows_max
@@ -111,7 +136,12 @@ impl<D: Disk> LogReader<D> {
         let found = directory.segment_of(sequence);
         let path = directory.path_of(found.map_or(sequence, |segment| segment.first_sequence));
         if found.is_none() {
-            return Err(WalError::damage(&path, 0, sequence, "the log begins only later"));
+            return Err(WalError::damage(
+                &path,
+                0,
+                sequence,
+                "the log begins only later",
+            ));
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
         let scanner = RecordScanner::new(file, &header, segment::HEADER_BYTES as u64);
@@ -133,8 +163,12 @@ fn readable_end<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<u64> {
 fn push_events(batch: &mut Batch, payload: &[u8], event_count: usize, known: usize) -> bool {
     let mut rest = payload;
     for index in 0..event_count {
-        let Ok(length) = codec::encoded_len(rest) else { return false };
-        let Some((event, tail)) = rest.split_at_checked(length) else { return false };
+        let Ok(length) = codec::encoded_len(rest) else {
+            return false;
+        };
+        let Some((event, tail)) = rest.split_at_checked(length) else {
+            return false;
+        };
         if index >= known {
             batch.push(event);
         }

@@ -75,24 +75,48 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
     for first_sequence in sequences {
         let path = segment::path_of(dir, first_sequence);
         let (file, header) = segment::open(disk, &path)?;
-        let length = file.bytes_len().map_err(|error| WalError::io("measure", &path, error))?;
+        let length = file
+            .bytes_len()
+            .map_err(|error| WalError::io("measure", &path, error))?;
         if let Some(previous) = segments.last_mut() {
             check_chain(dir, previous, &header, &path)?;
         }
-        segments.push(FoundSegment { header, end: length });
+        segments.push(FoundSegment {
+            header,
+            end: length,
+        });
     }
     let Some(last) = segments.last_mut() else {
-        return Ok(Findings { wal_id: None, segments, next_sequence: 1, torn_tail: None });
+        return Ok(Findings {
+            wal_id: None,
+            segments,
+            next_sequence: 1,
+            torn_tail: None,
+        });
     };
     let (next_sequence, torn_tail) = scan_last(disk, dir, last)?;
-    Ok(Findings { wal_id: Some(last.header.wal_id), segments, next_sequence, torn_tail })
+    Ok(Findings {
+        wal_id: Some(last.header.wal_id),
+        segments,
+        next_sequence,
+        torn_tail,
+    })
 }
 
 /// Brings the directory into the state from which the log goes on.
 ///
 /// The caller holds the lock. A crash at any point of this leaves a directory that leads to the same outcome.
-pub fn apply<D: Disk>(disk: &D, dir: &Path, findings: Findings) -> Result<Recovered<D::File>, WalError> {
-    let Findings { wal_id, mut segments, next_sequence, torn_tail } = findings;
+pub fn apply<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    findings: Findings,
+) -> Result<Recovered<D::File>, WalError> {
+    let Findings {
+        wal_id,
+        mut segments,
+        next_sequence,
+        torn_tail,
+    } = findings;
     if let Some(tail) = &torn_tail {
         cut(disk, dir, tail)?;
     }
@@ -113,9 +137,15 @@ pub fn apply<D: Disk>(disk: &D, dir: &Path, findings: Findings) -> Result<Recove
     let active = directory::create_segment(disk, dir, &active_header)?;
     let mut listed: Vec<_> = segments
         .iter()
-        .map(|found| Segment { first_sequence: found.header.first_sequence, sealed_end: Some(found.end) })
+        .map(|found| Segment {
+            first_sequence: found.header.first_sequence,
+            sealed_end: Some(found.end),
+        })
         .collect();
-    listed.push(Segment { first_sequence: next_sequence, sealed_end: None });
+    listed.push(Segment {
+        first_sequence: next_sequence,
+        sealed_end: None,
+    });
     Ok(Recovered {
         wal_id: active_header.wal_id,
         segments: listed,
@@ -133,27 +163,49 @@ pub(super) fn random_salt() -> u32 {
 }
 
 /// Holds a segment's header against the one before it, and learns from it where that one logically ended.
-fn check_chain(dir: &Path, previous: &mut FoundSegment, header: &SegmentHeader, path: &Path) -> Result<(), WalError> {
+fn check_chain(
+    dir: &Path,
+    previous: &mut FoundSegment,
+    header: &SegmentHeader,
+    path: &Path,
+) -> Result<(), WalError> {
     let damage = |detail: String| Err(WalError::damage(path, 0, header.first_sequence, detail));
     if header.wal_id != previous.header.wal_id {
-        return damage(format!("it belongs to another log ({} instead of {})", header.wal_id, previous.header.wal_id));
+        return damage(format!(
+            "it belongs to another log ({} instead of {})",
+            header.wal_id, previous.header.wal_id
+        ));
     }
     if header.number != previous.header.number + 1 {
-        return damage(format!("segment number {} follows number {}: a file is missing", header.number, previous.header.number));
+        return damage(format!(
+            "segment number {} follows number {}: a file is missing",
+            header.number, previous.header.number
+        ));
     }
     if previous.end < header.previous_end {
         let previous_path = segment::path_of(dir, previous.header.first_sequence);
         let detail = format!("the file ends here, but held {} bytes", header.previous_end);
-        return Err(WalError::damage(&previous_path, previous.end, previous.header.first_sequence, detail));
+        return Err(WalError::damage(
+            &previous_path,
+            previous.end,
+            previous.header.first_sequence,
+            detail,
+        ));
     }
     previous.end = header.previous_end;
     Ok(())
 }
 
 /// Walks the last segment; returns the next sequence, and sets its logical end before a torn tail.
-fn scan_last<D: Disk>(disk: &D, dir: &Path, last: &mut FoundSegment) -> Result<(Sequence, Option<TornTail>), WalError> {
+fn scan_last<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    last: &mut FoundSegment,
+) -> Result<(Sequence, Option<TornTail>), WalError> {
     let path = segment::path_of(dir, last.header.first_sequence);
-    let file = disk.open(&path).map_err(|error| WalError::io("open", &path, error))?;
+    let file = disk
+        .open(&path)
+        .map_err(|error| WalError::io("open", &path, error))?;
     let mut scanner = RecordScanner::new(file, &last.header, last.end);
     loop {
         let header = match scanner.peek() {
@@ -178,36 +230,51 @@ fn judge_tail<F: DiskFile>(
     reason: &str,
 ) -> Result<TornTail, WalError> {
     let (offset, sequence) = (scanner.offset(), scanner.next_sequence());
-    let proof = scanner.find_proof_of_damage(sequence).map_err(|error| WalError::io("read", path, error))?;
+    let proof = scanner
+        .find_proof_of_damage(sequence)
+        .map_err(|error| WalError::io("read", path, error))?;
     match proof {
         Some(proof) => {
-            let detail = format!("{reason}, yet the record at byte {proof} was written after it had been synced");
+            let detail = format!(
+                "{reason}, yet the record at byte {proof} was written after it had been synced"
+            );
             Err(WalError::damage(path, offset, sequence, detail))
         }
-        None => Ok(TornTail { segment: path.to_owned(), offset, bytes: file_end - offset }),
+        None => Ok(TornTail {
+            segment: path.to_owned(),
+            offset,
+            bytes: file_end - offset,
+        }),
     }
 }
 
 /// Copies a torn tail aside, then cuts it off.
 fn cut<D: Disk>(disk: &D, dir: &Path, tail: &TornTail) -> Result<(), WalError> {
     let path = &tail.segment;
-    let mut file = disk.open_rw(path).map_err(|error| WalError::io("open", path, error))?;
+    let mut file = disk
+        .open_rw(path)
+        .map_err(|error| WalError::io("open", path, error))?;
     let mut bytes = vec![0; tail.bytes as usize];
-    let length = segment::read_full(&file, &mut bytes, tail.offset).map_err(|error| WalError::io("read", path, error))?;
+    let length = segment::read_full(&file, &mut bytes, tail.offset)
+        .map_err(|error| WalError::io("read", path, error))?;
 
     let mut copy_name = path.as_os_str().to_owned();
     copy_name.push(format!(".torn-{}", tail.offset));
     let copy_path = PathBuf::from(copy_name);
     match disk.create_new(&copy_path) {
         Ok(mut copy) => {
-            copy.write_all_at(&bytes[..length], 0).map_err(|error| WalError::io("write", &copy_path, error))?;
-            copy.sync_data().map_err(|error| WalError::io("sync", &copy_path, error))?;
+            copy.write_all_at(&bytes[..length], 0)
+                .map_err(|error| WalError::io("write", &copy_path, error))?;
+            copy.sync_data()
+                .map_err(|error| WalError::io("sync", &copy_path, error))?;
         }
         // An earlier start copied it and died before it could cut.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(WalError::io("create", &copy_path, error)),
     }
-    file.truncate(tail.offset).map_err(|error| WalError::io("cut", path, error))?;
-    file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
+    file.truncate(tail.offset)
+        .map_err(|error| WalError::io("cut", path, error))?;
+    file.sync_data()
+        .map_err(|error| WalError::io("sync", path, error))?;
     directory::sync_dir(disk, dir)
 }

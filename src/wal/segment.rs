@@ -57,19 +57,39 @@ impl SegmentHeader {
     pub fn read<F: DiskFile>(file: &F, path: &Path) -> Result<Self, WalError> {
         let named = sequence_of(path).unwrap_or(0);
         let mut bytes = [0; HEADER_BYTES];
-        let length = read_full(file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
+        let length =
+            read_full(file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
         if length < HEADER_BYTES {
-            return Err(WalError::damage(path, 0, named, format!("the header has {length} of {HEADER_BYTES} bytes")));
+            return Err(WalError::damage(
+                path,
+                0,
+                named,
+                format!("the header has {length} of {HEADER_BYTES} bytes"),
+            ));
         }
         if &bytes[..8] != MAGIC {
-            return Err(WalError::damage(path, 0, named, "not a segment of this log (bad magic)"));
+            return Err(WalError::damage(
+                path,
+                0,
+                named,
+                "not a segment of this log (bad magic)",
+            ));
         }
         let version = read_u32(&bytes, 8);
         if version > FORMAT_VERSION {
-            return Err(WalError::NewerVersion { segment: path.to_owned(), version, known: FORMAT_VERSION });
+            return Err(WalError::NewerVersion {
+                segment: path.to_owned(),
+                version,
+                known: FORMAT_VERSION,
+            });
         }
         if crc32c::crc32c(&bytes[..CHECKSUM_AT]) != read_u32(&bytes, CHECKSUM_AT) {
-            return Err(WalError::damage(path, 0, named, "the header's checksum does not hold"));
+            return Err(WalError::damage(
+                path,
+                0,
+                named,
+                "the header's checksum does not hold",
+            ));
         }
         let header = Self {
             salt: read_u32(&bytes, 12),
@@ -79,7 +99,10 @@ impl SegmentHeader {
             previous_end: read_u64(&bytes, 48),
         };
         if header.first_sequence != named {
-            let detail = format!("the header says it begins at sequence {}", header.first_sequence);
+            let detail = format!(
+                "the header says it begins at sequence {}",
+                header.first_sequence
+            );
             return Err(WalError::damage(path, 40, named, detail));
         }
         Ok(header)
@@ -94,7 +117,8 @@ pub fn path_of(dir: &Path, first_sequence: Sequence) -> PathBuf {
 /// The first sequence that a file name stands for; `None` if it is not a segment's.
 pub fn sequence_of(path: &Path) -> Option<Sequence> {
     let digits = path.file_name()?.to_str()?.strip_suffix(".wal")?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 /// A valid record, borrowed from the scanner's buffer.
@@ -169,19 +193,28 @@ impl<F: DiskFile> RecordScanner<F> {
         if self.offset == self.end {
             return Ok(None);
         }
-        let header = self.fetch(record::HEADER_BYTES)?.first_chunk().and_then(record::decode_header);
+        let header = self
+            .fetch(record::HEADER_BYTES)?
+            .first_chunk()
+            .and_then(record::decode_header);
         let Some(header) = header else {
             return Err(ScanError::Invalid("not a record header"));
         };
         if header.first_sequence != self.next_sequence {
-            return Err(ScanError::Invalid("the record does not follow the one before it"));
+            return Err(ScanError::Invalid(
+                "the record does not follow the one before it",
+            ));
         }
         let (salt, offset) = (self.salt, self.offset);
         let bytes = self.fetch(header.record_bytes())?;
         if !record::checksum_holds(bytes, salt) {
             return Err(ScanError::Invalid("the record's checksum does not hold"));
         }
-        Ok(Some(RecordRef { header, offset, payload: &bytes[record::HEADER_BYTES..] }))
+        Ok(Some(RecordRef {
+            header,
+            offset,
+            payload: &bytes[record::HEADER_BYTES..],
+        }))
     }
 
     /// Passes the record that [`Self::peek`] just returned.
@@ -199,9 +232,13 @@ impl<F: DiskFile> RecordScanner<F> {
         rest.truncate(length);
         // The invalid record may have lost its length field, so every byte may begin the next one.
         for at in 1..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
-            let Some(header) = rest[at..].first_chunk().and_then(record::decode_header) else { continue };
+            let Some(header) = rest[at..].first_chunk().and_then(record::decode_header) else {
+                continue;
+            };
             let whole = rest.get(at..at + header.record_bytes());
-            if header.durable_through >= sequence && whole.is_some_and(|bytes| record::checksum_holds(bytes, self.salt)) {
+            if header.durable_through >= sequence
+                && whole.is_some_and(|bytes| record::checksum_holds(bytes, self.salt))
+            {
                 return Ok(Some(self.offset + at as u64));
             }
         }
@@ -223,10 +260,13 @@ impl<F: DiskFile> RecordScanner<F> {
         if buffered < bytes {
             self.buffer.drain(..self.start);
             self.start = 0;
-            let wanted = bytes.max(READ_BYTES).min(usize::try_from(remaining).unwrap_or(usize::MAX));
+            let wanted = bytes
+                .max(READ_BYTES)
+                .min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.buffer.resize(wanted, 0);
             let read_at = self.offset + buffered as u64;
-            let length = read_full(&self.file, &mut self.buffer[buffered..], read_at).map_err(ScanError::Io)?;
+            let length = read_full(&self.file, &mut self.buffer[buffered..], read_at)
+                .map_err(ScanError::Io)?;
             self.buffer.truncate(buffered + length);
             if self.buffer.len() < bytes {
                 return Err(ScanError::Invalid("the file ends inside the record"));
@@ -238,13 +278,19 @@ impl<F: DiskFile> RecordScanner<F> {
 
 /// Opens a segment and reads its header.
 pub fn open<D: Disk>(disk: &D, path: &Path) -> Result<(D::File, SegmentHeader), WalError> {
-    let file = disk.open(path).map_err(|error| WalError::io("open", path, error))?;
+    let file = disk
+        .open(path)
+        .map_err(|error| WalError::io("open", path, error))?;
     let header = SegmentHeader::read(&file, path)?;
     Ok((file, header))
 }
 
 /// Reads until the buffer is full or the file ends; returns how much it got.
-pub(super) fn read_full<F: DiskFile>(file: &F, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(super) fn read_full<F: DiskFile>(
+    file: &F,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64)? {

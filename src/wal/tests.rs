@@ -23,20 +23,22 @@ use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
 
 /// A directory for one test, and settings that point at it.
-struct Place {
+pub(crate) struct Place {
     dir: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
-        Self { dir: TempDir::new().unwrap() }
+    pub(crate) fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+        }
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join("wal")
     }
 
-    fn settings(&self) -> WalSettings {
+    pub(crate) fn settings(&self) -> WalSettings {
         WalSettings {
             dir: self.path(),
             sync: SyncMode::Group,
@@ -48,44 +50,61 @@ impl Place {
     }
 
     /// The segment files, oldest first.
-    fn segments(&self) -> Vec<PathBuf> {
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
         segments_in(&self.path())
     }
 }
 
 fn segments_in(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries.filter(|path| segment::sequence_of(path).is_some()).collect();
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = entries
+        .filter(|path| segment::sequence_of(path).is_some())
+        .collect();
     paths.sort();
     paths
 }
 
 /// A log with its thread.
-struct Running<D: Disk = RealDisk> {
-    log: Arc<Log<D>>,
+pub(crate) struct Running<D: Disk = RealDisk> {
+    pub(crate) log: Arc<Log<D>>,
     intake: Intake,
     thread: JoinHandle<Result<(), WalError>>,
     cut_bytes: u64,
 }
 
-fn start(settings: &WalSettings) -> Running {
+pub(crate) fn start(settings: &WalSettings) -> Running {
     start_on(RealDisk, settings).unwrap()
 }
 
 fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Running<D>, WalError> {
-    let OpenedLog { log, committer, gate, torn_tail } = Log::open_on(disk, settings)?;
+    let OpenedLog {
+        log,
+        committer,
+        gate,
+        torn_tail,
+    } = Log::open_on(disk, settings)?;
     let (intake, ring) = Intake::new(settings.ring_slots, Budget::new(1 << 30), gate);
     let thread = spawn(committer, ring);
-    Ok(Running { log, intake, thread, cut_bytes: torn_tail.map_or(0, |tail| tail.bytes) })
+    Ok(Running {
+        log,
+        intake,
+        thread,
+        cut_bytes: torn_tail.map_or(0, |tail| tail.bytes),
+    })
 }
 
-fn spawn<D: Disk>(committer: Committer<D>, ring: Receiver<Submission>) -> JoinHandle<Result<(), WalError>> {
+fn spawn<D: Disk>(
+    committer: Committer<D>,
+    ring: Receiver<Submission>,
+) -> JoinHandle<Result<(), WalError>> {
     thread::spawn(move || committer.run(&ring, |_| {}))
 }
 
 impl<D: Disk> Running<D> {
     /// Submits one record of the given users and waits for its ack.
-    fn append(&self, users: &[u64]) -> Result<(), Refusal> {
+    pub(crate) fn append(&self, users: &[u64]) -> Result<(), Refusal> {
         block_on(self.submit(users))
     }
 
@@ -96,7 +115,7 @@ impl<D: Disk> Running<D> {
     }
 
     /// Drains and ends the log thread.
-    fn stop(self) -> Result<(), WalError> {
+    pub(crate) fn stop(self) -> Result<(), WalError> {
         drop(self.intake);
         self.thread.join().unwrap()
     }
@@ -112,13 +131,22 @@ impl<D: Disk> Running<D> {
             if batch.is_empty() {
                 return Ok(users);
             }
-            users.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
+            users.extend(
+                batch
+                    .view()
+                    .events()
+                    .map(|event| event.user_id.parse::<u64>().unwrap()),
+            );
         }
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 fn record_of(users: &[u64]) -> EncodedRecord {

@@ -177,7 +177,12 @@ struct SslParameters {
 
 /// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root certificates.
 fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    // A password may hold a question mark; credentials end at the first @.
+    let host = url.find('@').map_or(0, |at| at + 1);
+    let (base, query) = match url[host..].find('?') {
+        Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
+        None => (url, ""),
+    };
     let mut mode = None;
     let mut roots = None;
     let mut kept = Vec::new();
@@ -292,6 +297,13 @@ mod tests {
                 None,
             ),
             (
+                "postgres://u:p?sslmode=disable&q@h/d?sslmode=require",
+                "postgres://u:p?sslmode=disable&q@h/d",
+                SslMode::Require,
+                Verification::Nothing,
+                None,
+            ),
+            (
                 "postgres://h/d?sslrootcert=system&sslmode=verify-ca",
                 "postgres://h/d",
                 SslMode::Require,
@@ -317,7 +329,6 @@ mod tests {
     #[test]
     fn errors_and_addresses_never_hold_the_password() {
         for url in [
-            "postgres://user:se?cret@host/db",
             "postgres://user:secret@host:port/db",
             "postgres://user:secret@host/db?secret=1",
             "postgres://user:secret@",

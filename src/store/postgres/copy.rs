@@ -68,7 +68,7 @@ fn put_tags(out: &mut BytesMut, tags: Tags<'_>) {
     // The length comes first but is known last.
     let start = out.len();
     out.put_i32(0);
-    let dimensions = i32::from(tags.len() > 0);
+    let dimensions = i32::from(!tags.is_empty());
     out.put_i32(dimensions);
     out.put_i32(0);
     out.put_u32(TEXT_OID);

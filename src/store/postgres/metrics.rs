@@ -3,6 +3,7 @@
 //! Totals and groups come from one statement, so from one snapshot. A query whose caller is gone is cancelled in the server, and
 //! its connection is never used again: the transaction it is in the middle of marks it as broken, and the pool drops it.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,13 @@ use diesel::data_types::PgTimestamp;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::pooled_connection::bb8::{Pool, PooledConnection, RunError};
+use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
 use diesel_async::pooled_connection::{
     AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use futures_util::FutureExt as _;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::CancelToken;
 
 use super::connect::Connector;
@@ -33,6 +34,20 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest life of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why a query has no answer.
+pub(super) enum Failure {
+    /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the reason.
+    Refused(String),
+    /// Anything else, classified.
+    Store(StoreError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// Answers metrics queries.
 pub(super) struct Metrics {
     connector: Connector,
@@ -40,7 +55,7 @@ pub(super) struct Metrics {
     query_timeout: Duration,
     /// Made by the first query: bb8 wants to be inside the runtime that it spawns on.
     pool: OnceCell<Pool<AsyncPgConnection>>,
-    last_error: LastError,
+    connect_errors: Arc<ConnectErrors>,
 }
 
 impl Metrics {
@@ -51,12 +66,12 @@ impl Metrics {
             connections,
             query_timeout,
             pool: OnceCell::new(),
-            last_error: LastError::default(),
+            connect_errors: Arc::default(),
         }
     }
 
     /// Answers one query.
-    pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, Failure> {
         let mut connection = self.checkout().await?;
         let started = Instant::now();
         let mut cancel = CancelOnDrop {
@@ -75,10 +90,10 @@ impl Metrics {
                 return Err(self.classify(error, started));
             }
             // The guard cancels what may still run.
-            Err(_) => return Err(StoreError::QueryTimeout(self.query_timeout)),
+            Err(_) => return Err(StoreError::QueryTimeout(self.query_timeout).into()),
         };
         cancel.token = None;
-        report(query, rows)
+        Ok(report(query, rows)?)
     }
 
     async fn run(
@@ -108,17 +123,26 @@ impl Metrics {
 
     async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
         let pool = self.pool.get_or_init(async || self.build_pool()).await;
-        self.last_error.clear();
-        pool.get()
-            .await
-            .map_err(|error| match (error, self.last_error.take()) {
-                (RunError::User(error), _) => StoreError::Unavailable(error.to_string()),
-                (RunError::TimedOut, Some(cause)) => StoreError::Unavailable(cause),
-                (RunError::TimedOut, None) => StoreError::Unavailable(format!(
-                    "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
-                    self.connections
-                )),
-            })
+        self.connect_errors.take();
+        let mut checkout = pin!(pool.get());
+        loop {
+            tokio::select! {
+                outcome = &mut checkout => return outcome.map_err(|_| self.no_connection()),
+                // While others are connected one of them may come free. With none, waiting helps nobody.
+                () = self.connect_errors.came.notified() => if pool.state().connections == 0 {
+                    return Err(self.no_connection());
+                },
+            }
+        }
+    }
+
+    fn no_connection(&self) -> StoreError {
+        StoreError::Unavailable(self.connect_errors.take().unwrap_or_else(|| {
+            format!(
+                "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
+                self.connections
+            )
+        }))
     }
 
     fn build_pool(&self) -> Pool<AsyncPgConnection> {
@@ -135,25 +159,23 @@ impl Metrics {
         Pool::builder()
             .max_size(self.connections)
             .connection_timeout(CHECKOUT_TIMEOUT)
-            .error_sink(Box::new(self.last_error.clone()))
+            .error_sink(Box::new(ConnectErrorSink(Arc::clone(&self.connect_errors))))
             .build_unchecked(manager)
     }
 
-    /// diesel-async hides the SQLSTATE, but the clock knows: the server never reports a timeout before its time, and whatever
-    /// fails after that came too late as well.
-    fn classify(&self, error: DieselError, started: Instant) -> StoreError {
+    /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever fails
+    /// after that came too late as well.
+    fn classify(&self, error: DieselError, started: Instant) -> Failure {
+        use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         match error {
-            DieselError::DatabaseError(
-                DatabaseErrorKind::UnableToSendCommand | DatabaseErrorKind::ClosedConnection,
-                info,
-            ) => StoreError::Unavailable(info.message().to_owned()),
-            DieselError::DatabaseError(_, _) if started.elapsed() >= self.query_timeout => {
-                StoreError::QueryTimeout(self.query_timeout)
+            DieselError::DatabaseError(UnableToSendCommand | ClosedConnection, info) => {
+                StoreError::Unavailable(info.message().to_owned()).into()
             }
-            DieselError::DatabaseError(_, info) => {
-                StoreError::Unavailable(info.message().to_owned())
+            DieselError::DatabaseError(..) if started.elapsed() >= self.query_timeout => {
+                StoreError::QueryTimeout(self.query_timeout).into()
             }
-            other => StoreError::Unavailable(other.to_string()),
+            DieselError::DatabaseError(_, info) => Failure::Refused(info.message().to_owned()),
+            other => StoreError::Unavailable(other.to_string()).into(),
         }
     }
 }
@@ -192,22 +214,29 @@ impl Drop for CancelOnDrop {
 }
 
 /// Why the pool could not connect. bb8 itself only says that time ran out.
-#[derive(Debug, Clone, Default)]
-struct LastError(Arc<Mutex<Option<String>>>);
+#[derive(Debug, Default)]
+struct ConnectErrors {
+    last: Mutex<Option<String>>,
+    came: Notify,
+}
 
-impl LastError {
-    fn clear(&self) {
-        self.take();
-    }
-
+impl ConnectErrors {
     fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
-impl bb8::ErrorSink<PoolError> for LastError {
+/// The pool's end of [`ConnectErrors`].
+#[derive(Debug, Clone)]
+struct ConnectErrorSink(Arc<ConnectErrors>);
+
+impl bb8::ErrorSink<PoolError> for ConnectErrorSink {
     fn sink(&self, error: PoolError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        self.0.came.notify_waiters();
     }
 
     fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
@@ -233,7 +262,8 @@ struct Row {
 /// The statement for a grouping; parameters are the name and the range.
 ///
 /// Events are first counted by user (and group), which hashes; what is left to be sorted for the distinct users is one row a
-/// user instead of one an event.
+/// user instead of one an event. Users compare by bytes, because a language's rules cost more than all the rest. Over 1.2 million
+/// events by day, `count(DISTINCT user_id)` on the events took 2.7 s with 1,000 users and 3.7 s with 100,000, this 1.0 s and 2.9 s.
 fn sql(group_by: Option<GroupBy>) -> String {
     // What a row of the inner query is grouped by besides the user, and the two columns that the outer query shows it in.
     let (key, bucket, channel) = match group_by {
@@ -264,7 +294,7 @@ fn sql(group_by: Option<GroupBy>) -> String {
     format!(
         "SELECT {is_total} AS is_total, {bucket} AS bucket, {channel} AS channel,
                 coalesce(sum(events), 0)::bigint AS total_events, count(DISTINCT user_id) AS unique_users
-         FROM (SELECT {key} AS key, user_id, count(*) AS events
+         FROM (SELECT {key} AS key, user_id COLLATE \"C\" AS user_id, count(*) AS events
                FROM events WHERE event_name = $1 AND ts >= $2 AND ts < $3 GROUP BY 1, 2) AS by_user
          GROUP BY {sets} ORDER BY is_total, bucket, channel"
     )

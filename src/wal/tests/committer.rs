@@ -55,7 +55,10 @@ fn broken() -> io::Error {
 
 impl FaultyDisk {
     fn wrap(&self, file: std::fs::File) -> FaultyFile {
-        FaultyFile { file, faults: Arc::clone(&self.faults) }
+        FaultyFile {
+            file,
+            faults: Arc::clone(&self.faults),
+        }
     }
 }
 
@@ -88,7 +91,11 @@ impl Disk for FaultyDisk {
         RealDisk.sync_dir(dir)
     }
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        if self.faults.no_space.load(Ordering::SeqCst) { Ok(0) } else { RealDisk.free_bytes(path) }
+        if self.faults.no_space.load(Ordering::SeqCst) {
+            Ok(0)
+        } else {
+            RealDisk.free_bytes(path)
+        }
     }
     fn try_lock(&self, path: &Path) -> io::Result<Option<std::fs::File>> {
         RealDisk.try_lock(path)
@@ -97,7 +104,9 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.faults.armed.load(Ordering::SeqCst) && self.faults.fail_writes.load(Ordering::SeqCst) {
+        if self.faults.armed.load(Ordering::SeqCst)
+            && self.faults.fail_writes.load(Ordering::SeqCst)
+        {
             return Err(broken());
         }
         DiskFile::write_all_at(&mut self.file, bytes, offset)
@@ -131,7 +140,13 @@ impl DiskFile for FaultyFile {
 
 fn start_faulty(place: &Place, faults: Faults) -> (Running<FaultyDisk>, Arc<Faults>) {
     let faults = Arc::new(faults);
-    let running = start_on(FaultyDisk { faults: Arc::clone(&faults) }, &place.settings()).unwrap();
+    let running = start_on(
+        FaultyDisk {
+            faults: Arc::clone(&faults),
+        },
+        &place.settings(),
+    )
+    .unwrap();
     (running, faults)
 }
 
@@ -143,13 +158,32 @@ fn a_failed_sync_is_final() {
     faults.fail_syncs.store(true, Ordering::SeqCst);
     faults.arm();
 
-    assert_eq!(running.append(&[2]), Err(Refusal::Poisoned), "the waiter is told");
+    assert_eq!(
+        running.append(&[2]),
+        Err(Refusal::Poisoned),
+        "the waiter is told"
+    );
     faults.fail_syncs.store(false, Ordering::SeqCst);
-    assert_eq!(running.append(&[3]), Err(Refusal::Poisoned), "nothing is taken any more");
-    assert_eq!(running.log.durable().through, 1, "the watermark does not move");
+    assert_eq!(
+        running.append(&[3]),
+        Err(Refusal::Poisoned),
+        "nothing is taken any more"
+    );
+    assert_eq!(
+        running.log.durable().through,
+        1,
+        "the watermark does not move"
+    );
     let error = running.stop().unwrap_err();
-    assert!(matches!(error, WalError::Io { action: "sync", .. }), "{error}");
-    assert_eq!(faults.syncs.load(Ordering::SeqCst), 1, "and never synced again");
+    assert!(
+        matches!(error, WalError::Io { action: "sync", .. }),
+        "{error}"
+    );
+    assert_eq!(
+        faults.syncs.load(Ordering::SeqCst),
+        1,
+        "and never synced again"
+    );
 }
 
 #[test]
@@ -161,8 +195,18 @@ fn a_failed_write_is_final() {
     assert_eq!(running.append(&[1]), Err(Refusal::Poisoned));
     faults.fail_writes.store(false, Ordering::SeqCst);
     assert_eq!(running.append(&[2]), Err(Refusal::Poisoned));
-    assert!(matches!(running.stop(), Err(WalError::Io { action: "write", .. })));
-    assert_eq!(faults.syncs.load(Ordering::SeqCst), 0, "what was not written is not synced");
+    assert!(matches!(
+        running.stop(),
+        Err(WalError::Io {
+            action: "write",
+            ..
+        })
+    ));
+    assert_eq!(
+        faults.syncs.load(Ordering::SeqCst),
+        0,
+        "what was not written is not synced"
+    );
 }
 
 #[test]
@@ -170,7 +214,13 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
     let place = Place::new();
     let (announce, announced) = bounded(0);
     let (let_go, go_on) = bounded(0);
-    let (running, faults) = start_faulty(&place, Faults { hold: Some((announce, go_on)), ..Faults::new() });
+    let (running, faults) = start_faulty(
+        &place,
+        Faults {
+            hold: Some((announce, go_on)),
+            ..Faults::new()
+        },
+    );
     faults.arm();
 
     block_on(async {
@@ -179,17 +229,26 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
         announced.recv().unwrap();
         // The first sync is under way: these five have to wait for the second.
         let users: Vec<[u64; 1]> = (2..7).map(|user| [user]).collect();
-        let mut others: Vec<_> = users.iter().map(|user| Box::pin(running.submit(user))).collect();
+        let mut others: Vec<_> = users
+            .iter()
+            .map(|user| Box::pin(running.submit(user)))
+            .collect();
         for other in &mut others {
             assert!(poll_once(other).await.is_none());
         }
-        assert!(poll_once(&mut first).await.is_none(), "no answer before the sync has returned");
+        assert!(
+            poll_once(&mut first).await.is_none(),
+            "no answer before the sync has returned"
+        );
         let_go.send(()).unwrap();
         first.await.unwrap();
 
         announced.recv().unwrap();
         for other in &mut others {
-            assert!(poll_once(other).await.is_none(), "no answer before their own sync");
+            assert!(
+                poll_once(other).await.is_none(),
+                "no answer before their own sync"
+            );
         }
         let_go.send(()).unwrap();
         for other in others {
@@ -203,30 +262,48 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
 
 /// Polls a future once; `None` while it is pending.
 async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
-    std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
-        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
+    std::future::poll_fn(
+        |context| match std::pin::Pin::new(&mut *future).poll(context) {
+            std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+        },
+    )
     .await
 }
 
 #[test]
 fn segments_rotate_retire_and_give_their_space_back() {
     let place = Place::new();
-    let settings = WalSettings { segment_bytes: 300, ..place.settings() };
+    let settings = WalSettings {
+        segment_bytes: 300,
+        ..place.settings()
+    };
     let running = start(&settings);
     for user in 1..=40 {
         running.append(&[user]).unwrap();
     }
     assert!(place.segments().len() > 5, "{:?}", place.segments());
     assert_eq!(running.read_after(0).unwrap(), (1..=40).collect::<Vec<_>>());
-    assert_eq!(running.read_after(17).unwrap(), (18..=40).collect::<Vec<_>>());
-    let bytes_on_disk = || place.segments().iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>();
+    assert_eq!(
+        running.read_after(17).unwrap(),
+        (18..=40).collect::<Vec<_>>()
+    );
+    let bytes_on_disk = || {
+        place
+            .segments()
+            .iter()
+            .map(|path| fs::metadata(path).unwrap().len())
+            .sum::<u64>()
+    };
     assert_eq!(running.log.gate().bytes_used(), bytes_on_disk());
 
     let second = segment::sequence_of(&place.segments()[1]).unwrap();
     running.log.retire_through(second - 2).unwrap();
-    assert_eq!(running.log.directory().oldest_sequence(), 1, "one event of the first segment is not in the database");
+    assert_eq!(
+        running.log.directory().oldest_sequence(),
+        1,
+        "one event of the first segment is not in the database"
+    );
     running.log.retire_through(second - 1).unwrap();
     assert_eq!(running.log.directory().oldest_sequence(), second);
     running.log.retire_through(40).unwrap();
@@ -234,13 +311,21 @@ fn segments_rotate_retire_and_give_their_space_back() {
     assert_eq!(running.log.gate().bytes_used(), bytes_on_disk());
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
-    assert_eq!(log.gate().bytes_used(), bytes_on_disk(), "markers count too");
+    assert_eq!(
+        log.gate().bytes_used(),
+        bytes_on_disk(),
+        "markers count too"
+    );
 }
 
 #[test]
 fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
     let place = Place::new();
-    let settings = WalSettings { segment_bytes: 1100, bytes_max: 10_000, ..place.settings() };
+    let settings = WalSettings {
+        segment_bytes: 1100,
+        bytes_max: 10_000,
+        ..place.settings()
+    };
     let running = start(&settings);
     let mut accepted = 0;
     let refusal = loop {
@@ -250,7 +335,11 @@ fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
         }
     };
     assert_eq!(refusal, Refusal::LogFull);
-    assert_eq!(running.log.durable().through, accepted, "what was refused is not in the log");
+    assert_eq!(
+        running.log.durable().through,
+        accepted,
+        "what was refused is not in the log"
+    );
     assert_eq!(running.append(&[99]), Err(Refusal::LogFull));
     running.log.retire_through(accepted / 2).unwrap();
     running.append(&[accepted + 1]).unwrap();
@@ -262,9 +351,18 @@ fn a_disk_at_its_floor_closes_the_gate() {
     let place = Place::new();
     let faults = Faults::new();
     faults.no_space.store(true, Ordering::SeqCst);
-    let settings = WalSettings { disk_free_min: 1, ..place.settings() };
+    let settings = WalSettings {
+        disk_free_min: 1,
+        ..place.settings()
+    };
     let faults = Arc::new(faults);
-    let running = start_on(FaultyDisk { faults: Arc::clone(&faults) }, &settings).unwrap();
+    let running = start_on(
+        FaultyDisk {
+            faults: Arc::clone(&faults),
+        },
+        &settings,
+    )
+    .unwrap();
     wait_until(|| running.append(&[1]) == Err(Refusal::LogFull));
     faults.no_space.store(false, Ordering::SeqCst);
     wait_until(|| running.append(&[1]).is_ok());
@@ -278,22 +376,38 @@ fn a_log_whose_file_was_removed_stops_acknowledging() {
     running.append(&[1]).unwrap();
     fs::remove_dir_all(place.path()).unwrap();
     wait_until(|| running.append(&[2]) == Err(Refusal::Poisoned));
-    assert!(matches!(running.stop(), Err(WalError::Io { action: "go on writing", .. })));
+    assert!(matches!(
+        running.stop(),
+        Err(WalError::Io {
+            action: "go on writing",
+            ..
+        })
+    ));
 }
 
 #[test]
 fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
     let place = Place::new();
-    let settings = WalSettings { sync: SyncMode::Interval(std::time::Duration::from_secs(3600)), ..place.settings() };
+    let settings = WalSettings {
+        sync: SyncMode::Interval(std::time::Duration::from_secs(3600)),
+        ..place.settings()
+    };
     let running = start(&settings);
     running.append(&[1]).unwrap();
-    assert_eq!(running.log.durable().through, 0, "not synced, so the flush may not see it");
+    assert_eq!(
+        running.log.durable().through,
+        0,
+        "not synced, so the flush may not see it"
+    );
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
     assert_eq!(log.durable().through, 1, "a clean stop syncs");
 
     let place = Place::new();
-    let settings = WalSettings { sync: SyncMode::Interval(std::time::Duration::from_millis(1)), ..place.settings() };
+    let settings = WalSettings {
+        sync: SyncMode::Interval(std::time::Duration::from_millis(1)),
+        ..place.settings()
+    };
     let running = start(&settings);
     running.append(&[1]).unwrap();
     wait_until(|| running.log.durable().through == 1);
@@ -304,7 +418,10 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
 fn wait_until(mut holds: impl FnMut() -> bool) {
     let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !holds() {
-        assert!(std::time::Instant::now() < give_up, "the condition never held");
+        assert!(
+            std::time::Instant::now() < give_up,
+            "the condition never held"
+        );
         thread::yield_now();
     }
 }

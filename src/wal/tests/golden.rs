@@ -35,7 +35,9 @@ const RECORD: [u8; 35] = [
 fn header() -> SegmentHeader {
     SegmentHeader {
         salt: 0x1234_5678,
-        wal_id: WalId(Uuid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])),
+        wal_id: WalId(Uuid::from_bytes([
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        ])),
         number: 3,
         first_sequence: 4711,
         previous_end: 8192,
@@ -49,7 +51,11 @@ fn crc32c_by_definition(start: u32, bytes: &[u8]) -> u32 {
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                (crc >> 1) ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
         }
     }
     !crc
@@ -59,8 +65,14 @@ fn crc32c_by_definition(start: u32, bytes: &[u8]) -> u32 {
 fn the_checksums_in_the_golden_bytes_follow_the_definition() {
     // RFC 3720, appendix B.4: 32 bytes of zeros.
     assert_eq!(crc32c_by_definition(0, &[0; 32]), 0x8a91_36aa);
-    assert_eq!(crc32c_by_definition(0, &SEGMENT_HEADER[..60]).to_le_bytes(), SEGMENT_HEADER[60..]);
-    assert_eq!(crc32c_by_definition(0x1234_5678, &RECORD[4..]).to_le_bytes(), RECORD[..4]);
+    assert_eq!(
+        crc32c_by_definition(0, &SEGMENT_HEADER[..60]).to_le_bytes(),
+        SEGMENT_HEADER[60..]
+    );
+    assert_eq!(
+        crc32c_by_definition(0x1234_5678, &RECORD[4..]).to_le_bytes(),
+        RECORD[..4]
+    );
 }
 
 #[test]
@@ -85,7 +97,18 @@ fn a_record_is_written_and_read_as_documented() {
     record::seal(&mut bytes, 0x1234_5678, 4711, 4704, 1);
     assert_eq!(bytes, RECORD);
     assert!(record::checksum_holds(&bytes, 0x1234_5678));
-    assert!(!record::checksum_holds(&bytes, 0x1234_5679), "another segment's record does not pass");
+    assert!(
+        !record::checksum_holds(&bytes, 0x1234_5679),
+        "another segment's record does not pass"
+    );
     let read = record::decode_header(bytes.first_chunk().unwrap()).unwrap();
-    assert_eq!((read.payload_bytes, read.first_sequence, read.durable_through, read.event_count), (3, 4711, 4704, 1));
+    assert_eq!(
+        (
+            read.payload_bytes,
+            read.first_sequence,
+            read.durable_through,
+            read.event_count
+        ),
+        (3, 4711, 4704, 1)
+    );
 }

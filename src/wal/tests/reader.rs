@@ -11,7 +11,11 @@ fn a_checkpoint_inside_a_record_is_no_obstacle() {
     running.append(&[4, 5]).unwrap();
     for after in 0..=5 {
         let expected: Vec<_> = (after + 1..=5).collect();
-        assert_eq!(running.read_after(after).unwrap(), expected, "after {after}");
+        assert_eq!(
+            running.read_after(after).unwrap(),
+            expected,
+            "after {after}"
+        );
     }
     running.stop().unwrap();
 }
@@ -19,7 +23,10 @@ fn a_checkpoint_inside_a_record_is_no_obstacle() {
 #[test]
 fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
     let place = Place::new();
-    let settings = WalSettings { segment_bytes: 400, ..place.settings() };
+    let settings = WalSettings {
+        segment_bytes: 400,
+        ..place.settings()
+    };
     let running = start(&settings);
     let mut reader = LogReader::new(Arc::clone(&running.log), 0);
     let mut batch = Batch::new(running.log.wal_id(), 0);
@@ -30,7 +37,12 @@ fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
         batch.reset(seen.len() as u64);
         reader.fill(&mut batch, 100, 1 << 20).unwrap();
         assert_eq!(batch.view().through(), 2 * user + 2);
-        seen.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
+        seen.extend(
+            batch
+                .view()
+                .events()
+                .map(|event| event.user_id.parse::<u64>().unwrap()),
+        );
     }
     assert_eq!(seen, (0..60).collect::<Vec<_>>());
     running.stop().unwrap();
@@ -39,7 +51,10 @@ fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
 #[test]
 fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
     let place = Place::new();
-    let settings = WalSettings { segment_bytes: 400, ..place.settings() };
+    let settings = WalSettings {
+        segment_bytes: 400,
+        ..place.settings()
+    };
     let running = start(&settings);
     let mut reader = LogReader::new(Arc::clone(&running.log), 0);
     let mut batch = Batch::new(running.log.wal_id(), 0);
@@ -51,7 +66,10 @@ fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
         reader.fill(&mut batch, 100, 1 << 20).unwrap();
         assert_eq!(batch.view().through(), user + 1);
     }
-    assert!(running.log.directory().oldest_sequence() > 1, "none was retired");
+    assert!(
+        running.log.directory().oldest_sequence() > 1,
+        "none was retired"
+    );
     running.stop().unwrap();
 }
 
@@ -64,7 +82,11 @@ fn a_batch_keeps_its_limits_but_always_takes_one_record() {
     let mut reader = LogReader::new(Arc::clone(&running.log), 0);
     let mut batch = Batch::new(running.log.wal_id(), 0);
     reader.fill(&mut batch, 2, 1 << 20).unwrap();
-    assert_eq!(batch.len(), 3, "a record larger than the limit is taken alone");
+    assert_eq!(
+        batch.len(),
+        3,
+        "a record larger than the limit is taken alone"
+    );
     batch.reset(3);
     reader.fill(&mut batch, 2, 1).unwrap();
     assert_eq!(batch.len(), 1);
@@ -88,11 +110,23 @@ fn damage_in_a_sealed_segment_is_found_and_named_by_the_reader() {
 
     let running = start(&place.settings());
     match running.read_after(0).unwrap_err() {
-        WalError::Damage { segment: path, offset, sequence, .. } => {
-            assert_eq!((path, offset, sequence), (first, segment::HEADER_BYTES as u64, 1));
+        WalError::Damage {
+            segment: path,
+            offset,
+            sequence,
+            ..
+        } => {
+            assert_eq!(
+                (path, offset, sequence),
+                (first, segment::HEADER_BYTES as u64, 1)
+            );
         }
         other => panic!("{other}"),
     }
-    assert_eq!(running.read_after(2).unwrap(), [3, 4], "what is behind it can still be read");
+    assert_eq!(
+        running.read_after(2).unwrap(),
+        [3, 4],
+        "what is behind it can still be read"
+    );
     running.stop().unwrap();
 }

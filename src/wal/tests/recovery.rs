@@ -44,10 +44,20 @@ fn every_length_of_a_cut_tail_keeps_every_whole_record() {
         fs::write(&path, &whole[..length]).unwrap();
         let findings = examined(&place).unwrap();
         let kept = ends.iter().filter(|&&end| end <= length as u64).count();
-        let expected_next = if kept == 0 { 1 } else { last_sequences[kept - 1] + 1 };
+        let expected_next = if kept == 0 {
+            1
+        } else {
+            last_sequences[kept - 1] + 1
+        };
         assert_eq!(findings.next_sequence, expected_next, "cut at {length}");
-        let is_between_records = length == segment::HEADER_BYTES || length == whole.len() || ends.contains(&(length as u64));
-        assert_eq!(findings.torn_tail.is_none(), is_between_records, "cut at {length}");
+        let is_between_records = length == segment::HEADER_BYTES
+            || length == whole.len()
+            || ends.contains(&(length as u64));
+        assert_eq!(
+            findings.torn_tail.is_none(),
+            is_between_records,
+            "cut at {length}"
+        );
     }
 }
 
@@ -59,7 +69,10 @@ fn a_cut_header_is_damage_because_it_was_synced_before_the_file_got_its_name() {
     let whole = fs::read(&path).unwrap();
     for length in 0..segment::HEADER_BYTES {
         fs::write(&path, &whole[..length]).unwrap();
-        assert!(matches!(examined(&place), Err(WalError::Damage { offset: 0, .. })), "cut at {length}");
+        assert!(
+            matches!(examined(&place), Err(WalError::Damage { offset: 0, .. })),
+            "cut at {length}"
+        );
     }
 }
 
@@ -77,11 +90,22 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
     assert_eq!(running.read_after(0).unwrap(), [1, 2, 3, 5]);
     running.stop().unwrap();
 
-    assert_eq!(fs::read(&path).unwrap(), &whole[..ends[1] as usize], "cut to the last whole record");
+    assert_eq!(
+        fs::read(&path).unwrap(),
+        &whole[..ends[1] as usize],
+        "cut to the last whole record"
+    );
     let copy = PathBuf::from(format!("{}.torn-{}", path.display(), ends[1]));
-    assert_eq!(fs::read(copy).unwrap(), &whole[ends[1] as usize..ends[1] as usize + 7]);
+    assert_eq!(
+        fs::read(copy).unwrap(),
+        &whole[ends[1] as usize..ends[1] as usize + 7]
+    );
     assert_eq!(place.segments().len(), 2);
-    assert_eq!(start(&place.settings()).cut_bytes, 0, "nothing is cut twice");
+    assert_eq!(
+        start(&place.settings()).cut_bytes,
+        0,
+        "nothing is cut twice"
+    );
 }
 
 #[test]
@@ -91,7 +115,11 @@ fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
     let marker_start = *ends.last().unwrap() as usize;
-    assert_eq!(whole.len(), marker_start + record::HEADER_BYTES, "a clean stop leaves a marker");
+    assert_eq!(
+        whole.len(),
+        marker_start + record::HEADER_BYTES,
+        "a clean stop leaves a marker"
+    );
 
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
@@ -102,7 +130,10 @@ fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
             // Nothing valid is behind the marker and no event is in it: cutting it off loses nothing.
             assert_eq!(outcome.unwrap().next_sequence, 5, "bit {bit}");
         } else {
-            let refused = matches!(outcome, Err(WalError::Damage { .. } | WalError::NewerVersion { .. }));
+            let refused = matches!(
+                outcome,
+                Err(WalError::Damage { .. } | WalError::NewerVersion { .. })
+            );
             assert!(refused, "bit {bit}: {outcome:?}");
         }
     }
@@ -119,7 +150,12 @@ fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
     let before = snapshot(&place);
 
     match Log::open(&place.settings()).unwrap_err() {
-        WalError::Damage { segment, offset, sequence, .. } => {
+        WalError::Damage {
+            segment,
+            offset,
+            sequence,
+            ..
+        } => {
             assert_eq!((segment, offset, sequence), (path, ends[0], 2));
         }
         other => panic!("{other}"),
@@ -163,7 +199,10 @@ fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
     let findings = examined(&place).unwrap();
     assert_eq!(findings.next_sequence, 2);
     let tail = findings.torn_tail.unwrap();
-    assert_eq!((tail.offset, tail.bytes), (starts[1] as u64, (bytes.len() - starts[1]) as u64));
+    assert_eq!(
+        (tail.offset, tail.bytes),
+        (starts[1] as u64, (bytes.len() - starts[1]) as u64)
+    );
 }
 
 #[test]
@@ -176,7 +215,10 @@ fn a_missing_foreign_or_shortened_segment_is_damage() {
     }
     let segments = place.segments();
     assert_eq!(segments.len(), 3);
-    let contents: Vec<_> = segments.iter().map(|path| fs::read(path).unwrap()).collect();
+    let contents: Vec<_> = segments
+        .iter()
+        .map(|path| fs::read(path).unwrap())
+        .collect();
     let is_damage = || matches!(examined(&place), Err(WalError::Damage { .. }));
     assert!(!is_damage());
 
@@ -204,7 +246,17 @@ fn a_newer_format_is_refused_untouched() {
     fs::write(&path, bytes).unwrap();
     let before = snapshot(&place);
     let error = Log::open(&place.settings()).unwrap_err();
-    assert!(matches!(error, WalError::NewerVersion { version: 2, known: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            WalError::NewerVersion {
+                version: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
     assert_eq!(snapshot(&place), before);
 }
 
@@ -220,7 +272,11 @@ fn starts_without_events_leave_one_segment_and_keep_the_identity() {
         assert_eq!(running.log.wal_id(), wal_id);
         assert_eq!(running.log.recovered_through(), 1);
         running.stop().unwrap();
-        assert_eq!(place.segments().len(), 2, "the segment with the event and one fresh one");
+        assert_eq!(
+            place.segments().len(),
+            2,
+            "the segment with the event and one fresh one"
+        );
     }
 }
 
@@ -228,10 +284,16 @@ fn starts_without_events_leave_one_segment_and_keep_the_identity() {
 fn a_second_process_is_kept_out_until_the_first_is_gone() {
     let place = Place::new();
     let running = start(&place.settings());
-    assert!(matches!(Log::open(&place.settings()), Err(WalError::Locked { .. })));
+    assert!(matches!(
+        Log::open(&place.settings()),
+        Err(WalError::Locked { .. })
+    ));
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
-    assert!(matches!(Log::open(&place.settings()), Err(WalError::Locked { .. })), "held as long as anyone uses the log");
+    assert!(
+        matches!(Log::open(&place.settings()), Err(WalError::Locked { .. })),
+        "held as long as anyone uses the log"
+    );
     drop(log);
     assert!(Log::open(&place.settings()).is_ok());
 }

@@ -1,0 +1,263 @@
+//! One connection to the server, and what its answers mean.
+
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+
+use super::refused::{Reason, printable};
+
+/// Time for a connection to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a whole exchange. A frozen server keeps its connections open for ever; the longest answer of a live one is far
+/// quicker.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time for which an unused connection is kept: less than the server's 75 s, so that it does not close under a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest answer that is read; a list of 100 errors is far shorter.
+const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Where batches go.
+#[derive(Debug, Clone)]
+pub(super) struct Endpoint {
+    uri: Uri,
+}
+
+impl Endpoint {
+    /// The bulk route of the server at `url`.
+    ///
+    /// # Errors
+    ///
+    /// A text for the user if this is no URL that can be used.
+    pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
+        let example = "write for example http://127.0.0.1:8080";
+        let uri: Uri = url
+            .parse()
+            .map_err(|error| anyhow!("--url {url}: {error}; {example}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => bail!(
+                "--url {url}: https is not supported yet; use http, through a tunnel if need be"
+            ),
+            _ => bail!("--url {url}: must begin with http://; {example}"),
+        }
+        let Some(authority) = uri
+            .authority()
+            .filter(|authority| !authority.host().is_empty())
+        else {
+            bail!("--url {url}: names no host; {example}");
+        };
+        if uri.query().is_some() || authority.as_str().contains('@') {
+            bail!("--url {url}: must be without user, password and query; {example}");
+        }
+        let path = uri.path().trim_end_matches('/');
+        let uri = format!("http://{authority}{path}/events/bulk").parse()?;
+        Ok(Self { uri })
+    }
+}
+
+/// What became of one attempt.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The server has judged the request.
+    Verdict(Verdict),
+    /// It has not, or its judgement got lost: send the same again.
+    Retry {
+        /// What happened.
+        why: String,
+        /// How long the server wants to be left alone.
+        after: Option<Duration>,
+    },
+}
+
+/// The server's judgement of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// So many events are stored.
+    Accepted(usize),
+    /// Nothing is stored because of these events; places in the array, each with one reason, in order.
+    EventsRefused {
+        /// Place and reason. A place may occur several times; places may be missing when there are many.
+        reasons: Vec<(usize, Reason)>,
+        /// How many events are refused.
+        invalid_count: usize,
+    },
+    /// Nothing is stored, because of the request as a whole: too large, or unreadable.
+    RequestRefused(Reason),
+    /// This is no answer of a fast-ingest server.
+    Strange(String),
+}
+
+/// A keep-alive connection, opened on use and opened again after it broke.
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: Client<HttpConnector, Full<Bytes>>,
+    endpoint: Endpoint,
+}
+
+impl Connection {
+    /// A connection to `endpoint`.
+    pub(super) fn new(endpoint: &Endpoint) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        Self {
+            client,
+            endpoint: endpoint.clone(),
+        }
+    }
+
+    /// Sends one bulk request and reads the answer.
+    pub(super) async fn post(&self, body: Bytes) -> Answer {
+        match tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(body)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Answer::Retry {
+                why: error.to_string(),
+                after: None,
+            },
+            Err(_) => {
+                let why = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
+                Answer::Retry { why, after: None }
+            }
+        }
+    }
+
+    async fn exchange(&self, body: Bytes) -> anyhow::Result<Answer> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(self.endpoint.uri.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header(
+                USER_AGENT,
+                concat!("fast-ingest/", env!("CARGO_PKG_VERSION")),
+            )
+            .body(Full::new(body))?;
+        let response = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| anyhow!(root_cause(&error)))?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body
+            .map_err(|error| anyhow!("the answer broke off: {error}"))?
+            .to_bytes();
+        Ok(interpret(head.status, &head.headers, &body))
+    }
+}
+
+/// The innermost error: "Connection refused" says more than "client error (Connect)".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// The part of an error answer (RFC 9457) that matters here.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    errors: Vec<ListedError>,
+    #[serde(default)]
+    invalid_count: usize,
+}
+
+#[derive(Deserialize)]
+struct ListedError {
+    index: usize,
+    #[serde(flatten)]
+    reason: Reason,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    accepted: usize,
+}
+
+fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
+    let problem = serde_json::from_slice::<Problem>(body).ok();
+    if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
+        let detail = problem
+            .map(|problem| format!(": {}", printable(problem.text())))
+            .unwrap_or_default();
+        let after = headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        let after = after
+            .and_then(|seconds| seconds.trim().parse().ok())
+            .map(Duration::from_secs);
+        return Answer::Retry {
+            why: format!("{status}{detail}"),
+            after,
+        };
+    }
+    Answer::Verdict(match (status, problem) {
+        (StatusCode::ACCEPTED, _) => match serde_json::from_slice::<Stored>(body) {
+            Ok(stored) => Verdict::Accepted(stored.accepted),
+            Err(_) => Verdict::Strange(format!("{status} without a number of events")),
+        },
+        (StatusCode::BAD_REQUEST, Some(problem)) if problem.errors.is_empty() => {
+            Verdict::RequestRefused(problem.into_reason())
+        }
+        (StatusCode::BAD_REQUEST, Some(problem)) => {
+            let invalid_count = problem.invalid_count;
+            let mut reasons: Vec<_> = problem
+                .errors
+                .into_iter()
+                .map(|error| (error.index, error.reason))
+                .collect();
+            reasons.sort_by_key(|(index, _)| *index);
+            Verdict::EventsRefused {
+                reasons,
+                invalid_count,
+            }
+        }
+        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => {
+            Verdict::RequestRefused(problem.into_reason())
+        }
+        // A proxy in front of the server has limits of its own and answers in its own way.
+        (StatusCode::PAYLOAD_TOO_LARGE, None) => {
+            let message = "is larger than the server takes";
+            Verdict::RequestRefused(Reason::of_line("too_large", message))
+        }
+        (_, Some(problem)) => Verdict::Strange(format!("{status}: {}", printable(problem.text()))),
+        (_, None) => Verdict::Strange(status.to_string()),
+    })
+}
+
+impl Problem {
+    fn text(&self) -> &str {
+        if self.detail.is_empty() {
+            &self.title
+        } else {
+            &self.detail
+        }
+    }
+
+    fn into_reason(self) -> Reason {
+        let message = self.text().to_owned();
+        Reason::of_line(self.code, message)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+use hyper::header::HeaderValue;
+
+use super::*;
+
+fn answer(status: u16, body: &str) -> Answer {
+    interpret(
+        StatusCode::from_u16(status).unwrap(),
+        &HeaderMap::new(),
+        body.as_bytes(),
+    )
+}
+
+fn retry_after(status: u16, value: &str) -> Option<Duration> {
+    let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
+    match interpret(StatusCode::from_u16(status).unwrap(), &headers, b"") {
+        Answer::Retry { after, .. } => after,
+        verdict @ Answer::Verdict(_) => panic!("{verdict:?}"),
+    }
+}
+
+#[test]
+fn a_202_counts_only_with_its_number() {
+    assert_eq!(
+        answer(202, r#"{"accepted":3}"#),
+        Answer::Verdict(Verdict::Accepted(3))
+    );
+    for body in ["", "{}", r#"{"accepted":-1}"#, "OK"] {
+        assert!(
+            matches!(answer(202, body), Answer::Verdict(Verdict::Strange(_))),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_400_lists_events_in_order() {
+    let body = r#"{"type":"about:blank","title":"Invalid events","status":400,"code":"invalid_events","invalid_count":2,
+        "errors":[{"index":7,"field":"user_id","code":"required","message":"is missing"},
+                  {"index":2,"field":"tags","code":"too_long","message":"is long"}]}"#;
+    let Answer::Verdict(Verdict::EventsRefused {
+        reasons,
+        invalid_count,
+    }) = answer(400, body)
+    else {
+        panic!("{:?}", answer(400, body));
+    };
+    assert_eq!(invalid_count, 2);
+    let texts: Vec<_> = reasons
+        .iter()
+        .map(|(index, reason)| (*index, reason.text()))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            (2, "tags: is long".to_owned()),
+            (7, "user_id: is missing".to_owned())
+        ]
+    );
+}
+
+#[test]
+fn a_400_without_a_list_and_a_413_refuse_the_request() {
+    let unreadable = r#"{"title":"Bad request","code":"bad_json","detail":"lone surrogate"}"#;
+    let reason = Reason::of_line("bad_json", "lone surrogate");
+    assert_eq!(
+        answer(400, unreadable),
+        Answer::Verdict(Verdict::RequestRefused(reason.clone()))
+    );
+    assert_eq!(
+        answer(413, unreadable),
+        Answer::Verdict(Verdict::RequestRefused(reason))
+    );
+    let from_a_proxy = answer(413, "<html>");
+    assert!(
+        matches!(from_a_proxy, Answer::Verdict(Verdict::RequestRefused(_))),
+        "{from_a_proxy:?}"
+    );
+}
+
+#[test]
+fn an_answer_of_another_server_is_strange() {
+    for status in [200, 204, 301, 400, 401, 404, 405, 415] {
+        let answer = answer(status, "<html>hello</html>");
+        assert!(
+            matches!(answer, Answer::Verdict(Verdict::Strange(_))),
+            "{status}: {answer:?}"
+        );
+    }
+}
+
+#[test]
+fn what_passes_is_tried_again_when_the_server_says() {
+    for status in [408, 429, 500, 502, 503, 504] {
+        assert_eq!(
+            retry_after(status, "7"),
+            Some(Duration::from_secs(7)),
+            "{status}"
+        );
+    }
+    assert_eq!(retry_after(503, "Wed, 21 Oct 2026 07:28:00 GMT"), None);
+    let Answer::Retry { why, .. } =
+        answer(503, r#"{"code":"wal_full","detail":"the log is full"}"#)
+    else {
+        panic!("503 must be tried again");
+    };
+    assert_eq!(why, "503 Service Unavailable: the log is full");
+}
+
+#[test]
+fn urls_are_checked_before_anything_is_read() {
+    let uri = |url| Endpoint::parse(url).map(|endpoint| endpoint.uri.to_string());
+    assert_eq!(uri("http://h:8080").unwrap(), "http://h:8080/events/bulk");
+    assert_eq!(
+        uri("http://h/behind/a/proxy/").unwrap(),
+        "http://h/behind/a/proxy/events/bulk"
+    );
+    assert!(
+        uri("https://h")
+            .unwrap_err()
+            .to_string()
+            .contains("not supported yet")
+    );
+    for wrong in [
+        "",
+        "h:8080",
+        "ftp://h",
+        "http://",
+        "http://u:p@h",
+        "http://h?x=1",
+        "/events",
+    ] {
+        assert!(uri(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,158 @@
+//! What is shown while an import runs: a bar on a terminal, a line every few seconds elsewhere, both on stderr.
+
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::run::Run;
+use super::source::Source;
+
+/// Often enough to look alive.
+const BAR_INTERVAL: Duration = Duration::from_millis(200);
+/// Seldom enough for the log of a nightly job.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where progress and messages go.
+#[derive(Debug)]
+pub(super) enum Display {
+    /// Messages only.
+    Quiet,
+    /// A terminal.
+    Bar(ProgressBar),
+    /// A pipe or a file.
+    Lines,
+}
+
+impl Display {
+    /// Shows a bar if somebody is looking.
+    pub(super) fn start(sources: &[Source], quiet: bool) -> Self {
+        if quiet {
+            return Self::Quiet;
+        }
+        if !io::stderr().is_terminal() {
+            return Self::Lines;
+        }
+        let total = bytes_total(sources);
+        let template = match total {
+            Some(_) => "{bar:32} {percent:>3} %  {msg}, {eta} left",
+            None => "{spinner} {bytes} read  {msg}",
+        };
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        bar.set_style(style);
+        Self::Bar(bar)
+    }
+
+    /// Shows a message that stays.
+    pub(super) fn notice(&self, text: &str) {
+        match self {
+            // Clears the bar, lets the line through and draws the bar again.
+            Self::Bar(bar) => bar.suspend(|| eprintln!("fast-ingest: {text}")),
+            Self::Quiet | Self::Lines => eprintln!("fast-ingest: {text}"),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(super) fn finish(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Shows progress until it is dropped.
+pub(super) async fn report(run: Arc<Run>) {
+    let interval = match run.display {
+        Display::Quiet => return,
+        Display::Bar(_) => BAR_INTERVAL,
+        Display::Lines => LINE_INTERVAL,
+    };
+    loop {
+        tokio::time::sleep(interval).await;
+        let read = run
+            .sources
+            .iter()
+            .map(|source| source.bytes_read.load(Ordering::Relaxed))
+            .sum();
+        let elapsed = run.started.elapsed();
+        let events = run.events_accepted();
+        let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
+        let counted = format!(
+            "{} events accepted, {} events/s",
+            grouped(events),
+            grouped(rate)
+        );
+        match &run.display {
+            Display::Quiet => {}
+            Display::Bar(bar) => {
+                bar.set_message(counted);
+                bar.set_position(read);
+                bar.tick();
+            }
+            Display::Lines => {
+                let left = left(elapsed, read, bytes_total(&run.sources));
+                eprintln!("fast-ingest: {counted}{left}");
+            }
+        }
+    }
+}
+
+/// Bytes of all files; none if one of them is a pipe.
+fn bytes_total(sources: &[Source]) -> Option<u64> {
+    sources.iter().map(|source| source.bytes).sum()
+}
+
+/// `, 45 % read, about 1m 3s left`, where that can be known.
+fn left(elapsed: Duration, read: u64, total: Option<u64>) -> String {
+    let Some(total) = total.filter(|&total| total > 0 && read > 0) else {
+        return String::new();
+    };
+    // A file may have grown since the start.
+    let part = (read as f64 / total as f64).min(1.0);
+    let left = Duration::from_secs((elapsed.as_secs_f64() * (1.0 - part) / part) as u64);
+    format!(
+        ", {:.0} % read, about {} left",
+        part * 100.0,
+        humantime::format_duration(left)
+    )
+}
+
+/// A number with its thousands set apart: `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [0, 999, 1000, 336_776, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_rest_is_estimated_from_the_part_that_is_read() {
+        let elapsed = Duration::from_secs(30);
+        assert_eq!(
+            left(elapsed, 25, Some(100)),
+            ", 25 % read, about 1m 30s left"
+        );
+        assert_eq!(left(elapsed, 120, Some(100)), ", 100 % read, about 0s left");
+        assert_eq!(left(elapsed, 25, None), "");
+        assert_eq!(left(elapsed, 0, Some(0)), "");
+    }
+}

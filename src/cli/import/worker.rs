@@ -1,0 +1,197 @@
+//! A worker: takes batches and stays with each until every line of it is accepted, or the run is over.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::sleep;
+
+use super::batch::{Batch, EventLine};
+use super::client::{Answer, Connection, Verdict};
+use super::outage;
+use super::reader::Input;
+use super::refused::{Reason, RefusedLine};
+use super::run::{Run, Stopped};
+
+/// Works until the input is used up or the run is over.
+pub(super) async fn work(
+    connection: Connection,
+    inputs: Arc<Mutex<Receiver<Input>>>,
+    run: Arc<Run>,
+) {
+    let worker = Worker { connection, run };
+    // `Stopped` needs no handling: whoever stopped the run has said why.
+    while let Ok(Some(input)) = worker.next(&inputs).await {
+        let done = match input {
+            Input::Batch(batch) => worker.deliver(batch).await,
+            Input::FileRead { file, lines } => {
+                worker.run.file_read(file, lines);
+                Ok(())
+            }
+            Input::Failed(failure) => {
+                worker.run.input_failed(failure);
+                Ok(())
+            }
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    run: Arc<Run>,
+}
+
+impl Worker {
+    async fn next(&self, inputs: &Mutex<Receiver<Input>>) -> Result<Option<Input>, Stopped> {
+        let next = async { inputs.lock().await.recv().await };
+        tokio::select! {
+            biased;
+            () = self.run.stopping() => Err(Stopped),
+            input = next => Ok(input),
+        }
+    }
+
+    async fn deliver(&self, mut batch: Batch) -> Result<(), Stopped> {
+        if !batch.refused.is_empty() {
+            let listed = batch.refused.len();
+            self.run.refuse(batch.file, &batch.refused, listed)?;
+        }
+        // Halves of a request that was too large lie on top of each other, the first half uppermost.
+        let mut pieces = vec![std::mem::take(&mut batch.events)];
+        while let Some(mut events) = pieces.pop() {
+            if events.is_empty() {
+                continue;
+            }
+            match self.post(batch.body(&events)).await? {
+                Verdict::Accepted(count) if count == events.len() => self.run.accepted(count),
+                Verdict::Accepted(count) => {
+                    let sent = events.len();
+                    return Err(self
+                        .run
+                        .strange(&format!("202 for {count} events while {sent} were sent")));
+                }
+                Verdict::EventsRefused {
+                    reasons,
+                    invalid_count,
+                } => {
+                    let Some(lines) = take_refused(&batch, &mut events, reasons) else {
+                        return Err(self.run.strange("400 for events that were not sent"));
+                    };
+                    self.run.refuse(batch.file, &lines, invalid_count)?;
+                    pieces.push(events);
+                }
+                Verdict::RequestRefused(reason) if events.len() == 1 => {
+                    self.run
+                        .refuse(batch.file, &[batch.refuse(&events[0], vec![reason])], 1)?;
+                }
+                Verdict::RequestRefused(_) => {
+                    let second_half = events.split_off(events.len() / 2);
+                    pieces.push(second_half);
+                    pieces.push(events);
+                }
+                Verdict::Strange(answer) => return Err(self.run.strange(&answer)),
+            }
+        }
+        self.run
+            .lines_done(batch.file, batch.first_line, batch.last_line);
+        Ok(())
+    }
+
+    /// Sends the same body until the server judges it. That is safe for events with an id: the server stores each once.
+    async fn post(&self, body: Bytes) -> Result<Verdict, Stopped> {
+        for attempt in 0.. {
+            let answer = tokio::select! {
+                biased;
+                answer = self.connection.post(body.clone()) => answer,
+                () = self.run.out_of_patience() => return Err(Stopped),
+            };
+            let (why, after) = match answer {
+                Answer::Verdict(verdict) => {
+                    self.run.server_answered();
+                    return Ok(verdict);
+                }
+                Answer::Retry { why, after } => (why, after),
+            };
+            let left = self.run.attempt_failed(&why)?;
+            tokio::select! {
+                biased;
+                () = self.run.stopping() => return Err(Stopped),
+                () = sleep(outage::wait(attempt, after, outage::random()).min(left)) => {}
+            }
+        }
+        Err(Stopped)
+    }
+}
+
+/// Takes the refused ones out of `events`; none if the answer names an event that was not sent, or none at all.
+fn take_refused(
+    batch: &Batch,
+    events: &mut Vec<EventLine>,
+    reasons: Vec<(usize, Reason)>,
+) -> Option<Vec<RefusedLine>> {
+    let mut lines: Vec<RefusedLine> = Vec::new();
+    let mut refused = vec![false; events.len()];
+    for (index, reason) in reasons {
+        let event = events.get(index)?;
+        refused[index] = true;
+        match lines.last_mut() {
+            Some(last) if last.line == event.line => last.reasons.push(reason),
+            _ => lines.push(batch.refuse(event, vec![reason])),
+        }
+    }
+    let mut refused = refused.into_iter();
+    events.retain(|_| refused.next() != Some(true));
+    (!lines.is_empty()).then_some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::import::batch::BatchLimits;
+
+    fn three_events() -> Batch {
+        let limits = BatchLimits {
+            events: 10,
+            bytes: 1000,
+            event_ids: false,
+        };
+        let mut batch = Batch::behind(0, 0);
+        for line in ["{\"n\":1}", "", "{\"n\":3}", "{\"n\":4}"] {
+            batch.push(limits, line.as_bytes());
+        }
+        batch
+    }
+
+    fn reason(code: &str) -> Reason {
+        Reason::of_line(code, "")
+    }
+
+    #[test]
+    fn refused_events_are_taken_out_with_all_their_reasons() {
+        let batch = three_events();
+        let mut events = batch.events.clone();
+        let reasons = vec![(0, reason("a")), (1, reason("b")), (1, reason("c"))];
+        let lines = take_refused(&batch, &mut events, reasons).unwrap();
+        let numbers: Vec<_> = lines
+            .iter()
+            .map(|line| (line.line, line.reasons.len()))
+            .collect();
+        assert_eq!(numbers, [(1, 1), (3, 2)]);
+        assert_eq!(batch.body(&events), "[{\"n\":4}]");
+    }
+
+    #[test]
+    fn an_answer_about_other_events_is_not_trusted() {
+        let batch = three_events();
+        let mut events = batch.events.clone();
+        assert_eq!(
+            take_refused(&batch, &mut events, vec![(3, reason("a"))]),
+            None
+        );
+        assert_eq!(take_refused(&batch, &mut events, Vec::new()), None);
+    }
+}

@@ -1,0 +1,320 @@
+//! Connections: kept, pipelined, malformed, abandoned, drained.
+
+use std::net::TcpStream;
+
+use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head};
+
+#[test]
+fn a_connection_carries_many_requests() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    for _ in 0..100 {
+        assert_eq!(client.exchange(post("/events", EVENT)).status, 202);
+    }
+    let closing = client.exchange(post_head("/events", "Connection: close\r\n"));
+    assert_eq!(
+        (closing.status, closing.header("connection")),
+        (400, Some("close"))
+    );
+    assert_eq!(client.until_closed(), b"");
+    assert_eq!(stored.len(), 100);
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order_each_with_its_own_ack() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    let bulk = |count: usize| {
+        post(
+            "/events/bulk",
+            format!("[{}]", vec![EVENT; count].join(",")),
+        )
+    };
+    client.send((1..=50).flat_map(bulk).collect::<Vec<u8>>());
+    for count in 1..=50 {
+        assert_eq!(client.answer().text(), format!("{{\"accepted\":{count}}}"));
+    }
+    assert_eq!(
+        stored.iter().take(50).collect::<Vec<u32>>(),
+        (1..=50).collect::<Vec<u32>>()
+    );
+}
+
+#[test]
+fn a_refused_request_among_pipelined_ones_is_refused_alone() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    client.send(
+        [
+            post("/events", EVENT),
+            post("/events", "{}"),
+            post("/nowhere", EVENT),
+            post("/events", EVENT),
+        ]
+        .concat(),
+    );
+    let statuses: Vec<u16> = (0..4).map(|_| client.answer().status).collect();
+    assert_eq!(statuses, [202, 400, 404, 202]);
+    assert_eq!(stored.len(), 2);
+}
+
+#[test]
+fn a_malformed_request_among_pipelined_ones_ends_the_connection_after_the_answers_before_it() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    client.send(
+        [
+            post("/events", EVENT),
+            b"GET /hea lth HTTP/1.1\r\n\r\n".to_vec(),
+            post("/events", EVENT),
+        ]
+        .concat(),
+    );
+    assert_eq!(client.answer().status, 202);
+    let malformed = client.answer();
+    assert_eq!(
+        (malformed.status, malformed.header("connection")),
+        (400, Some("close"))
+    );
+    assert_eq!(client.until_closed(), b"", "what follows is not trusted");
+    assert_eq!(stored.iter().take(1).count(), 1);
+    assert!(stored.is_empty());
+}
+
+#[test]
+fn the_answer_comes_although_the_next_request_is_half_sent() {
+    let (server, _stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    let next = post("/events", EVENT);
+    client.send([post("/events", EVENT), next[..20].to_vec()].concat());
+    assert_eq!(client.answer().status, 202);
+    client.send(&next[20..]);
+    assert_eq!(client.answer().status, 202);
+}
+
+#[test]
+fn ambiguous_framing_never_reaches_a_second_request() {
+    let canary = "GET /health HTTP/1.1\r\nHost: test\r\n\r\n";
+    let body = chunked(EVENT.as_bytes(), 1000);
+    let with = |lines: &str, body: &[u8]| {
+        [post_head("/events", lines), body.to_vec(), canary.into()].concat()
+    };
+    let length = EVENT.len();
+    let table = [
+        // hyper follows RFC 9112, section 6.3: chunked wins, and the connection ends with the answer.
+        (
+            with(
+                &format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+                &body,
+            ),
+            202,
+        ),
+        (
+            with("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", &body),
+            202,
+        ),
+        (
+            with(
+                "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+                b"5\r\nhello\r\n0\r\n\r\n",
+            ),
+            400,
+        ),
+        (with("Transfer-Encoding: gzip\r\n", EVENT.as_bytes()), 400),
+        (with("Transfer-Encoding: chunked, identity\r\n", &body), 400),
+        (
+            with(
+                &format!("Content-Length: {length}\r\nContent-Length: 5\r\n"),
+                EVENT.as_bytes(),
+            ),
+            400,
+        ),
+        (with("Content-Length: +5\r\n", b"hello"), 400),
+        (with("Content-Length: 0x5\r\n", b"hello"), 400),
+        (with("Content-Length: 5, 5\r\n", b"hello"), 400),
+        (with("Content-Length : 5\r\n", b"hello"), 400),
+        (
+            with("Transfer-Encoding: chunked\r\n", b"5;\r\nhelloXX0\r\n\r\n"),
+            400,
+        ),
+        (
+            with(
+                "Transfer-Encoding: chunked\r\n",
+                b"fffffffffffffffff\r\nhello",
+            ),
+            400,
+        ),
+        (with("X: a\r\n b\r\nContent-Length: 0\r\n", b""), 400),
+    ];
+    for (request, status) in table {
+        let (server, _stored) = TestServer::acknowledging(Setup::default());
+        let mut client = server.connect();
+        let shown = String::from_utf8_lossy(&request).into_owned();
+        client.send(request);
+        let answer = client.answer();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (status, Some("close")),
+            "{shown}"
+        );
+        assert_eq!(client.until_closed(), b"", "{shown}");
+    }
+}
+
+#[test]
+fn http_2_and_oversized_heads_are_refused() {
+    let (server, _) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    let rest = String::from_utf8(client.until_closed()).unwrap();
+    assert!(
+        rest.is_empty() || rest.starts_with("HTTP/1.1 400"),
+        "{rest}"
+    );
+
+    let head = |line: String| format!("GET /health HTTP/1.1\r\nHost: test\r\n{line}\r\n");
+    assert_eq!(
+        server
+            .exchange(head(format!("X: {}\r\n", "x".repeat(15 * 1024))))
+            .status,
+        200
+    );
+    assert_eq!(
+        server
+            .exchange(head(format!("X: {}\r\n", "x".repeat(17 * 1024))))
+            .status,
+        431
+    );
+    assert_eq!(server.exchange(head("X: x\r\n".repeat(99))).status, 200);
+    assert_eq!(server.exchange(head("X: x\r\n".repeat(100))).status, 431);
+}
+
+#[test]
+fn a_client_that_asks_first_is_told_to_continue() {
+    let (server, _stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    client.send(post_head(
+        "/events",
+        &format!(
+            "Content-Length: {}\r\nExpect: 100-continue\r\n",
+            EVENT.len()
+        ),
+    ));
+    assert_eq!(client.answer_head().status, 100);
+    assert_eq!(client.exchange(EVENT).status, 202);
+    assert_eq!(client.exchange(get("/health")).status, 200);
+}
+
+#[test]
+fn http_1_0_is_served_and_closed() {
+    let (server, _stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    let answer = client.exchange(format!(
+        "POST /events HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{EVENT}",
+        EVENT.len()
+    ));
+    assert_eq!(answer.status, 202);
+    assert_eq!(client.until_closed(), b"");
+
+    let without_length =
+        format!("POST /events HTTP/1.0\r\nContent-Type: application/json\r\n\r\n{EVENT}");
+    assert_eq!(
+        server.exchange(without_length).problem(),
+        "invalid_json",
+        "its body is empty"
+    );
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_a_request_stores_nothing() {
+    let (server, submissions) = TestServer::start(Setup::default());
+    let request = post("/events", EVENT);
+    let mut chunked_request = post_head("/events", "Transfer-Encoding: chunked\r\n");
+    chunked_request.extend_from_slice(&chunked(EVENT.as_bytes(), 10));
+    for request in [&request, &chunked_request] {
+        for length in 1..request.len() {
+            let mut client = server.connect();
+            client.send(&request[..length]);
+            client.finish_sending();
+            client.until_closed();
+        }
+    }
+    assert!(submissions.is_empty());
+    // Its connections were really served: a whole request gets through.
+    let mut client = server.connect();
+    client.send(&request);
+    submissions.recv().unwrap().ack.send(Ok(())).unwrap();
+    assert_eq!(client.answer().status, 202);
+}
+
+#[test]
+fn a_client_that_leaves_before_its_answer_has_submitted_once() {
+    let (server, submissions) = TestServer::start(Setup::default());
+    let mut client = server.connect();
+    client.send(post("/events", EVENT));
+    let mut submission = submissions.recv().unwrap();
+    drop(client);
+    // The handler is gone, the submission is not.
+    while !submission.ack.is_closed() {
+        std::thread::yield_now();
+    }
+    assert_eq!(submission.event_count, 1);
+    assert!(submissions.is_empty());
+    submission.record.clear();
+}
+
+#[test]
+fn a_drain_answers_what_is_in_flight_and_accepts_nothing_new() {
+    let (mut server, submissions) = TestServer::start(Setup::default());
+    let mut idle = server.connect();
+    assert_eq!(idle.exchange(get("/health")).status, 200);
+    let mut waiting = server.connect();
+    waiting.send(post("/events", EVENT));
+    let submission = submissions.recv().unwrap();
+
+    server.shutdown.drain();
+    assert_eq!(idle.until_closed(), b"");
+    while TcpStream::connect(server.address).is_ok() {}
+    submission.ack.send(Ok(())).unwrap();
+    let answer = waiting.answer();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (202, Some("close"))
+    );
+    drop(waiting);
+    assert_eq!(server.drained(), 0);
+}
+
+#[test]
+fn a_drain_cuts_what_does_not_end_and_says_how_many() {
+    let drain_max = std::time::Duration::from_millis(50);
+    let (mut server, submissions) = TestServer::start(Setup {
+        drain_max,
+        ..Setup::default()
+    });
+    let mut clients = [server.connect(), server.connect()];
+    for client in &mut clients {
+        client.send(post("/events", EVENT));
+    }
+    let _unanswered = [submissions.recv().unwrap(), submissions.recv().unwrap()];
+    server.shutdown.drain();
+    assert_eq!(server.drained(), 2);
+    for client in &mut clients {
+        assert_eq!(client.until_closed(), b"");
+    }
+}
+
+#[test]
+fn a_taken_port_is_an_error_that_helps() {
+    let (server, _) = TestServer::acknowledging(Setup::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let error = runtime
+        .block_on(fast_ingest::http::server::bind(server.address))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(&server.address.to_string()), "{error}");
+    assert!(error.contains("--port"), "{error}");
+}

@@ -1,0 +1,25 @@
+//! What every store must do, run on both: the same calls, the same answers.
+
+mod flush;
+mod metrics;
+mod schema;
+
+/// Makes a test of each behaviour on each store.
+macro_rules! contract {
+    ($($behaviour:ident),* $(,)?) => {
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                super::$behaviour(crate::store_database::Database::postgres().await).await;
+            })*
+        }
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                super::$behaviour(crate::store_database::Database::sqlite().await).await;
+            })*
+        }
+    };
+}
+
+use contract;

@@ -1,0 +1,227 @@
+//! Totals and unique users: what a metrics query must answer.
+
+use std::time::Duration;
+
+use fast_ingest::config::StoreSettings;
+use fast_ingest::event::Timestamp;
+use fast_ingest::query::{Counts, DAY_MICROS, Group, GroupBy, GroupKey, HOUR_MICROS};
+use fast_ingest::store::{self, StoreError};
+
+use super::contract;
+use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, query};
+
+contract! {
+    metrics_count_a_half_open_range,
+    metrics_group_by_day_and_hour_in_utc,
+    metrics_group_by_channel_in_order_of_bytes,
+    metrics_of_nothing_are_zero,
+    a_query_that_takes_too_long_is_ended,
+}
+
+async fn metrics_count_a_half_open_range(database: Database) {
+    let (from, to) = (FEBRUARY + 123_456, FEBRUARY + 3 * DAY_MICROS + 7);
+    let events = [
+        event("view", "before", from - 1),
+        event("view", "ann", from),
+        event("view", "ann", from + 1),
+        event("view", "bob", to - 1),
+        event("view", "after", to),
+        event("click", "cid", from),
+    ];
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let metrics = async |from, to| {
+        database
+            .store()
+            .metrics(&query("view", from, to, None))
+            .await
+            .unwrap()
+    };
+    let report = metrics(from, to).await;
+    assert_eq!(
+        report.total,
+        Counts {
+            total_events: 3,
+            unique_users: 2
+        }
+    );
+    assert_eq!(report.groups, []);
+    assert_eq!(
+        metrics(from - 1, to + 1).await.total,
+        Counts {
+            total_events: 5,
+            unique_users: 4
+        }
+    );
+    assert_eq!(
+        metrics(from, from + 1).await.total,
+        Counts {
+            total_events: 1,
+            unique_users: 1
+        }
+    );
+    assert_eq!(metrics(from, from).await.total, Counts::default());
+}
+
+async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
+    let (second, fourth) = (FEBRUARY + DAY_MICROS, FEBRUARY + 3 * DAY_MICROS);
+    let events = [
+        event("view", "ann", FEBRUARY),
+        event("view", "bob", second - 1),
+        event("view", "ann", second),
+        event("view", "ann", fourth + 5 * HOUR_MICROS),
+        event("view", "ann", fourth + 6 * HOUR_MICROS - 1),
+        event("view", "bob", fourth + 6 * HOUR_MICROS),
+    ];
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let report = async |from, to, by| {
+        database
+            .store()
+            .metrics(&query("view", from, to, Some(by)))
+            .await
+            .unwrap()
+    };
+
+    // Both ends of the range cut a bucket; the bucket keeps its own bounds.
+    let days = report(FEBRUARY + 1, fourth + 6 * HOUR_MICROS, GroupBy::Day).await;
+    assert_eq!(
+        days.total,
+        Counts {
+            total_events: 4,
+            unique_users: 2
+        }
+    );
+    let expected = [
+        bucket(FEBRUARY, DAY_MICROS, 1, 1),
+        bucket(second, DAY_MICROS, 1, 1),
+        bucket(fourth, DAY_MICROS, 2, 1),
+    ];
+    assert_eq!(days.groups, expected);
+
+    let hours = report(fourth, fourth + DAY_MICROS, GroupBy::Hour).await;
+    assert_eq!(
+        hours.total,
+        Counts {
+            total_events: 3,
+            unique_users: 2
+        }
+    );
+    let (five, six) = (fourth + 5 * HOUR_MICROS, fourth + 6 * HOUR_MICROS);
+    assert_eq!(
+        hours.groups,
+        [
+            bucket(five, HOUR_MICROS, 2, 1),
+            bucket(six, HOUR_MICROS, 1, 1)
+        ]
+    );
+}
+
+async fn metrics_group_by_channel_in_order_of_bytes(database: Database) {
+    let channels = ["é", "a", "B", "Z", "_", "a b", "10", "9"];
+    let events: Vec<Event> = channels
+        .iter()
+        .map(|channel| Event {
+            channel,
+            ..event("view", "ann", FEBRUARY)
+        })
+        .collect();
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let query = query("view", FEBRUARY, FEBRUARY + 1, Some(GroupBy::Channel));
+    let report = database.store().metrics(&query).await.unwrap();
+    // A union: the same user in every channel is one user.
+    assert_eq!(
+        report.total,
+        Counts {
+            total_events: 8,
+            unique_users: 1
+        }
+    );
+    let mut expected = channels;
+    expected.sort_unstable();
+    let one = Counts {
+        total_events: 1,
+        unique_users: 1,
+    };
+    let expected = expected.map(|channel| Group {
+        key: GroupKey::Channel(channel.to_owned()),
+        counts: one,
+    });
+    assert_eq!(report.groups, expected);
+}
+
+async fn metrics_of_nothing_are_zero(database: Database) {
+    for group_by in [
+        None,
+        Some(GroupBy::Day),
+        Some(GroupBy::Hour),
+        Some(GroupBy::Channel),
+    ] {
+        let report = database
+            .store()
+            .metrics(&query("view", 0, FEBRUARY, group_by))
+            .await
+            .unwrap();
+        assert_eq!(
+            (report.total, report.groups.len()),
+            (Counts::default(), 0),
+            "{group_by:?}"
+        );
+    }
+}
+
+async fn a_query_that_takes_too_long_is_ended(database: Database) {
+    let users: Vec<String> = (0..5_000).map(|n| format!("user-{n}")).collect();
+    let events: Vec<Event> = users
+        .iter()
+        .map(|user| event("view", user, FEBRUARY))
+        .collect();
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let timeout = Duration::from_millis(1);
+    let store = store::open(&StoreSettings {
+        query_timeout: timeout,
+        ..database.settings()
+    })
+    .unwrap();
+    let _blocked = database.block_queries().await;
+    let error = store
+        .metrics(&query("view", 0, FEBRUARY + 1, Some(GroupBy::Day)))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, StoreError::QueryTimeout(limit) if limit == timeout),
+        "{error}"
+    );
+}
+
+fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> Group {
+    let key = GroupKey::Bucket {
+        start: Timestamp::from_micros(start),
+        end: Timestamp::from_micros(start + width),
+    };
+    Group {
+        key,
+        counts: Counts {
+            total_events,
+            unique_users,
+        },
+    }
+}
