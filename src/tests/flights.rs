@@ -95,8 +95,8 @@ fn rides_out_kills(data_dir: &Path, database: &Database) {
     let server = launch.start();
     let (url, launch) = (server.url(), launch.on_port(server.address().port()));
     let mut server = Some(server);
+    let small_requests = ["--batch-events", "20"];
     thread::scope(|scope| {
-        let small_requests = ["--batch-events", "20"];
         let importing = scope.spawn(|| import(&url, &files.events, &small_requests));
         for part in [1000, 2000, 3000] {
             let durable = |health: &Value| health["log"]["durable_through"].as_u64().unwrap();
