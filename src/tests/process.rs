@@ -3,6 +3,7 @@
 //! A server runs on a port that the system picks and that its log names. Whatever it said is printed when a test fails.
 
 pub(crate) mod client;
+pub(crate) mod proxy;
 pub(crate) mod stored;
 
 use std::io::{BufRead, BufReader, Read};

@@ -9,7 +9,7 @@ use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::process::{Launch, run};
 
-const KILLS: u64 = 10;
+const KILLS: u64 = 16;
 const CLIENTS: u32 = 4;
 
 #[test]

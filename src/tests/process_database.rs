@@ -3,6 +3,7 @@
 use crate::ledger::{Load, Outcome, assert_stored_once, body_of, bulk_of};
 use crate::postgres::{Cluster, StopMode};
 use crate::process::client::Connection;
+use crate::process::proxy::{Cut, Proxy};
 use crate::process::stored::Database;
 use crate::process::{Launch, Server};
 
@@ -71,6 +72,30 @@ fn a_database_that_restarts_under_load_is_not_noticed_by_clients() {
         load.wait_for_acks(100);
         server.wait_for_health("back", |health| health["status"] == "ok");
     }
+    let ledger = load.finish();
+    server.wait_until_flushed();
+    server.stop();
+    ledger.verify(&database.events());
+    let others = ledger.count(|entry| entry.outcome != Outcome::Ack);
+    assert_eq!(others, 0, "every answer is a 202");
+}
+
+#[test]
+fn a_lost_answer_to_commit_neither_loses_nor_doubles_events() {
+    let database = Database::migrated(Cluster::shared());
+    let proxy = Proxy::before(&database);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), proxy.database())
+        .with("--flush-interval", "5ms")
+        .start();
+    let load = Load::start(server.address(), 3);
+    for _ in 0..5 {
+        for cut in [Cut::AfterCommit, Cut::BeforeCommit] {
+            load.wait_for_acks(20);
+            proxy.cut(cut);
+        }
+    }
+    load.wait_for_acks(20);
     let ledger = load.finish();
     server.wait_until_flushed();
     server.stop();
