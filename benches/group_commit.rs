@@ -11,7 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fast_ingest::config::{SyncMode, WalSettings};
 use fast_ingest::event::parse;
 use fast_ingest::intake::{Budget, EncodedRecord, Intake};
-use fast_ingest::wal::Log;
+use fast_ingest::wal::disk::RealDisk;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
 
@@ -41,7 +41,7 @@ fn group_commit(criterion: &mut Criterion) {
                     segment_bytes: 64 << 20,
                     disk_free_min: 0,
                 };
-                let opened = Log::open(&settings).expect("a fresh log");
+                let opened = fast_ingest::wal::open(RealDisk, &settings).expect("a fresh log");
                 let (intake, ring) =
                     Intake::new(settings.ring_slots, Budget::new(1 << 30), opened.gate);
                 let committer = opened.committer;

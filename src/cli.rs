@@ -1,19 +1,17 @@
 //! The command line: what can be asked of the binary, in words worth reading.
 //!
-//! The types here only hold what was typed. [`crate::config`] resolves and checks it, the submodules act on it.
+//! The types here only hold what was typed. [`args`] resolves it to settings, the other submodules act on it.
 
-pub mod exit;
+pub mod args;
 pub mod health;
 pub mod import;
 pub mod migrate;
 pub mod serve;
 pub mod wal;
 
-use std::path::PathBuf;
+use clap::{Parser, Subcommand, ValueEnum};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::config::ServeArgs;
+use args::{DatabaseArgs, ServeArgs};
 
 /// A durable front door for events, in front of PostgreSQL.
 ///
@@ -68,23 +66,6 @@ pub enum Command {
 
     /// Ask a running server for its health: exit status 0 if it can accept events
     Health(health::HealthArgs),
-}
-
-/// Which database.
-#[derive(Debug, Clone, Args)]
-pub struct DatabaseArgs {
-    /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub database_url: Option<String>,
-
-    /// Directory of the write-ahead log and of the embedded SQLite database
-    #[arg(
-        long,
-        env = "FAST_INGEST_DATA_DIR",
-        value_name = "DIR",
-        default_value = "./data"
-    )]
-    pub data_dir: PathBuf,
 }
 
 /// `fast-ingest migrate …`

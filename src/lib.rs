@@ -30,5 +30,6 @@ pub mod store;
 
 pub mod cli;
 pub mod config;
+pub mod exit;
 pub mod shutdown;
 pub mod telemetry;

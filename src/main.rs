@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fast_ingest::cli::{self, Cli, Command};
+use fast_ingest::exit::ExitStatus;
 use fast_ingest::telemetry;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
         eprintln!("fast-ingest: {error}");
-        return ExitCode::from(cli::exit::ExitStatus::Config as u8);
+        return ExitCode::from(ExitStatus::Config as u8);
     }
     let outcome = match cli.command {
         Command::Serve(args) => cli::serve::run(*args),

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::cli::exit::Failure;
+use crate::exit::Failure;
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +178,7 @@ impl StopToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::ExitStatus;
+    use crate::exit::ExitStatus;
 
     #[test]
     fn stages_only_go_forward() {

@@ -1,6 +1,6 @@
 //! The write-ahead log: what a 202 rests on.
 //!
-//! [`Log::open`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
+//! [`open`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
 //! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
 //!
 //! # Format, version 1
@@ -59,6 +59,7 @@ pub mod disk;
 pub mod error;
 pub mod inspect;
 pub mod log;
+pub mod open;
 pub mod reader;
 pub mod record;
 pub mod recovery;
@@ -66,6 +67,7 @@ pub mod segment;
 
 pub use error::WalError;
 pub use log::Log;
+pub use open::{OpenedLog, open};
 
 #[cfg(test)]
 pub(crate) mod tests;

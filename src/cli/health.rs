@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::exit::{ExitStatus, Failure, OrExit};
+use crate::exit::{ExitStatus, Failure, OrExit};
 
 /// A healthy server answers from memory: this is time for a busy machine, well inside Docker's default of 30 s.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);

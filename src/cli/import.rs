@@ -26,14 +26,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
 use bytesize::ByteSize;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::exit::{ExitStatus, Failure, OrExit};
+use super::args::positive_duration;
+use crate::exit::{ExitStatus, Failure, OrExit};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
 use progress::Display;
@@ -166,12 +166,4 @@ async fn stop_on_interrupt(mut interrupts: Signal, run: Arc<Run>) {
     run.interrupt();
     interrupts.recv().await;
     run.abandon();
-}
-
-fn positive_duration(text: &str) -> Result<Duration, anyhow::Error> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        Ok(_) => Err(anyhow!("must be longer than 0")),
-        Err(error) => Err(anyhow!("{error}; write for example 30s, 5m or 1h")),
-    }
 }

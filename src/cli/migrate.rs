@@ -1,8 +1,9 @@
 //! `fast-ingest migrate up|down|status`: the schema, one line a migration.
 
-use super::exit::{ExitStatus, Failure};
-use super::{DatabaseArgs, MigrateCommand};
+use super::MigrateCommand;
+use super::args::DatabaseArgs;
 use crate::config::StoreLocation;
+use crate::exit::{ExitStatus, Failure};
 use crate::store::{StoreError, migrations};
 
 /// Runs a migration command.
@@ -15,7 +16,9 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
 }
 
 fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
-    StoreLocation::resolve(database).map_err(|error| Failure::new(ExitStatus::Config, error))
+    database
+        .location()
+        .map_err(|error| Failure::new(ExitStatus::Config, error))
 }
 
 fn up(location: &StoreLocation) -> Result<(), Failure> {

@@ -16,19 +16,18 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::exit::{ExitStatus, Failure, OrExit};
-use crate::config::{ServeArgs, Settings, StoreLocation, StoreSettings, SyncMode};
+use super::args::ServeArgs;
+use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
+use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::{App, server};
 use crate::intake::{Budget, Intake};
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
 use crate::telemetry::Progress;
-use crate::wal::log::OpenedLog;
-use crate::wal::{Log, WalError};
+use crate::wal::disk::RealDisk;
+use crate::wal::{self, OpenedLog, WalError};
 
-/// Time for requests in flight after SIGTERM. With the default drain timeout it fits the 30 s that Kubernetes gives.
-const HTTP_DRAIN_MAX: Duration = Duration::from_secs(8);
 /// File descriptors beside connections: segments, database connections, the runtime's own.
 const OTHER_FILES: u64 = 64;
 
@@ -38,9 +37,9 @@ const OTHER_FILES: u64 = 64;
 ///
 /// What kept it from starting or made it stop, with its exit status.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = Settings::resolve(args).or_exit(ExitStatus::Config)?;
+    let settings = args.resolve().or_exit(ExitStatus::Config)?;
     allow_open_files(settings.http.connections_max as u64);
-    let opened = Log::open(&settings.wal).map_err(log_failure)?;
+    let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
     prepare_embedded_database(&settings.store.location)?;
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
@@ -123,7 +122,7 @@ fn serve(
         listener,
         app,
         shutdown.drain_token(),
-        HTTP_DRAIN_MAX,
+        server::DRAIN_TIME_MAX,
     ));
     if cut > 0 {
         tracing::warn!(

@@ -4,10 +4,11 @@
 
 use bytesize::ByteSize;
 
-use super::exit::{ExitStatus, Failure, OrExit};
-use super::{DatabaseArgs, WalCommand};
+use super::WalCommand;
+use super::args::DatabaseArgs;
 use crate::batch::{Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
+use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::store::{self, StoreError};
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
@@ -53,7 +54,7 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
 
 /// What the database says of this log; `Ok(None)` when it does not know it.
 fn read_checkpoint(args: &DatabaseArgs, wal_id: WalId) -> Result<Option<Sequence>, String> {
-    let location = StoreLocation::resolve(args).map_err(|error| error.to_string())?;
+    let location = args.location().map_err(|error| error.to_string())?;
     if let StoreLocation::Sqlite(path) = &location
         && !path.exists()
     {

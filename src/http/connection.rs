@@ -77,8 +77,16 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
     let mut closing = false;
     loop {
         tokio::select! {
-            // The order is the order of likelihood: most wake-ups are for the first.
+            // The stop first: an answer written after it must say that it is the last.
             biased;
+            () = &mut last_call_over, if !closing => {
+                closing = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                if activity.is_between_requests() {
+                    // Nothing is owed to this client, so there is nothing to linger for.
+                    return;
+                }
+            }
             outcome = &mut connection => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "connection ended: {error}");
@@ -88,14 +96,6 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
             limit = &mut limit_reached => {
                 tracing::debug!(limit, "connection cut: {limit}");
                 return;
-            }
-            () = &mut last_call_over, if !closing => {
-                closing = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
-                if activity.is_between_requests() {
-                    // Nothing is owed to this client: hyper closes at its next poll, and there is nothing to linger for.
-                    return;
-                }
             }
         }
     }

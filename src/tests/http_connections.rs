@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head};
+use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
 
 #[test]
 fn a_connection_carries_many_requests() {
@@ -255,9 +255,7 @@ fn a_client_that_leaves_before_its_answer_has_submitted_once() {
     let mut submission = submissions.recv().unwrap();
     drop(client);
     // The handler is gone, the submission is not.
-    while !submission.ack.is_closed() {
-        std::thread::yield_now();
-    }
+    wait_until(|| submission.ack.is_closed());
     assert_eq!(submission.event_count, 1);
     assert!(submissions.is_empty());
     submission.record.clear();
@@ -274,7 +272,7 @@ fn a_drain_answers_what_is_in_flight_and_accepts_nothing_new() {
 
     server.shutdown.drain();
     assert_eq!(idle.until_closed(), b"");
-    while TcpStream::connect(server.address).is_ok() {}
+    wait_until(|| TcpStream::connect(server.address).is_err());
     submission.ack.send(Ok(())).unwrap();
     let answer = waiting.answer();
     assert_eq!(

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use fast_ingest::intake::Refusal;
 
-use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head};
+use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
 
 /// A valid event, blown up to `bytes` with whitespace.
 fn padded(bytes: usize) -> String {
@@ -108,13 +108,20 @@ fn a_huge_content_length_is_answered_before_any_body() {
 #[test]
 fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
     let (server, _) = TestServer::acknowledging(Setup::default());
-    // More than is discarded, less than is lingered for; written completely before the answer is read.
-    let body = vec![b' '; 600 * 1024];
-    let answer = server.exchange(post("/events", body));
+    // More than is discarded, less than is lingered for.
+    let mut client = server.connect();
+    client.send(post_head("/events", "Content-Length: 614400\r\n"));
+    client.send(vec![b' '; 512 * 1024]);
+    client.wait_for_answer();
+    for _ in 0..22 {
+        client.send([b' '; 4 * 1024]);
+    }
+    let answer = client.answer();
     assert_eq!(
         (answer.status, answer.header("connection")),
         (413, Some("close"))
     );
+    client.send([b' '; 4 * 1024]);
 }
 
 #[test]
@@ -182,7 +189,7 @@ fn one_connection_too_many_is_told_so_and_closed() {
     );
 
     drop(first);
-    while server.exchange(get("/health")).status != 200 {}
+    wait_until(|| server.exchange(get("/health")).status == 200);
 }
 
 #[test]
@@ -211,9 +218,7 @@ fn a_full_ring_is_429() {
     });
     let mut waiting = server.connect();
     waiting.send(post("/events", EVENT));
-    while submissions.is_empty() {
-        std::thread::yield_now();
-    }
+    wait_until(|| !submissions.is_empty());
     let answer = server.exchange(post("/events", EVENT));
     assert_eq!(
         (answer.status, answer.problem().as_str()),

@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown as SocketShutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
@@ -156,6 +156,15 @@ impl TestServer {
     }
 }
 
+/// Waits for a condition that has no event to wait on.
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "it does not happen");
+        thread::yield_now();
+    }
+}
+
 /// One connection, driven by hand.
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
@@ -221,6 +230,14 @@ impl Client {
             let (name, value) = line.split_once(": ").unwrap();
             headers.insert(name.to_ascii_lowercase(), value.to_owned());
         }
+    }
+
+    /// Waits for the first byte of an answer.
+    pub(crate) fn wait_for_answer(&mut self) {
+        assert!(
+            !self.reader.fill_buf().unwrap().is_empty(),
+            "closed without an answer"
+        );
     }
 
     /// Closes the sending side.

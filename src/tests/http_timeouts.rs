@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use fast_ingest::query::{Counts, Group, GroupKey, MetricsReport};
 
-use crate::http_support::{EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head};
+use crate::http_support::{
+    EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head, wait_until,
+};
 
 /// Short enough not to wait for, long enough for a busy machine to notice that it has passed.
 const SHORT: Duration = Duration::from_millis(150);
@@ -24,7 +26,7 @@ fn slow_headers_and_silence_are_cut_by_the_header_limit() {
     assert_eq!(client.until_closed(), b"");
 
     let mut dripping = server.connect();
-    while dripping.try_send("G") {}
+    wait_until(|| !dripping.try_send("G"));
 }
 
 #[test]
@@ -101,7 +103,7 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
     let mut first_byte = [0];
     stream.read_exact(&mut first_byte).unwrap();
     // The only connection becomes free when it is cut.
-    while server.exchange(get("/health")).status != 200 {}
+    wait_until(|| server.exchange(get("/health")).status == 200);
     let mut rest = Vec::new();
     // Cut off in the middle, by a reset or not.
     stream.read_to_end(&mut rest).ok();

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 
 use super::committer::Committer;
 use super::disk::{Disk, RealDisk};
-use super::log::{Log, OpenedLog};
+use super::log::Log;
+use super::open::{OpenedLog, open};
 use super::{WalError, segment};
 use crate::batch::{Batch, Sequence};
 use crate::config::{SyncMode, WalSettings};
@@ -84,7 +85,7 @@ fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Running<D>, WalE
         committer,
         gate,
         torn_tail,
-    } = Log::open_on(disk, settings)?;
+    } = open(disk, settings)?;
     let (intake, ring) = Intake::new(settings.ring_slots, Budget::new(1 << 30), gate);
     let thread = spawn(committer, ring);
     Ok(Running {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::exit::{ExitStatus, Failure};
+use crate::exit::{ExitStatus, Failure};
 
 /// One reason why a line was refused, by the server or before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

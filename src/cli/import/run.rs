@@ -14,7 +14,7 @@ use super::outage::{Decision, Outage};
 use super::progress::{Display, grouped};
 use super::refused::{RefusedLine, RefusedLog};
 use super::source::Source;
-use crate::cli::exit::{ExitStatus, Failure};
+use crate::exit::{ExitStatus, Failure};
 
 /// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed Ctrl-C.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);

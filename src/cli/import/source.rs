@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::anyhow;
 use flate2::bufread::MultiGzDecoder;
 
-use crate::cli::exit::{ExitStatus, Failure};
+use crate::exit::{ExitStatus, Failure};
 
 /// Longest line that is kept. The largest event that a server takes is 256 KiB by default.
 pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;

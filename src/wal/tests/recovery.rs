@@ -149,7 +149,7 @@ fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
     fs::write(&path, bytes).unwrap();
     let before = snapshot(&place);
 
-    match Log::open(&place.settings()).unwrap_err() {
+    match open(RealDisk, &place.settings()).unwrap_err() {
         WalError::Damage {
             segment,
             offset,
@@ -245,7 +245,7 @@ fn a_newer_format_is_refused_untouched() {
     bytes[8] = 2;
     fs::write(&path, bytes).unwrap();
     let before = snapshot(&place);
-    let error = Log::open(&place.settings()).unwrap_err();
+    let error = open(RealDisk, &place.settings()).unwrap_err();
     assert!(
         matches!(
             error,
@@ -285,17 +285,20 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
     let place = Place::new();
     let running = start(&place.settings());
     assert!(matches!(
-        Log::open(&place.settings()),
+        open(RealDisk, &place.settings()),
         Err(WalError::Locked { .. })
     ));
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
     assert!(
-        matches!(Log::open(&place.settings()), Err(WalError::Locked { .. })),
+        matches!(
+            open(RealDisk, &place.settings()),
+            Err(WalError::Locked { .. })
+        ),
         "held as long as anyone uses the log"
     );
     drop(log);
-    assert!(Log::open(&place.settings()).is_ok());
+    assert!(open(RealDisk, &place.settings()).is_ok());
 }
 
 #[test]

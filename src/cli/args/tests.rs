@@ -6,7 +6,7 @@ use crate::cli::{Cli, Command};
 fn resolve(flags: &[&str]) -> Result<Settings, ConfigError> {
     let argv = ["fast-ingest", "serve"].iter().chain(flags);
     match Cli::try_parse_from(argv).expect("flags parse").command {
-        Command::Serve(args) => Settings::resolve(*args),
+        Command::Serve(args) => args.resolve(),
         other => panic!("not serve: {other:?}"),
     }
 }
@@ -51,18 +51,12 @@ fn contradictions_are_refused_with_the_flag_to_change() {
 #[test]
 fn sync_mode_and_times_explain_themselves() {
     assert_eq!(
-        "interval=200ms".parse(),
+        sync_mode("interval=200ms"),
         Ok(SyncMode::Interval(Duration::from_millis(200)))
     );
+    assert!(sync_mode("never").unwrap_err().contains("interval=200ms"));
     assert!(
-        "never"
-            .parse::<SyncMode>()
-            .unwrap_err()
-            .contains("interval=200ms")
-    );
-    assert!(
-        "interval=0s"
-            .parse::<SyncMode>()
+        sync_mode("interval=0s")
             .unwrap_err()
             .contains("longer than 0")
     );

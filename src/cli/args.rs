@@ -1,0 +1,297 @@
+//! The flags that several commands share, and the way from flags to settings.
+//!
+//! Flag beats environment beats default; clap sees to that. Each help text ends with the reason for the default.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use crate::config::{
+    ConfigError, FlushSettings, HttpSettings, Settings, StoreLocation, StoreSettings, SyncMode,
+    WalSettings,
+};
+
+/// Which database.
+#[derive(Debug, Clone, Args)]
+pub struct DatabaseArgs {
+    /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// Directory of the write-ahead log and of the embedded SQLite database
+    #[arg(
+        long,
+        env = "FAST_INGEST_DATA_DIR",
+        value_name = "DIR",
+        default_value = "./data"
+    )]
+    pub data_dir: PathBuf,
+}
+
+impl DatabaseArgs {
+    /// Chooses the store: PostgreSQL if there is a URL, else the embedded SQLite under the data directory.
+    ///
+    /// An empty URL counts as none, because that is what an unset variable in a compose file looks like.
+    ///
+    /// # Errors
+    ///
+    /// When the URL is of another kind.
+    pub fn location(&self) -> Result<StoreLocation, ConfigError> {
+        match self.database_url.as_deref().map(str::trim) {
+            None | Some("") => Ok(StoreLocation::Sqlite(self.data_dir.join("events.db"))),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(StoreLocation::Postgres(url.to_owned()))
+            }
+            Some(_) => Err(ConfigError(
+                "DATABASE_URL must start with postgres:// or postgresql://; leave it unset for the embedded SQLite".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The flags of `fast-ingest serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    /// Address to listen on. Loopback by default, because there is no authentication yet
+    #[arg(
+        long,
+        env = "FAST_INGEST_HOST",
+        default_value = "127.0.0.1",
+        help_heading = "HTTP"
+    )]
+    pub host: IpAddr,
+    /// Port to listen on; 0 picks a free one and logs it
+    #[arg(long, env = "PORT", default_value_t = 8080, help_heading = "HTTP")]
+    pub port: u16,
+    /// Connections served at once; more are answered 503 and closed. An idle one costs about 15 KiB
+    #[arg(
+        long,
+        env = "FAST_INGEST_CONNECTIONS_MAX",
+        default_value_t = 1024,
+        value_name = "N",
+        help_heading = "HTTP"
+    )]
+    pub connections_max: usize,
+    /// Events in one bulk request; what a client can reasonably repeat after a failure
+    #[arg(
+        long,
+        env = "FAST_INGEST_BULK_EVENTS_MAX",
+        default_value_t = 1000,
+        value_name = "N",
+        help_heading = "HTTP"
+    )]
+    pub bulk_events_max: usize,
+    /// Body of POST /events; the largest legal event fits, escapes included
+    #[arg(
+        long,
+        env = "FAST_INGEST_EVENT_BYTES_MAX",
+        default_value = "256KiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
+    pub event_bytes_max: ByteSize,
+    /// Body of POST /events/bulk; a thousand events of 4 KiB
+    #[arg(
+        long,
+        env = "FAST_INGEST_BODY_BYTES_MAX",
+        default_value = "4MiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
+    pub body_bytes_max: ByteSize,
+    /// Bodies and log records in memory at once, all connections together; beyond it 429. Keeps the process under 64 MiB
+    #[arg(
+        long,
+        env = "FAST_INGEST_INFLIGHT_BYTES_MAX",
+        default_value = "24MiB",
+        value_name = "BYTES",
+        help_heading = "HTTP"
+    )]
+    pub inflight_bytes_max: ByteSize,
+    /// Time from a request's first byte to the end of its headers; enough for any honest network
+    #[arg(long, env = "FAST_INGEST_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
+    pub header_timeout: Duration,
+    /// Time for a whole body, then 408; 4 MiB at 1.1 Mbit/s
+    #[arg(long, env = "FAST_INGEST_BODY_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
+    pub body_timeout: Duration,
+    /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close first
+    #[arg(long, env = "FAST_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
+    pub idle_timeout: Duration,
+    /// Time for which a client may leave an answer unread
+    #[arg(long, env = "FAST_INGEST_WRITE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
+    pub write_timeout: Duration,
+
+    /// When to sync the log: `group` (before every 202), or `interval=TIME` to answer first and lose up to TIME on power loss
+    #[arg(
+        long,
+        env = "FAST_INGEST_SYNC",
+        default_value = "group",
+        value_name = "MODE", value_parser = sync_mode,
+        help_heading = "Write-ahead log"
+    )]
+    pub sync: SyncMode,
+    /// Requests waiting for the log thread; more are answered 429. Several groups of the largest size
+    #[arg(
+        long,
+        env = "FAST_INGEST_RING_SLOTS",
+        default_value_t = 4096,
+        value_name = "N",
+        help_heading = "Write-ahead log"
+    )]
+    pub ring_slots: usize,
+    /// Size of the log on disk; beyond it 503 until the database has caught up. About 100 million small events
+    #[arg(
+        long,
+        env = "FAST_INGEST_WAL_BYTES_MAX",
+        default_value = "8GiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
+    pub wal_bytes_max: ByteSize,
+    /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough to be rare
+    #[arg(
+        long,
+        env = "FAST_INGEST_WAL_SEGMENT_BYTES",
+        default_value = "64MiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
+    pub wal_segment_bytes: ByteSize,
+    /// Free space to leave on the log's disk; below it 503, because a full disk would fail the log for good
+    #[arg(
+        long,
+        env = "FAST_INGEST_DISK_FREE_MIN",
+        default_value = "256MiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
+    pub disk_free_min: ByteSize,
+
+    /// Rows in one database transaction; COPY gains nothing beyond this
+    #[arg(
+        long,
+        env = "FAST_INGEST_FLUSH_ROWS_MAX",
+        default_value_t = 20_000,
+        value_name = "N",
+        help_heading = "Flush"
+    )]
+    pub flush_rows_max: usize,
+    /// Bytes of events in one database transaction; bounds memory when events are large
+    #[arg(
+        long,
+        env = "FAST_INGEST_FLUSH_BYTES_MAX",
+        default_value = "8MiB",
+        value_name = "BYTES",
+        help_heading = "Flush"
+    )]
+    pub flush_bytes_max: ByteSize,
+    /// Longest wait for a batch to fill; what a dashboard lags behind when traffic is light
+    #[arg(long, env = "FAST_INGEST_FLUSH_INTERVAL", default_value = "200ms", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
+    pub flush_interval: Duration,
+    /// Time for one flush transaction before it counts as failed and is tried again on a new connection
+    #[arg(long, env = "FAST_INGEST_FLUSH_TIMEOUT", default_value = "60s", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
+    pub flush_timeout: Duration,
+    /// Time after SIGTERM for flushing what the log holds; the rest stays safe in the log for the next start
+    #[arg(long, env = "FAST_INGEST_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
+    pub drain_timeout: Duration,
+
+    /// Database connections for GET /metrics; the flush has its own, so that dashboards cannot starve it
+    #[arg(
+        long,
+        env = "FAST_INGEST_QUERY_CONNECTIONS",
+        default_value_t = 4,
+        value_name = "N",
+        help_heading = "Metrics"
+    )]
+    pub query_connections: u32,
+    /// Time for one metrics query, then 503; a dashboard has given up by then
+    #[arg(long, env = "FAST_INGEST_QUERY_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "Metrics")]
+    pub query_timeout: Duration,
+}
+
+impl ServeArgs {
+    /// Turns flags into settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the flags that contradict each other.
+    pub fn resolve(self) -> Result<Settings, ConfigError> {
+        let args = self;
+        let settings = Settings {
+            http: HttpSettings {
+                address: SocketAddr::new(args.host, args.port),
+                connections_max: args.connections_max,
+                bulk_events_max: args.bulk_events_max,
+                event_bytes_max: as_usize(args.event_bytes_max),
+                body_bytes_max: as_usize(args.body_bytes_max),
+                inflight_bytes_max: as_usize(args.inflight_bytes_max),
+                header_timeout: args.header_timeout,
+                body_timeout: args.body_timeout,
+                idle_timeout: args.idle_timeout,
+                write_timeout: args.write_timeout,
+            },
+            wal: WalSettings {
+                dir: args.database.data_dir.join("wal"),
+                sync: args.sync,
+                ring_slots: args.ring_slots,
+                bytes_max: args.wal_bytes_max.as_u64(),
+                segment_bytes: args.wal_segment_bytes.as_u64(),
+                disk_free_min: args.disk_free_min.as_u64(),
+            },
+            flush: FlushSettings {
+                rows_max: args.flush_rows_max,
+                bytes_max: as_usize(args.flush_bytes_max),
+                interval: args.flush_interval,
+            },
+            store: StoreSettings {
+                location: args.database.location()?,
+                query_connections: args.query_connections,
+                query_timeout: args.query_timeout,
+                flush_timeout: args.flush_timeout,
+            },
+            drain_timeout: args.drain_timeout,
+            data_dir: args.database.data_dir,
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+}
+
+/// Reads a time such as `10s`; zero would mean "never" to some readers and "at once" to others, so it is refused.
+///
+/// # Errors
+///
+/// A text for the user.
+pub fn positive_duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > Duration::ZERO => Ok(duration),
+        Ok(_) => Err("must be longer than 0".to_owned()),
+        Err(error) => Err(format!("{error}; write for example 200ms, 10s or 5m")),
+    }
+}
+
+fn sync_mode(text: &str) -> Result<SyncMode, String> {
+    if text == "group" {
+        return Ok(SyncMode::Group);
+    }
+    let interval = text.strip_prefix("interval=");
+    let interval =
+        interval.ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
+    positive_duration(interval).map(SyncMode::Interval)
+}
+
+fn as_usize(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64())
+        .unwrap_or(usize::MAX / 4)
+        .min(usize::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! From a directory to a log that takes records: lock, recover, begin a fresh segment.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::committer::Committer;
+use super::directory::{self, Directory};
+use super::disk::{Disk, DiskFile, RealDisk};
+use super::error::WalError;
+use super::log::{DurableMark, Log};
+use super::recovery::{self, TornTail};
+use super::segment;
+use crate::config::WalSettings;
+use crate::intake::Gate;
+
+/// What [`open`] brings up.
+#[derive(Debug)]
+pub struct OpenedLog<D: Disk = RealDisk> {
+    /// Shared by the log thread and the flush.
+    pub log: Arc<Log<D>>,
+    /// To be moved into the log thread.
+    pub committer: Committer<D>,
+    /// Opens and closes with the log's space.
+    pub gate: Arc<Gate>,
+    /// What recovery cut off, for the log line.
+    pub torn_tail: Option<TornTail>,
+}
+
+/// Locks the directory (making it if need be), recovers the log and begins a fresh segment.
+///
+/// # Errors
+///
+/// Any [`WalError`]. The directory is changed only when the lock is held and everything in it was judged sound.
+pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, WalError> {
+    let dir = settings.dir.as_path();
+    let lock = directory::lock(&disk, dir)?;
+    sync_what_was_written(&disk, dir)?;
+    let findings = recovery::examine(&disk, dir)?;
+    let recovered = recovery::apply(&disk, dir, findings)?;
+
+    let mark = DurableMark {
+        through: recovered.recovered_through,
+        active_first: recovered.active_header.first_sequence,
+        active_end: segment::HEADER_BYTES as u64,
+    };
+    let (publish, durable) = watch::channel(mark);
+    let bytes_found: u64 = recovered
+        .segments
+        .iter()
+        .filter_map(|segment| segment.sealed_end)
+        .sum();
+    let gate = Gate::new(
+        settings.bytes_max,
+        bytes_found + segment::HEADER_BYTES as u64,
+    );
+    let log = Arc::new(Log {
+        wal_id: recovered.wal_id,
+        directory: Directory::new(disk, dir.to_owned(), recovered.segments),
+        durable,
+        gate: Arc::clone(&gate),
+        recovered_through: recovered.recovered_through,
+        _lock: lock,
+    });
+    let committer = Committer::new(
+        Arc::clone(&log),
+        recovered.active,
+        recovered.active_header,
+        publish,
+        settings,
+    );
+    Ok(OpenedLog {
+        log,
+        committer,
+        gate,
+        torn_tail: recovered.torn_tail,
+    })
+}
+
+/// Syncs the newest segment and the directory before they are read.
+///
+/// After a mere process crash the page cache may show a tail that was never synced. Recovery must not build on bytes that a
+/// later power cut could still take away.
+fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    directory::sync_dir(disk, dir)?;
+    let Some(newest) = directory::list_segments(disk, dir)?.pop() else {
+        return Ok(());
+    };
+    let path = segment::path_of(dir, newest);
+    let mut file = disk
+        .open_rw(&path)
+        .map_err(|error| WalError::io("open", &path, error))?;
+    file.sync_data()
+        .map_err(|error| WalError::io("sync", &path, error))
+}
