@@ -259,10 +259,15 @@ impl Server {
         assert_eq!(status.signal(), Some(9), "it had ended before:\n{log}");
     }
 
+    /// Sends a signal and returns at once.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
     }
 
     /// Waits for its end.

@@ -4,6 +4,8 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::ledger::{assert_stored_once, bulk_of};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
@@ -31,6 +33,12 @@ fn a_second_process_on_the_same_directory_leaves_the_first_alone() {
     let second = launch.run_to_end();
     second.assert_refusal(75, &["another fast-ingest process", "--data-dir"]);
     assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
+
+    // A first one that hangs holds the directory all the same.
+    first.signal(Signal::STOP);
+    let meanwhile = launch.run_to_end();
+    first.signal(Signal::CONT);
+    meanwhile.assert_refusal(75, &["another fast-ingest process"]);
 
     // Nor does it help to come by another name.
     let other_name = tempfile::tempdir().unwrap();
