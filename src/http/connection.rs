@@ -1,19 +1,19 @@
 //! One client: hyper under our time limits, an orderly stop, and a close that does not destroy the last answer.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::error::ApiError;
 use super::watchdog::{Activity, WatchedStream};
@@ -24,6 +24,9 @@ use crate::shutdown::StopToken;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still answered,
+/// instead of leaving its client in doubt.
+const LAST_CALL: Duration = Duration::from_millis(100);
 /// How long a closed connection is still read, so that the client gets to see the answer.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
 /// How much of it is read meanwhile.
@@ -44,14 +47,21 @@ pub(super) enum Service {
 /// is noticed and cancelled, and the two cannot be told apart.
 pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
     let activity = Activity::new();
+    // Read and written in this task only: the atomic is for the compiler.
+    let is_last_call = AtomicBool::new(false);
     let answer = service_fn(|request: hyper::Request<Incoming>| {
-        let (app, activity) = (&app, &activity);
+        let (app, activity, is_last_call) = (&app, &activity, &is_last_call);
         activity.request_began();
         async move {
-            let response = match service {
+            let mut response = match service {
                 Service::Api => router::answer(app, request).await,
                 Service::Refusal => ApiError::TooManyConnections.into_response(),
             };
+            if is_last_call.load(Ordering::Relaxed) {
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             activity.request_ended();
             Ok::<_, Infallible>(response)
         }
@@ -59,18 +69,19 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
     let watched = WatchedStream::new(stream, Arc::clone(&activity));
     let mut connection = protocol(service).serve_connection(TokioIo::new(watched), answer);
     let mut limit_reached = pin!(activity.limit_reached(&app.settings));
-    let mut stopping = false;
+    let mut last_call_over = pin!(async {
+        stop.stopped().await;
+        is_last_call.store(true, Ordering::Relaxed);
+        sleep(LAST_CALL).await;
+    });
+    let mut closing = false;
     loop {
         tokio::select! {
-            // Stopping first: an answer written after it must say that it is the last.
+            // The stop first: an answer written after it must say that it is the last.
             biased;
-            () = stop.stopped(), if !stopping => {
-                stopping = true;
-                // A request that has arrived unseen is in flight as well: let hyper find it before it is asked to close.
-                if activity.is_between_requests() && poll_once(&mut connection).await.is_ready() {
-                    break;
-                }
-                Pin::new(&mut connection).graceful_shutdown();
+            () = &mut last_call_over, if !closing => {
+                closing = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
                 if activity.is_between_requests() {
                     // Nothing is owed to this client, so there is nothing to linger for.
                     return;
@@ -105,10 +116,6 @@ fn protocol(service: Service) -> http1::Builder {
     // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a request.
     // `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to be malformed.
     builder
-}
-
-async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
 }
 
 /// Closes our side, then reads and forgets what the client still sends.

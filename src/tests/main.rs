@@ -5,6 +5,7 @@
     reason = "clippy spares the tests themselves, but not the helpers that they share"
 )]
 
+mod flights;
 mod http_connections;
 mod http_contract;
 mod http_health;
@@ -13,8 +14,15 @@ mod http_metrics;
 mod http_support;
 mod http_timeouts;
 mod import;
+mod ledger;
 mod migrate;
+mod migrations;
 mod postgres;
+mod process;
+mod process_crash;
+mod process_database;
+mod process_start;
+mod process_stop;
 mod store_contract;
 mod store_database;
 mod store_postgres;

@@ -83,8 +83,12 @@ impl<D: Disk> LogReader<D> {
             }
         };
         let path = self.log.directory().path_of(open.header.first_sequence);
-        open.scanner
-            .extend_to(readable_end(&self.log, &open.header));
+        let Some(end) = readable_end(&self.log, &open.header) else {
+            // Sealed and retired since the last look: all of it had been handed on, so what comes next is in a later one.
+            self.segment = None;
+            return Ok(true);
+        };
+        open.scanner.extend_to(end);
         let (offset, sequence) = (open.scanner.offset(), open.scanner.next_sequence());
         let record = match open.scanner.peek() {
             Ok(Some(record)) => record,
@@ -140,21 +144,19 @@ impl<D: Disk> LogReader<D> {
             ));
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
-        let scanner = RecordScanner::new(file, &header, readable_end(&self.log, &header));
+        let scanner = RecordScanner::new(file, &header, segment::HEADER_BYTES as u64);
         Ok(OpenSegment { header, scanner })
     }
 }
 
-/// Where reading a segment has to stop: at its logical end, or at the durable mark while it is active.
-fn readable_end<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> u64 {
-    // The mark first: once it names a later segment, this one's end is listed.
+/// Where reading a segment has to stop: at its logical end, or at the durable mark while it is active. `None`: it is gone.
+fn readable_end<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<u64> {
+    // The mark first: once it names a later segment, this one's end is listed, until it is retired.
     let durable = log.durable();
     if durable.active_first == header.first_sequence {
-        return durable.active_end;
+        return Some(durable.active_end);
     }
-    log.directory()
-        .sealed_end(header.first_sequence)
-        .unwrap_or(segment::HEADER_BYTES as u64)
+    log.directory().sealed_end(header.first_sequence)
 }
 
 /// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come out even.

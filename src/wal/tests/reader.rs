@@ -49,6 +49,31 @@ fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
 }
 
 #[test]
+fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
+    let place = Place::new();
+    let settings = WalSettings {
+        segment_bytes: 400,
+        ..place.settings()
+    };
+    let running = start(&settings);
+    let mut reader = LogReader::new(Arc::clone(&running.log), 0);
+    let mut batch = Batch::new(running.log.wal_id(), 0);
+    for user in 0..30 {
+        // Begins a new segment now and then, so that the one just read can go.
+        running.append(&[user]).unwrap();
+        running.log.retire_through(user).unwrap();
+        batch.reset(user);
+        reader.fill(&mut batch, 100, 1 << 20).unwrap();
+        assert_eq!(batch.view().through(), user + 1);
+    }
+    assert!(
+        running.log.directory().oldest_sequence() > 1,
+        "none was retired"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
 fn a_batch_keeps_its_limits_but_always_takes_one_record() {
     let place = Place::new();
     let running = start(&place.settings());

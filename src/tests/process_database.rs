@@ -1,0 +1,221 @@
+//! The database goes away, comes back, loses its schema, refuses an event: clients see none of it, and all is stored once.
+
+use crate::ledger::{Load, Outcome, assert_stored_once, body_of, bulk_of};
+use crate::postgres::{Cluster, StopMode};
+use crate::process::client::Connection;
+use crate::process::proxy::{Cut, Proxy};
+use crate::process::stored::Database;
+use crate::process::{Launch, Server};
+
+fn users(prefix: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{prefix}-{number}"))
+        .collect()
+}
+
+#[track_caller]
+fn post(server: &Server, users: &[String]) {
+    let answer = server.request("POST", "/events/bulk", &bulk_of(users));
+    assert_eq!(answer.status, 202, "{answer:?}");
+}
+
+#[test]
+fn a_database_that_is_down_at_the_start_is_made_up_for() {
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    cluster.stop(StopMode::Fast);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), &database).start();
+    let load = Load::start(server.address(), 3);
+    load.wait_for_acks(200);
+    server.wait_for_health("degraded", |health| {
+        health["status"] == "degraded" && health["flush"]["state"] == "retrying"
+    });
+    let health = server.request("GET", "/health", "");
+    assert_eq!(health.status, 200, "it can accept events: {health:?}");
+    assert_eq!(health.json()["flush"]["flushed_through"], 0);
+
+    cluster.start_again();
+    load.wait_for_acks(200);
+    server.wait_for_health("back", |health| health["status"] == "ok");
+    load.wait_for_acks(50);
+    let ledger = load.finish();
+    server.wait_until_flushed();
+    server.stop();
+    ledger.verify(&database.events());
+    let others = ledger.count(|entry| entry.outcome != Outcome::Ack);
+    assert_eq!(others, 0, "every answer is a 202");
+}
+
+#[test]
+fn a_database_that_restarts_under_load_is_not_noticed_by_clients() {
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    // Many small transactions, so that the restarts meet some.
+    let launch = Launch::new(dir.path(), &database)
+        .with("--flush-rows-max", "100")
+        .with("--flush-interval", "1ms");
+    let server = launch.start();
+    let load = Load::start(server.address(), 3);
+    load.wait_for_acks(100);
+    for mode in [
+        StopMode::Fast,
+        StopMode::Immediate,
+        StopMode::Fast,
+        StopMode::Immediate,
+    ] {
+        cluster.stop(mode);
+        load.wait_for_acks(100);
+        server.wait_for_health("degraded", |health| health["status"] == "degraded");
+        cluster.start_again();
+        load.wait_for_acks(100);
+        server.wait_for_health("back", |health| health["status"] == "ok");
+    }
+    let ledger = load.finish();
+    server.wait_until_flushed();
+    server.stop();
+    ledger.verify(&database.events());
+    let others = ledger.count(|entry| entry.outcome != Outcome::Ack);
+    assert_eq!(others, 0, "every answer is a 202");
+}
+
+#[test]
+fn a_lost_answer_to_commit_neither_loses_nor_doubles_events() {
+    let database = Database::migrated(Cluster::shared());
+    let proxy = Proxy::before(&database);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), proxy.database())
+        .with("--flush-interval", "5ms")
+        .start();
+    let load = Load::start(server.address(), 3);
+    for _ in 0..5 {
+        for cut in [Cut::AfterCommit, Cut::BeforeCommit] {
+            load.wait_for_acks(20);
+            proxy.cut(cut);
+        }
+    }
+    load.wait_for_acks(20);
+    let ledger = load.finish();
+    server.wait_until_flushed();
+    server.stop();
+    ledger.verify(&database.events());
+    let others = ledger.count(|entry| entry.outcome != Outcome::Ack);
+    assert_eq!(others, 0, "every answer is a 202");
+}
+
+#[test]
+fn an_event_that_postgresql_refuses_is_set_aside_and_its_neighbours_are_stored() {
+    let database = Database::migrated(Cluster::shared());
+    database.execute("ALTER TABLE events ADD CONSTRAINT no_poison CHECK (user_id <> 'poison')");
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), &database).start();
+    let mut sent = users("neighbour", 100);
+    sent.insert(37, "poison".to_owned());
+    post(&server, &sent);
+    let later = users("later", 100);
+    post(&server, &later);
+    server.wait_until_flushed();
+    assert_eq!(server.health()["status"], "ok");
+    server.stop();
+
+    sent.retain(|user| user != "poison");
+    sent.extend(later);
+    assert_stored_once(&database.events(), &sent);
+    assert_eq!(
+        database.rows("SELECT sequence, code, readable::jsonb->>'user_id' FROM quarantine"),
+        ["38|23514|poison"]
+    );
+    assert_eq!(
+        database.rows("SELECT flushed_through FROM wal_checkpoints"),
+        ["201"]
+    );
+}
+
+#[test]
+fn a_schema_dropped_under_a_running_server_stops_the_flush_and_nothing_else() {
+    let database = Database::migrated(Cluster::shared());
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), &database).start();
+    let mut sent = users("before", 50);
+    post(&server, &sent);
+    server.wait_until_flushed();
+
+    database.migrate(&["down", "--all"]);
+    let meanwhile = users("meanwhile", 50);
+    post(&server, &meanwhile);
+    server.wait_for_health("stopped", |health| health["flush"]["state"] == "stopped");
+    let health = server.request("GET", "/health", "");
+    assert_eq!(health.status, 200, "{health:?}");
+    assert_eq!(health.json()["status"], "degraded");
+    sent.extend(meanwhile);
+    let still = users("still", 50);
+    post(&server, &still);
+    sent.extend(still);
+
+    database.migrate(&["up"]);
+    server.wait_until_flushed();
+    server.stop();
+    // The log still held the events from before, and the new database had never heard of them.
+    assert_stored_once(&database.events(), &sent);
+}
+
+#[test]
+fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    cluster.stop(StopMode::Immediate);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), &database)
+        .with("--body-bytes-max", "64KiB")
+        .with("--event-bytes-max", "64KiB")
+        .with("--wal-segment-bytes", "16KiB")
+        .with("--wal-bytes-max", "256KiB")
+        .start();
+    let mut connection = Connection::open(server.address()).unwrap();
+    let mut stored = Vec::new();
+    let mut bulks = 0;
+    let refusal = loop {
+        let bulk = users(&format!("bulk{bulks}"), 20);
+        let answer = connection.request("POST", "/events/bulk", bulk_of(&bulk).as_bytes());
+        let answer = answer.unwrap();
+        if answer.status != 202 {
+            break answer;
+        }
+        stored.extend(bulk);
+        bulks += 1;
+    };
+    assert!(
+        bulks >= 20,
+        "the cap is met, not the first request: {bulks}"
+    );
+    assert_eq!(refusal.status, 503, "{refusal:?}");
+    let wait = refusal.header("retry-after").map(str::parse::<u32>);
+    assert!(matches!(wait, Some(Ok(1..))), "{refusal:?}");
+    assert!(log_bytes(dir.path()) <= 256 * 1024 + 1024);
+
+    // The next client is told before it has sent a body.
+    let mut patient = Connection::open(server.address()).unwrap();
+    let body = body_of("refused");
+    patient.send_head("POST", "/events", body.len()).unwrap();
+    assert_eq!(patient.receive().unwrap().status, 503);
+    let health = server.request("GET", "/health", "");
+    assert_eq!(health.status, 503, "{health:?}");
+    assert_eq!(health.json()["status"], "unavailable");
+
+    cluster.start_again();
+    server.wait_for_health("open again", |health| health["status"] == "ok");
+    let after = users("after", 20);
+    post(&server, &after);
+    stored.extend(after);
+    server.wait_until_flushed();
+    server.stop();
+    assert_stored_once(&database.events(), &stored);
+}
+
+fn log_bytes(data_dir: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(data_dir.join("wal")).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum()
+}
