@@ -18,7 +18,7 @@
 //! LOCK                                    flock()ed by the one process that uses the log
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
-//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192; for people
+//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
 //! next.tmp                                a segment being made: header written, not yet renamed; removed at start
 //! ```
 //!

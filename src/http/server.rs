@@ -20,7 +20,7 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
 /// hold no body, so a few are enough to tell honest clients what is going on.
-const REFUSALS_MAX: usize = 64;
+pub const REFUSALS_MAX: usize = 64;
 /// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause after a failed accept.
