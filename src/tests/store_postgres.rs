@@ -79,6 +79,40 @@ async fn a_checkpoint_whose_row_is_locked_is_not_read_around() {
     assert_eq!(fresh.checkpoint(wal_id()).await.unwrap(), Some(0));
 }
 
+/// The server in the middle of a COPY has no other way to notice that the machine of its client died.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_probes_the_flush_and_lets_go_when_it_is_gone() {
+    let database = Database::postgres().await;
+    // Asks the sink's own session for what its socket is really set to.
+    database
+        .execute(
+            "CREATE TABLE seen (name text, value text);
+             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen SELECT name, current_setting(name) FROM pg_settings WHERE name LIKE 'tcp\\_%';
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER look BEFORE INSERT ON wal_checkpoints FOR EACH ROW EXECUTE FUNCTION look()",
+        )
+        .await;
+    drop(database.sink_at(0).await);
+    let rows = database
+        .session()
+        .await
+        .query("SELECT name, value FROM seen ORDER BY name", &[])
+        .await
+        .unwrap();
+    let seen: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(
+        seen,
+        [
+            ("tcp_keepalives_count", "3"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_user_timeout", "60000"),
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_dropped_behind_our_back_is_made_again() {
     let database = Database::postgres().await;

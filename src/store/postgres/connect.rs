@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -29,6 +29,12 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 const DEFAULT_PORT: u16 = 5432;
+/// The same the other way round, with the numbers above. A server in the middle of a COPY waits for its client without any
+/// timeout of its own, so this alone ends the session of a machine that died, and with it the lock on the checkpoint; the usual
+/// default is two hours. A statement rather than a start-up option, because poolers refuse those. The last setting is for a peer
+/// that leaves data unacknowledged. All are without effect on a Unix socket, which needs none of it.
+const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
+                                 SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
 
 /// A parsed database URL.
 #[derive(Clone)]
@@ -98,10 +104,16 @@ impl Connector {
                     tracing::debug!(error = error::describe(&error), "database connection ended");
                 }
             });
-            Ok(Session {
+            let session = Session {
                 client,
                 driver: driver.abort_handle(),
-            })
+            };
+            session
+                .client
+                .batch_execute(SERVER_KEEPALIVES)
+                .await
+                .map_err(|error| self.unreachable(&error))?;
+            Ok(session)
         };
         self.within_session_timeout(connecting).await
     }
@@ -114,11 +126,18 @@ impl Connector {
                 .connect(self.tls.clone())
                 .await
                 .map_err(|error| self.unreachable(&error))?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection)
+            let unusable = |error: &dyn std::fmt::Display| {
+                StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
+            };
+            let mut connection =
+                AsyncPgConnection::try_from_client_and_connection(client, connection)
+                    .await
+                    .map_err(|error| unusable(&error))?;
+            connection
+                .batch_execute(SERVER_KEEPALIVES)
                 .await
-                .map_err(|error| {
-                    StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
-                })
+                .map_err(|error| unusable(&error))?;
+            Ok(connection)
         };
         self.within_session_timeout(connecting).await
     }
