@@ -286,6 +286,32 @@ async fn busy_connections_are_said_to_be_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_query_is_told_that_the_database_is_down() {
+    let location = StoreLocation::Postgres("postgres://user:secret@127.0.0.1:1/db".to_owned());
+    let store = store::open(&StoreSettings {
+        location,
+        query_connections: 1,
+        query_timeout: Duration::from_secs(30),
+        flush_timeout: Duration::from_secs(30),
+    })
+    .unwrap();
+    // All of them wait for the same one attempt.
+    let asking: Vec<_> = (0..8)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.metrics(&query("view", 0, FEBRUARY, None)).await })
+        })
+        .collect();
+    for answer in asking {
+        let error = answer.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:1")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_a_new_sink_and_old_store_work() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let database = Database::postgres_on(&cluster).await;
