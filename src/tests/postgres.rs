@@ -119,10 +119,15 @@ impl Cluster {
 
     /// Makes an empty database and returns its URL.
     pub(crate) async fn create_database(&self) -> String {
+        self.create_database_with("").await
+    }
+
+    /// The same with options of `CREATE DATABASE`.
+    pub(crate) async fn create_database_with(&self, options: &str) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&self.url("postgres")).await;
         admin
-            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .await
             .expect("a fresh name");
         self.url(&name)

@@ -372,6 +372,37 @@ async fn a_server_that_is_not_there_is_named_without_the_password() {
     assert!(!error.to_string().contains("secret"), "{error}");
 }
 
+/// The flush is refused too, because the database may have been down when the server started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
+    let cluster = tokio::task::spawn_blocking(Cluster::shared).await.unwrap();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        let url = cluster.create_database_with(&options).await;
+        let location = StoreLocation::Postgres(url);
+        let store = store::open(&StoreSettings {
+            location: location.clone(),
+            query_connections: 1,
+            query_timeout: Duration::from_secs(30),
+            flush_timeout: Duration::from_secs(30),
+        })
+        .unwrap();
+        let migrated = tokio::task::spawn_blocking(move || migrations::up(&location));
+        let errors = [
+            migrated.await.unwrap().unwrap_err(),
+            store.check_schema().await.unwrap_err(),
+            store.open_sink().await.err().unwrap(),
+        ];
+        for error in errors {
+            assert!(
+                matches!(&error, StoreError::Schema(text)
+                    if text.contains(encoding) && text.contains("ENCODING 'UTF8' TEMPLATE template0")),
+                "{error}"
+            );
+        }
+    }
+}
+
 /// A TCP proxy that can stop moving bytes without closing anything, as a frozen machine does.
 struct Proxy {
     port: u16,

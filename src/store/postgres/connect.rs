@@ -11,6 +11,8 @@ use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
@@ -35,6 +37,10 @@ const DEFAULT_PORT: u16 = 5432;
 /// that leaves data unacknowledged. All are without effect on a Unix socket, which needs none of it.
 const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
                                  SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
+
+/// What drives the socket of a [`Client`].
+type Connection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A parsed database URL.
 #[derive(Clone)]
@@ -93,11 +99,7 @@ impl Connector {
     /// Opens a session whose socket closes when the returned value is dropped.
     pub(super) async fn connect(&self) -> Result<Session, StoreError> {
         let connecting = async {
-            let (client, connection) = self
-                .config
-                .connect(self.tls.clone())
-                .await
-                .map_err(|error| self.unreachable(&error))?;
+            let (client, connection) = self.open().await?;
             let driver = tokio::spawn(async move {
                 // Whoever waits for a reply gets the same error.
                 if let Err(error) = connection.await {
@@ -121,11 +123,7 @@ impl Connector {
     /// Opens a diesel-async connection.
     pub(super) async fn connect_diesel(&self) -> Result<AsyncPgConnection, StoreError> {
         let connecting = async {
-            let (client, connection) = self
-                .config
-                .connect(self.tls.clone())
-                .await
-                .map_err(|error| self.unreachable(&error))?;
+            let (client, connection) = self.open().await?;
             let unusable = |error: &dyn std::fmt::Display| {
                 StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
             };
@@ -148,6 +146,22 @@ impl Connector {
             StoreError::Unavailable(text) => ConnectionError::BadConnection(text),
             other => ConnectionError::BadConnection(other.to_string()),
         })
+    }
+
+    async fn open(&self) -> Result<(Client, Connection), StoreError> {
+        let (client, connection) = self
+            .config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        // Told by every server in its greeting. Checked for each session, since the database may be down when we start.
+        match connection.parameter("server_encoding") {
+            None | Some("UTF8") => Ok((client, connection)),
+            Some(other) => Err(StoreError::Schema(format!(
+                "the database has the encoding {other} and cannot hold every event: make one with CREATE DATABASE … \
+                 ENCODING 'UTF8' TEMPLATE template0"
+            ))),
+        }
     }
 
     async fn within_session_timeout<T>(
@@ -175,7 +189,7 @@ impl Connector {
 /// A tokio-postgres client and the task that drives its socket.
 pub(super) struct Session {
     /// The client.
-    pub(super) client: tokio_postgres::Client,
+    pub(super) client: Client,
     driver: AbortHandle,
 }
 
