@@ -26,4 +26,5 @@ mod process_stop;
 mod store_contract;
 mod store_database;
 mod store_postgres;
+mod store_sqlite;
 mod store_tls;
