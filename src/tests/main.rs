@@ -15,7 +15,6 @@ mod http_support;
 mod http_timeouts;
 mod import;
 mod ledger;
-mod migrate;
 mod migrations;
 mod postgres;
 mod process;

@@ -1,5 +1,8 @@
-//! The schema through the binary: up, down to nothing, up to the very same, by one process or two at once.
+//! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on disk, how it
+//! fails.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::thread;
 
 use crate::postgres::Cluster;
@@ -23,7 +26,14 @@ const SQLITE_SCHEMA: &str = "
 #[test]
 fn up_then_down_then_up_is_up_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    up_then_down_then_up_is_up(&Database::embedded(dir.path()), SQLITE_SCHEMA);
+    let data_dir = dir.path().join("data");
+    let database = Database::embedded(&data_dir);
+    assert_status(&database, 78, "pending");
+    assert!(!data_dir.exists(), "asking makes nothing");
+    up_then_down_then_up_is_up(&database, SQLITE_SCHEMA);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data_dir.join("events.db")), 0o600);
+    assert_eq!(mode(&data_dir), 0o700);
 }
 
 #[test]
@@ -77,6 +87,36 @@ fn two_at_once_apply_each_migration_once(database: &Database) {
     assert_status(database, 0, "applied");
 }
 
+#[test]
+fn a_database_that_does_not_answer_is_one_line_without_the_password() {
+    let nobody = "postgres://user:secret@127.0.0.1:1/db";
+    let ended = run(&["migrate", "up", "--database-url", nobody]);
+    ended.assert_refusal(69, &["127.0.0.1:1"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_a_wrong_setting() {
+    let wrong = "postgres://user:secret@host:port/db";
+    let ended = run(&["migrate", "up", "--database-url", wrong]);
+    assert_eq!(ended.code(), 78, "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_io_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below_a_file = file.path().join("data");
+    let ended = run(&[
+        "migrate",
+        "up",
+        "--data-dir",
+        below_a_file.to_str().unwrap(),
+    ]);
+    assert_eq!(ended.code(), 74, "{ended:?}");
+}
+
 fn migrate(database: &Database, verb: &[&str]) -> Ended {
     let ended = run(&[&["migrate"], verb, &database.flags()].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
@@ -94,5 +134,8 @@ fn assert_status(database: &Database, code: i32, state: &str) {
     assert_eq!(ended.code(), code, "{ended:?}");
     let mut lines = ended.stdout.lines();
     assert!(lines.all(|line| line.starts_with(state)), "{ended:?}");
-    assert!(ended.stdout.contains(FIRST), "{ended:?}");
+    let first = format!("{state}  {FIRST}\n");
+    assert!(ended.stdout.starts_with(&first), "{ended:?}");
+    let remedy = ended.stderr.contains("fast-ingest migrate up");
+    assert_eq!(remedy, code != 0, "{ended:?}");
 }

@@ -394,21 +394,6 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
     tokio::task::block_in_place(|| cluster.stop(StopMode::Fast));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_there_is_named_without_the_password() {
-    let url = "postgres://user:secret@127.0.0.1:1/db".to_owned();
-    let location = StoreLocation::Postgres(url);
-    let error = tokio::task::spawn_blocking(move || migrations::up(&location))
-        .await
-        .unwrap()
-        .unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:1")),
-        "{error}"
-    );
-    assert!(!error.to_string().contains("secret"), "{error}");
-}
-
 /// The flush is refused too, because the database may have been down when the server started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
