@@ -1,6 +1,8 @@
 //! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on disk, how it
-//! fails.
+//! waits, how it fails.
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
@@ -85,6 +87,86 @@ fn two_at_once_apply_each_migration_once(database: &Database) {
     let applied = outputs.concat().matches(FIRST).count();
     assert_eq!(applied, 1, "{outputs:?}");
     assert_status(database, 0, "applied");
+}
+
+#[test]
+fn up_waits_for_a_server_that_is_still_starting() {
+    let database = Database::empty(Cluster::shared());
+    let [flag, url] = database.flags();
+    let port = front_of_a_starting_server(Cluster::shared().port(), "57P03", 3);
+    let url = url.replace(
+        &format!(":{}/", Cluster::shared().port()),
+        &format!(":{port}/"),
+    );
+    let command = ["migrate", "up", flag, &format!("{url}?sslmode=disable")];
+    // A person at the prompt is told at once.
+    run(&command).assert_refusal(69, &["57P03"]);
+    let ended = run(&[&command[..], &["--wait", "1m"]].concat());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_said(&ended, "applied");
+    assert_eq!(
+        ended.stderr.matches("waiting up to").count(),
+        1,
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn up_waits_only_so_long_and_only_for_what_passes() {
+    let nobody = "postgres://user:secret@127.0.0.1:1/db";
+    let ended = run(&["migrate", "up", "--database-url", nobody, "--wait", "1s"]);
+    ended.assert_refusal(69, &["waiting up to 1s", "cannot connect to 127.0.0.1:1"]);
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+
+    let port = front_of_a_starting_server(1, "28P01", 1);
+    let wrong_password = format!("postgres://user:secret@127.0.0.1:{port}/db?sslmode=disable");
+    let ended = run(&[
+        "migrate",
+        "up",
+        "--database-url",
+        &wrong_password,
+        "--wait",
+        "1m",
+    ]);
+    assert_eq!(ended.code(), 69, "{ended:?}");
+    assert!(!ended.stderr.contains("waiting"), "{ended:?}");
+}
+
+/// A port whose first connections are refused with an SQLSTATE; all later ones lead to `port`.
+fn front_of_a_starting_server(port: u16, sqlstate: &'static str, refusals: usize) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let client = client.unwrap();
+            if number < refusals {
+                refuse(client, sqlstate);
+            } else if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
+                let (to_client, to_server) = (client.try_clone(), server.try_clone());
+                thread::spawn(move || forward(client, to_server.unwrap()));
+                thread::spawn(move || forward(server, to_client.unwrap()));
+            }
+        }
+    });
+    own_port
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream) {
+    // Both ends may go away as they like.
+    io::copy(&mut from, &mut to).ok();
+    to.shutdown(Shutdown::Write).ok();
+}
+
+/// Reads the start-up message and answers it with an error, as PostgreSQL does.
+fn refuse(mut client: TcpStream, sqlstate: &str) {
+    let mut length = [0; 4];
+    client.read_exact(&mut length).unwrap();
+    let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+    client.read_exact(&mut rest).unwrap();
+    let fields = format!("SFATAL\0VFATAL\0C{sqlstate}\0Mnot now\0\0");
+    let length = (fields.len() as u32 + 4).to_be_bytes();
+    let answer = [&b"E"[..], &length, fields.as_bytes()].concat();
+    client.write_all(&answer).unwrap();
 }
 
 #[test]

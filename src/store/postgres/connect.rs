@@ -30,6 +30,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+/// Time between looks at a server that is not up yet.
+const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 const DEFAULT_PORT: u16 = 5432;
 /// The same the other way round, with the numbers above. A server in the middle of a COPY waits for its client without any
 /// timeout of its own, so this alone ends the session of a machine that died, and with it the lock on the checkpoint; the usual
@@ -146,6 +148,26 @@ impl Connector {
             StoreError::Unavailable(text) => ConnectionError::BadConnection(text),
             other => ConnectionError::BadConnection(other.to_string()),
         })
+    }
+
+    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Whatever else is wrong is
+    /// for the next connection to tell.
+    pub(super) async fn wait_until_up(&self, limit: Duration) {
+        let mut announced = false;
+        let waiting = async {
+            while let Err(error) = self.config.connect(self.tls.clone()).await
+                && error::may_be_starting(&error)
+            {
+                if !announced {
+                    announced = true;
+                    let error = error::describe(&error);
+                    tracing::info!("waiting up to {limit:?} for {}: {error}", self.address);
+                }
+                tokio::time::sleep(WAIT_INTERVAL).await;
+            }
+        };
+        // Late is what the next connection finds out by itself.
+        tokio::time::timeout(limit, waiting).await.ok();
     }
 
     async fn open(&self) -> Result<(Client, Connection), StoreError> {
