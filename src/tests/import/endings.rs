@@ -50,6 +50,17 @@ fn a_line_that_is_no_object_is_refused_without_being_sent() {
 }
 
 #[test]
+fn an_empty_url_counts_as_unset() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "events.ndjson", "not json\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
+    command.arg("import").arg(path).env("FAST_INGEST_URL", "");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    // It came as far as the line, which is not sent anywhere.
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+}
+
+#[test]
 fn skipped_lines_are_written_with_reasons_and_the_rest_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{}not json\n\n{}\n", lines(50), "x".repeat(2 * 1024 * 1024));
