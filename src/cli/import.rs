@@ -50,7 +50,9 @@ const LONG_HELP: &str = "\
 Each line of a file is one event, as POST /events takes it. Blank lines are skipped.\n\n\
 A line without an event_id is given one, made from its text and its line number: after any failure \
 run the same command again, and nothing is stored twice. For the same reason correct a refused line \
-in place; a line added or taken away gives new ids to all lines behind it.\n\n\
+in place; a line added or taken away gives new ids to all lines behind it. And lines that are the \
+same to the byte, at the same line number of different files, are one event: if yours are several, \
+give them ids of their own, or use --no-event-id.\n\n\
 Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server stayed \
 away; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
 130 ended by Ctrl-C.";
