@@ -151,6 +151,30 @@ fn a_request_that_is_too_large_is_halved() {
 }
 
 #[test]
+fn a_limit_of_the_server_is_met_once_and_kept_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "events.ndjson", lines(1000));
+    let too_many = "{\"code\":\"too_many_events\",\"title\":\"Too many events\"}";
+    for (status, body) in [(413, ""), (400, too_many)] {
+        let server = Server::start(move |_, events| {
+            if events.len() > 30 {
+                Reply::Answer(status, "", body.to_owned())
+            } else {
+                Reply::Store
+            }
+        });
+        let args = ["--batch-events", "100", "--connections", "1"];
+        let ended = import(&server, &path, &args);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert_eq!(server.store.numbers(), all(1000));
+        // Refused are 100 and 50 events, and no more of as many: four requests of 25 are what is left of each batch. Bytes are
+        // less even than events, so that there may be a few refusals more.
+        let requests = server.store.requests();
+        assert!((42..=46).contains(&requests), "{requests}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_found_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "events.ndjson", lines(10));
