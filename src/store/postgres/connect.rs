@@ -30,15 +30,15 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+/// The same from the server's end. In the middle of a COPY a server waits for its client without any timeout, so this alone ends
+/// the session of a machine that died, and with it the lock on the checkpoint; systems' own default is two hours. The last one
+/// is for data that the client does not acknowledge. A statement rather than a start-up option, which poolers may refuse. Without
+/// effect on a Unix socket, which needs none of it.
+const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
+                                 SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
 /// Time between looks at a server that is not up yet.
 const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 const DEFAULT_PORT: u16 = 5432;
-/// The same the other way round, with the numbers above. A server in the middle of a COPY waits for its client without any
-/// timeout of its own, so this alone ends the session of a machine that died, and with it the lock on the checkpoint; the usual
-/// default is two hours. A statement rather than a start-up option, because poolers refuse those. The last setting is for a peer
-/// that leaves data unacknowledged. All are without effect on a Unix socket, which needs none of it.
-const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
-                                 SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
 
 /// What drives the socket of a [`Client`].
 type Connection =
