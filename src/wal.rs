@@ -1,6 +1,6 @@
 //! The write-ahead log: what a 202 rests on.
 //!
-//! [`open`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
+//! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
 //! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
 //!
 //! # Format, version 1
