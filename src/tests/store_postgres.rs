@@ -154,43 +154,6 @@ async fn a_detached_table_that_does_not_fit_stops_the_flush_and_is_named() {
     );
 }
 
-/// A session that lives for months must not keep a table that was made at its beginning: it pins the oldest transaction id.
-#[tokio::test]
-async fn the_staging_table_is_made_anew_when_it_is_old() {
-    let database = Database::postgres().await;
-    let mut sink = database.sink_at(0).await;
-    let observer = database.session().await;
-    let mut tables = Vec::new();
-    for n in 0..4_u64 {
-        // The second batch comes soon, the third one after an hour, the last one after another and without an id.
-        if n >= 2 {
-            tokio::time::pause();
-            tokio::time::advance(Duration::from_secs(3600)).await;
-            tokio::time::resume();
-        }
-        let mut event = event("view", "ann", FEBRUARY);
-        event.event_id = (n < 3).then_some("same");
-        let flushed = sink.flush(batch_of(n, &[event]).view()).await.unwrap();
-        assert_eq!(flushed.duplicates, u64::from(n == 1 || n == 2));
-        let rows = observer
-            .query(
-                "SELECT oid FROM pg_class WHERE relname = 'events_staging'",
-                &[],
-            )
-            .await
-            .unwrap();
-        tables.push(
-            rows.iter()
-                .map(|row| row.get::<_, u32>(0))
-                .collect::<Vec<_>>(),
-        );
-    }
-    assert_eq!(tables[0].len(), 1);
-    assert_eq!(tables[1], tables[0]);
-    assert!(tables[2].len() == 1 && tables[2] != tables[0], "{tables:?}");
-    assert_eq!(tables[3], [0; 0], "not made before it is needed");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_are_made_while_a_query_runs() {
     let database = Database::postgres().await;

@@ -12,7 +12,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
-use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
 
@@ -29,10 +28,6 @@ const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 /// A transaction whose client falls silent between two statements ends by itself after this time, and lets go of the
 /// checkpoint. In the middle of a COPY no timeout of the server applies: there its keepalives find out that the client is gone.
 const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
-/// Age at which the temporary table is made anew. It keeps the transaction id of its making as its oldest, autovacuum cannot
-/// freeze another session's, and a database with an id too old stops taking writes. Rare enough to cost nothing, and far sooner
-/// than anybody uses up the 200 million ids at which autovacuum begins to worry.
-const STAGING_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same time.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Room for the row that crosses the end of a chunk; a larger row grows the buffer.
@@ -56,7 +51,6 @@ struct Statements {
 /// Events with an id go through a temporary table, because COPY cannot skip what is there already.
 #[derive(Clone)]
 struct Staging {
-    made: Instant,
     copy: Statement,
     merge: Statement,
 }
@@ -154,12 +148,6 @@ impl PostgresSink {
             });
         }
         let statements = self.statements.as_mut().expect("prepared above");
-        let is_old = |staging: &mut Staging| staging.made.elapsed() >= STAGING_AGE_MAX;
-        if statements.staging.take_if(is_old).is_some() {
-            // Named with its schema, so that it can be nobody else's table.
-            let drop_table = client.batch_execute("DROP TABLE IF EXISTS pg_temp.events_staging");
-            bounded(self.flush_timeout, drop_table).await?;
-        }
         if staging_needed && statements.staging.is_none() {
             statements.staging = Some(bounded(self.flush_timeout, prepare_staging(client)).await?);
         }
@@ -345,7 +333,6 @@ async fn prepare_staging(client: &Client) -> Result<Staging, tokio_postgres::Err
         .await?;
     let columns = copy::COLUMNS;
     Ok(Staging {
-        made: Instant::now(),
         copy: client.prepare(&copy_sql("events_staging")).await?,
         // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag.
         merge: client
