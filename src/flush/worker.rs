@@ -23,6 +23,9 @@ use crate::wal::{Log, WalError};
 
 /// Wait between looks at a schema that is not ours: a person has to act first.
 const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
+/// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
+/// horizon, because autovacuum cannot freeze it.
+const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// While the database stays away, the log says so this often.
 const REMINDER: Duration = Duration::from_secs(60);
 /// A batch is never made smaller than this after failures: below it a row costs a multiple.
@@ -57,8 +60,20 @@ pub struct Flusher<D: Disk = RealDisk> {
 enum Ended {
     /// Told to stop, or drained.
     Stopped,
+    /// Go on with a fresh one.
+    Aged,
     /// Try again on a new connection.
     Doubt(StoreError),
+}
+
+/// What waiting for events came to.
+enum Gathered {
+    /// There is something to flush.
+    Batch,
+    /// Nothing came for a while.
+    Idle,
+    /// Told to stop, or drained.
+    Stopped,
 }
 
 impl<D: Disk> Flusher<D> {
@@ -93,6 +108,7 @@ impl<D: Disk> Flusher<D> {
             let flushed_before = self.progress.flushed_through();
             let error = match self.flush_on_one_connection().await? {
                 Ended::Stopped => return Ok(()),
+                Ended::Aged => continue,
                 Ended::Doubt(error) => error,
             };
             if self.progress.flushed_through() > flushed_before {
@@ -121,11 +137,17 @@ impl<D: Disk> Flusher<D> {
         self.checkpoint.judge(flushed_through, oldest)?;
         self.checkpoint.confirm(flushed_through);
         self.settle(flushed_through)?;
+        let opened_at = Instant::now();
         let mut reader = LogReader::new(Arc::clone(&self.log), flushed_through);
         let mut batch = Batch::new(self.log.wal_id(), flushed_through);
         loop {
-            if !self.gather(&mut reader, &mut batch).await? {
-                return Ok(Ended::Stopped);
+            if opened_at.elapsed() >= SESSION_AGE_MAX {
+                return Ok(Ended::Aged);
+            }
+            match self.gather(&mut reader, &mut batch).await? {
+                Gathered::Batch => {}
+                Gathered::Idle => continue,
+                Gathered::Stopped => return Ok(Ended::Stopped),
             }
             let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint);
             let Some(flushed) = unless_stopped(&mut self.stop, flushing).await else {
@@ -154,7 +176,7 @@ impl<D: Disk> Flusher<D> {
         Ok(())
     }
 
-    /// Waits for events and fills the batch; `false` when there is nothing left to do.
+    /// Waits for events and fills the batch.
     ///
     /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic is light,
     /// the first event waits for company, but no longer than the flush interval.
@@ -162,15 +184,13 @@ impl<D: Disk> Flusher<D> {
         &mut self,
         reader: &mut LogReader<D>,
         batch: &mut Batch,
-    ) -> Result<bool, FlushError> {
-        let (
-            rows_max,
-            FlushSettings {
-                bytes_max,
-                interval,
-                ..
-            },
-        ) = (self.rows_max, self.settings);
+    ) -> Result<Gathered, FlushError> {
+        let rows_max = self.rows_max;
+        let FlushSettings {
+            bytes_max,
+            interval,
+            ..
+        } = self.settings;
         let mut durable = self.log.subscribe();
         batch.reset(self.progress.flushed_through());
         let mut linger_until = None;
@@ -179,12 +199,12 @@ impl<D: Disk> Flusher<D> {
             let is_full = reader.fill(batch, rows_max, bytes_max)?;
             let stop = *self.stop.borrow_and_update();
             match stop {
-                FlushStop::Now => return Ok(false),
+                FlushStop::Now => return Ok(Gathered::Stopped),
                 FlushStop::Drain(until) if batch.is_empty() || Instant::now() >= until => {
-                    return Ok(false);
+                    return Ok(Gathered::Stopped);
                 }
-                FlushStop::Drain(_) => return Ok(true),
-                FlushStop::Running if is_full => return Ok(true),
+                FlushStop::Drain(_) => return Ok(Gathered::Batch),
+                FlushStop::Running if is_full => return Ok(Gathered::Batch),
                 FlushStop::Running => {}
             }
             if !batch.is_empty() && linger_until.is_none() {
@@ -196,10 +216,11 @@ impl<D: Disk> Flusher<D> {
                 grown = durable.changed(), if batch.is_empty() => if grown.is_err() { self.wait_for_stop().await },
                 _ = self.stop.changed() => {}
                 () = tokio::time::sleep_until(deadline) => {
-                    if linger_until.is_some() {
-                        reader.fill(batch, rows_max, bytes_max)?;
-                        return Ok(true);
+                    if linger_until.is_none() {
+                        return Ok(Gathered::Idle);
                     }
+                    reader.fill(batch, rows_max, bytes_max)?;
+                    return Ok(Gathered::Batch);
                 }
             }
         }

@@ -111,7 +111,7 @@ impl<D: Disk> Running<D> {
         block_on(self.submit(users))
     }
 
-    async fn submit(&self, users: &[u64]) -> Result<(), Refusal> {
+    pub(crate) async fn submit(&self, users: &[u64]) -> Result<(), Refusal> {
         let record = record_of(users);
         let admission = self.intake.admit(1000 * users.len())?;
         self.intake.submit(admission, record).await

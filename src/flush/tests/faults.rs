@@ -1,0 +1,192 @@
+//! What the database may do to a flush, put between the flush and a real store.
+
+use super::*;
+
+/// What happens to one flush, in order; afterwards all go well.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// Committed, but the answer is lost.
+    LostAnswer,
+    /// The connection breaks before anything happens.
+    LostRequest,
+    /// The schema is not ours for the moment.
+    BadSchema,
+}
+
+/// A real store whose flushes meet their fates.
+struct Fateful {
+    inner: Arc<dyn EventStore>,
+    fates: Arc<Mutex<Vec<Fate>>>,
+    sinks_opened: AtomicUsize,
+}
+
+struct FatefulSink {
+    inner: Box<dyn EventSink>,
+    fates: Arc<Mutex<Vec<Fate>>>,
+}
+
+#[async_trait]
+impl EventStore for Fateful {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        self.inner.check_schema().await
+    }
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        self.sinks_opened.fetch_add(1, Ordering::SeqCst);
+        let inner = self.inner.open_sink().await?;
+        Ok(Box::new(FatefulSink {
+            inner,
+            fates: Arc::clone(&self.fates),
+        }))
+    }
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        self.inner.metrics(query).await
+    }
+}
+
+#[async_trait]
+impl EventSink for FatefulSink {
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        self.inner.checkpoint(wal_id).await
+    }
+    async fn create_checkpoint(
+        &mut self,
+        wal_id: WalId,
+        flushed_through: Sequence,
+    ) -> Result<(), StoreError> {
+        self.inner.create_checkpoint(wal_id, flushed_through).await
+    }
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        let fate = self.fates.lock().unwrap().pop();
+        match fate {
+            None => self.inner.flush(batch).await,
+            Some(Fate::LostAnswer) => {
+                self.inner.flush(batch).await?;
+                Err(StoreError::Unavailable(
+                    "the answer to COMMIT was lost".to_owned(),
+                ))
+            }
+            Some(Fate::LostRequest) => {
+                Err(StoreError::Unavailable("the connection broke".to_owned()))
+            }
+            Some(Fate::BadSchema) => Err(StoreError::Schema("a column is missing".to_owned())),
+        }
+    }
+    async fn quarantine(
+        &mut self,
+        batch: BatchView<'_>,
+        code: &str,
+        message: &str,
+    ) -> Result<(), StoreError> {
+        self.inner.quarantine(batch, code, message).await
+    }
+}
+
+#[test]
+fn lost_answers_and_lost_requests_store_everything_exactly_once() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    for chunk in (1..=60).collect::<Vec<u64>>().chunks(6) {
+        running.append(chunk).unwrap();
+    }
+    let fates = vec![
+        Fate::LostAnswer,
+        Fate::LostRequest,
+        Fate::LostAnswer,
+        Fate::LostRequest,
+        Fate::LostAnswer,
+    ];
+    let fates = Arc::new(Mutex::new(fates));
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates: Arc::clone(&fates),
+        sinks_opened: AtomicUsize::new(0),
+    });
+    drain(&running, Arc::clone(&store) as Arc<dyn EventStore>).unwrap();
+    assert_eq!(database.users(), (1..=60).collect::<Vec<_>>());
+    assert!(fates.lock().unwrap().is_empty(), "every fault fired");
+    assert_eq!(
+        store.sinks_opened.load(Ordering::SeqCst),
+        6,
+        "each doubt leads to a fresh connection"
+    );
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_schema_that_is_not_ours_stops_the_flush_says_so_and_is_looked_at_again() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1]).unwrap();
+    let fates = Arc::new(Mutex::new(vec![Fate::BadSchema]));
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates,
+        sinks_opened: AtomicUsize::new(0),
+    });
+    // Virtual time: the wait for a person costs nothing here.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (flusher, progress, stop) = flusher(&running, store, FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        while !matches!(progress.flush_state(), FlushState::Stopped { .. }) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let FlushState::Stopped { reason } = progress.flush_state() else {
+            unreachable!("just seen")
+        };
+        assert!(reason.contains("a column is missing"));
+        while progress.flushed_through() < 1 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(progress.flush_state(), FlushState::Running);
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(database.users(), [1]);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_session_is_given_up_for_a_fresh_one_when_it_is_old_idle_or_not() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates: Arc::default(),
+        sinks_opened: AtomicUsize::new(0),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let inner = Arc::clone(&store) as Arc<dyn EventStore>;
+        let (flusher, progress, stop) = flusher(&running, inner, FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        let hour = Duration::from_secs(3600);
+        tokio::time::sleep(hour / 2).await;
+        assert_eq!(store.sinks_opened.load(Ordering::SeqCst), 1);
+        tokio::time::sleep(hour).await;
+        assert_eq!(store.sinks_opened.load(Ordering::SeqCst), 2);
+
+        running.submit(&[1]).await.unwrap();
+        while progress.flushed_through() < 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(database.users(), [1]);
+    running.stop().unwrap();
+}
