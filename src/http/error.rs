@@ -42,6 +42,8 @@ pub(super) enum ApiError {
     },
     /// The body did not arrive in time.
     BodyTimeout,
+    /// Nothing of the body arrived for this long.
+    BodySilent(Duration),
     /// The body ended early, or its chunks are malformed.
     BodyBroken,
     /// The intake refuses for now.
@@ -177,11 +179,16 @@ impl ApiError {
                 "Body too large",
                 format!("the body may have at most {bytes_max} bytes"),
             ),
-            Self::BodyTimeout => problem(
+            Self::BodyTimeout | Self::BodySilent(_) => problem(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
                 "Body too slow",
-                "the body did not arrive in time; nothing was stored".to_owned(),
+                match self {
+                    Self::BodySilent(limit) => {
+                        format!("no byte of the body arrived for {limit:?}; nothing was stored")
+                    }
+                    _ => "the body did not arrive in time; nothing was stored".to_owned(),
+                },
             ),
             Self::BodyBroken => problem(
                 StatusCode::BAD_REQUEST,

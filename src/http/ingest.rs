@@ -1,6 +1,6 @@
 //! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
 //!
-//! Refusals come in the order of what they cost us: nothing is read before there is room for all of it, and nothing is stored
+//! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing is stored
 //! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else.
 
 use bytes::Bytes;

@@ -240,6 +240,15 @@ impl Client {
         );
     }
 
+    /// Whether a part of an answer is there.
+    pub(crate) fn has_answer(&mut self) -> bool {
+        let stream = self.reader.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(1))
+    }
+
     /// Closes the sending side.
     pub(crate) fn finish_sending(&mut self) {
         self.reader

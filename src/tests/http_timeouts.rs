@@ -79,6 +79,39 @@ fn a_slow_body_is_408() {
 }
 
 #[test]
+fn a_silent_body_is_given_up_sooner_than_a_slow_one() {
+    let mut setup = Setup::default();
+    setup.settings.body_timeout = 3 * SHORT;
+    let (server, _) = TestServer::acknowledging(setup);
+    let head = post_head("/events/bulk", "Content-Length: 4194304\r\n");
+    let (mut silent, mut dripping) = (server.connect(), server.connect());
+    silent.send([&head[..], b"["].concat());
+    let answer = silent.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (408, "body_timeout")
+    );
+    assert!(
+        answer
+            .text()
+            .contains("no byte of the body arrived for 150ms"),
+        "{}",
+        answer.text()
+    );
+
+    dripping.send(&head);
+    while !dripping.has_answer() {
+        dripping.try_send(" ");
+    }
+    let answer = dripping.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (408, "body_timeout")
+    );
+    assert!(answer.text().contains("in time"), "{}", answer.text());
+}
+
+#[test]
 fn a_client_that_does_not_read_its_answer_is_cut() {
     let mut setup = Setup::default();
     setup.settings.write_timeout = SHORT;
