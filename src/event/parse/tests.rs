@@ -176,6 +176,7 @@ fn names_are_1_to_200_bytes() {
         refuses(field, &format!("\"{}x\"", "é".repeat(100)), "too_long");
         accepts(field, &format!("\"{}\"", r"\u00e9".repeat(100)));
         refuses(field, &format!("\"{}\"", r"\u00e9".repeat(101)), "too_long");
+        refuses(field, &format!("\"{}\\u0000\"", "x".repeat(200)), "too_long");
     }
 }
 
@@ -255,6 +256,7 @@ fn a_timestamp_lies_between_1970_and_a_day_ahead() {
         r#""1769938200""#,
         r#""2026-02-01T09:30:00""#,
         r#""2026-02-30T09:30:00Z""#,
+        &format!("\"\\u0032{}\"", "0".repeat(200)),
     ] {
         refuses("timestamp", value, "malformed");
     }
