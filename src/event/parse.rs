@@ -14,8 +14,10 @@ use super::Timestamp;
 use object::EventReader;
 use value::{Any, Nested};
 
-/// Most bad events that an answer lists one by one.
-pub const ERRORS_LISTED_MAX: usize = 100;
+/// Most bad events whose problems an answer lists.
+pub const EVENTS_LISTED_MAX: usize = 100;
+/// Most problems that it lists of one event: one for each field. An event with more is wrong as a whole.
+pub const PROBLEMS_LISTED_MAX: usize = 8;
 
 /// Why a body is refused. Nothing of it may be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,7 @@ pub enum ParseError {
     /// Well-formed JSON, but events break the rules.
     #[error("{invalid_count} invalid event(s)")]
     Invalid {
-        /// The first [`ERRORS_LISTED_MAX`] problems, in order.
+        /// The first [`PROBLEMS_LISTED_MAX`] problems of each of the first [`EVENTS_LISTED_MAX`] bad events, in order.
         errors: Vec<EventError>,
         /// Number of events that have at least one problem.
         invalid_count: usize,

@@ -11,13 +11,14 @@ use serde::Serialize;
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::response::{self, Response};
-use crate::event::parse::ERRORS_LISTED_MAX;
 use crate::event::timestamp::TimestampError;
 use crate::event::{NAME_BYTES_MAX, Timestamp};
 use crate::query::{Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 const PARAMETERS: [&str; 4] = ["event_name", "from", "to", "group_by"];
+/// Most problems that an answer lists.
+const ERRORS_LISTED_MAX: usize = 100;
 /// Longest part of an unknown parameter's name that is shown, in characters.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
 

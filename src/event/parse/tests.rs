@@ -176,7 +176,11 @@ fn names_are_1_to_200_bytes() {
         refuses(field, &format!("\"{}x\"", "é".repeat(100)), "too_long");
         accepts(field, &format!("\"{}\"", r"\u00e9".repeat(100)));
         refuses(field, &format!("\"{}\"", r"\u00e9".repeat(101)), "too_long");
-        refuses(field, &format!("\"{}\\u0000\"", "x".repeat(200)), "too_long");
+        refuses(
+            field,
+            &format!("\"{}\\u0000\"", "x".repeat(200)),
+            "too_long",
+        );
     }
 }
 
