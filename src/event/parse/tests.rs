@@ -352,6 +352,41 @@ fn nul_and_lone_surrogates_are_refused_in_plain_fields() {
 }
 
 #[test]
+fn json_that_cannot_be_read_is_not_called_invalid() {
+    for value in [
+        r#""\ud83d""#,
+        r#""\ude00""#,
+        r#""\ud83dx""#,
+        r#""\ud83d\n""#,
+    ] {
+        for field in ["user_id", "tags", "other"] {
+            let field_value = if field == "tags" {
+                format!("[{value}]")
+            } else {
+                value.to_owned()
+            };
+            let outcome = parse_one(&with(field, &field_value));
+            if field == "other" {
+                assert_eq!(
+                    problems(outcome),
+                    ["0 other unknown_field"],
+                    "not looked at"
+                );
+                continue;
+            }
+            let message = json_message(outcome);
+            assert!(message.contains("half of a surrogate pair"), "{message}");
+            assert!(!message.contains("not valid JSON"), "{message}");
+        }
+    }
+    for value in ["1e999", "-1e999"] {
+        let message = json_message(parse_one(&with("timestamp", value)));
+        assert!(message.contains("a number is too large"), "{message}");
+        assert!(!message.contains("not valid JSON"), "{message}");
+    }
+}
+
+#[test]
 fn broken_json_is_placed_but_never_echoed() {
     let truncated = &SMALLEST[..SMALLEST.len() - 1];
     for body in [

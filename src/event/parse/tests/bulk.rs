@@ -90,6 +90,40 @@ fn every_bad_event_of_a_bulk_is_listed() {
 }
 
 #[test]
+fn what_ends_the_parse_is_placed_in_its_event() {
+    for broken in [
+        r#"{"user_id":"\ud83d"}"#,
+        r#"{"timestamp":1e999}"#,
+        r#"{"user_id"}"#,
+        "x",
+    ] {
+        let message = json_message(parse_many(
+            &format!("[{SMALLEST},1,{broken},{SMALLEST}]"),
+            9,
+        ));
+        assert!(
+            message.starts_with("in event 2 (counted from 0): "),
+            "{message}"
+        );
+    }
+    for body in [
+        format!("[{SMALLEST},]"),
+        format!("[{SMALLEST} {SMALLEST}]"),
+        format!("[{SMALLEST}] x"),
+    ] {
+        let message = json_message(parse_many(&body, 9));
+        assert!(
+            message.starts_with("the body is not valid JSON: "),
+            "{message}"
+        );
+    }
+    assert!(
+        !json_message(parse_one(r#"{"user_id"}"#)).contains("event 0"),
+        "there is only one"
+    );
+}
+
+#[test]
 fn the_list_ends_at_100_bad_events_and_the_count_goes_on() {
     // Four problems each, and a good one in front of each.
     let bad = format!(r#"{SMALLEST},{{"event_name":1}}"#);
