@@ -313,6 +313,14 @@ fn store_failed(error: &StoreError) -> Problem {
             "Cannot query",
             what_to_do.clone(),
         ),
+        StoreError::TooManyGroups { max } => (
+            StatusCode::BAD_REQUEST,
+            "too_many_groups",
+            "Too many groups",
+            format!(
+                "the answer would have more than {max} groups; ask for a shorter range or group in another way"
+            ),
+        ),
         StoreError::Data { .. } | StoreError::CheckpointMoved => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

@@ -229,8 +229,8 @@ fn an_empty_range_is_a_query() {
 }
 
 #[test]
-fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
-    let table: [(StoreAnswer, u16, &str); 4] = [
+fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
+    let table: [(StoreAnswer, u16, &str); 5] = [
         (
             |_| {
                 Err(StoreError::Unavailable(
@@ -239,6 +239,11 @@ fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
             },
             503,
             "database_unavailable",
+        ),
+        (
+            |_| Err(StoreError::TooManyGroups { max: 10_000 }),
+            400,
+            "too_many_groups",
         ),
         (
             |_| Err(StoreError::QueryTimeout(Duration::from_secs(10))),
