@@ -307,11 +307,12 @@ fn store_failed(error: &StoreError) -> Problem {
             "Query too slow",
             format!("the query took longer than {limit:?}; ask for a shorter range"),
         ),
-        StoreError::Schema(what_to_do) => (
+        StoreError::Schema(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "database_schema",
             "Cannot query",
-            what_to_do.clone(),
+            "the database schema is not the one that this server needs; see the server's log"
+                .to_owned(),
         ),
         StoreError::TooManyGroups { max } => (
             StatusCode::BAD_REQUEST,

@@ -45,13 +45,16 @@ fn health_is_ok_degraded_or_unavailable() {
     );
     assert!(!body.to_string().contains("secret-user"));
 
-    server.progress.set_stopped("run `fast-ingest migrate up`");
+    server
+        .progress
+        .set_stopped("the schema of secret-host does not fit");
     let (_, body) = health(&server);
     assert_eq!(
         (&body["status"], &body["flush"]["state"]),
         (&json!("degraded"), &json!("stopped"))
     );
-    assert!(body["reason"].as_str().unwrap().contains("migrate up"));
+    assert!(body["reason"].as_str().unwrap().contains("needs a person"));
+    assert!(!body.to_string().contains("secret-host"));
 
     server.gate.set_disk_low(true);
     let (status, body) = health(&server);
