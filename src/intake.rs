@@ -29,7 +29,7 @@ pub enum Refusal {
     /// The write-ahead log is at its cap, or the disk at its free-space floor.
     #[error("the write-ahead log has no space left")]
     LogFull,
-    /// A write or sync failed. Whether the events of a request already submitted survive is unknown.
+    /// A write or sync failed. From [`Intake::submit`]: whether the events of the request survive is unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
     /// The server is shutting down.

@@ -46,8 +46,10 @@ pub(super) enum ApiError {
     BodySilent(Duration),
     /// The body ended early, or its chunks are malformed.
     BodyBroken,
-    /// The intake refuses for now.
+    /// The intake refuses for now. Nothing is stored.
     Refused(Refusal),
+    /// The log failed while it had the request.
+    OutcomeUnknown,
     /// The body arrived and is wrong.
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
@@ -196,7 +198,11 @@ impl ApiError {
                 "Broken body",
                 "the body ended early or its chunks are malformed; nothing was stored".to_owned(),
             ),
-            Self::Refused(refusal) => refused(*refusal),
+            Self::Refused(refusal) => refused(*refusal, "nothing was stored"),
+            Self::OutcomeUnknown => refused(
+                Refusal::Poisoned,
+                "whether the events of this request survive is unknown: send them again, with an event_id each",
+            ),
             Self::Parse(error) => {
                 let (code, title) = match error {
                     ParseError::Json(_) => ("invalid_json", "Not the JSON that this path takes"),
@@ -249,38 +255,15 @@ impl ApiError {
 }
 
 /// 429 says "slow down, it will be better in a moment"; 503 says "this cannot be stored now".
-fn refused(refusal: Refusal) -> Problem {
-    let (status, code, title, outcome) = match refusal {
-        Refusal::BudgetFull => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "bytes_in_flight_full",
-            "Slow down",
-            "nothing was stored",
-        ),
-        Refusal::RingFull => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "queue_full",
-            "Slow down",
-            "nothing was stored",
-        ),
-        Refusal::LogFull => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log_full",
-            "Cannot store",
-            "nothing was stored",
-        ),
-        Refusal::Poisoned => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log_failed",
-            "Cannot store",
-            "whether the events of this request survive is unknown: send them again, with an event_id each",
-        ),
-        Refusal::Draining => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "Cannot store",
-            "nothing was stored",
-        ),
+fn refused(refusal: Refusal, outcome: &str) -> Problem {
+    const SLOW_DOWN: (StatusCode, &str) = (StatusCode::TOO_MANY_REQUESTS, "Slow down");
+    const CANNOT_STORE: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "Cannot store");
+    let ((status, title), code) = match refusal {
+        Refusal::BudgetFull => (SLOW_DOWN, "bytes_in_flight_full"),
+        Refusal::RingFull => (SLOW_DOWN, "queue_full"),
+        Refusal::LogFull => (CANNOT_STORE, "log_full"),
+        Refusal::Poisoned => (CANNOT_STORE, "log_failed"),
+        Refusal::Draining => (CANNOT_STORE, "draining"),
     };
     Problem {
         status,

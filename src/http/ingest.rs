@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use crate::event::Timestamp;
 use crate::event::parse::{parse_bulk, parse_event};
-use crate::intake::{Admission, EncodedRecord};
+use crate::intake::{Admission, EncodedRecord, Refusal};
 
 /// Stores one event.
 pub(super) async fn event(
@@ -64,7 +64,12 @@ async fn submit(
     record: EncodedRecord,
 ) -> Result<Response, ApiError> {
     let event_count = record.event_count();
-    app.intake.submit(admission, record).await?;
+    let outcome = app.intake.submit(admission, record).await;
+    outcome.map_err(|refusal| match refusal {
+        // The log had the record when it failed.
+        Refusal::Poisoned => ApiError::OutcomeUnknown,
+        refusal => refusal.into(),
+    })?;
     Ok(response::accepted(event_count))
 }
 

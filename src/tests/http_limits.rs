@@ -363,6 +363,9 @@ fn a_draining_or_failed_log_is_503_before_the_body_is_read() {
         answer_before_the_body(&server, 100),
         (503, "log_failed".to_owned(), Some("2".to_owned()))
     );
+    let text = server.exchange(post("/events", EVENT)).text().to_owned();
+    assert!(text.contains("nothing was stored"), "{text}");
+    assert!(!text.contains("unknown"), "{text}");
 }
 
 #[test]
@@ -381,6 +384,7 @@ fn a_log_that_fails_under_a_request_is_503() {
         (answer.status, answer.problem().as_str()),
         (503, "log_failed")
     );
+    assert!(answer.text().contains("is unknown"), "{}", answer.text());
 
     client.send(post("/events", EVENT));
     drop(submissions.recv().unwrap());
