@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::App;
@@ -69,7 +70,8 @@ fn parse(query_string: &str) -> Result<MetricsQuery, Vec<ParameterError>> {
 
 /// The known parameters that occurred once, and the problems found so far.
 struct Reader {
-    values: BTreeMap<&'static str, String>,
+    /// `None` for one that is not UTF-8.
+    values: BTreeMap<&'static str, Option<String>>,
     errors: Vec<ParameterError>,
 }
 
@@ -79,7 +81,10 @@ impl Reader {
             values: BTreeMap::new(),
             errors: Vec::new(),
         };
-        for (name, value) in form_urlencoded::parse(query_string.as_bytes()) {
+        for pair in query_string.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // A name that is not UTF-8 is no name of ours either way.
+            let name = decode(name).unwrap_or_else(|| name.to_owned());
             match PARAMETERS.into_iter().find(|known| *known == name) {
                 None => {
                     let shown: String = name.chars().take(SHOWN_NAME_CHARS_MAX).collect();
@@ -93,7 +98,7 @@ impl Reader {
                     reader.report(known, "duplicate", "must be given once");
                 }
                 Some(known) => {
-                    reader.values.insert(known, value.into_owned());
+                    reader.values.insert(known, decode(value));
                 }
             }
         }
@@ -134,6 +139,10 @@ impl Reader {
 
     fn group_by(&mut self) -> Option<GroupBy> {
         let word = self.values.remove("group_by")?;
+        let Some(word) = word else {
+            self.report_not_utf8("group_by");
+            return None;
+        };
         let found = [GroupBy::Day, GroupBy::Hour, GroupBy::Channel]
             .into_iter()
             .find(|known| known.as_str() == word);
@@ -150,7 +159,11 @@ impl Reader {
 
     fn required(&mut self, name: &'static str) -> Option<String> {
         match self.values.remove(name) {
-            Some(value) if !value.is_empty() => Some(value),
+            Some(Some(value)) if !value.is_empty() => Some(value),
+            Some(None) => {
+                self.report_not_utf8(name);
+                None
+            }
             Some(_) => {
                 self.report(name, "empty", "must not be empty");
                 None
@@ -160,6 +173,10 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn report_not_utf8(&mut self, name: &str) {
+        self.report(name, "malformed", "must be UTF-8, percent-encoded");
     }
 
     fn report(&mut self, field: &str, code: &'static str, message: &str) {
@@ -172,6 +189,14 @@ impl Reader {
             });
         }
     }
+}
+
+/// Undoes the encoding of a form's name or value; `None` if that leaves no UTF-8. (`form_urlencoded` would put U+FFFD in its place, and
+/// the answer would be about another name.)
+fn decode(encoded: &str) -> Option<String> {
+    let spaced = encoded.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 #[derive(Serialize)]
