@@ -124,7 +124,7 @@ pub struct ServeArgs {
     /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close first
     #[arg(long, env = "FAST_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub idle_timeout: Duration,
-    /// Time for which a client may leave an answer unread
+    /// Time for a client to take 64 KiB of an answer, or what is left of it; most answers are smaller
     #[arg(long, env = "FAST_INGEST_WRITE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub write_timeout: Duration,
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -21,6 +21,11 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
 /// hold no body, so a few are enough to tell honest clients what is going on.
 const REFUSALS_MAX: usize = 64;
+/// Connections that may wait to be accepted: a burst of all that are allowed by default.
+const BACKLOG_MAX: u32 = 1024;
+/// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each connection and reports
+/// progress only by the third of it, so that a slow reader would look like one that has stopped.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause after a failed accept.
@@ -41,7 +46,7 @@ pub struct BindError {
 ///
 /// [`BindError`] names the address and the flag to change.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
+    listen(address).map_err(|source| {
         let advice = match source.kind() {
             io::ErrorKind::AddrNotAvailable => {
                 "no interface has this address; choose another with --host"
@@ -57,6 +62,19 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
             source,
         }
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    // Inherited by the connections.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG_MAX)
 }
 
 /// Serves until `stop`, then closes the listener, lets requests in flight finish for at most `drain_max`, and cuts the rest.
