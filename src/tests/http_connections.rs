@@ -2,7 +2,9 @@
 
 use std::net::TcpStream;
 
-use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
+use crate::http_support::{
+    Client, EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until,
+};
 
 #[test]
 fn a_connection_carries_many_requests() {
@@ -281,6 +283,29 @@ fn a_drain_answers_what_is_in_flight_and_accepts_nothing_new() {
     );
     drop(waiting);
     assert_eq!(server.drained(), 0);
+}
+
+#[test]
+fn a_drain_answers_connections_that_wait_to_be_accepted() {
+    let mut clients = Vec::new();
+    let (mut server, _) = TestServer::start_after(Setup::default(), |address, shutdown| {
+        for _ in 0..20 {
+            let mut client = Client::connect(address);
+            client.send(get("/health"));
+            clients.push(client);
+        }
+        shutdown.drain();
+    });
+    for client in &mut clients {
+        let answer = client.answer();
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (200, Some("close"))
+        );
+    }
+    drop(clients);
+    assert_eq!(server.drained(), 0);
+    assert!(TcpStream::connect(server.address).is_err());
 }
 
 #[test]
