@@ -9,6 +9,12 @@ COMPOSE ?= docker compose
 # Root needs no sudo, and minimal machines have none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# True if PostgreSQL's server programs are somewhere, 15 or newer. src/tests/postgres.rs looks in the same places.
+HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
+	/opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin "$$(pg_config --bindir 2>/dev/null)"; do \
+	[ -x "$$dir/initdb" ] && [ -x "$$dir/pg_ctl" ] && [ -x "$$dir/postgres" ] && \
+	[ "$$("$$dir/postgres" --version | awk '{ print int($$3) }')" -ge 15 ] && exit 0; done; exit 1
+
 .DEFAULT_GOAL := help
 .PHONY: help run migrate-up migrate-down check test bench postgres docker-up docker-down docker-logs
 
@@ -33,18 +39,18 @@ check: postgres ## Formatting, lints, documentation, migrations up and down and 
 test: postgres ## All tests, on a throw-away PostgreSQL
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
 
-bench: postgres ## Measure the layers against their limits
+bench: ## Measure the layers against their limits
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
 
 postgres: # PostgreSQL's binaries for the tests, which start a cluster of their own with them
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb >/dev/null 2>&1 || { \
-		echo "PostgreSQL is not installed: installing the distribution's package for the tests"; \
+	@( $(HAVE_POSTGRES) ) || { \
+		echo "PostgreSQL 15 or newer is not installed: installing the distribution's package for the tests"; \
 		if command -v apt-get >/dev/null; then \
 			$(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq postgresql; \
 		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y postgresql-server; \
 		elif command -v apk >/dev/null; then $(SUDO) apk add postgresql; \
-		elif command -v brew >/dev/null; then brew install postgresql; \
-		else echo "install PostgreSQL 15 or newer so that initdb is on the PATH, then try again" >&2; exit 1; fi; }
+		elif command -v brew >/dev/null; then brew install postgresql; fi; \
+		( $(HAVE_POSTGRES) ) || { echo "install PostgreSQL 15 or newer so that initdb is on the PATH, then try again" >&2; exit 1; }; }
 
 docker-up: ## Start PostgreSQL, migrate it, and serve on port 8080
 	$(COMPOSE) up --build --detach --wait

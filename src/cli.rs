@@ -9,6 +9,8 @@ pub mod migrate;
 pub mod serve;
 pub mod wal;
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand, ValueEnum};
 
 use args::{DatabaseArgs, ServeArgs};
@@ -72,7 +74,15 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum MigrateCommand {
     /// Bring the schema up to what this binary needs; does nothing when it is there already
-    Up(DatabaseArgs),
+    Up {
+        /// Which database.
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Time to wait for a PostgreSQL server that refuses connections or is still starting; without it the command fails at
+        /// once, and whoever typed it sees why
+        #[arg(long, value_name = "TIME", value_parser = args::positive_duration)]
+        wait: Option<Duration>,
+    },
     /// Undo the newest migration (--all: every one). Undoing the first one drops the stored events
     Down {
         /// Which database.

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::wal::record;
+use crate::wal::{committer, record};
 
 /// When the log is synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub struct WalSettings {
 }
 
 /// Shape of a flush.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct FlushSettings {
     /// Rows in one transaction.
     pub rows_max: usize,
@@ -109,6 +109,9 @@ pub struct StoreSettings {
     /// Statement timeout inside a flush transaction.
     pub flush_timeout: Duration,
 }
+
+/// Longest of all times. PostgreSQL takes timeouts of at most 2^31 milliseconds; nobody means more than a day.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A setting that cannot work, and what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +136,9 @@ impl Settings {
             2 * http.body_bytes_max.max(http.event_bytes_max) + record::HEADER_BYTES;
         let record_bytes_max =
             (record::HEADER_BYTES + http.body_bytes_max.max(http.event_bytes_max)) as u64;
+        // The active segment is never retired: whatever it can grow to must leave room for one more request.
+        let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
+        let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
         let rules = [
             (
                 http.connections_max >= 1,
@@ -164,8 +170,26 @@ impl Settings {
                 "--wal-segment-bytes must be at least 1KiB",
             ),
             (
-                wal.bytes_max >= 2 * wal.segment_bytes.max(record_bytes_max),
-                "--wal-bytes-max must be at least twice --wal-segment-bytes and --body-bytes-max: space comes back a segment at a time",
+                wal.bytes_max / 10 * 9 >= active_bytes_max + record_bytes_max,
+                "--wal-bytes-max is too small for --wal-segment-bytes and --body-bytes-max: nine tenths of it must hold a segment, a \
+                 group of at most 1MiB and two of the largest requests, or a full log could never open again",
+            ),
+            (
+                [
+                    http.header_timeout,
+                    http.body_timeout,
+                    http.idle_timeout,
+                    http.write_timeout,
+                ]
+                .into_iter()
+                .chain([
+                    flush.interval,
+                    store.query_timeout,
+                    store.flush_timeout,
+                    self.drain_timeout,
+                ])
+                .all(|time| time <= TIME_MAX),
+                "times must be at most 1day",
             ),
             (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
             (

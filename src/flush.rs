@@ -1,12 +1,17 @@
 //! From the log into the store: a thread of its own that tails the log, batches, and flushes, exactly once.
 //!
-//! The [`worker`] owns the loop; [`backoff`] paces its retries. What makes it exactly once is not here but in the store's
+//! The [`worker`] owns the loop: `checkpoint` judges where it may go on, `bisect` flushes a batch around bad events, [`backoff`]
+//! paces the retries. What makes it exactly once is not here but in the store's
 //! compare-and-set: this side may repeat a flush as often as it likes.
 
 pub mod backoff;
+mod bisect;
+mod checkpoint;
+mod stop;
 pub mod worker;
 
-pub use worker::{FlushError, FlushStop, Flusher};
+pub use stop::FlushStop;
+pub use worker::{FlushError, Flusher};
 
 #[cfg(test)]
 mod tests;

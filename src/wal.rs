@@ -1,6 +1,6 @@
 //! The write-ahead log: what a 202 rests on.
 //!
-//! [`open`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
+//! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
 //! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
 //!
 //! # Format, version 1
@@ -18,7 +18,7 @@
 //! LOCK                                    flock()ed by the one process that uses the log
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
-//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192; for people
+//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
 //! next.tmp                                a segment being made: header written, not yet renamed; removed at start
 //! ```
 //!

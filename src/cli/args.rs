@@ -14,6 +14,8 @@ use crate::config::{
     WalSettings,
 };
 
+const DEFAULT_PORT: u16 = 8080;
+
 /// Which database.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
@@ -68,7 +70,7 @@ pub struct ServeArgs {
     )]
     pub host: IpAddr,
     /// Port to listen on; 0 picks a free one and logs it
-    #[arg(long, env = "PORT", default_value_t = 8080, help_heading = "HTTP")]
+    #[arg(long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT, help_heading = "HTTP")]
     pub port: u16,
     /// Connections served at once; more are answered 503 and closed. An idle one costs about 15 KiB
     #[arg(
@@ -275,6 +277,15 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(_) => Err("must be longer than 0".to_owned()),
         Err(error) => Err(format!("{error}; write for example 200ms, 10s or 5m")),
     }
+}
+
+/// An empty `PORT` is what an unset variable in a compose file looks like.
+fn port(text: &str) -> Result<u16, String> {
+    if text.is_empty() {
+        return Ok(DEFAULT_PORT);
+    }
+    text.parse()
+        .map_err(|_| "expected a number from 0 to 65535".to_owned())
 }
 
 fn sync_mode(text: &str) -> Result<SyncMode, String> {

@@ -21,6 +21,7 @@ mod run;
 mod source;
 mod worker;
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,12 +42,17 @@ use refused::RefusedLog;
 use run::Run;
 use source::Source;
 
+/// Where a server listens unless told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// One line a paragraph: clap wraps it to the terminal.
 const LONG_HELP: &str = "\
 Each line of a file is one event, as POST /events takes it. Blank lines are skipped.\n\n\
 A line without an event_id is given one, made from its text and its line number: after any failure \
 run the same command again, and nothing is stored twice. For the same reason correct a refused line \
-in place; a line added or taken away gives new ids to all lines behind it.\n\n\
+in place; a line added or taken away gives new ids to all lines behind it. And lines that are the \
+same to the byte, at the same line number of different files, are one event: if yours are several, \
+give them ids of their own, or use --no-event-id.\n\n\
 Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server stayed \
 away; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
 130 ended by Ctrl-C.";
@@ -60,7 +66,7 @@ pub struct ImportArgs {
     pub files: Vec<PathBuf>,
 
     /// Where the server is; a path before /events/bulk is kept. Only http:// so far
-    #[arg(long, env = "FAST_INGEST_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(long, env = "FAST_INGEST_URL", default_value = DEFAULT_URL, value_parser = url_or_default)]
     pub url: String,
 
     /// Requests in flight at once, each on a connection of its own; a few are enough to keep the server's log busy
@@ -124,6 +130,12 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         writeln!(io::stdout().lock(), "{summary}").or_exit(ExitStatus::Io)?;
     }
     Ok(())
+}
+
+/// An empty URL counts as none, because that is what an unset variable in a compose file looks like.
+fn url_or_default(text: &str) -> Result<String, Infallible> {
+    let url = text.trim();
+    Ok(if url.is_empty() { DEFAULT_URL } else { url }.to_owned())
 }
 
 async fn send_all(

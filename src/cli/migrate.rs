@@ -1,5 +1,7 @@
 //! `fast-ingest migrate up|down|status`: the schema, one line a migration.
 
+use std::time::Duration;
+
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
 use crate::config::StoreLocation;
@@ -9,7 +11,9 @@ use crate::store::{StoreError, migrations};
 /// Runs a migration command.
 pub fn run(command: MigrateCommand) -> Result<(), Failure> {
     match command {
-        MigrateCommand::Up(database) => up(&locate(&database)?),
+        MigrateCommand::Up { database, wait } => {
+            up(&locate(&database)?, wait.unwrap_or(Duration::ZERO))
+        }
         MigrateCommand::Down { database, all } => down(&locate(&database)?, all),
         MigrateCommand::Status(database) => status(&locate(&database)?),
     }
@@ -21,8 +25,9 @@ fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
         .map_err(|error| Failure::new(ExitStatus::Config, error))
 }
 
-fn up(location: &StoreLocation) -> Result<(), Failure> {
-    let applied = migrations::up(location).map_err(|error| failure(location, error))?;
+fn up(location: &StoreLocation, server_wait: Duration) -> Result<(), Failure> {
+    let applied = migrations::up_when_ready(location, server_wait)
+        .map_err(|error| failure(location, error))?;
     for name in &applied {
         say(&format!("applied {name}"));
     }
@@ -71,7 +76,7 @@ fn schema_failure(text: &'static str) -> Failure {
 }
 
 /// A file that cannot be opened is an I/O error; a server that does not answer is just not there.
-fn failure(location: &StoreLocation, error: StoreError) -> Failure {
+pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
     let status = match (&error, location) {
         (StoreError::Unavailable(_), StoreLocation::Postgres(_)) => ExitStatus::Unavailable,
         (StoreError::Unavailable(_), StoreLocation::Sqlite(_)) => ExitStatus::Io,

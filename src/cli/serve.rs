@@ -5,6 +5,7 @@
 //! stop:   accept, connections → log thread (ring drained, synced) → flush thread (for a while) → lock
 //! ```
 
+use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::args::ServeArgs;
+use super::migrate;
 use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
 use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
@@ -28,8 +30,9 @@ use crate::telemetry::Progress;
 use crate::wal::disk::RealDisk;
 use crate::wal::{self, OpenedLog, WalError};
 
-/// File descriptors beside connections: segments, database connections, the runtime's own.
-const OTHER_FILES: u64 = 64;
+/// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,
+/// because a log that cannot open its next segment is a failed log.
+const OTHER_FILES: u64 = 128;
 
 /// Runs the server until it is told to stop.
 ///
@@ -37,8 +40,8 @@ const OTHER_FILES: u64 = 64;
 ///
 /// What kept it from starting or made it stop, with its exit status.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let settings = args.resolve().or_exit(ExitStatus::Config)?;
-    allow_open_files(settings.http.connections_max as u64);
+    let mut settings = args.resolve().or_exit(ExitStatus::Config)?;
+    settings.http.connections_max = allow_open_files(settings.http.connections_max)?;
     let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
     prepare_embedded_database(&settings.store.location)?;
     let runtime = Builder::new_multi_thread()
@@ -48,7 +51,10 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         .or_exit(ExitStatus::Software)?;
     let store = runtime.block_on(open_store(&settings.store))?;
     let shutdown = Shutdown::new();
-    serve(&runtime, &settings, opened, &store, &shutdown)?;
+    let served = serve(&runtime, &settings, opened, &store, &shutdown);
+    // A name lookup that hangs in a blocking thread must not hold up the exit.
+    runtime.shutdown_background();
+    served?;
     shutdown.take_failure().map_or(Ok(()), Err)
 }
 
@@ -74,7 +80,10 @@ fn serve(
         gate,
         ..
     } = opened;
-    let progress = Progress::new(log.recovered_through());
+    let progress = Progress::new(
+        log.recovered_through(),
+        log.directory().oldest_sequence() - 1,
+    );
     let budget = Budget::new(settings.http.inflight_bytes_max);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
 
@@ -92,7 +101,7 @@ fn serve(
     let flusher = Flusher::new(
         Arc::clone(&log),
         Arc::clone(store),
-        settings.flush.clone(),
+        settings.flush,
         Arc::clone(&progress),
         flush_stopped,
     );
@@ -101,7 +110,9 @@ fn serve(
             .enable_all()
             .build()
             .or_exit(ExitStatus::Software)?;
-        runtime.block_on(flusher.run()).map_err(flush_failure)
+        let outcome = runtime.block_on(flusher.run());
+        runtime.shutdown_background();
+        outcome.map_err(flush_failure)
     })?;
     let flush_stop = Arc::new(flush_stop);
     runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
@@ -147,9 +158,14 @@ fn prepare_embedded_database(location: &StoreLocation) -> Result<(), Failure> {
     let StoreLocation::Sqlite(path) = location else {
         return Ok(());
     };
-    let prepared = migrations::up(location)
-        .with_context(|| format!("cannot prepare the embedded database {}", path.display()));
-    prepared.map(|_| ()).or_exit(ExitStatus::Io)
+    match migrations::up(location) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let Failure { status, error } = migrate::failure(location, error);
+            let context = format!("cannot prepare the embedded database {}", path.display());
+            Err(Failure::new(status, error.context(context)))
+        }
+    }
 }
 
 /// Opens the store and holds its schema against this binary. A PostgreSQL that is down is no reason not to start.
@@ -234,31 +250,53 @@ fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
     });
 }
 
-/// Raises the soft limit of open files as far as the connections need and the hard limit allows.
-fn allow_open_files(connections_max: u64) {
-    let needed = connections_max + OTHER_FILES;
+/// Raises the limit of open files to what the connections need, or lowers the connections to what it allows. Returns their number.
+///
+/// Running out of file descriptors would fail the log, so connections must never be able to take the last ones.
+fn allow_open_files(connections_max: usize) -> Result<usize, Failure> {
+    let reserve = server::REFUSALS_MAX as u64 + OTHER_FILES;
+    let needed = connections_max as u64 + reserve;
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
-        return;
+        return Ok(connections_max);
     }
     limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-    let raised = setrlimit(Resource::Nofile, limit);
-    if raised.is_err() || limit.current < Some(needed) {
-        tracing::warn!(
-            needed,
-            "the limit of open files (ulimit -n) is too low for --connections-max {connections_max}"
-        );
+    setrlimit(Resource::Nofile, limit)
+        .context("cannot raise the limit of open files")
+        .or_exit(ExitStatus::Config)?;
+    let allowed = limit.current.map_or(needed, |current| current.min(needed));
+    match allowed.checked_sub(reserve) {
+        None | Some(0) => Err(Failure::new(
+            ExitStatus::Config,
+            anyhow!(
+                "at most {allowed} files may be open (ulimit -n); {} are needed at the least",
+                reserve + 1
+            ),
+        )),
+        Some(connections) => {
+            if allowed < needed {
+                tracing::warn!(
+                    connections,
+                    "serving at most {connections} connections instead of {connections_max}: at most {allowed} files may be open \
+                     (ulimit -n)"
+                );
+            }
+            Ok(connections as usize)
+        }
     }
 }
 
 fn log_failure(error: WalError) -> Failure {
-    let status = match &error {
-        WalError::Locked { .. } => ExitStatus::Locked,
-        WalError::Io { .. } => ExitStatus::Io,
-        WalError::Damage { .. } => ExitStatus::Data,
-        WalError::NewerVersion { .. } => ExitStatus::Config,
-    };
-    Failure::new(status, error)
+    match &error {
+        WalError::Locked { .. } => Failure::new(ExitStatus::Locked, error),
+        WalError::Damage { .. } => Failure::new(ExitStatus::Data, error),
+        WalError::NewerVersion { .. } => Failure::new(ExitStatus::Config, error),
+        WalError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+            let advice = "the disk of --data-dir is full; free some space and start again: what was acknowledged is safe";
+            Failure::new(ExitStatus::Io, anyhow::Error::new(error).context(advice))
+        }
+        WalError::Io { .. } => Failure::new(ExitStatus::Io, error),
+    }
 }
 
 fn flush_failure(error: FlushError) -> Failure {

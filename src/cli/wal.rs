@@ -44,9 +44,9 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
     }
     println!("recovery    {}", describe_verdict(&inspection.verdict));
     match inspection.verdict {
-        Verdict::Refused(_) => Err(Failure::new(
+        Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
             ExitStatus::Data,
-            anyhow::anyhow!("a start would refuse this log"),
+            anyhow::anyhow!("this log is damaged, or written by a newer version"),
         )),
         Verdict::Empty | Verdict::Sound(_) => Ok(()),
     }
@@ -129,10 +129,9 @@ fn describe_segment(
         (Some(_), _) => ", to be flushed",
         (None, _) => ", no events",
     };
-    let trouble = report
-        .trouble
-        .as_ref()
-        .map_or_else(String::new, |trouble| format!("; {trouble}"));
+    let trouble = report.trouble.as_ref().map_or_else(String::new, |trouble| {
+        format!("; at byte {}: {}", trouble.offset, trouble.reason)
+    });
     format!("{place}{stored}{trouble}")
 }
 
@@ -162,6 +161,10 @@ fn describe_verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Empty => "no log yet; a start would make one".to_owned(),
         Verdict::Refused(error) => format!("refused: {error}"),
+        Verdict::StoppedLater(error) => format!(
+            "a start would serve until the flush reaches the damage, and then stop (only the newest segment is read at start): \
+             {error}"
+        ),
         Verdict::Sound(findings) => {
             let next = findings.next_sequence;
             match &findings.torn_tail {

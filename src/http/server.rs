@@ -20,7 +20,7 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
 /// hold no body, so a few are enough to tell honest clients what is going on.
-const REFUSALS_MAX: usize = 64;
+pub const REFUSALS_MAX: usize = 64;
 /// Connections that may wait to be accepted: a burst of all that are allowed by default.
 const BACKLOG_MAX: u32 = 1024;
 /// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each connection and reports

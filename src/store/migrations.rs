@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::Duration;
 
 use diesel::backend::Backend;
 use diesel::migration::{Migration, MigrationSource};
@@ -40,8 +41,16 @@ pub(super) struct Known {
 /// Blocks, and must not be called on a thread that drives a tokio runtime. Two runs at once do no harm: the second waits, then
 /// finds nothing to do.
 pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
+    up_when_ready(location, Duration::ZERO)
+}
+
+/// The same, but waits for so long for a PostgreSQL server that refuses connections or is still starting.
+pub fn up_when_ready(
+    location: &StoreLocation,
+    server_wait: Duration,
+) -> Result<Vec<String>, StoreError> {
     match location {
-        StoreLocation::Postgres(url) => block_on(postgres::migrate::up(url)),
+        StoreLocation::Postgres(url) => block_on(postgres::migrate::up(url, server_wait)),
         StoreLocation::Sqlite(path) => sqlite::migrate::up(path),
     }
 }

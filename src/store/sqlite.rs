@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod metrics;
 pub(super) mod migrate;
+mod side_file;
 mod sink;
 
 use std::path::{Path, PathBuf};

@@ -39,11 +39,12 @@ pub enum FlushState {
 }
 
 impl Progress {
-    /// Progress of a log that is durable through `durable_through` and whose checkpoint is not known yet.
-    pub fn new(durable_through: Sequence) -> Arc<Self> {
+    /// Progress of a log that is durable through `durable_through`. Its checkpoint is not known yet, but whatever was retired is
+    /// certainly flushed: `flushed_through`.
+    pub fn new(durable_through: Sequence, flushed_through: Sequence) -> Arc<Self> {
         Arc::new(Self {
             durable_through: AtomicU64::new(durable_through),
-            flushed_through: AtomicU64::new(0),
+            flushed_through: AtomicU64::new(flushed_through),
             flush: Mutex::new(FlushState::Starting),
         })
     }
@@ -53,7 +54,7 @@ impl Progress {
         self.durable_through.load(Ordering::Acquire)
     }
 
-    /// Everything up to this sequence is in the database; 0 until the checkpoint was read.
+    /// Everything up to this sequence is in the database, as far as is known: exact once the checkpoint was read.
     pub fn flushed_through(&self) -> Sequence {
         self.flushed_through.load(Ordering::Acquire)
     }

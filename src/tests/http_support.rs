@@ -109,7 +109,7 @@ impl TestServer {
         let gate = Gate::new(setup.log_bytes_max, 0);
         let budget = Budget::new(setup.settings.inflight_bytes_max);
         let (intake, submissions) = Intake::new(setup.ring_slots, budget, Arc::clone(&gate));
-        let progress = Progress::new(0);
+        let progress = Progress::new(0, 0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

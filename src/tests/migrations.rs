@@ -1,5 +1,10 @@
-//! The schema through the binary: up, down to nothing, up to the very same, by one process or two at once.
+//! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on disk, how it
+//! waits, how it fails.
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::thread;
 
 use crate::postgres::Cluster;
@@ -23,7 +28,14 @@ const SQLITE_SCHEMA: &str = "
 #[test]
 fn up_then_down_then_up_is_up_on_sqlite() {
     let dir = tempfile::tempdir().unwrap();
-    up_then_down_then_up_is_up(&Database::embedded(dir.path()), SQLITE_SCHEMA);
+    let data_dir = dir.path().join("data");
+    let database = Database::embedded(&data_dir);
+    assert_status(&database, 78, "pending");
+    assert!(!data_dir.exists(), "asking makes nothing");
+    up_then_down_then_up_is_up(&database, SQLITE_SCHEMA);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data_dir.join("events.db")), 0o600);
+    assert_eq!(mode(&data_dir), 0o700);
 }
 
 #[test]
@@ -77,6 +89,116 @@ fn two_at_once_apply_each_migration_once(database: &Database) {
     assert_status(database, 0, "applied");
 }
 
+#[test]
+fn up_waits_for_a_server_that_is_still_starting() {
+    let database = Database::empty(Cluster::shared());
+    let [flag, url] = database.flags();
+    let port = front_of_a_starting_server(Cluster::shared().port(), "57P03", 3);
+    let url = url.replace(
+        &format!(":{}/", Cluster::shared().port()),
+        &format!(":{port}/"),
+    );
+    let command = ["migrate", "up", flag, &format!("{url}?sslmode=disable")];
+    // A person at the prompt is told at once.
+    run(&command).assert_refusal(69, &["57P03"]);
+    let ended = run(&[&command[..], &["--wait", "1m"]].concat());
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert_said(&ended, "applied");
+    assert_eq!(
+        ended.stderr.matches("waiting up to").count(),
+        1,
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn up_waits_only_so_long_and_only_for_what_passes() {
+    let nobody = "postgres://user:secret@127.0.0.1:1/db";
+    let ended = run(&["migrate", "up", "--database-url", nobody, "--wait", "1s"]);
+    ended.assert_refusal(69, &["waiting up to 1s", "cannot connect to 127.0.0.1:1"]);
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+
+    let port = front_of_a_starting_server(1, "28P01", 1);
+    let wrong_password = format!("postgres://user:secret@127.0.0.1:{port}/db?sslmode=disable");
+    let ended = run(&[
+        "migrate",
+        "up",
+        "--database-url",
+        &wrong_password,
+        "--wait",
+        "1m",
+    ]);
+    assert_eq!(ended.code(), 69, "{ended:?}");
+    assert!(!ended.stderr.contains("waiting"), "{ended:?}");
+}
+
+/// A port whose first connections are refused with an SQLSTATE; all later ones lead to `port`.
+fn front_of_a_starting_server(port: u16, sqlstate: &'static str, refusals: usize) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let client = client.unwrap();
+            if number < refusals {
+                refuse(client, sqlstate);
+            } else if let Ok(server) = TcpStream::connect(("127.0.0.1", port)) {
+                let (to_client, to_server) = (client.try_clone(), server.try_clone());
+                thread::spawn(move || forward(client, to_server.unwrap()));
+                thread::spawn(move || forward(server, to_client.unwrap()));
+            }
+        }
+    });
+    own_port
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream) {
+    // Both ends may go away as they like.
+    io::copy(&mut from, &mut to).ok();
+    to.shutdown(Shutdown::Write).ok();
+}
+
+/// Reads the start-up message and answers it with an error, as PostgreSQL does.
+fn refuse(mut client: TcpStream, sqlstate: &str) {
+    let mut length = [0; 4];
+    client.read_exact(&mut length).unwrap();
+    let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+    client.read_exact(&mut rest).unwrap();
+    let fields = format!("SFATAL\0VFATAL\0C{sqlstate}\0Mnot now\0\0");
+    let length = (fields.len() as u32 + 4).to_be_bytes();
+    let answer = [&b"E"[..], &length, fields.as_bytes()].concat();
+    client.write_all(&answer).unwrap();
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_one_line_without_the_password() {
+    let nobody = "postgres://user:secret@127.0.0.1:1/db";
+    let ended = run(&["migrate", "up", "--database-url", nobody]);
+    ended.assert_refusal(69, &["127.0.0.1:1"]);
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn a_url_that_cannot_be_read_is_a_wrong_setting() {
+    let wrong = "postgres://user:secret@host:port/db";
+    let ended = run(&["migrate", "up", "--database-url", wrong]);
+    assert_eq!(ended.code(), 78, "{ended:?}");
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_io_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let below_a_file = file.path().join("data");
+    let ended = run(&[
+        "migrate",
+        "up",
+        "--data-dir",
+        below_a_file.to_str().unwrap(),
+    ]);
+    assert_eq!(ended.code(), 74, "{ended:?}");
+}
+
 fn migrate(database: &Database, verb: &[&str]) -> Ended {
     let ended = run(&[&["migrate"], verb, &database.flags()].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
@@ -94,5 +216,8 @@ fn assert_status(database: &Database, code: i32, state: &str) {
     assert_eq!(ended.code(), code, "{ended:?}");
     let mut lines = ended.stdout.lines();
     assert!(lines.all(|line| line.starts_with(state)), "{ended:?}");
-    assert!(ended.stdout.contains(FIRST), "{ended:?}");
+    let first = format!("{state}  {FIRST}\n");
+    assert!(ended.stdout.starts_with(&first), "{ended:?}");
+    let remedy = ended.stderr.contains("fast-ingest migrate up");
+    assert_eq!(remedy, code != 0, "{ended:?}");
 }

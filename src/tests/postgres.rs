@@ -10,9 +10,20 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-const NO_BINARIES: &str = "no PostgreSQL server programs (initdb, pg_ctl, postgres) found in PATH, /usr/lib/postgresql/*/bin or \
+const NO_BINARIES: &str = "no PostgreSQL 15 or newer (initdb, pg_ctl, postgres) found in PATH, where distributions put it, or by \
                            `pg_config --bindir`: install the distribution's package (Debian: postgresql, Fedora: postgresql-server), \
                            or run `make test`, which says what it needs";
+/// Oldest release that the store supports.
+const RELEASE_MIN: u32 = 15;
+/// Where packages put the programs, side by side by release: a directory, how the names in it begin, and the rest of the path.
+/// The Makefile looks in the same places.
+const PACKAGED: [(&str, &str, &str); 5] = [
+    ("/usr/lib/postgresql", "", "bin"),
+    ("/usr", "pgsql-", "bin"),
+    ("/usr/libexec", "postgresql", ""),
+    ("/opt/homebrew/opt", "postgresql", "bin"),
+    ("/usr/local/opt", "postgresql", "bin"),
+];
 
 /// Arguments: directory of the programs, `on` or `off` for fsync. Answers each command by one line, `ok …` or `failed`.
 const WRAPPER: &str = r#"
@@ -119,10 +130,15 @@ impl Cluster {
 
     /// Makes an empty database and returns its URL.
     pub(crate) async fn create_database(&self) -> String {
+        self.create_database_with("").await
+    }
+
+    /// The same with options of `CREATE DATABASE`.
+    pub(crate) async fn create_database_with(&self, options: &str) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&self.url("postgres")).await;
         admin
-            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .batch_execute(&format!("CREATE DATABASE {name} {options}"))
             .await
             .expect("a fresh name");
         self.url(&name)
@@ -219,43 +235,55 @@ fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket").port()
 }
 
-/// Directory of the server's programs.
+/// Directory of the server's programs: the first in PATH, or the newest of those that packages brought.
 fn programs() -> PathBuf {
-    let complete = |directory: &PathBuf| {
-        ["initdb", "pg_ctl", "postgres"]
-            .iter()
-            .all(|name| directory.join(name).exists())
-    };
-    let in_path = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
-        .unwrap_or_default();
-    if let Some(directory) = in_path.into_iter().find(complete) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_usable = |directory: &PathBuf| release_in(directory) >= Some(RELEASE_MIN);
+    if let Some(directory) = std::env::split_paths(&path).find(is_usable) {
         return directory;
     }
-    let release = |directory: &PathBuf| {
-        let name = directory
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(|name| name.to_str());
-        name.and_then(|name| name.parse::<f64>().ok())
-            .map_or(0, |release| (release * 10.0) as u32)
-    };
-    let mut packaged: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .map(|entries| {
-            entries
-                .flatten()
-                .map(|entry| entry.path().join("bin"))
-                .collect()
-        })
-        .unwrap_or_default();
-    packaged.sort_by_key(release);
-    if let Some(directory) = packaged.into_iter().rev().find(complete) {
-        return directory;
-    }
+    let packaged = PACKAGED.iter().flat_map(|(parent, prefix, rest)| {
+        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        entries
+            .filter(move |entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(move |entry| entry.path().join(rest))
+    });
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
     let configured =
         configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    configured.filter(complete).expect(NO_BINARIES)
+    packaged
+        .chain(configured)
+        .filter(is_usable)
+        .max_by_key(|directory| release_in(directory))
+        .expect(NO_BINARIES)
+}
+
+/// The release of the programs in a directory, if all of them are there.
+fn release_in(directory: &Path) -> Option<u32> {
+    let is_there = |name: &&str| directory.join(name).exists();
+    if !["initdb", "pg_ctl", "postgres"].iter().all(is_there) {
+        return None;
+    }
+    let output = Command::new(directory.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
+    release(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Reads `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
+fn release(version: &str) -> Option<u32> {
+    let number = version.split_whitespace().nth(2)?;
+    let digits = number.find(|c: char| !c.is_ascii_digit());
+    number[..digits.unwrap_or(number.len())].parse().ok()
+}
+
+#[test]
+fn the_release_is_read_from_what_the_server_says() {
+    let debian = "postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)\n";
+    assert_eq!(release(debian), Some(15));
+    assert_eq!(release("postgres (PostgreSQL) 19beta1\n"), Some(19));
+    assert_eq!(release("postgres: error\n"), None);
 }
 
 /// PostgreSQL refuses to run as root, so root runs the wrapper as somebody else.

@@ -79,6 +79,40 @@ async fn a_checkpoint_whose_row_is_locked_is_not_read_around() {
     assert_eq!(fresh.checkpoint(wal_id()).await.unwrap(), Some(0));
 }
 
+/// The server in the middle of a COPY has no other way to notice that the machine of its client died.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_probes_the_flush_and_lets_go_when_it_is_gone() {
+    let database = Database::postgres().await;
+    // Asks the sink's own session for what its socket is really set to.
+    database
+        .execute(
+            "CREATE TABLE seen (name text, value text);
+             CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 INSERT INTO seen SELECT name, current_setting(name) FROM pg_settings WHERE name LIKE 'tcp\\_%';
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER look BEFORE INSERT ON wal_checkpoints FOR EACH ROW EXECUTE FUNCTION look()",
+        )
+        .await;
+    drop(database.sink_at(0).await);
+    let rows = database
+        .session()
+        .await
+        .query("SELECT name, value FROM seen ORDER BY name", &[])
+        .await
+        .unwrap();
+    let seen: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(
+        seen,
+        [
+            ("tcp_keepalives_count", "3"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_user_timeout", "60000"),
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_dropped_behind_our_back_is_made_again() {
     let database = Database::postgres().await;
@@ -100,6 +134,24 @@ async fn a_partition_dropped_behind_our_back_is_made_again() {
     with_id.event_id = Some("1");
     sink.flush(batch_of(2, &[with_id]).view()).await.unwrap();
     assert_eq!(database.users().await, ["cid"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_detached_table_that_does_not_fit_stops_the_flush_and_is_named() {
+    let database = Database::postgres().await;
+    let mut sink = database.sink_at(0).await;
+    // No CHECK names itself here: the bounds of the partition are what the row breaks.
+    database
+        .execute(
+            "CREATE TABLE events_2026_02 (LIKE events);
+             INSERT INTO events_2026_02 VALUES ('2026-03-01 00:00:00+00', 'view', 'web', 'zoe')",
+        )
+        .await;
+    let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Schema(text) if text.contains("events_2026_02")),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -234,6 +286,32 @@ async fn busy_connections_are_said_to_be_busy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_query_is_told_that_the_database_is_down() {
+    let location = StoreLocation::Postgres("postgres://user:secret@127.0.0.1:1/db".to_owned());
+    let store = store::open(&StoreSettings {
+        location,
+        query_connections: 1,
+        query_timeout: Duration::from_secs(30),
+        flush_timeout: Duration::from_secs(30),
+    })
+    .unwrap();
+    // All of them wait for the same one attempt.
+    let asking: Vec<_> = (0..8)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.metrics(&query("view", 0, FEBRUARY, None)).await })
+        })
+        .collect();
+    for answer in asking {
+        let error = answer.await.unwrap().unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:1")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_a_new_sink_and_old_store_work() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let database = Database::postgres_on(&cluster).await;
@@ -279,19 +357,35 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
     tokio::task::block_in_place(|| cluster.stop(StopMode::Fast));
 }
 
+/// The flush is refused too, because the database may have been down when the server started.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_is_not_there_is_named_without_the_password() {
-    let url = "postgres://user:secret@127.0.0.1:1/db".to_owned();
-    let location = StoreLocation::Postgres(url);
-    let error = tokio::task::spawn_blocking(move || migrations::up(&location))
-        .await
-        .unwrap()
-        .unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:1")),
-        "{error}"
-    );
-    assert!(!error.to_string().contains("secret"), "{error}");
+async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
+    let cluster = tokio::task::spawn_blocking(Cluster::shared).await.unwrap();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        let url = cluster.create_database_with(&options).await;
+        let location = StoreLocation::Postgres(url);
+        let store = store::open(&StoreSettings {
+            location: location.clone(),
+            query_connections: 1,
+            query_timeout: Duration::from_secs(30),
+            flush_timeout: Duration::from_secs(30),
+        })
+        .unwrap();
+        let migrated = tokio::task::spawn_blocking(move || migrations::up(&location));
+        let errors = [
+            migrated.await.unwrap().unwrap_err(),
+            store.check_schema().await.unwrap_err(),
+            store.open_sink().await.err().unwrap(),
+        ];
+        for error in errors {
+            assert!(
+                matches!(&error, StoreError::Schema(text)
+                    if text.contains(encoding) && text.contains("ENCODING 'UTF8' TEMPLATE template0")),
+                "{error}"
+            );
+        }
+    }
 }
 
 /// A TCP proxy that can stop moving bytes without closing anything, as a frozen machine does.

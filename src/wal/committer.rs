@@ -32,6 +32,12 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes after which free space is looked at again even within the interval, so that a fast writer cannot outrun the floor.
 const WATCH_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Where a group stops growing, given the size at which segments are sealed: a segment exceeds that by one group at the most. The
+/// last record may exceed this in turn.
+pub fn group_bytes_max(segment_bytes: u64) -> usize {
+    usize::try_from(segment_bytes).map_or(GROUP_BYTES_MAX, |bytes| bytes.min(GROUP_BYTES_MAX))
+}
+
 /// The one writer of the log.
 #[derive(Debug)]
 pub struct Committer<D: Disk> {
@@ -170,7 +176,7 @@ impl<D: Disk> Committer<D> {
                 first_sequence,
                 durable_through,
             );
-            next = if self.group.bytes.len() < GROUP_BYTES_MAX {
+            next = if self.group.bytes.len() < group_bytes_max(self.segment_bytes) {
                 ring.try_recv().ok()
             } else {
                 None

@@ -97,6 +97,8 @@ impl<D: Disk> Directory<D> {
     /// Removes the segments whose events are all in the database; returns how many bytes that freed.
     ///
     /// To be called only after the commit of `flushed_through` is confirmed: from here on the database has the only copy.
+    ///
+    /// Each removal is synced before the next, so that a power cut cannot leave a hole in the chain.
     pub fn retire_through(&self, flushed_through: Sequence) -> Result<u64, WalError> {
         let mut freed = 0;
         while let Some(segment) = self.first_retirable(flushed_through) {
@@ -104,18 +106,11 @@ impl<D: Disk> Directory<D> {
             self.disk
                 .remove(&path)
                 .map_err(|error| WalError::io("remove", &path, error))?;
+            sync_dir(&self.disk, &self.path)?;
             self.lock().pop_front();
             freed += segment.sealed_end.unwrap_or(0);
         }
-        if freed > 0 {
-            self.sync()?;
-        }
         Ok(freed)
-    }
-
-    /// Makes creations and removals durable.
-    pub fn sync(&self) -> Result<(), WalError> {
-        sync_dir(&self.disk, &self.path)
     }
 
     /// The oldest segment, if a later one begins at or before the sequence behind the watermark.

@@ -15,7 +15,7 @@ pub trait Disk: Debug + Clone + Send + Sync + 'static {
     /// Holds a lock until dropped.
     type Lock: Debug + Send + Sync;
 
-    /// Makes a directory that only its owner may enter, with its parents; fine when it exists.
+    /// Makes a directory that only its owner may enter, with its parents, durably; fine when it exists.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Names of the files in a directory.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
@@ -45,6 +45,8 @@ pub trait DiskFile: Send {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Returns once the file's bytes are on the device (`fdatasync`).
     fn sync_data(&mut self) -> io::Result<()>;
+    /// Lets the next reads come from the device: after a failed sync the page cache may show what never got there.
+    fn drop_cached(&self) -> io::Result<()>;
     /// Cuts the file off.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -65,7 +67,22 @@ impl Disk for RealDisk {
     type Lock = File;
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)
+        let missing: Vec<_> = dir
+            .ancestors()
+            .take_while(|ancestor| !ancestor.exists())
+            .collect();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DIR_MODE)
+            .create(dir)?;
+        // The entry of a new directory is in its parent.
+        for made in missing {
+            let parent = made
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -140,6 +157,21 @@ impl DiskFile for File {
 
     fn sync_data(&mut self) -> io::Result<()> {
         File::sync_data(self)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn drop_cached(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(
+            self,
+            0,
+            None,
+            rustix::fs::Advice::DontNeed,
+        )?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn drop_cached(&self) -> io::Result<()> {
+        Ok(())
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {

@@ -35,7 +35,16 @@ pub struct SegmentReport {
     /// Sequence of the last one.
     pub last_sequence: Option<Sequence>,
     /// Where and why reading stopped before the file's end.
-    pub trouble: Option<String>,
+    pub trouble: Option<Trouble>,
+}
+
+/// Where and why a segment cannot be read on.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// The byte.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: String,
 }
 
 /// What a start would do.
@@ -47,6 +56,8 @@ pub enum Verdict {
     Sound(Findings),
     /// Refuse.
     Refused(WalError),
+    /// Go on, as only the newest segment is read at start, and stop when the flush reaches this.
+    StoppedLater(WalError),
 }
 
 /// Reads the whole log.
@@ -69,12 +80,18 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
             let sequence = report
                 .last_sequence
                 .map_or(header.first_sequence, |last| last + 1);
-            damage = Some(WalError::damage(&path, 0, sequence, trouble.clone()));
+            damage = Some(WalError::damage(
+                &path,
+                trouble.offset,
+                sequence,
+                trouble.reason.clone(),
+            ));
         }
         segments.push(report);
     }
     let verdict = match (recovery::examine(disk, dir), damage) {
-        (Err(error), _) | (Ok(_), Some(error)) => Verdict::Refused(error),
+        (Err(error), _) => Verdict::Refused(error),
+        (Ok(_), Some(error)) => Verdict::StoppedLater(error),
         (Ok(findings), None) if findings.wal_id.is_none() => Verdict::Empty,
         (Ok(findings), None) => Verdict::Sound(findings),
     };
@@ -94,7 +111,10 @@ fn read_segment<D: Disk>(disk: &D, path: &Path) -> Result<SegmentReport, WalErro
     let (file, header) = match segment::open(disk, path) {
         Ok(opened) => opened,
         Err(error) => {
-            report.trouble = Some(error.to_string());
+            report.trouble = Some(Trouble {
+                offset: 0,
+                reason: error.to_string(),
+            });
             return Ok(report);
         }
     };
@@ -109,9 +129,12 @@ fn read_segment<D: Disk>(disk: &D, path: &Path) -> Result<SegmentReport, WalErro
             report.last_sequence = Some(record.header.last_sequence());
         }
     });
-    report.trouble = trouble.map(|trouble| match trouble {
-        ScanError::Invalid(reason) => format!("at byte {}: {reason}", scanner.offset()),
-        ScanError::Io(error) => format!("at byte {}: {error}", scanner.offset()),
+    report.trouble = trouble.map(|trouble| Trouble {
+        offset: scanner.offset(),
+        reason: match trouble {
+            ScanError::Invalid(reason) => reason.to_owned(),
+            ScanError::Io(error) => error.to_string(),
+        },
     });
     Ok(report)
 }

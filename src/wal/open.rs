@@ -78,10 +78,11 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     })
 }
 
-/// Syncs the newest segment and the directory before they are read.
+/// Syncs the newest segment and the directory before they are read, and makes sure that the device is what is read.
 ///
-/// After a mere process crash the page cache may show a tail that was never synced. Recovery must not build on bytes that a
-/// later power cut could still take away.
+/// After a mere process crash the page cache may show a tail that was never synced: recovery must not build on bytes that a later
+/// power cut could still take away. After a failed sync it may show pages that the kernel gave up writing, and a second sync would
+/// report success: so the cache is dropped, and what did not reach the device is a torn tail.
 fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
     directory::sync_dir(disk, dir)?;
     let Some(newest) = directory::list_segments(disk, dir)?.pop() else {
@@ -92,5 +93,7 @@ fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> 
         .open_rw(&path)
         .map_err(|error| WalError::io("open", &path, error))?;
     file.sync_data()
-        .map_err(|error| WalError::io("sync", &path, error))
+        .map_err(|error| WalError::io("sync", &path, error))?;
+    file.drop_cached()
+        .map_err(|error| WalError::io("drop the cache of", &path, error))
 }

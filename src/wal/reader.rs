@@ -37,14 +37,10 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Number of durable events that have not been handed on.
-    pub fn backlog(&self) -> u64 {
-        self.log.durable().through.saturating_sub(self.after)
-    }
-
     /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, or until there are no more.
     ///
-    /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before.
+    /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before. Returns whether the batch
+    /// is full: `false` means that the log, as far as it was durable at the call, has no more.
     ///
     /// # Errors
     ///
@@ -54,17 +50,15 @@ impl<D: Disk> LogReader<D> {
         batch: &mut Batch,
         rows_max: usize,
         bytes_max: usize,
-    ) -> Result<(), WalError> {
+    ) -> Result<bool, WalError> {
         let durable_through = self.log.durable().through;
-        while self.after < durable_through
-            && batch.len() < rows_max
-            && batch.bytes_len() < bytes_max
-        {
-            if !self.take_record(batch, rows_max, bytes_max)? {
-                break;
+        while self.after < durable_through {
+            let is_full = batch.len() >= rows_max || batch.bytes_len() >= bytes_max;
+            if is_full || !self.take_record(batch, rows_max, bytes_max)? {
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(batch.len() >= rows_max || batch.bytes_len() >= bytes_max)
     }
 
     /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no room.

@@ -258,23 +258,37 @@ fn cut<D: Disk>(disk: &D, dir: &Path, tail: &TornTail) -> Result<(), WalError> {
     let length = segment::read_full(&file, &mut bytes, tail.offset)
         .map_err(|error| WalError::io("read", path, error))?;
 
-    let mut copy_name = path.as_os_str().to_owned();
-    copy_name.push(format!(".torn-{}", tail.offset));
-    let copy_path = PathBuf::from(copy_name);
-    match disk.create_new(&copy_path) {
-        Ok(mut copy) => {
-            copy.write_all_at(&bytes[..length], 0)
-                .map_err(|error| WalError::io("write", &copy_path, error))?;
-            copy.sync_data()
-                .map_err(|error| WalError::io("sync", &copy_path, error))?;
-        }
-        // An earlier start copied it and died before it could cut.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(WalError::io("create", &copy_path, error)),
-    }
+    bytes.truncate(length);
+    keep_copy(disk, tail, &bytes)?;
     file.truncate(tail.offset)
         .map_err(|error| WalError::io("cut", path, error))?;
     file.sync_data()
         .map_err(|error| WalError::io("sync", path, error))?;
     directory::sync_dir(disk, dir)
+}
+
+/// Writes the cut bytes beside the segment, under a name that no earlier cut has taken.
+///
+/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
+fn keep_copy<D: Disk>(disk: &D, tail: &TornTail, bytes: &[u8]) -> Result<(), WalError> {
+    for attempt in 0_u64.. {
+        let mut name = tail.segment.as_os_str().to_owned();
+        name.push(format!(".torn-{}", tail.offset));
+        if attempt > 0 {
+            name.push(format!("-{attempt}"));
+        }
+        let path = PathBuf::from(name);
+        match disk.create_new(&path) {
+            Ok(mut copy) => {
+                copy.write_all_at(bytes, 0)
+                    .map_err(|error| WalError::io("write", &path, error))?;
+                return copy
+                    .sync_data()
+                    .map_err(|error| WalError::io("sync", &path, error));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(WalError::io("create", &path, error)),
+        }
+    }
+    unreachable!("a directory does not hold 2^64 files")
 }

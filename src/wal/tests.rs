@@ -2,8 +2,10 @@
 
 mod committer;
 mod golden;
+mod power_cut;
 mod reader;
 mod recovery;
+mod simulated_disk;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -38,12 +38,19 @@ fn a_url_chooses_postgres_and_an_empty_one_does_not() {
 }
 
 #[test]
+fn an_empty_port_is_an_unset_one() {
+    assert_eq!(resolve(&["--port", ""]).unwrap().http.address.port(), 8080);
+    assert_eq!(resolve(&["--port", "0"]).unwrap().http.address.port(), 0);
+}
+
+#[test]
 fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--inflight-bytes-max", "8MiB"]).contains("--inflight-bytes-max"));
     assert!(resolve(&["--inflight-bytes-max", "9MiB"]).is_ok());
     assert!(refused(&["--wal-segment-bytes", "1000B"]).contains("--wal-segment-bytes"));
-    assert!(refused(&["--wal-bytes-max", "127MiB"]).contains("--wal-bytes-max"));
-    assert!(resolve(&["--wal-bytes-max", "128MiB"]).is_ok());
+    assert!(refused(&["--wal-bytes-max", "81MiB"]).contains("--wal-bytes-max"));
+    assert!(resolve(&["--wal-bytes-max", "82MiB"]).is_ok());
+    assert!(refused(&["--flush-timeout", "30days"]).contains("1day"));
     assert!(refused(&["--connections-max", "0"]).contains("--connections-max"));
     assert!(refused(&["--flush-rows-max", "0"]).contains("--flush-rows-max"));
 }

@@ -89,8 +89,12 @@ pub(super) enum Verdict {
         /// How many events are refused.
         invalid_count: usize,
     },
-    /// Nothing is stored, because of the request as a whole: too large, or unreadable.
+    /// Nothing is stored, because of the request as a whole, which is unreadable.
     RequestRefused(Reason),
+    /// Nothing is stored: the request has more bytes than the server takes.
+    TooLarge(Reason),
+    /// Nothing is stored: the request has more events than the server takes.
+    TooMany(Reason),
     /// This is no answer of a fast-ingest server.
     Strange(String),
 }
@@ -215,6 +219,9 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
             Ok(stored) => Verdict::Accepted(stored.accepted),
             Err(_) => Verdict::Strange(format!("{status} without a number of events")),
         },
+        (StatusCode::BAD_REQUEST, Some(problem)) if problem.code == "too_many_events" => {
+            Verdict::TooMany(problem.into_reason())
+        }
         (StatusCode::BAD_REQUEST, Some(problem)) if problem.errors.is_empty() => {
             Verdict::RequestRefused(problem.into_reason())
         }
@@ -231,13 +238,11 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
                 invalid_count,
             }
         }
-        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => {
-            Verdict::RequestRefused(problem.into_reason())
-        }
+        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => Verdict::TooLarge(problem.into_reason()),
         // A proxy in front of the server has limits of its own and answers in its own way.
         (StatusCode::PAYLOAD_TOO_LARGE, None) => {
             let message = "is larger than the server takes";
-            Verdict::RequestRefused(Reason::of_line("too_large", message))
+            Verdict::TooLarge(Reason::of_line("too_large", message))
         }
         (_, Some(problem)) => Verdict::Strange(format!("{status}: {}", printable(problem.text()))),
         (_, None) => Verdict::Strange(status.to_string()),

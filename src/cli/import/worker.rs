@@ -20,7 +20,11 @@ pub(super) async fn work(
     inputs: Arc<Mutex<Receiver<Input>>>,
     run: Arc<Run>,
 ) {
-    let worker = Worker { connection, run };
+    let mut worker = Worker {
+        connection,
+        run,
+        refused: Refused::default(),
+    };
     // `Stopped` needs no handling: whoever stopped the run has said why.
     while let Ok(Some(input)) = worker.next(&inputs).await {
         let done = match input {
@@ -43,6 +47,22 @@ pub(super) async fn work(
 struct Worker {
     connection: Connection,
     run: Arc<Run>,
+    refused: Refused,
+}
+
+/// The smallest requests that were too much for the server: it would refuse the next one that is no smaller as well.
+struct Refused {
+    bytes: usize,
+    events: usize,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        Self {
+            bytes: usize::MAX,
+            events: usize::MAX,
+        }
+    }
 }
 
 impl Worker {
@@ -55,7 +75,7 @@ impl Worker {
         }
     }
 
-    async fn deliver(&self, mut batch: Batch) -> Result<(), Stopped> {
+    async fn deliver(&mut self, mut batch: Batch) -> Result<(), Stopped> {
         if !batch.refused.is_empty() {
             let listed = batch.refused.len();
             self.run.refuse(batch.file, &batch.refused, listed)?;
@@ -66,13 +86,19 @@ impl Worker {
             if events.is_empty() {
                 continue;
             }
-            match self.post(batch.body(&events)).await? {
-                Verdict::Accepted(count) if count == events.len() => self.run.accepted(count),
-                Verdict::Accepted(count) => {
-                    let sent = events.len();
+            let body = batch.body(&events);
+            let (bytes, count) = (body.len(), events.len());
+            let is_too_much = bytes >= self.refused.bytes || count >= self.refused.events;
+            if is_too_much && count > 1 {
+                halve(&mut pieces, events);
+                continue;
+            }
+            match self.post(body).await? {
+                Verdict::Accepted(stored) if stored == count => self.run.accepted(count),
+                Verdict::Accepted(stored) => {
                     return Err(self
                         .run
-                        .strange(&format!("202 for {count} events while {sent} were sent")));
+                        .strange(&format!("202 for {stored} events while {count} were sent")));
                 }
                 Verdict::EventsRefused {
                     reasons,
@@ -84,14 +110,22 @@ impl Worker {
                     self.run.refuse(batch.file, &lines, invalid_count)?;
                     pieces.push(events);
                 }
-                Verdict::RequestRefused(reason) if events.len() == 1 => {
+                Verdict::RequestRefused(reason)
+                | Verdict::TooLarge(reason)
+                | Verdict::TooMany(reason)
+                    if count == 1 =>
+                {
                     self.run
                         .refuse(batch.file, &[batch.refuse(&events[0], vec![reason])], 1)?;
                 }
-                Verdict::RequestRefused(_) => {
-                    let second_half = events.split_off(events.len() / 2);
-                    pieces.push(second_half);
-                    pieces.push(events);
+                Verdict::RequestRefused(_) => halve(&mut pieces, events),
+                Verdict::TooLarge(_) => {
+                    self.refused.bytes = bytes;
+                    halve(&mut pieces, events);
+                }
+                Verdict::TooMany(_) => {
+                    self.refused.events = count;
+                    halve(&mut pieces, events);
                 }
                 Verdict::Strange(answer) => return Err(self.run.strange(&answer)),
             }
@@ -125,6 +159,12 @@ impl Worker {
         }
         Err(Stopped)
     }
+}
+
+fn halve(pieces: &mut Vec<Vec<EventLine>>, mut events: Vec<EventLine>) {
+    let second_half = events.split_off(events.len() / 2);
+    pieces.push(second_half);
+    pieces.push(events);
 }
 
 /// Takes the refused ones out of `events`; none if the answer names an event that was not sent, or none at all.

@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
@@ -28,7 +30,19 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
+/// The same from the server's end. In the middle of a COPY a server waits for its client without any timeout, so this alone ends
+/// the session of a machine that died, and with it the lock on the checkpoint; systems' own default is two hours. The last one
+/// is for data that the client does not acknowledge. A statement rather than a start-up option, which poolers may refuse. Without
+/// effect on a Unix socket, which needs none of it.
+const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
+                                 SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
+/// Time between looks at a server that is not up yet.
+const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 const DEFAULT_PORT: u16 = 5432;
+
+/// What drives the socket of a [`Client`].
+type Connection =
+    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A parsed database URL.
 #[derive(Clone)]
@@ -87,21 +101,23 @@ impl Connector {
     /// Opens a session whose socket closes when the returned value is dropped.
     pub(super) async fn connect(&self) -> Result<Session, StoreError> {
         let connecting = async {
-            let (client, connection) = self
-                .config
-                .connect(self.tls.clone())
-                .await
-                .map_err(|error| self.unreachable(&error))?;
+            let (client, connection) = self.open().await?;
             let driver = tokio::spawn(async move {
                 // Whoever waits for a reply gets the same error.
                 if let Err(error) = connection.await {
                     tracing::debug!(error = error::describe(&error), "database connection ended");
                 }
             });
-            Ok(Session {
+            let session = Session {
                 client,
                 driver: driver.abort_handle(),
-            })
+            };
+            session
+                .client
+                .batch_execute(SERVER_KEEPALIVES)
+                .await
+                .map_err(|error| self.unreachable(&error))?;
+            Ok(session)
         };
         self.within_session_timeout(connecting).await
     }
@@ -109,16 +125,19 @@ impl Connector {
     /// Opens a diesel-async connection.
     pub(super) async fn connect_diesel(&self) -> Result<AsyncPgConnection, StoreError> {
         let connecting = async {
-            let (client, connection) = self
-                .config
-                .connect(self.tls.clone())
+            let (client, connection) = self.open().await?;
+            let unusable = |error: &dyn std::fmt::Display| {
+                StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
+            };
+            let mut connection =
+                AsyncPgConnection::try_from_client_and_connection(client, connection)
+                    .await
+                    .map_err(|error| unusable(&error))?;
+            connection
+                .batch_execute(SERVER_KEEPALIVES)
                 .await
-                .map_err(|error| self.unreachable(&error))?;
-            AsyncPgConnection::try_from_client_and_connection(client, connection)
-                .await
-                .map_err(|error| {
-                    StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
-                })
+                .map_err(|error| unusable(&error))?;
+            Ok(connection)
         };
         self.within_session_timeout(connecting).await
     }
@@ -129,6 +148,42 @@ impl Connector {
             StoreError::Unavailable(text) => ConnectionError::BadConnection(text),
             other => ConnectionError::BadConnection(other.to_string()),
         })
+    }
+
+    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Whatever else is wrong is
+    /// for the next connection to tell.
+    pub(super) async fn wait_until_up(&self, limit: Duration) {
+        let mut announced = false;
+        let waiting = async {
+            while let Err(error) = self.config.connect(self.tls.clone()).await
+                && error::may_be_starting(&error)
+            {
+                if !announced {
+                    announced = true;
+                    let error = error::describe(&error);
+                    tracing::info!("waiting up to {limit:?} for {}: {error}", self.address);
+                }
+                tokio::time::sleep(WAIT_INTERVAL).await;
+            }
+        };
+        // Late is what the next connection finds out by itself.
+        tokio::time::timeout(limit, waiting).await.ok();
+    }
+
+    async fn open(&self) -> Result<(Client, Connection), StoreError> {
+        let (client, connection) = self
+            .config
+            .connect(self.tls.clone())
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        // Told by every server in its greeting. Checked for each session, since the database may be down when we start.
+        match connection.parameter("server_encoding") {
+            None | Some("UTF8") => Ok((client, connection)),
+            Some(other) => Err(StoreError::Schema(format!(
+                "the database has the encoding {other} and cannot hold every event: make one with CREATE DATABASE … \
+                 ENCODING 'UTF8' TEMPLATE template0"
+            ))),
+        }
     }
 
     async fn within_session_timeout<T>(
@@ -156,7 +211,7 @@ impl Connector {
 /// A tokio-postgres client and the task that drives its socket.
 pub(super) struct Session {
     /// The client.
-    pub(super) client: tokio_postgres::Client,
+    pub(super) client: Client,
     driver: AbortHandle,
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::store::StoreError;
 
@@ -88,6 +88,22 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
             "the database schema does not fit: {message} ({code}); `fast-ingest migrate up` brings it up to date"
         )),
         _ => StoreError::Unavailable(format!("{message} ({code})")),
+    }
+}
+
+/// Whether a failed connection looks like a server that comes up soon: nobody listens yet, it says that it is starting, or
+/// something in front of it hangs up.
+pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause {
+        Some(cause) => matches!(
+            cause.kind(),
+            ConnectionRefused | ConnectionReset | UnexpectedEof
+        ),
+        None => error.is_closed() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW),
     }
 }
 

@@ -123,26 +123,38 @@ impl Metrics {
 
     async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
         let pool = self.pool.get_or_init(async || self.build_pool()).await;
-        self.connect_errors.take();
+        let asked = Instant::now();
         let mut checkout = pin!(pool.get());
         loop {
             tokio::select! {
-                outcome = &mut checkout => return outcome.map_err(|_| self.no_connection()),
+                outcome = &mut checkout => return outcome.map_err(|_| self.no_connection(pool, asked)),
                 // While others are connected one of them may come free. With none, waiting helps nobody.
                 () = self.connect_errors.came.notified() => if pool.state().connections == 0 {
-                    return Err(self.no_connection());
+                    return Err(self.no_connection(pool, asked));
                 },
             }
         }
     }
 
-    fn no_connection(&self) -> StoreError {
-        StoreError::Unavailable(self.connect_errors.take().unwrap_or_else(|| {
-            format!(
-                "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
-                self.connections
-            )
-        }))
+    /// Why a query that asked at `asked` got no connection.
+    fn no_connection(&self, pool: &Pool<AsyncPgConnection>, asked: Instant) -> StoreError {
+        let connected = pool.state().connections;
+        // An older error belongs to an outage that may be over.
+        let error = self.connect_errors.recent(asked);
+        let busy = format!(
+            "all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}"
+        );
+        StoreError::Unavailable(match (connected, error) {
+            (0, Some(error)) => error,
+            (0, None) => format!(
+                "no connection to {} within {CHECKOUT_TIMEOUT:?}",
+                self.connector.address()
+            ),
+            (_, Some(error)) if connected < self.connections => {
+                format!("{busy}, and no other came about: {error}")
+            }
+            (..) => busy,
+        })
     }
 
     fn build_pool(&self) -> Pool<AsyncPgConnection> {
@@ -216,16 +228,19 @@ impl Drop for CancelOnDrop {
 /// Why the pool could not connect. bb8 itself only says that time ran out.
 #[derive(Debug, Default)]
 struct ConnectErrors {
-    last: Mutex<Option<String>>,
+    /// The last one and when it came. It stays: one attempt may be what several queries wait for.
+    last: Mutex<Option<(Instant, String)>>,
     came: Notify,
 }
 
 impl ConnectErrors {
-    fn take(&self) -> Option<String> {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+    /// The last error, unless it came long before `asked`.
+    fn recent(&self, asked: Instant) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, error) = last
+            .as_ref()
+            .filter(|(came, _)| *came + CHECKOUT_TIMEOUT >= asked)?;
+        Some(error.clone())
     }
 }
 
@@ -235,7 +250,8 @@ struct ConnectErrorSink(Arc<ConnectErrors>);
 
 impl bb8::ErrorSink<PoolError> for ConnectErrorSink {
     fn sink(&self, error: PoolError) {
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+        let error = (Instant::now(), error.to_string());
+        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.0.came.notify_waiters();
     }
 

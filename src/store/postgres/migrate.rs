@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection as _};
@@ -16,16 +17,23 @@ use crate::store::{StoreError, migrations};
 /// Key of the advisory lock that one migration run holds: "fast-ing" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6661_7374_2d69_6e67;
 
-/// Applies what is pending; returns the names.
-pub(in crate::store) async fn up(url: &str) -> Result<Vec<String>, StoreError> {
-    let mut harness = locked_harness(url).await?;
+/// Applies what is pending; returns the names. Waits for so long for a server that is not up yet.
+pub(in crate::store) async fn up(
+    url: &str,
+    server_wait: Duration,
+) -> Result<Vec<String>, StoreError> {
+    let connector = connector(url)?;
+    if !server_wait.is_zero() {
+        connector.wait_until_up(server_wait).await;
+    }
+    let mut harness = locked_harness(&connector).await?;
     migrations::run_pending(&mut harness, migrations::POSTGRES)
         .map_err(|error| migration_error(&*error))
 }
 
 /// Reverts the newest migration, or all; returns the names.
 pub(in crate::store) async fn down(url: &str, all: bool) -> Result<Vec<String>, StoreError> {
-    let mut harness = locked_harness(url).await?;
+    let mut harness = locked_harness(&connector(url)?).await?;
     migrations::revert(&mut harness, migrations::POSTGRES, all)
         .map_err(|error| migration_error(&*error))
 }
@@ -58,8 +66,10 @@ async fn read_versions(
     Ok(rows.map(|rows| rows.iter().map(|row| row.get(0)).collect()))
 }
 
-async fn locked_harness(url: &str) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
-    let mut connection = connector(url)?.connect_diesel().await?;
+async fn locked_harness(
+    connector: &Connector,
+) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
+    let mut connection = connector.connect_diesel().await?;
     // The lock goes with the session. The first of two runs works, the second then finds nothing to do.
     connection
         .batch_execute(&format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({MIGRATION_LOCK}); RESET lock_timeout"))

@@ -163,12 +163,15 @@ async fn create(client: &Client, month: Month, lock_timeout: &str) -> Result<(),
     }
     .await;
     outcome.map_err(|failure| match failure {
-        // Rows of a table found detached may break a constraint. That blames no event of this batch.
-        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
-            "partition {table} cannot be attached: {message} ({code})"
-        ))
-        .into(),
-        other => other,
+        // Rows of a table found detached may break a constraint, or belong to another month. That blames no event of this batch,
+        // and does not pass by itself.
+        Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message) => {
+            StoreError::Schema(format!(
+                "the existing table {table} cannot be attached to events: {message}; mend or rename it"
+            ))
+            .into()
+        }
+        other @ Failure::Store(_) => other,
     })
 }
 

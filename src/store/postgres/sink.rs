@@ -25,7 +25,8 @@ use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
 /// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
-/// A transaction whose client is gone ends by itself after this time, and lets go of the checkpoint.
+/// A transaction whose client falls silent between two statements ends by itself after this time, and lets go of the
+/// checkpoint. In the middle of a COPY no timeout of the server applies: there its keepalives find out that the client is gone.
 const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
 /// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same time.
 const CHUNK_BYTES: usize = 128 * 1024;

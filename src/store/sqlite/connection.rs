@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::store_error;
+use super::side_file::SIDE_FILE_BYTES_MAX;
 use crate::store::StoreError;
 
 /// Longest wait for another writer: only `migrate` or a person's own tool can be one.
@@ -16,9 +17,13 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// `synchronous = FULL` syncs at every commit: the write-ahead log of events is deleted on the word of that commit.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path)?;
-    let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;";
+    // The limit cuts the side file back whenever SQLite begins it anew; without it the file keeps its largest size for ever.
+    let pragmas = format!(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+         PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX};"
+    );
     connection
-        .execute_batch(pragmas)
+        .execute_batch(&pragmas)
         .map_err(|error| store_error(&error))?;
     Ok(connection)
 }

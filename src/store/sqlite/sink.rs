@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 
 use super::connection;
 use super::error::store_error;
+use super::side_file::SideFile;
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::event::Tags;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
@@ -16,6 +17,7 @@ use crate::store::{EventSink, Flushed, StoreError, quarantine};
 /// The writer.
 pub(super) struct SqliteSink {
     connection: Connection,
+    side_file: SideFile,
 }
 
 impl SqliteSink {
@@ -23,6 +25,7 @@ impl SqliteSink {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             connection: connection::open_writer(path)?,
+            side_file: SideFile::of(path),
         })
     }
 
@@ -86,6 +89,7 @@ impl EventSink for SqliteSink {
         move_checkpoint(&transaction, batch)?;
         let stored = insert(&transaction, batch).map_err(|error| store_error(&error))?;
         commit(transaction)?;
+        self.side_file.keep_small(&self.connection);
         Ok(Flushed {
             stored,
             duplicates: batch.len() as u64 - stored,

@@ -50,6 +50,17 @@ fn a_line_that_is_no_object_is_refused_without_being_sent() {
 }
 
 #[test]
+fn an_empty_url_counts_as_unset() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "events.ndjson", "not json\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
+    command.arg("import").arg(path).env("FAST_INGEST_URL", "");
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    // It came as far as the line, which is not sent anywhere.
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+}
+
+#[test]
 fn skipped_lines_are_written_with_reasons_and_the_rest_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let text = format!("{}not json\n\n{}\n", lines(50), "x".repeat(2 * 1024 * 1024));
@@ -137,6 +148,30 @@ fn a_request_that_is_too_large_is_halved() {
         codes,
         [(50, "too_large".to_owned()), (77, "bad_json".to_owned())]
     );
+}
+
+#[test]
+fn a_limit_of_the_server_is_met_once_and_kept_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "events.ndjson", lines(1000));
+    let too_many = "{\"code\":\"too_many_events\",\"title\":\"Too many events\"}";
+    for (status, body) in [(413, ""), (400, too_many)] {
+        let server = Server::start(move |_, events| {
+            if events.len() > 30 {
+                Reply::Answer(status, "", body.to_owned())
+            } else {
+                Reply::Store
+            }
+        });
+        let args = ["--batch-events", "100", "--connections", "1"];
+        let ended = import(&server, &path, &args);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert_eq!(server.store.numbers(), all(1000));
+        // Refused are 100 and 50 events, and no more of as many: four requests of 25 are what is left of each batch. Bytes are
+        // less even than events, so that there may be a few refusals more.
+        let requests = server.store.requests();
+        assert!((42..=46).contains(&requests), "{requests}");
+    }
 }
 
 #[test]

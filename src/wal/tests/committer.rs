@@ -22,6 +22,8 @@ struct Faults {
     no_space: AtomicBool,
     /// Syncs since arming.
     syncs: AtomicUsize,
+    /// How often a file's cached pages were dropped.
+    dropped: AtomicUsize,
     /// Each sync announces itself here and then waits for a token, when set.
     hold: Option<(Signal<()>, Signals<()>)>,
 }
@@ -34,6 +36,7 @@ impl Faults {
             fail_writes: AtomicBool::new(false),
             no_space: AtomicBool::new(false),
             syncs: AtomicUsize::new(0),
+            dropped: AtomicUsize::new(0),
             hold: None,
         }
     }
@@ -126,6 +129,10 @@ impl DiskFile for FaultyFile {
             }
         }
         DiskFile::sync_data(&mut self.file)
+    }
+    fn drop_cached(&self) -> io::Result<()> {
+        self.faults.dropped.fetch_add(1, Ordering::SeqCst);
+        self.file.drop_cached()
     }
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         DiskFile::truncate(&mut self.file, bytes)
@@ -392,25 +399,58 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
         sync: SyncMode::Interval(std::time::Duration::from_secs(3600)),
         ..place.settings()
     };
-    let running = start(&settings);
+    let (announce, announced) = bounded(0);
+    let (let_go, go_on) = bounded(0);
+    let faults = Arc::new(Faults {
+        hold: Some((announce, go_on)),
+        ..Faults::new()
+    });
+    let running = start_on(
+        FaultyDisk {
+            faults: Arc::clone(&faults),
+        },
+        &settings,
+    )
+    .unwrap();
+    faults.arm();
+
     running.append(&[1]).unwrap();
+    announced.recv().unwrap();
     assert_eq!(
         running.log.durable().through,
         0,
         "not synced, so the flush may not see it"
     );
-    let log = Arc::clone(&running.log);
-    running.stop().unwrap();
-    assert_eq!(log.durable().through, 1, "a clean stop syncs");
-
-    let place = Place::new();
-    let settings = WalSettings {
-        sync: SyncMode::Interval(std::time::Duration::from_millis(1)),
-        ..place.settings()
-    };
-    let running = start(&settings);
-    running.append(&[1]).unwrap();
+    let_go.send(()).unwrap();
     wait_until(|| running.log.durable().through == 1);
+    faults.armed.store(false, Ordering::SeqCst);
+    running.stop().unwrap();
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_cache_is_not_believed_by_the_next_start() {
+    let place = Place::new();
+    let (running, faults) = start_faulty(&place, Faults::new());
+    running.append(&[1]).unwrap();
+    running.stop().unwrap();
+    assert_eq!(
+        faults.dropped.load(Ordering::SeqCst),
+        0,
+        "a fresh log has nothing to read"
+    );
+
+    let running = start_on(
+        FaultyDisk {
+            faults: Arc::clone(&faults),
+        },
+        &place.settings(),
+    )
+    .unwrap();
+    assert_eq!(
+        faults.dropped.load(Ordering::SeqCst),
+        1,
+        "the newest segment is read from the device"
+    );
     running.stop().unwrap();
 }
 

@@ -109,6 +109,24 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
 }
 
 #[test]
+fn each_torn_tail_keeps_its_own_copy_even_at_the_same_place() {
+    let place = Place::new();
+    start(&place.settings()).stop().unwrap();
+    let path = place.segments()[0].clone();
+    for torn in [&b"first"[..], b"second"] {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(torn);
+        fs::write(&path, bytes).unwrap();
+        let running = start(&place.settings());
+        assert_eq!(running.cut_bytes, torn.len() as u64);
+        running.stop().unwrap();
+    }
+    let copy = format!("{}.torn-{}", path.display(), segment::HEADER_BYTES);
+    assert_eq!(fs::read(&copy).unwrap(), b"first");
+    assert_eq!(fs::read(format!("{copy}-1")).unwrap(), b"second");
+}
+
+#[test]
 fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
     let place = Place::new();
     let ends = three_records(&place);

@@ -68,11 +68,14 @@ fn a_400_without_a_list_and_a_413_refuse_the_request() {
     );
     assert_eq!(
         answer(413, unreadable),
-        Answer::Verdict(Verdict::RequestRefused(reason))
+        Answer::Verdict(Verdict::TooLarge(reason))
     );
+    let too_many = answer(400, r#"{"code":"too_many_events","detail":"at most 5"}"#);
+    let reason = Reason::of_line("too_many_events", "at most 5");
+    assert_eq!(too_many, Answer::Verdict(Verdict::TooMany(reason)));
     let from_a_proxy = answer(413, "<html>");
     assert!(
-        matches!(from_a_proxy, Answer::Verdict(Verdict::RequestRefused(_))),
+        matches!(from_a_proxy, Answer::Verdict(Verdict::TooLarge(_))),
         "{from_a_proxy:?}"
     );
 }
