@@ -14,7 +14,8 @@ use crate::config::{
     WalSettings,
 };
 
-const DEFAULT_PORT: u16 = 8080;
+/// Where `serve` listens and `health` asks unless told otherwise.
+pub const DEFAULT_PORT: u16 = 8080;
 
 /// Which database.
 #[derive(Debug, Clone, Args)]
@@ -279,8 +280,12 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// An empty `PORT` is what an unset variable in a compose file looks like.
-fn port(text: &str) -> Result<u16, String> {
+/// Reads a port. An empty `PORT` is what an unset variable in a compose file looks like.
+///
+/// # Errors
+///
+/// A text for the user.
+pub fn port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
     }

@@ -14,13 +14,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::args::{DEFAULT_PORT, port};
 use crate::exit::{ExitStatus, Failure, OrExit};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
 /// it says what is wrong before it is killed.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
-/// Where `serve` listens by default.
-const DEFAULT_PORT: u16 = 8080;
 /// A health answer has a few hundred bytes; whatever else listens on that port may send more.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -60,15 +59,6 @@ fn host(text: &str) -> Result<IpAddr, String> {
         IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         host => host,
     })
-}
-
-/// A port; an empty one counts as not given.
-fn port(text: &str) -> Result<u16, String> {
-    if text.is_empty() {
-        return Ok(DEFAULT_PORT);
-    }
-    text.parse()
-        .map_err(|error: std::num::ParseIntError| error.to_string())
 }
 
 /// Prints the server's health in one line. Fails unless the server can accept events.
