@@ -65,7 +65,7 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// Between requests.
     pub idle_timeout: Duration,
-    /// An answer that stays unread.
+    /// Each 64 KiB of an answer, or what is left of it, to be taken by the client.
     pub write_timeout: Duration,
 }
 

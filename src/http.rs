@@ -2,7 +2,8 @@
 //!
 //! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API in one
 //! table, and `ingest`, `query` and `health` answer. What a client may do wrong is an `error::ApiError`; the status it gets is
-//! decided there and nowhere else.
+//! decided there and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is too
+//! long, without a body, and closes the connection.
 
 mod body;
 mod connection;

@@ -29,7 +29,7 @@ pub enum Refusal {
     /// The write-ahead log is at its cap, or the disk at its free-space floor.
     #[error("the write-ahead log has no space left")]
     LogFull,
-    /// A write or sync failed. Whether the events of a request already submitted survive is unknown.
+    /// A write or sync failed. From [`Intake::submit`]: whether the events of the request survive is unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
     /// The server is shutting down.
@@ -89,11 +89,38 @@ impl EncodedRecord {
     }
 }
 
-/// Leave to bring a request in: held from before its body is read until it is submitted.
+/// Leave to bring a request in: held from before its body is read until it is submitted, growing with what has arrived.
 #[derive(Debug)]
 pub struct Admission {
     in_flight: Reservation,
     space: SpaceReservation,
+}
+
+impl Admission {
+    /// Makes it hold for a body of `body_bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What there is no room for; the admission should then be dropped.
+    pub fn grow_to(&mut self, body_bytes: usize) -> Result<(), Refusal> {
+        self.space.grow_to(log_bytes(body_bytes))?;
+        if self.in_flight.try_grow_to(in_flight_bytes(body_bytes)) {
+            Ok(())
+        } else {
+            Err(Refusal::BudgetFull)
+        }
+    }
+}
+
+/// What a body reserves in the log: an encoded record is never longer than its JSON plus one header.
+fn log_bytes(body_bytes: usize) -> u64 {
+    (record::HEADER_BYTES + body_bytes) as u64
+}
+
+/// What a body reserves in the byte budget: itself and its record. While it is read, the record's part covers the copy that a growing
+/// buffer needs for a moment.
+fn in_flight_bytes(body_bytes: usize) -> usize {
+    2 * body_bytes + record::HEADER_BYTES
 }
 
 /// The door. Cheap to share: one for all connections.
@@ -120,18 +147,27 @@ impl Intake {
         self.gate.check_open()
     }
 
-    /// Asks to bring in a body of at most `body_bytes`. To be called before the body is read.
+    /// Asks to bring in a body of which `body_bytes` are there or soon will be. To be called before the body is read.
     ///
-    /// Reserves the body and its record in the byte budget, and the record in the log: an encoded record is never longer than
-    /// its JSON plus one header.
+    /// Reserves the body and its record in the byte budget, and the record in the log.
     pub fn admit(&self, body_bytes: usize) -> Result<Admission, Refusal> {
-        let record_bytes = record::HEADER_BYTES + body_bytes;
-        let space = self.gate.reserve(record_bytes as u64)?;
+        let space = self.gate.reserve(log_bytes(body_bytes))?;
         let in_flight = self
             .budget
-            .try_reserve(body_bytes + record_bytes)
+            .try_reserve(in_flight_bytes(body_bytes))
             .ok_or(Refusal::BudgetFull)?;
         Ok(Admission { in_flight, space })
+    }
+
+    /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body that cannot come in is
+    /// refused before it is sent, and one that nobody sends keeps nobody else out.
+    pub fn check_room(&self, body_bytes: usize) -> Result<(), Refusal> {
+        self.gate.check_space(log_bytes(body_bytes))?;
+        if self.budget.has_room(in_flight_bytes(body_bytes)) {
+            Ok(())
+        } else {
+            Err(Refusal::BudgetFull)
+        }
     }
 
     /// Puts a record on the ring and waits until it is durable.

@@ -5,6 +5,9 @@
 
 use crate::event::Timestamp;
 
+/// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once (channel names
+/// included, a few megabytes).
+pub const GROUPS_MAX: usize = 10_000;
 /// Microseconds in an hour.
 pub const HOUR_MICROS: i64 = 3_600_000_000;
 /// Microseconds in a day.

@@ -42,6 +42,12 @@ pub enum StoreError {
     /// A metrics query ran into its statement timeout.
     #[error("the query took longer than {0:?}")]
     QueryTimeout(std::time::Duration),
+    /// A metrics query has more groups than one answer may hold.
+    #[error("the answer would have more than {max} groups")]
+    TooManyGroups {
+        /// The limit.
+        max: usize,
+    },
 }
 
 /// What one flush did.
@@ -71,6 +77,11 @@ pub trait EventStore: Send + Sync {
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError>;
 
     /// Answers a metrics query from one consistent snapshot. Dropping the future cancels the query in the database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`](crate::query::GROUPS_MAX) groups, [`StoreError::QueryTimeout`], or what is
+    /// wrong with the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
 }
 

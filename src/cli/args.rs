@@ -14,7 +14,8 @@ use crate::config::{
     WalSettings,
 };
 
-const DEFAULT_PORT: u16 = 8080;
+/// Where `serve` listens and `health` asks unless told otherwise.
+pub const DEFAULT_PORT: u16 = 8080;
 
 /// Which database.
 #[derive(Debug, Clone, Args)]
@@ -126,7 +127,7 @@ pub struct ServeArgs {
     /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close first
     #[arg(long, env = "FAST_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub idle_timeout: Duration,
-    /// Time for which a client may leave an answer unread
+    /// Time for a client to take 64 KiB of an answer, or what is left of it; most answers are smaller
     #[arg(long, env = "FAST_INGEST_WRITE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub write_timeout: Duration,
 
@@ -279,8 +280,12 @@ pub fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// An empty `PORT` is what an unset variable in a compose file looks like.
-fn port(text: &str) -> Result<u16, String> {
+/// Reads a port. An empty `PORT` is what an unset variable in a compose file looks like.
+///
+/// # Errors
+///
+/// A text for the user.
+pub fn port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
     }

@@ -82,7 +82,10 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
         (StoreError::Unavailable(_), StoreLocation::Sqlite(_)) => ExitStatus::Io,
         (StoreError::Schema(_), _) => ExitStatus::Config,
         (
-            StoreError::Data { .. } | StoreError::CheckpointMoved | StoreError::QueryTimeout(_),
+            StoreError::Data { .. }
+            | StoreError::CheckpointMoved
+            | StoreError::QueryTimeout(_)
+            | StoreError::TooManyGroups { .. },
             _,
         ) => ExitStatus::Software,
     };

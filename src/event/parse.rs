@@ -2,7 +2,8 @@
 //!
 //! Nothing is owned on the way: texts are slices of the body (copied only where an escape forces it), and each event is encoded
 //! straight into the record as soon as its object ends. Two kinds of fault are kept apart: broken JSON ends the parse, a broken
-//! rule is noted and the parse goes on, so that one answer names every bad event.
+//! rule is noted and the parse goes on, so that one answer names every bad event. Two things that JSON allows end it too, because
+//! serde_json reads no further: half of a surrogate pair and a number beyond 64-bit floats, both outside `metadata`.
 
 mod object;
 mod problems;
@@ -14,13 +15,15 @@ use super::Timestamp;
 use object::EventReader;
 use value::{Any, Nested};
 
-/// Most bad events that an answer lists one by one.
-pub const ERRORS_LISTED_MAX: usize = 100;
+/// Most bad events whose problems an answer lists.
+pub const EVENTS_LISTED_MAX: usize = 100;
+/// Most problems that it lists of one event: one for each field. An event with more is wrong as a whole.
+pub const PROBLEMS_LISTED_MAX: usize = 8;
 
 /// Why a body is refused. Nothing of it may be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// Not JSON, or not the JSON shape that the route takes.
+    /// Not JSON, not JSON that can be read, or not the JSON shape that the route takes.
     #[error("{0}")]
     Json(String),
     /// An empty array.
@@ -35,7 +38,7 @@ pub enum ParseError {
     /// Well-formed JSON, but events break the rules.
     #[error("{invalid_count} invalid event(s)")]
     Invalid {
-        /// The first [`ERRORS_LISTED_MAX`] problems, in order.
+        /// The first [`PROBLEMS_LISTED_MAX`] problems of each of the first [`EVENTS_LISTED_MAX`] bad events, in order.
         errors: Vec<EventError>,
         /// Number of events that have at least one problem.
         invalid_count: usize,
@@ -73,7 +76,7 @@ pub fn parse_event(body: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(),
     reader
         .deserialize(&mut deserializer)
         .and_then(|()| deserializer.end())
-        .map_err(|error| syntax_error(&error))?;
+        .map_err(|error| unreadable(&error, None))?;
     reader.problems.into_result()
 }
 
@@ -111,7 +114,7 @@ pub fn parse_bulk(
     if is_too_many {
         return Err(ParseError::TooManyEvents { max: events_max });
     }
-    outcome.map_err(|error| syntax_error(&error))?;
+    outcome.map_err(|error| unreadable(&error, reader.unfinished()))?;
     if reader.count == 0 {
         return Err(ParseError::EmptyBulk);
     }
@@ -161,10 +164,26 @@ fn json(what_to_do: &str) -> ParseError {
     ParseError::Json(what_to_do.to_owned())
 }
 
-/// What serde_json says of broken syntax: line and column, and never a part of the input. (Its errors about types do echo
-/// values, but the visitors here take every type.)
-fn syntax_error(error: &serde_json::Error) -> ParseError {
-    ParseError::Json(format!("the body is not valid JSON: {error}"))
+/// What ended the parse, in which event of an array, and where: line and column, and never a part of the input. (serde_json's
+/// errors about types do echo values, but the visitors here take every type.)
+fn unreadable(error: &serde_json::Error, event: Option<usize>) -> ParseError {
+    let what = error.to_string();
+    let place = format!("at line {} column {}", error.line(), error.column());
+    // serde_json tells its errors apart only in words. Should they change, the last line still fits all but the first two cases,
+    // and a test says so.
+    let what = if what.starts_with("lone leading surrogate")
+        || what.starts_with("unexpected end of hex escape")
+    {
+        format!("a text holds half of a surrogate pair, such as \\ud83d alone, {place}")
+    } else if what.starts_with("number out of range") {
+        format!("a number is too large to be read, {place}")
+    } else {
+        format!("the body is not valid JSON: {what}")
+    };
+    ParseError::Json(match event {
+        Some(index) => format!("in event {index} (counted from 0): {what}"),
+        None => what,
+    })
 }
 
 #[cfg(test)]

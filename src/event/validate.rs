@@ -198,10 +198,14 @@ pub(super) fn tag<'de>(value: Value<'de>) -> Result<Cow<'de, str>, Problem> {
 }
 
 fn bounded_text(value: Value<'_>, bytes_max: usize) -> Result<Cow<'_, str>, Problem> {
-    let Value::Text(text) = value else {
-        return Err(Problem::WrongType {
-            expected: "a string",
-        });
+    let text = match value {
+        Value::Text(text) => text,
+        Value::OverlongText => return Err(Problem::TooLong { bytes_max }),
+        _ => {
+            return Err(Problem::WrongType {
+                expected: "a string",
+            });
+        }
     };
     if text.is_empty() {
         return Err(Problem::Empty);
@@ -221,6 +225,7 @@ pub(super) fn timestamp(value: &Value<'_>, now: Timestamp) -> Result<Timestamp, 
     let timestamp = match value {
         Value::Unsigned(number) => Timestamp::from_unix(*number)?,
         Value::Text(text) => Timestamp::parse_rfc3339(text)?,
+        Value::OverlongText => return Err(TimestampError::Malformed.into()),
         Value::Negative => return Err(TimestampError::BeforeEpoch.into()),
         // serde_json reads an integer beyond 64 bits as a float, too.
         Value::Float(number) if *number >= u64::MAX as f64 => return Err(Problem::TooFarAhead),

@@ -1,7 +1,7 @@
 //! Request bodies: admitted before they are read, bounded in bytes and time, collected into one buffer.
 //!
-//! A body with a declared length reserves exactly that. A chunked one reserves a little and then more as it grows, so that a
-//! crowd of small chunked requests does not use up the budget that a few large ones would need.
+//! Room is taken in step with what has arrived, never for what was only announced: a client that declares a large body and stays
+//! silent keeps nobody else out. Whether all of a declared body would fit is asked at once, so that a full server says so early.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,15 +13,18 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
 use crate::intake::{Admission, Intake};
 
-/// What a chunked body reserves at first: most single events fit.
-const CHUNKED_ROOM_START: usize = 16 * 1024;
-/// How much more a chunked body reserves when it outgrows its room.
-const CHUNKED_ROOM_GROWTH: usize = 4;
+/// What a body reserves before a byte of it has come, unless it is shorter: most requests fit, and need no second reservation.
+const ROOM_START: usize = 16 * 1024;
+/// How far room is taken ahead of what has arrived. Twice makes the copies of a growing buffer cost no more than one of the whole.
+const ROOM_GROWTH: usize = 2;
+/// A body may be silent for this part of the time that it has in all. A sender that is alive is never silent for so long (10 s of
+/// the default 30 s cover several lost packets in a row), and one that is gone should not hold its room to the end.
+const SILENCE_PART: u32 = 3;
 /// Up to this many bytes of a refused body are read and thrown away, so that the connection stays usable: cheaper for both
 /// sides than a new connection. Longer ones close it.
 const DISCARD_BYTES_MAX: u64 = 256 * 1024;
@@ -30,66 +33,67 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Leave to read a body, and how long it may become.
 #[derive(Debug)]
-pub(super) struct Room<'a> {
-    intake: &'a Intake,
+pub(super) struct Room {
+    /// Bytes that `admission` holds for.
     bytes: usize,
+    /// The route's limit.
     bytes_max: usize,
+    /// How long the body can become: as declared, or up to the limit.
+    bytes_expected: usize,
     admission: Admission,
 }
 
-impl<'a> Room<'a> {
+impl Room {
     /// Asks for room before the body is read.
     pub(super) fn reserve(
-        intake: &'a Intake,
+        intake: &Intake,
         body: &RequestBody,
         bytes_max: usize,
     ) -> Result<Self, ApiError> {
-        let bytes = match body.declared_bytes() {
-            Some(declared) => usize::try_from(declared)
-                .ok()
-                .filter(|&bytes| bytes <= bytes_max)
-                .ok_or(ApiError::BodyTooLarge { bytes_max })?,
-            None => CHUNKED_ROOM_START.min(bytes_max),
+        let declared = body.declared_bytes().map(usize::try_from);
+        let bytes_expected = match declared {
+            Some(Ok(declared)) if declared <= bytes_max => declared,
+            Some(_) => return Err(ApiError::BodyTooLarge { bytes_max }),
+            None => bytes_max,
         };
+        let bytes = bytes_expected.min(ROOM_START);
+        if declared.is_some() && bytes < bytes_expected {
+            intake.check_room(bytes_expected)?;
+        }
         let admission = intake.admit(bytes)?;
         Ok(Self {
-            intake,
             bytes,
             bytes_max,
+            bytes_expected,
             admission,
         })
     }
 
-    /// Room for at least `needed` bytes.
-    fn grown_to(self, needed: usize) -> Result<Self, ApiError> {
-        let Self {
-            intake,
-            bytes,
-            bytes_max,
-            admission,
-        } = self;
-        if needed <= bytes {
-            return Ok(Self {
-                intake,
-                bytes,
-                bytes_max,
-                admission,
+    /// Makes room for `arrived` bytes, and some more.
+    fn grow_for(&mut self, arrived: usize) -> Result<(), ApiError> {
+        if arrived <= self.bytes {
+            return Ok(());
+        }
+        if arrived > self.bytes_max {
+            return Err(ApiError::BodyTooLarge {
+                bytes_max: self.bytes_max,
             });
         }
-        if needed > bytes_max {
-            return Err(ApiError::BodyTooLarge { bytes_max });
-        }
-        let bytes = needed.max(bytes * CHUNKED_ROOM_GROWTH).min(bytes_max);
-        // Given back first: the settings only promise that one request of the largest size fits, not one and a quarter.
-        drop(admission);
-        let admission = intake.admit(bytes)?;
-        Ok(Self {
-            intake,
-            bytes,
-            bytes_max,
-            admission,
-        })
+        // hyper never hands over more than was declared, but nothing here depends on it.
+        let bytes = (arrived * ROOM_GROWTH)
+            .min(self.bytes_expected)
+            .max(arrived);
+        self.admission.grow_to(bytes)?;
+        self.bytes = bytes;
+        Ok(())
     }
+}
+
+/// When to give up on a body.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    ends: Instant,
+    silence_max: Duration,
 }
 
 /// The body of one request, read or not.
@@ -120,25 +124,37 @@ impl RequestBody {
         }
     }
 
-    /// Reads the whole body into one buffer, without copying it if it comes in one piece.
+    /// Reads the whole body into one buffer, without copying it if it comes in one piece. All of it may take `time_max`.
     pub(super) async fn read(
         &mut self,
-        room: Room<'_>,
+        mut room: Room,
         time_max: Duration,
     ) -> Result<(Bytes, Admission), ApiError> {
-        let collected = {
-            let mut collect = pin!(self.collect(room));
-            match poll_twice(collect.as_mut()).await {
-                Some(collected) => collected,
-                None => timeout(time_max, collect)
-                    .await
-                    .unwrap_or(Err(ApiError::BodyTimeout)),
-            }
+        let pace = Pace {
+            ends: Instant::now() + time_max,
+            silence_max: time_max / SILENCE_PART,
         };
-        if matches!(collected, Err(ApiError::BodyTimeout)) {
-            self.end = Some(End::GivenUp);
+        let Some(first) = self.next_in_time(pace).await? else {
+            return Ok((Bytes::new(), room.admission));
+        };
+        room.grow_for(first.len())?;
+        if self.incoming.is_end_stream() {
+            return Ok((first, room.admission));
         }
-        collected
+        let Some(second) = self.next_in_time(pace).await? else {
+            return Ok((first, room.admission));
+        };
+        let mut whole = Vec::with_capacity(room.bytes);
+        whole.extend_from_slice(&first);
+        drop(first);
+        let mut next = Some(second);
+        while let Some(piece) = next {
+            room.grow_for(whole.len() + piece.len())?;
+            whole.reserve_exact(room.bytes - whole.len());
+            whole.extend_from_slice(&piece);
+            next = self.next_in_time(pace).await?;
+        }
+        Ok((Bytes::from(whole), room.admission))
     }
 
     /// Brings the body to its end, so that the connection can carry another request. Says whether it can.
@@ -165,27 +181,28 @@ impl RequestBody {
         self.incoming.size_hint().exact()
     }
 
-    async fn collect(&mut self, room: Room<'_>) -> Result<(Bytes, Admission), ApiError> {
-        let Some(first) = self.next_data().await? else {
-            return Ok((Bytes::new(), room.admission));
+    /// The next piece of the body, unless it is too slow.
+    async fn next_in_time(&mut self, pace: Pace) -> Result<Option<Bytes>, ApiError> {
+        let next = {
+            let mut next = pin!(self.next_data());
+            match poll_twice(next.as_mut()).await {
+                Some(next) => Ok(next),
+                None => {
+                    let silent_until = Instant::now() + pace.silence_max;
+                    timeout_at(silent_until.min(pace.ends), next)
+                        .await
+                        .map_err(|_| silent_until < pace.ends)
+                }
+            }
         };
-        let mut room = room.grown_to(first.len())?;
-        if self.incoming.is_end_stream() {
-            return Ok((first, room.admission));
-        }
-        let Some(second) = self.next_data().await? else {
-            return Ok((first, room.admission));
-        };
-        let mut whole = Vec::with_capacity(room.bytes);
-        whole.extend_from_slice(&first);
-        let mut next = Some(second);
-        while let Some(piece) = next {
-            room = room.grown_to(whole.len() + piece.len())?;
-            whole.reserve_exact(room.bytes - whole.len());
-            whole.extend_from_slice(&piece);
-            next = self.next_data().await?;
-        }
-        Ok((Bytes::from(whole), room.admission))
+        next.unwrap_or_else(|is_silent| {
+            self.end = Some(End::GivenUp);
+            Err(if is_silent {
+                ApiError::BodySilent(pace.silence_max)
+            } else {
+                ApiError::BodyTimeout
+            })
+        })
     }
 
     /// The next piece of the body; trailers are ignored.

@@ -42,10 +42,14 @@ pub(super) enum ApiError {
     },
     /// The body did not arrive in time.
     BodyTimeout,
+    /// Nothing of the body arrived for this long.
+    BodySilent(Duration),
     /// The body ended early, or its chunks are malformed.
     BodyBroken,
-    /// The intake refuses for now.
+    /// The intake refuses for now. Nothing is stored.
     Refused(Refusal),
+    /// The log failed while it had the request.
+    OutcomeUnknown,
     /// The body arrived and is wrong.
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
@@ -177,11 +181,16 @@ impl ApiError {
                 "Body too large",
                 format!("the body may have at most {bytes_max} bytes"),
             ),
-            Self::BodyTimeout => problem(
+            Self::BodyTimeout | Self::BodySilent(_) => problem(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
                 "Body too slow",
-                "the body did not arrive in time; nothing was stored".to_owned(),
+                match self {
+                    Self::BodySilent(limit) => {
+                        format!("no byte of the body arrived for {limit:?}; nothing was stored")
+                    }
+                    _ => "the body did not arrive in time; nothing was stored".to_owned(),
+                },
             ),
             Self::BodyBroken => problem(
                 StatusCode::BAD_REQUEST,
@@ -189,7 +198,11 @@ impl ApiError {
                 "Broken body",
                 "the body ended early or its chunks are malformed; nothing was stored".to_owned(),
             ),
-            Self::Refused(refusal) => refused(*refusal),
+            Self::Refused(refusal) => refused(*refusal, "nothing was stored"),
+            Self::OutcomeUnknown => refused(
+                Refusal::Poisoned,
+                "whether the events of this request survive is unknown: send them again, with an event_id each",
+            ),
             Self::Parse(error) => {
                 let (code, title) = match error {
                     ParseError::Json(_) => ("invalid_json", "Not the JSON that this path takes"),
@@ -242,38 +255,15 @@ impl ApiError {
 }
 
 /// 429 says "slow down, it will be better in a moment"; 503 says "this cannot be stored now".
-fn refused(refusal: Refusal) -> Problem {
-    let (status, code, title, outcome) = match refusal {
-        Refusal::BudgetFull => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "bytes_in_flight_full",
-            "Slow down",
-            "nothing was stored",
-        ),
-        Refusal::RingFull => (
-            StatusCode::TOO_MANY_REQUESTS,
-            "queue_full",
-            "Slow down",
-            "nothing was stored",
-        ),
-        Refusal::LogFull => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log_full",
-            "Cannot store",
-            "nothing was stored",
-        ),
-        Refusal::Poisoned => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "log_failed",
-            "Cannot store",
-            "whether the events of this request survive is unknown: send them again, with an event_id each",
-        ),
-        Refusal::Draining => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "draining",
-            "Cannot store",
-            "nothing was stored",
-        ),
+fn refused(refusal: Refusal, outcome: &str) -> Problem {
+    const SLOW_DOWN: (StatusCode, &str) = (StatusCode::TOO_MANY_REQUESTS, "Slow down");
+    const CANNOT_STORE: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "Cannot store");
+    let ((status, title), code) = match refusal {
+        Refusal::BudgetFull => (SLOW_DOWN, "bytes_in_flight_full"),
+        Refusal::RingFull => (SLOW_DOWN, "queue_full"),
+        Refusal::LogFull => (CANNOT_STORE, "log_full"),
+        Refusal::Poisoned => (CANNOT_STORE, "log_failed"),
+        Refusal::Draining => (CANNOT_STORE, "draining"),
     };
     Problem {
         status,
@@ -300,11 +290,20 @@ fn store_failed(error: &StoreError) -> Problem {
             "Query too slow",
             format!("the query took longer than {limit:?}; ask for a shorter range"),
         ),
-        StoreError::Schema(what_to_do) => (
+        StoreError::Schema(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "database_schema",
             "Cannot query",
-            what_to_do.clone(),
+            "the database schema is not the one that this server needs; see the server's log"
+                .to_owned(),
+        ),
+        StoreError::TooManyGroups { max } => (
+            StatusCode::BAD_REQUEST,
+            "too_many_groups",
+            "Too many groups",
+            format!(
+                "the answer would have more than {max} groups; ask for a shorter range or group in another way"
+            ),
         ),
         StoreError::Data { .. } | StoreError::CheckpointMoved => (
             StatusCode::INTERNAL_SERVER_ERROR,

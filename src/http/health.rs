@@ -71,9 +71,12 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
                 )),
             )
         }
-        FlushState::Stopped { reason } => (
+        FlushState::Stopped { .. } => (
             "stopped",
-            Some(format!("flushing has stopped and needs a person: {reason}")),
+            Some(
+                "flushing has stopped and needs a person, see the server's log; events wait in the log"
+                    .to_owned(),
+            ),
         ),
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
 //!
-//! Refusals come in the order of what they cost us: nothing is read before there is room for all of it, and nothing is stored
+//! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing is stored
 //! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else.
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use crate::event::Timestamp;
 use crate::event::parse::{parse_bulk, parse_event};
-use crate::intake::{Admission, EncodedRecord};
+use crate::intake::{Admission, EncodedRecord, Refusal};
 
 /// Stores one event.
 pub(super) async fn event(
@@ -64,7 +64,12 @@ async fn submit(
     record: EncodedRecord,
 ) -> Result<Response, ApiError> {
     let event_count = record.event_count();
-    app.intake.submit(admission, record).await?;
+    let outcome = app.intake.submit(admission, record).await;
+    outcome.map_err(|refusal| match refusal {
+        // The log had the record when it failed.
+        Refusal::Poisoned => ApiError::OutcomeUnknown,
+        refusal => refusal.into(),
+    })?;
     Ok(response::accepted(event_count))
 }
 

@@ -6,18 +6,20 @@
 use std::collections::BTreeMap;
 
 use hyper::StatusCode;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::response::{self, Response};
-use crate::event::parse::ERRORS_LISTED_MAX;
 use crate::event::timestamp::TimestampError;
 use crate::event::{NAME_BYTES_MAX, Timestamp};
 use crate::query::{Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 const PARAMETERS: [&str; 4] = ["event_name", "from", "to", "group_by"];
+/// Most problems that an answer lists.
+const ERRORS_LISTED_MAX: usize = 100;
 /// Longest part of an unknown parameter's name that is shown, in characters.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
 
@@ -31,7 +33,8 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
         )),
         Err(error) => {
             match &error {
-                StoreError::QueryTimeout(_) => {
+                // What the client asked for, not what is wrong with us.
+                StoreError::QueryTimeout(_) | StoreError::TooManyGroups { .. } => {
                     tracing::info!(%error, "metrics query failed: {error}")
                 }
                 _ => tracing::warn!(%error, "metrics query failed: {error}"),
@@ -67,7 +70,8 @@ fn parse(query_string: &str) -> Result<MetricsQuery, Vec<ParameterError>> {
 
 /// The known parameters that occurred once, and the problems found so far.
 struct Reader {
-    values: BTreeMap<&'static str, String>,
+    /// `None` for one that is not UTF-8.
+    values: BTreeMap<&'static str, Option<String>>,
     errors: Vec<ParameterError>,
 }
 
@@ -77,7 +81,10 @@ impl Reader {
             values: BTreeMap::new(),
             errors: Vec::new(),
         };
-        for (name, value) in form_urlencoded::parse(query_string.as_bytes()) {
+        for pair in query_string.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // A name that is not UTF-8 is no name of ours either way.
+            let name = decode(name).unwrap_or_else(|| name.to_owned());
             match PARAMETERS.into_iter().find(|known| *known == name) {
                 None => {
                     let shown: String = name.chars().take(SHOWN_NAME_CHARS_MAX).collect();
@@ -91,7 +98,7 @@ impl Reader {
                     reader.report(known, "duplicate", "must be given once");
                 }
                 Some(known) => {
-                    reader.values.insert(known, value.into_owned());
+                    reader.values.insert(known, decode(value));
                 }
             }
         }
@@ -132,6 +139,10 @@ impl Reader {
 
     fn group_by(&mut self) -> Option<GroupBy> {
         let word = self.values.remove("group_by")?;
+        let Some(word) = word else {
+            self.report_not_utf8("group_by");
+            return None;
+        };
         let found = [GroupBy::Day, GroupBy::Hour, GroupBy::Channel]
             .into_iter()
             .find(|known| known.as_str() == word);
@@ -148,7 +159,11 @@ impl Reader {
 
     fn required(&mut self, name: &'static str) -> Option<String> {
         match self.values.remove(name) {
-            Some(value) if !value.is_empty() => Some(value),
+            Some(Some(value)) if !value.is_empty() => Some(value),
+            Some(None) => {
+                self.report_not_utf8(name);
+                None
+            }
             Some(_) => {
                 self.report(name, "empty", "must not be empty");
                 None
@@ -158,6 +173,10 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn report_not_utf8(&mut self, name: &str) {
+        self.report(name, "malformed", "must be UTF-8, percent-encoded");
     }
 
     fn report(&mut self, field: &str, code: &'static str, message: &str) {
@@ -170,6 +189,14 @@ impl Reader {
             });
         }
     }
+}
+
+/// Undoes the encoding of a form's name or value; `None` if that leaves no UTF-8. (`form_urlencoded` would put U+FFFD in its place, and
+/// the answer would be about another name.)
+fn decode(encoded: &str) -> Option<String> {
+    let spaced = encoded.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -21,6 +21,11 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
 /// hold no body, so a few are enough to tell honest clients what is going on.
 pub const REFUSALS_MAX: usize = 64;
+/// Connections that may wait to be accepted: a burst of all that are allowed by default.
+const BACKLOG_MAX: u32 = 1024;
+/// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each connection and reports
+/// progress only by the third of it, so that a slow reader would look like one that has stopped.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause after a failed accept.
@@ -41,7 +46,7 @@ pub struct BindError {
 ///
 /// [`BindError`] names the address and the flag to change.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| {
+    listen(address).map_err(|source| {
         let advice = match source.kind() {
             io::ErrorKind::AddrNotAvailable => {
                 "no interface has this address; choose another with --host"
@@ -59,15 +64,28 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-/// Serves until `stop`, then closes the listener, lets requests in flight finish for at most `drain_max`, and cuts the rest.
-/// Returns how many connections were cut.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    // Inherited by the connections.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG_MAX)
+}
+
+/// Serves until `stop`, then takes in who has connected already, closes the listener, lets requests in flight finish for at most
+/// `drain_max`, and cuts the rest. Returns how many connections were cut.
 pub async fn serve(
     listener: TcpListener,
     app: Arc<App>,
     mut stop: StopToken,
     drain_max: Duration,
 ) -> usize {
-    let mut door = Door::new(&app);
+    let door = Door::new(app, stop.clone());
     let mut connections = JoinSet::new();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
@@ -83,16 +101,7 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                // Accepted first, counted second: a client that waits in the backlog of a full server would hang unanswered.
-                if let Some((service, permit)) = door.enter() {
-                    connections.spawn(serve_one(
-                        stream,
-                        Arc::clone(&app),
-                        service,
-                        stop.clone(),
-                        permit,
-                    ));
-                }
+                door.take_in(stream, &mut connections);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -105,8 +114,37 @@ pub async fn serve(
             }
         }
     }
-    drop(listener);
+    // To their clients these connections are made, and a request may have been sent on them before the stop: closing the listener
+    // would leave it without an answer. They get the last call like all others.
+    match waiting(listener) {
+        Ok(streams) => streams
+            .into_iter()
+            .for_each(|stream| door.take_in(stream, &mut connections)),
+        Err(error) => {
+            tracing::warn!(%error, "connections not accepted yet end without an answer: {error}");
+        }
+    }
     drain(connections, drain_max).await
+}
+
+/// The connections that wait to be accepted. Closes the listener; who connects between the last look and that is refused by the system.
+fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    // tokio's own listener would only see what its reactor has been told of.
+    let listener = listener.into_std()?;
+    let mut streams = Vec::new();
+    // Bounded, because others may go on connecting.
+    for _ in 0..BACKLOG_MAX {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                streams.push(TcpStream::from_std(stream)?);
+            }
+            Err(error) if is_the_clients(&error) => {}
+            // None left, or none that can be had.
+            Err(_) => break,
+        }
+    }
+    Ok(streams)
 }
 
 async fn drain(mut connections: JoinSet<()>, drain_max: Duration) -> usize {
@@ -139,23 +177,36 @@ async fn serve_one(
     drop(permit);
 }
 
-/// Counts connections.
+/// Counts connections and starts them.
 struct Door {
+    app: Arc<App>,
+    stop: StopToken,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
 impl Door {
-    fn new(app: &App) -> Self {
+    fn new(app: Arc<App>, stop: StopToken) -> Self {
         let connections_max = app.settings.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
+            app,
+            stop,
             connections: Arc::new(Semaphore::new(connections_max)),
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
         }
     }
 
+    /// Serves one more connection, if there is room for it. Accepted first, counted second: a client that waits in the backlog of a
+    /// full server would hang unanswered.
+    fn take_in(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
+        if let Some((service, permit)) = self.enter() {
+            let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
+            connections.spawn(serve_one(stream, app, service, stop, permit));
+        }
+    }
+
     /// What to do with one more connection; `None`: close it.
-    fn enter(&mut self) -> Option<(Service, OwnedSemaphorePermit)> {
+    fn enter(&self) -> Option<(Service, OwnedSemaphorePermit)> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return Some((Service::Api, permit));
         }

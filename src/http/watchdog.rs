@@ -18,12 +18,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::HttpSettings;
 
+/// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte now and then
+/// cannot stretch an answer without end (6.5 KB/s are enough by default), and one that reads a large answer slowly gets all of it.
+const WRITE_STRETCH_BYTES: u64 = 64 * 1024;
+
 /// What a connection is doing, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Accepted, nothing sent yet. Under the header limit: whoever connects has something to say.
     Opening = 0,
-    /// Between requests.
+    /// Between requests. Under the idle limit once the answer is written out.
     Idle = 1,
     /// Some bytes of a request's head have arrived. Under the header limit from the first of them.
     Head = 2,
@@ -38,8 +42,10 @@ pub(super) struct Activity {
     born: Instant,
     /// Milliseconds from `born` to the phase's begin, times four, plus the [`Phase`].
     phase: AtomicU64,
-    /// Milliseconds from `born`, plus one, since when the peer takes no more bytes; 0 while it does.
-    write_blocked: AtomicU64,
+    /// Milliseconds from `born`, plus one, since when the current stretch of an answer is being written; 0 when all is written.
+    writing: AtomicU64,
+    /// Bytes written of that stretch.
+    written: AtomicU64,
 }
 
 impl Activity {
@@ -48,7 +54,8 @@ impl Activity {
         Arc::new(Self {
             born: Instant::now(),
             phase: AtomicU64::new(Phase::Opening as u64),
-            write_blocked: AtomicU64::new(0),
+            writing: AtomicU64::new(0),
+            written: AtomicU64::new(0),
         })
     }
 
@@ -57,15 +64,17 @@ impl Activity {
         self.enter(Phase::Request);
     }
 
-    /// The handler has answered. What is left of writing is under the write limit.
+    /// The handler has answered. Writing the answer is under the write limit.
     pub(super) fn request_ended(&self) {
         self.enter(Phase::Idle);
+        if !self.is_writing() {
+            self.begin_stretch();
+        }
     }
 
-    /// Whether no request has begun since the last answer.
+    /// Whether the last answer is written out and no request has begun since.
     pub(super) fn is_between_requests(&self) -> bool {
-        matches!(self.phase().0, Phase::Opening | Phase::Idle)
-            && self.write_blocked.load(Ordering::Relaxed) == 0
+        matches!(self.phase().0, Phase::Opening | Phase::Idle) && !self.is_writing()
     }
 
     /// Returns when a time limit has been reached.
@@ -83,12 +92,13 @@ impl Activity {
         let (phase, since) = self.phase();
         let phase_limit = match phase {
             Phase::Opening | Phase::Head => Some((settings.header_timeout, "header timeout")),
+            Phase::Idle if self.is_writing() => None,
             Phase::Idle => Some((settings.idle_timeout, "idle timeout")),
             Phase::Request => None,
         };
         let phase_due = phase_limit.map(|(limit, name)| (since + limit, name));
         let write_due = self
-            .write_blocked_since()
+            .writing_since()
             .map(|since| (since + settings.write_timeout, "write timeout"));
 
         // What begins only after this check cannot be due before that.
@@ -122,9 +132,18 @@ impl Activity {
         (phase, self.born + Duration::from_millis(packed >> 2))
     }
 
-    fn write_blocked_since(&self) -> Option<Instant> {
-        let millis = self.write_blocked.load(Ordering::Relaxed).checked_sub(1)?;
+    fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) != 0
+    }
+
+    fn writing_since(&self) -> Option<Instant> {
+        let millis = self.writing.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.born + Duration::from_millis(millis))
+    }
+
+    fn begin_stretch(&self) {
+        self.writing.store(self.now_millis() + 1, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
     }
 
     /// Bytes came in. Only the first ones of a head matter: later ones must not extend its time.
@@ -134,15 +153,27 @@ impl Activity {
         }
     }
 
-    fn note_write<T>(&self, write: &Poll<io::Result<T>>) {
-        let is_blocked = self.write_blocked.load(Ordering::Relaxed) != 0;
-        if write.is_pending() != is_blocked {
-            let mark = if write.is_pending() {
-                self.now_millis() + 1
-            } else {
-                0
-            };
-            self.write_blocked.store(mark, Ordering::Relaxed);
+    fn note_write(&self, write: &Poll<io::Result<usize>>) {
+        // Also what no handler has answered: hyper's own refusals, or `100 Continue`.
+        if !self.is_writing() {
+            self.begin_stretch();
+        }
+        if let Poll::Ready(Ok(bytes)) = write {
+            let written = self.written.load(Ordering::Relaxed) + *bytes as u64;
+            self.written.store(written, Ordering::Relaxed);
+            if written >= WRITE_STRETCH_BYTES {
+                self.begin_stretch();
+            }
+        }
+    }
+
+    /// hyper flushes when it has nothing left to write.
+    fn note_flush(&self, flush: &Poll<io::Result<()>>) {
+        if flush.is_ready() && self.is_writing() {
+            self.writing.store(0, Ordering::Relaxed);
+            if self.phase().0 == Phase::Idle {
+                self.enter(Phase::Idle);
+            }
         }
     }
 
@@ -211,7 +242,9 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let flush = Pin::new(&mut self.stream).poll_flush(context);
+        self.activity.note_flush(&flush);
+        flush
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -279,6 +312,7 @@ mod tests {
             "a handler has limits of its own"
         );
         activity.request_ended();
+        activity.note_flush(&Poll::Ready(Ok(())));
         assert_eq!(
             assert_due(&activity, IDLE, "idle timeout"),
             HEADER,
@@ -298,18 +332,55 @@ mod tests {
         assert_eq!(activity.phase(), begin);
     }
 
+    fn wrote(bytes: u64) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes as usize))
+    }
+
     #[test]
-    fn a_blocked_write_is_due_until_it_moves_again() {
+    fn an_answer_is_under_the_write_limit_until_it_is_written_out_and_idle_only_then() {
         let activity = Activity::new();
         activity.request_began();
-        activity.note_write::<()>(&Poll::Pending);
-        let since = activity.write_blocked_since().unwrap();
+        activity.request_ended();
+        let since = activity.writing_since().unwrap();
+        assert!(!activity.is_between_requests());
         assert!(activity.check(&settings(), since + WRITE - TICK).is_ok());
         assert_eq!(
             activity.check(&settings(), since + WRITE),
             Err("write timeout")
         );
-        activity.note_write(&Poll::Ready(Ok(1)));
+        activity.note_flush(&Poll::Pending);
+        assert!(!activity.is_between_requests());
+        activity.note_flush(&Poll::Ready(Ok(())));
+        assert!(activity.is_between_requests());
+        assert!(activity.check(&settings(), since + WRITE).is_ok());
+
+        // A client that takes longer than the idle limit over an answer is not idle.
+        let patient = HttpSettings {
+            write_timeout: 100 * IDLE,
+            ..settings()
+        };
+        activity.request_ended();
+        assert!(activity.check(&patient, Instant::now() + 2 * IDLE).is_ok());
+    }
+
+    #[test]
+    fn an_answer_that_trickles_is_due_and_one_that_flows_is_not() {
+        let activity = Activity::new();
+        activity.request_began();
+        activity.note_write(&wrote(1));
+        let since = activity.writing_since().unwrap();
+        while Instant::now() < since + 2 * TICK {
+            std::hint::spin_loop();
+        }
+        activity.note_write(&Poll::Pending);
+        activity.note_write(&wrote(WRITE_STRETCH_BYTES - 2));
+        assert_eq!(activity.writing_since(), Some(since), "a byte too few");
+        assert_eq!(
+            activity.check(&settings(), since + WRITE),
+            Err("write timeout")
+        );
+        activity.note_write(&wrote(1));
+        assert!(activity.writing_since() > Some(since));
         assert!(activity.check(&settings(), since + WRITE).is_ok());
     }
 }

@@ -1,6 +1,7 @@
 //! One byte budget for all that is in flight: bodies being read and records waiting for their sync.
 //!
-//! It is what bounds memory. A reservation is taken before a body is read and given back when the last owner drops it.
+//! It is what bounds memory. A reservation is taken before a body is read, grows with what has arrived of it, and is given back when
+//! its owner drops it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,22 +25,32 @@ impl Budget {
 
     /// Reserves `bytes`, or says `None` at once when that would exceed the budget.
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        self.try_take(bytes).then(|| Reservation {
+            budget: Arc::clone(self),
+            bytes,
+        })
+    }
+
+    /// Whether `bytes` could be reserved now. Reserves nothing.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.reserved()
+            .checked_add(bytes)
+            .is_some_and(|sum| sum <= self.bytes_max)
+    }
+
+    /// Bytes reserved now.
+    pub fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Acquire)
+    }
+
+    fn try_take(&self, bytes: usize) -> bool {
         self.reserved
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
                 reserved
                     .checked_add(bytes)
                     .filter(|&sum| sum <= self.bytes_max)
             })
-            .ok()?;
-        Some(Reservation {
-            budget: Arc::clone(self),
-            bytes,
-        })
-    }
-
-    /// Bytes reserved now.
-    pub fn reserved(&self) -> usize {
-        self.reserved.load(Ordering::Acquire)
+            .is_ok()
     }
 }
 
@@ -48,6 +59,17 @@ impl Budget {
 pub struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
+}
+
+impl Reservation {
+    /// Makes it `bytes` long, or says `false` and leaves it alone when that would exceed the budget. Never makes it shorter.
+    pub fn try_grow_to(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.try_take(bytes.saturating_sub(self.bytes));
+        if fits {
+            self.bytes = self.bytes.max(bytes);
+        }
+        fits
+    }
 }
 
 impl Drop for Reservation {
@@ -71,5 +93,20 @@ mod tests {
         drop(second);
         assert_eq!(budget.reserved(), 0);
         assert!(budget.try_reserve(usize::MAX).is_none(), "no overflow");
+    }
+
+    #[test]
+    fn a_reservation_grows_within_the_budget() {
+        let budget = Budget::new(100);
+        let mut growing = budget.try_reserve(10).unwrap();
+        let other = budget.try_reserve(30).unwrap();
+        assert!(budget.has_room(60) && !budget.has_room(61) && !budget.has_room(usize::MAX));
+        assert!(growing.try_grow_to(70));
+        assert!(!growing.try_grow_to(71), "one byte too many");
+        assert!(growing.try_grow_to(5), "it fits already");
+        assert_eq!(budget.reserved(), 100);
+        drop(growing);
+        drop(other);
+        assert_eq!(budget.reserved(), 0);
     }
 }

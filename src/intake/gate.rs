@@ -1,7 +1,7 @@
 //! Whether the log can take more: its bytes on disk against the cap, the disk's free-space floor, poison and draining.
 //!
-//! Connections reserve log space for a whole request before its body is read, so an admitted request always fits. The log
-//! thread turns reservations into used space; the flush thread gives space back when it retires segments.
+//! Connections reserve log space for a request in step with its body, and for all of it before it is submitted, so a submitted
+//! record always fits. The log thread turns reservations into used space; the flush thread gives space back when it retires segments.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,21 +57,21 @@ impl Gate {
     /// depend on a request's size.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<SpaceReservation, Refusal> {
         self.check_open()?;
-        let reserved = self
-            .bytes_used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
-            });
-        if reserved.is_err() {
-            self.log_full.store(true, Ordering::Release);
-            // Space may have come back between the two steps, and then nobody else would open the gate again.
-            self.reopen_below_mark();
-            return Err(Refusal::LogFull);
-        }
+        self.take(bytes)?;
         Ok(SpaceReservation {
             gate: Arc::clone(self),
             bytes,
         })
+    }
+
+    /// Whether [`Gate::reserve`] would find space for `bytes` now. Reserves nothing, but closes the gate as it would.
+    pub fn check_space(&self, bytes: u64) -> Result<(), Refusal> {
+        self.check_open()?;
+        let fits = self
+            .bytes_used()
+            .checked_add(bytes)
+            .is_some_and(|sum| sum <= self.bytes_max);
+        if fits { Ok(()) } else { Err(self.met_cap()) }
     }
 
     /// Counts bytes that were written without a reservation: segment headers and markers.
@@ -105,6 +105,22 @@ impl Gate {
         self.draining.store(true, Ordering::Release);
     }
 
+    fn take(&self, bytes: u64) -> Result<(), Refusal> {
+        self.bytes_used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|&sum| sum <= self.bytes_max)
+            })
+            .map(|_| ())
+            .map_err(|_| self.met_cap())
+    }
+
+    fn met_cap(&self) -> Refusal {
+        self.log_full.store(true, Ordering::Release);
+        // Space may have come back between the two steps, and then nobody else would open the gate again.
+        self.reopen_below_mark();
+        Refusal::LogFull
+    }
+
     fn reopen_below_mark(&self) {
         if self.bytes_used() <= self.bytes_reopen {
             self.log_full.store(false, Ordering::Release);
@@ -120,6 +136,23 @@ pub struct SpaceReservation {
 }
 
 impl SpaceReservation {
+    /// Makes it at least `bytes` long.
+    ///
+    /// Only the cap and a failed log stand against it: a request that is inside is not turned away by a door that closes behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::LogFull`] or [`Refusal::Poisoned`]; it is as long as before.
+    pub fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
+        if self.gate.poisoned.load(Ordering::Acquire) {
+            return Err(Refusal::Poisoned);
+        }
+        let more = bytes.saturating_sub(self.bytes);
+        self.gate.take(more)?;
+        self.bytes += more;
+        Ok(())
+    }
+
     /// Gives back what the record turned out not to need.
     ///
     /// # Panics
@@ -179,6 +212,25 @@ mod tests {
         reservation.shrink_to(300);
         assert_eq!(gate.bytes_used(), 300);
         drop(reservation);
+        assert_eq!(gate.bytes_used(), 0);
+    }
+
+    #[test]
+    fn a_reservation_grows_up_to_the_cap_and_also_while_the_gate_closes() {
+        let gate = Gate::new(1000, 0);
+        let mut inside = gate.reserve(100).unwrap();
+        gate.check_space(900).unwrap();
+        assert_eq!(gate.check_space(901), Err(Refusal::LogFull));
+        assert_eq!(gate.check_space(u64::MAX), Err(Refusal::LogFull));
+        assert_eq!(gate.bytes_used(), 100, "looking takes nothing");
+        gate.drain();
+        assert_eq!(inside.grow_to(1000), Ok(()));
+        assert_eq!(inside.grow_to(1001), Err(Refusal::LogFull));
+        assert_eq!(inside.grow_to(10), Ok(()), "it fits already");
+        assert_eq!(gate.bytes_used(), 1000);
+        gate.poison();
+        assert_eq!(inside.grow_to(10), Err(Refusal::Poisoned));
+        drop(inside);
         assert_eq!(gate.bytes_used(), 0);
     }
 

@@ -45,13 +45,16 @@ fn health_is_ok_degraded_or_unavailable() {
     );
     assert!(!body.to_string().contains("secret-user"));
 
-    server.progress.set_stopped("run `fast-ingest migrate up`");
+    server
+        .progress
+        .set_stopped("the schema of secret-host does not fit");
     let (_, body) = health(&server);
     assert_eq!(
         (&body["status"], &body["flush"]["state"]),
         (&json!("degraded"), &json!("stopped"))
     );
-    assert!(body["reason"].as_str().unwrap().contains("migrate up"));
+    assert!(body["reason"].as_str().unwrap().contains("needs a person"));
+    assert!(!body.to_string().contains("secret-host"));
 
     server.gate.set_disk_low(true);
     let (status, body) = health(&server);
@@ -67,13 +70,14 @@ fn health_is_ok_degraded_or_unavailable() {
 fn the_health_command_ends_with_0_or_69() {
     let (server, _) = TestServer::acknowledging(Setup::default());
     server.progress.set_running();
-    let ask = |variable: &str, value: String| {
+    let ask_with = |variables: &[(&str, &str)]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
         command
             .arg("health")
             .env_remove("FAST_INGEST_URL")
+            .env_remove("FAST_INGEST_HOST")
             .env_remove("PORT")
-            .env(variable, value);
+            .envs(variables.iter().copied());
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (
@@ -82,12 +86,28 @@ fn the_health_command_ends_with_0_or_69() {
             text(output.stderr),
         )
     };
+    let ask = |variable, value: String| ask_with(&[(variable, &value)]);
     let url = format!("http://{}/", server.address);
     assert_eq!(
         ask("FAST_INGEST_URL", url.clone()),
         (Some(0), "ok\n".to_owned(), String::new())
     );
-    assert_eq!(ask("PORT", server.address.port().to_string()).0, Some(0));
+    let port = server.address.port().to_string();
+    assert_eq!(ask("PORT", port.clone()).0, Some(0));
+    // As in the image, with a compose file that leaves the URL unset.
+    let everywhere = [
+        ("FAST_INGEST_HOST", "0.0.0.0"),
+        ("FAST_INGEST_URL", ""),
+        ("PORT", &port),
+    ];
+    assert_eq!(ask_with(&everywhere).0, Some(0));
+    // Nobody listens on this address of the loopback network.
+    let elsewhere = [("FAST_INGEST_HOST", "127.0.0.2"), ("PORT", &port)];
+    let (status, _, err) = ask_with(&elsewhere);
+    assert_eq!(status, Some(69), "{err}");
+    assert!(err.contains("http://127.0.0.2:"), "{err}");
+    let (status, _, err) = ask_with(&[("PORT", ""), ("FAST_INGEST_HOST", "")]);
+    assert_ne!(status, Some(2), "empty is unset: {err}");
     server.gate.poison();
     let (status, out, err) = ask("FAST_INGEST_URL", url.clone());
     assert_eq!((status, out.as_str()), (Some(69), ""));

@@ -262,6 +262,82 @@ fn a_full_budget_is_429_before_the_body_is_read() {
 }
 
 #[test]
+fn announced_bodies_that_do_not_come_keep_nobody_out() {
+    let mut setup = Setup::default();
+    let room_at_first = 2 * 16 * 1024 + 32;
+    setup.settings.inflight_bytes_max = 2 * setup.settings.body_bytes_max + 32 + 3 * room_at_first;
+    let (server, _stored) = TestServer::acknowledging(setup);
+    let mut silent: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    for client in &mut silent {
+        client.send(post_head("/events/bulk", "Content-Length: 4194304\r\n"));
+    }
+    let held = 3 * (16 * 1024 + 32);
+    wait_until(|| server.gate.bytes_used() >= held);
+    assert_eq!(
+        server.gate.bytes_used(),
+        held,
+        "a little each, also of the log"
+    );
+    assert_eq!(server.exchange(post("/events", EVENT)).status, 202);
+    // The event's reservation ends a moment after its answer.
+    wait_until(|| server.gate.bytes_used() == held);
+    let largest = format!("[{}]", padded(4 * 1024 * 1024 - 2));
+    assert_eq!(server.exchange(post("/events/bulk", largest)).status, 202);
+}
+
+#[test]
+fn a_body_that_outgrows_what_is_left_is_429_and_the_connection_goes_on() {
+    let mut setup = Setup::default();
+    setup.settings.inflight_bytes_max = 400_032;
+    let (server, _stored) = TestServer::acknowledging(setup);
+    let body = padded(200_000).into_bytes();
+    let (mut first, mut second) = (server.connect(), server.connect());
+    let begin = |length: usize| post_head("/events", &format!("Content-Length: {length}\r\n"));
+    first.send([begin(200_000), body[..1].to_vec()].concat());
+    wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32);
+    second.send([begin(150_000), body[..1].to_vec()].concat());
+    wait_until(|| server.gate.bytes_used() == 2 * (16 * 1024 + 32));
+    // Both looked as if they fitted, but only one does.
+    second.send(&body[1..149_999]);
+    wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32 + 150_032);
+    first.send(&body[1..]);
+    let answer = first.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (429, "bytes_in_flight_full")
+    );
+    second.send(" ");
+    assert_eq!(second.answer().status, 202);
+    wait_until(|| server.gate.bytes_used() == 0);
+    assert_eq!(first.exchange(post("/events", body)).status, 202);
+}
+
+#[test]
+fn a_body_that_outgrows_the_log_is_503() {
+    let (server, _stored) = TestServer::acknowledging(Setup {
+        log_bytes_max: 250_000,
+        ..Setup::default()
+    });
+    let body = padded(200_000).into_bytes();
+    let (mut first, mut second) = (server.connect(), server.connect());
+    let head = post_head("/events", "Content-Length: 200000\r\n");
+    for client in [&mut first, &mut second] {
+        client.send([&head, &body[..1]].concat());
+    }
+    wait_until(|| server.gate.bytes_used() == 2 * (16 * 1024 + 32));
+    second.send(&body[1..199_999]);
+    wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32 + 200_032);
+    first.send(&body[1..]);
+    let answer = first.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (503, "log_full")
+    );
+    second.send(" ");
+    assert_eq!(second.answer().status, 202, "what is inside goes on");
+}
+
+#[test]
 fn a_full_log_is_503_before_the_body_is_read() {
     let (server, _stored) = TestServer::acknowledging(Setup {
         log_bytes_max: 1032,
@@ -287,6 +363,9 @@ fn a_draining_or_failed_log_is_503_before_the_body_is_read() {
         answer_before_the_body(&server, 100),
         (503, "log_failed".to_owned(), Some("2".to_owned()))
     );
+    let text = server.exchange(post("/events", EVENT)).text().to_owned();
+    assert!(text.contains("nothing was stored"), "{text}");
+    assert!(!text.contains("unknown"), "{text}");
 }
 
 #[test]
@@ -305,6 +384,7 @@ fn a_log_that_fails_under_a_request_is_503() {
         (answer.status, answer.problem().as_str()),
         (503, "log_failed")
     );
+    assert!(answer.text().contains("is unknown"), "{}", answer.text());
 
     client.send(post("/events", EVENT));
     drop(submissions.recv().unwrap());

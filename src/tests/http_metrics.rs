@@ -109,7 +109,7 @@ fn an_offset_may_have_a_literal_plus_and_times_may_be_numbers() {
         assert_eq!(query.from, instant("2026-02-01T00:00:00Z"));
         assert_eq!(
             (query.event_name.as_str(), query.to),
-            ("a b&c", instant("2026-02-01T00:00:01Z"))
+            ("a b&c%é\u{fffd}", instant("2026-02-01T00:00:01Z"))
         );
         Ok(MetricsReport::default())
     });
@@ -120,7 +120,7 @@ fn an_offset_may_have_a_literal_plus_and_times_may_be_numbers() {
         "1769904000",
     ] {
         let answer = server.exchange(get(&format!(
-            "/metrics?event_name=a+b%26c&from={from}&to=1769904001000"
+            "/metrics?event_name=a+b%26c%%c3%A9%EF%BF%BD&from={from}&&to=1769904001000"
         )));
         assert_eq!(answer.status, 200, "{from}: {}", answer.text());
     }
@@ -130,7 +130,7 @@ fn an_offset_may_have_a_literal_plus_and_times_may_be_numbers() {
 fn every_problem_of_a_query_is_listed() {
     let server = server_with(|_| panic!("a bad query must not reach the store"));
     let long = "x".repeat(201);
-    let table: [(String, &[(&str, &str)]); 11] = [
+    let table: [(String, &[(&str, &str)]); 13] = [
         (
             String::new(),
             &[
@@ -177,6 +177,16 @@ fn every_problem_of_a_query_is_listed() {
             "event_name=a%00&from=1&to=2".to_owned(),
             &[("event_name", "nul_character")],
         ),
+        (
+            "event_name=a%FF&from=%C3&to=1%80&group_by=%ff".to_owned(),
+            &[
+                ("event_name", "malformed"),
+                ("from", "malformed"),
+                ("to", "malformed"),
+                ("group_by", "malformed"),
+            ],
+        ),
+        (format!("{RANGE}&%FF=1"), &[("%FF", "unknown_parameter")]),
         (format!("{}=1&{RANGE}", "é".repeat(100)), &[]),
     ];
     for (query, expected) in table {
@@ -229,8 +239,8 @@ fn an_empty_range_is_a_query() {
 }
 
 #[test]
-fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
-    let table: [(StoreAnswer, u16, &str); 4] = [
+fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
+    let table: [(StoreAnswer, u16, &str); 5] = [
         (
             |_| {
                 Err(StoreError::Unavailable(
@@ -241,6 +251,11 @@ fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
             "database_unavailable",
         ),
         (
+            |_| Err(StoreError::TooManyGroups { max: 10_000 }),
+            400,
+            "too_many_groups",
+        ),
+        (
             |_| Err(StoreError::QueryTimeout(Duration::from_secs(10))),
             503,
             "query_timeout",
@@ -248,7 +263,7 @@ fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
         (
             |_| {
                 Err(StoreError::Schema(
-                    "run `fast-ingest migrate up`".to_owned(),
+                    "relation \"events\" on secret-host does not exist".to_owned(),
                 ))
             },
             503,
@@ -273,8 +288,8 @@ fn a_store_that_cannot_answer_is_503_and_its_words_stay_inside() {
         assert!(!answer.text().contains("secret-host"));
         if code == "database_schema" {
             assert!(
-                answer.text().contains("fast-ingest migrate up"),
-                "the text says what to do"
+                answer.text().contains("see the server's log"),
+                "the text says where to look"
             );
         }
     }

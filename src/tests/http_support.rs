@@ -98,6 +98,14 @@ impl TestServer {
 
     /// A server whose log is the test.
     pub(crate) fn start(setup: Setup) -> (Self, Receiver<Submission>) {
+        Self::start_after(setup, |_, _| ())
+    }
+
+    /// A server that accepts connections only after `before`, although they can be made already.
+    pub(crate) fn start_after(
+        setup: Setup,
+        before: impl FnOnce(SocketAddr, &Shutdown),
+    ) -> (Self, Receiver<Submission>) {
         let gate = Gate::new(setup.log_bytes_max, 0);
         let budget = Budget::new(setup.settings.inflight_bytes_max);
         let (intake, submissions) = Intake::new(setup.ring_slots, budget, Arc::clone(&gate));
@@ -112,6 +120,7 @@ impl TestServer {
             .unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
+        before(address, &shutdown);
         let app = Arc::new(App {
             settings: setup.settings,
             intake,
@@ -138,7 +147,7 @@ impl TestServer {
 
     /// A new connection.
     pub(crate) fn connect(&self) -> Client {
-        Client::new(TcpStream::connect(self.address).unwrap())
+        Client::connect(self.address)
     }
 
     /// Sends one request on a connection of its own.
@@ -171,7 +180,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn new(stream: TcpStream) -> Self {
+    /// A new connection.
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -238,6 +249,15 @@ impl Client {
             !self.reader.fill_buf().unwrap().is_empty(),
             "closed without an answer"
         );
+    }
+
+    /// Whether a part of an answer is there.
+    pub(crate) fn has_answer(&mut self) -> bool {
+        let stream = self.reader.get_mut();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(1))
     }
 
     /// Closes the sending side.

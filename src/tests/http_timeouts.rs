@@ -78,13 +78,11 @@ fn a_slow_body_is_408() {
     assert!(stored.is_empty());
 }
 
-#[test]
-fn a_client_that_does_not_read_its_answer_is_cut() {
-    let mut setup = Setup::default();
-    setup.settings.write_timeout = SHORT;
-    setup.settings.connections_max = 1;
-    // Far more than the socket buffers of both sides hold.
-    setup.store = Arc::new(StoreStub(|_: &_| {
+const HUGE: &str = "/metrics?event_name=a&from=0&to=1&group_by=channel";
+
+/// [`HUGE`] is answered with far more than the socket buffers of both sides hold.
+fn with_a_huge_answer() -> Setup {
+    let answer = |_: &_| {
         let group = |_| Group {
             key: GroupKey::Channel("c".repeat(200)),
             counts: Counts::default(),
@@ -93,13 +91,73 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
             total: Counts::default(),
             groups: (0..100_000).map(group).collect(),
         })
-    }));
+    };
+    Setup {
+        store: Arc::new(StoreStub(answer)),
+        ..Setup::default()
+    }
+}
+
+#[test]
+fn a_client_that_is_still_reading_its_answer_is_not_idle() {
+    let mut setup = with_a_huge_answer();
+    setup.settings.idle_timeout = SHORT;
+    let (server, _) = TestServer::acknowledging(setup);
+    let mut slow = server.connect();
+    slow.send(get(HUGE));
+    slow.wait_for_answer();
+    // One that has really been idle since then is closed meanwhile.
+    let mut idle = server.connect();
+    assert_eq!(idle.exchange(get("/health")).status, 200);
+    assert_eq!(idle.until_closed(), b"");
+    let answer = slow.answer();
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().ends_with("}]}"), "whole");
+    assert_eq!(slow.until_closed(), b"", "idle now");
+}
+
+#[test]
+fn a_silent_body_is_given_up_sooner_than_a_slow_one() {
+    let mut setup = Setup::default();
+    setup.settings.body_timeout = 3 * SHORT;
+    let (server, _) = TestServer::acknowledging(setup);
+    let head = post_head("/events/bulk", "Content-Length: 4194304\r\n");
+    let (mut silent, mut dripping) = (server.connect(), server.connect());
+    silent.send([&head[..], b"["].concat());
+    let answer = silent.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (408, "body_timeout")
+    );
+    assert!(
+        answer
+            .text()
+            .contains("no byte of the body arrived for 150ms"),
+        "{}",
+        answer.text()
+    );
+
+    dripping.send(&head);
+    while !dripping.has_answer() {
+        dripping.try_send(" ");
+    }
+    let answer = dripping.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (408, "body_timeout")
+    );
+    assert!(answer.text().contains("in time"), "{}", answer.text());
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut() {
+    let mut setup = with_a_huge_answer();
+    setup.settings.write_timeout = SHORT;
+    setup.settings.connections_max = 1;
     let (server, _) = TestServer::acknowledging(setup);
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-        .write_all(&get("/metrics?event_name=a&from=0&to=1&group_by=channel"))
-        .unwrap();
+    stream.write_all(&get(HUGE)).unwrap();
     let mut first_byte = [0];
     stream.read_exact(&mut first_byte).unwrap();
     // The only connection becomes free when it is cut.

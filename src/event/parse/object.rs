@@ -18,8 +18,10 @@ const UNKNOWN_NAME_BYTES_MAX: usize = 64;
 pub(super) struct EventReader<'out> {
     now: Timestamp,
     out: &'out mut Vec<u8>,
-    /// Events read so far, good or bad.
+    /// Events read so far, good or bad, with the one that is being read.
     pub(super) count: usize,
+    /// Whether the last of them is being read. It still is when broken JSON has ended the parse inside it.
+    is_inside: bool,
     pub(super) problems: Problems,
     /// Tags of the current event. Kept, so that they are allocated once a body.
     tags: TagsBuf,
@@ -31,9 +33,15 @@ impl<'out> EventReader<'out> {
             now,
             out,
             count: 0,
+            is_inside: false,
             problems: Problems::default(),
             tags: TagsBuf::default(),
         }
+    }
+
+    /// Place in the array of the event in which the parse ended, if it ended inside one.
+    pub(super) fn unfinished(&self) -> Option<usize> {
+        self.is_inside.then(|| self.count - 1)
     }
 }
 
@@ -44,10 +52,12 @@ impl<'de> DeserializeSeed<'de> for &mut EventReader<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         self.problems.begin_event(self.count);
         self.count += 1;
+        self.is_inside = true;
         let value = Any(EventObject { reader: self }).deserialize(deserializer)?;
         if value != Value::Object {
             self.problems.add("", Problem::NotAnObject);
         }
+        self.is_inside = false;
         Ok(())
     }
 }

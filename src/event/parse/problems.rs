@@ -1,6 +1,6 @@
 //! The problems found in one body: a bounded list, and the number of events they are spread over.
 
-use super::{ERRORS_LISTED_MAX, EventError, ParseError};
+use super::{EVENTS_LISTED_MAX, EventError, PROBLEMS_LISTED_MAX, ParseError};
 use crate::event::validate::Problem;
 
 /// Problems so far, and the event that new ones belong to.
@@ -10,28 +10,29 @@ pub(super) struct Problems {
     invalid_count: usize,
     /// Place of the current event in the array.
     index: usize,
-    event_is_invalid: bool,
+    /// How many problems the current event has.
+    count_of_event: usize,
 }
 
 impl Problems {
     /// From here on, problems are those of the event at `index`.
     pub(super) fn begin_event(&mut self, index: usize) {
         self.index = index;
-        self.event_is_invalid = false;
+        self.count_of_event = 0;
     }
 
     /// Whether the current event has a problem.
     pub(super) fn event_is_invalid(&self) -> bool {
-        self.event_is_invalid
+        self.count_of_event > 0
     }
 
     /// Notes a problem of the current event.
     pub(super) fn add(&mut self, field: &str, problem: Problem) {
-        if !self.event_is_invalid {
-            self.event_is_invalid = true;
+        if self.count_of_event == 0 {
             self.invalid_count += 1;
         }
-        if self.listed.len() < ERRORS_LISTED_MAX {
+        self.count_of_event += 1;
+        if self.invalid_count <= EVENTS_LISTED_MAX && self.count_of_event <= PROBLEMS_LISTED_MAX {
             self.listed.push(EventError {
                 index: self.index,
                 field: field.to_owned(),

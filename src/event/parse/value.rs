@@ -6,6 +6,11 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::event::NAME_BYTES_MAX;
+
+/// Longest text that any rule allows: that of the names. A timestamp is shorter, but for zeros that nobody writes.
+const TEXT_BYTES_MAX: usize = NAME_BYTES_MAX;
+
 /// A JSON value, as far as a rule may ask about it.
 #[derive(Debug, PartialEq)]
 pub(in crate::event) enum Value<'de> {
@@ -19,6 +24,8 @@ pub(in crate::event) enum Value<'de> {
     Float(f64),
     /// Borrowed, unless an escape stands in it.
     Text(Cow<'de, str>),
+    /// A text with an escape that is longer than any field may be. Not kept: the copy could be as large as the body.
+    OverlongText,
     /// Read by [`Nested::array`].
     Array,
     /// Read by [`Nested::object`].
@@ -86,7 +93,11 @@ impl<'de, N: Nested<'de>> Visitor<'de> for Any<N> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Value::Text(Cow::Owned(text.to_owned())))
+        Ok(if text.len() > TEXT_BYTES_MAX {
+            Value::OverlongText
+        } else {
+            Value::Text(Cow::Owned(text.to_owned()))
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<Self::Value, A::Error> {
@@ -95,5 +106,29 @@ impl<'de, N: Nested<'de>> Visitor<'de> for Any<N> {
 
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Self::Value, A::Error> {
         self.0.object(entries).map(|()| Value::Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Value<'_> {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        Any(Skip).deserialize(&mut deserializer).unwrap()
+    }
+
+    #[test]
+    fn a_text_is_copied_only_for_an_escape_and_only_up_to_the_longest_limit() {
+        let longest = "x".repeat(TEXT_BYTES_MAX - 1);
+        let plain = format!("\"{longest}{longest}\"");
+        assert!(
+            matches!(read(&plain), Value::Text(Cow::Borrowed(text)) if text.len() == 2 * longest.len())
+        );
+        let escaped = format!("\"{longest}\\n\"");
+        assert!(
+            matches!(read(&escaped), Value::Text(Cow::Owned(text)) if text.len() == TEXT_BYTES_MAX)
+        );
+        assert_eq!(read(&format!("\"{longest}\\nx\"")), Value::OverlongText);
     }
 }

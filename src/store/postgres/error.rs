@@ -142,7 +142,9 @@ mod tests {
                 assert!(text.contains("fast-ingest migrate up"), "{text}");
                 "schema"
             }
-            StoreError::CheckpointMoved | StoreError::QueryTimeout(_) => "other",
+            StoreError::CheckpointMoved
+            | StoreError::QueryTimeout(_)
+            | StoreError::TooManyGroups { .. } => "other",
         }
     }
 

@@ -102,7 +102,9 @@ mod tests {
                 StoreError::Unavailable(_) => "retry",
                 StoreError::Data { .. } => "data",
                 StoreError::Schema(_) => "schema",
-                StoreError::CheckpointMoved | StoreError::QueryTimeout(_) => "other",
+                StoreError::CheckpointMoved
+                | StoreError::QueryTimeout(_)
+                | StoreError::TooManyGroups { .. } => "other",
             };
             assert_eq!(class, expected, "{code} {message}");
         }

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::connection;
 use super::error::{is_interrupt, store_error};
 use crate::event::Timestamp;
-use crate::query::{Counts, Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
+use crate::query::{Counts, GROUPS_MAX, Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 /// Longest wait for a free connection.
@@ -74,6 +74,9 @@ impl Metrics {
             match answer {
                 Ok(report) => {
                     readers.put(reader);
+                    if report.groups.len() > GROUPS_MAX {
+                        return Err(StoreError::TooManyGroups { max: GROUPS_MAX });
+                    }
                     Ok(report)
                 }
                 Err(error) if is_interrupt(&error) => Err(StoreError::QueryTimeout(query_timeout)),
@@ -168,6 +171,7 @@ fn run(reader: &mut Connection, query: &MetricsQuery) -> rusqlite::Result<Metric
     Ok(MetricsReport { total, groups })
 }
 
+/// One group more than an answer may hold tells that there are too many.
 fn groups(
     reader: &Connection,
     group_by: GroupBy,
@@ -181,7 +185,8 @@ fn groups(
     };
     let sql = format!(
         "SELECT {key}, count(*), count(DISTINCT user_id) FROM events WHERE event_name = ?1 AND ts >= ?2 AND ts < ?3 \
-         GROUP BY 1 ORDER BY 1"
+         GROUP BY 1 ORDER BY 1 LIMIT {rows_max}",
+        rows_max = GROUPS_MAX + 1
     );
     let mut statement = reader.prepare_cached(&sql)?;
     let rows = statement.query_map(range, |row| {

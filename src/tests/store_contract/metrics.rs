@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fast_ingest::config::StoreSettings;
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{Counts, DAY_MICROS, Group, GroupBy, GroupKey, HOUR_MICROS};
+use fast_ingest::query::{Counts, DAY_MICROS, GROUPS_MAX, Group, GroupBy, GroupKey, HOUR_MICROS};
 use fast_ingest::store::{self, StoreError};
 
 use super::contract;
@@ -15,6 +15,7 @@ contract! {
     metrics_group_by_day_and_hour_in_utc,
     metrics_group_by_channel_in_order_of_bytes,
     metrics_of_nothing_are_zero,
+    an_answer_has_10_000_groups_and_no_more,
     a_query_that_takes_too_long_is_ended,
 }
 
@@ -181,6 +182,53 @@ async fn metrics_of_nothing_are_zero(database: Database) {
             "{group_by:?}"
         );
     }
+}
+
+async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
+    let channels: Vec<String> = (0..=GROUPS_MAX)
+        .map(|n| format!("channel-{n:05}"))
+        .collect();
+    let events: Vec<Event> = channels
+        .iter()
+        .enumerate()
+        .map(|(n, channel)| Event {
+            channel,
+            ..event("view", "ann", FEBRUARY + n as i64)
+        })
+        .collect();
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let up_to = async |count: usize, by| {
+        let to = FEBRUARY + count as i64;
+        database
+            .store()
+            .metrics(&query("view", FEBRUARY, to, Some(by)))
+            .await
+    };
+    let report = up_to(GROUPS_MAX, GroupBy::Channel).await.unwrap();
+    assert_eq!(report.groups.len(), GROUPS_MAX);
+    let total = Counts {
+        total_events: GROUPS_MAX as u64,
+        unique_users: 1,
+    };
+    assert_eq!(report.total, total, "the limit does not cut the total");
+    let error = up_to(GROUPS_MAX + 1, GroupBy::Channel).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::TooManyGroups { max: GROUPS_MAX }),
+        "{error}"
+    );
+    assert_eq!(
+        up_to(GROUPS_MAX + 1, GroupBy::Day)
+            .await
+            .unwrap()
+            .groups
+            .len(),
+        1
+    );
 }
 
 async fn a_query_that_takes_too_long_is_ended(database: Database) {

@@ -90,8 +90,44 @@ fn every_bad_event_of_a_bulk_is_listed() {
 }
 
 #[test]
-fn the_list_ends_at_100_problems_and_the_count_goes_on() {
-    let body = format!("[{}]", vec![r#"{"event_name":1}"#; 250].join(","));
+fn what_ends_the_parse_is_placed_in_its_event() {
+    for broken in [
+        r#"{"user_id":"\ud83d"}"#,
+        r#"{"timestamp":1e999}"#,
+        r#"{"user_id"}"#,
+        "x",
+    ] {
+        let message = json_message(parse_many(
+            &format!("[{SMALLEST},1,{broken},{SMALLEST}]"),
+            9,
+        ));
+        assert!(
+            message.starts_with("in event 2 (counted from 0): "),
+            "{message}"
+        );
+    }
+    for body in [
+        format!("[{SMALLEST},]"),
+        format!("[{SMALLEST} {SMALLEST}]"),
+        format!("[{SMALLEST}] x"),
+    ] {
+        let message = json_message(parse_many(&body, 9));
+        assert!(
+            message.starts_with("the body is not valid JSON: "),
+            "{message}"
+        );
+    }
+    assert!(
+        !json_message(parse_one(r#"{"user_id"}"#)).contains("event 0"),
+        "there is only one"
+    );
+}
+
+#[test]
+fn the_list_ends_at_100_bad_events_and_the_count_goes_on() {
+    // Four problems each, and a good one in front of each.
+    let bad = format!(r#"{SMALLEST},{{"event_name":1}}"#);
+    let body = format!("[{}]", vec![bad; 250].join(","));
     let Err(ParseError::Invalid {
         errors,
         invalid_count,
@@ -99,6 +135,18 @@ fn the_list_ends_at_100_problems_and_the_count_goes_on() {
     else {
         panic!("not invalid")
     };
-    assert_eq!((errors.len(), invalid_count), (ERRORS_LISTED_MAX, 250));
-    assert_eq!(errors.last().unwrap().index, 24);
+    assert_eq!((errors.len(), invalid_count), (400, 250));
+    let mut indices: Vec<usize> = errors.iter().map(|error| error.index).collect();
+    indices.dedup();
+    assert_eq!(indices, (1..200).step_by(2).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_event_with_many_problems_does_not_fill_the_list() {
+    let unknown: String = (0..1_000).map(|n| format!(r#""x{n}":1,"#)).collect();
+    let flood = SMALLEST.replacen('{', &format!("{{{unknown}"), 1);
+    let outcome = parse_many(&format!("[{flood},1]"), 9);
+    let found = problems(outcome);
+    assert_eq!(found.len(), PROBLEMS_LISTED_MAX + 1);
+    assert_eq!(found[7..], ["0 x7 unknown_field", "1  not_an_object"]);
 }
