@@ -291,11 +291,20 @@ fn log_failure(error: WalError) -> Failure {
         WalError::Locked { .. } => Failure::new(ExitStatus::Locked, error),
         WalError::Damage { .. } => Failure::new(ExitStatus::Data, error),
         WalError::NewerVersion { .. } => Failure::new(ExitStatus::Config, error),
-        WalError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
-            let advice = "the disk of --data-dir is full; free some space and start again: what was acknowledged is safe";
-            Failure::new(ExitStatus::Io, anyhow::Error::new(error).context(advice))
+        WalError::Io { cause, .. } => {
+            let advice = match cause.kind() {
+                ErrorKind::StorageFull => {
+                    "; free some space and start again, what was acknowledged is safe"
+                }
+                ErrorKind::PermissionDenied
+                | ErrorKind::NotADirectory
+                | ErrorKind::ReadOnlyFilesystem => {
+                    "; --data-dir must be a directory that this user may write to"
+                }
+                _ => "",
+            };
+            Failure::new(ExitStatus::Io, anyhow!("{error}{advice}"))
         }
-        WalError::Io { .. } => Failure::new(ExitStatus::Io, error),
     }
 }
 

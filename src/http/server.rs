@@ -33,11 +33,11 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; {advice}")]
+#[error("cannot listen on {address}: {cause}; {advice}")]
 pub struct BindError {
     address: SocketAddr,
     advice: &'static str,
-    source: io::Error,
+    cause: io::Error,
 }
 
 /// Opens the listening socket.
@@ -46,8 +46,8 @@ pub struct BindError {
 ///
 /// [`BindError`] names the address and the flag to change.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    listen(address).map_err(|source| {
-        let advice = match source.kind() {
+    listen(address).map_err(|cause| {
+        let advice = match cause.kind() {
             io::ErrorKind::AddrNotAvailable => {
                 "no interface has this address; choose another with --host"
             }
@@ -59,7 +59,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
         BindError {
             address,
             advice,
-            source,
+            cause,
         }
     })
 }

@@ -24,6 +24,7 @@ mod process_start;
 mod process_stop;
 mod store_contract;
 mod store_database;
+mod store_frozen;
 mod store_postgres;
 mod store_sqlite;
 mod store_tls;

@@ -75,6 +75,7 @@ fn a_taken_port_names_the_flag() {
     let ended = run(&["serve", "--data-dir", dir, "--port", &port]);
     ended.assert_refusal(78, &["--port", &port]);
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert_eq!(ended.stderr.matches("os error").count(), 1, "{ended:?}");
 }
 
 #[test]
@@ -85,8 +86,9 @@ fn a_data_directory_that_cannot_be_made_is_an_io_error() {
     fs::write(&file, "kept").unwrap();
     let impossible = file.join("x");
     let ended = Launch::new(&impossible, &Database::embedded(&impossible)).run_to_end();
-    ended.assert_refusal(74, &[impossible.to_str().unwrap()]);
+    ended.assert_refusal(74, &[impossible.to_str().unwrap(), "--data-dir"]);
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert_eq!(ended.stderr.matches("os error").count(), 1, "{ended:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
 }
 

@@ -15,14 +15,14 @@ pub enum WalError {
         dir: PathBuf,
     },
     /// The operating system refused an operation. After a write or sync the log is poisoned.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said. Part of the text above, so not a `source` that would repeat it.
+        cause: io::Error,
     },
     /// Acknowledged data is not what was written.
     #[error(
@@ -53,11 +53,11 @@ pub enum WalError {
 }
 
 impl WalError {
-    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::Io {
             action,
             path: path.to_owned(),
-            source,
+            cause,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The log against real files; only failing disks are made up, by wrapping the real one.
 
 mod committer;
+mod faulty_disk;
 mod golden;
 mod power_cut;
 mod reader;
