@@ -45,7 +45,7 @@ fn group_commit(criterion: &mut Criterion) {
                 let (intake, ring) =
                     Intake::new(settings.ring_slots, Budget::new(1 << 30), opened.gate);
                 let committer = opened.committer;
-                let log_thread = thread::spawn(move || committer.run(&ring, |_| {}));
+                let log_thread = thread::spawn(move || committer.run(&ring));
                 let runtime = Builder::new_current_thread().build().expect("a runtime");
                 bencher.iter(|| {
                     runtime.block_on(async {

@@ -11,9 +11,11 @@ pub mod wal;
 
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use args::{DatabaseArgs, ServeArgs};
+
+use crate::telemetry::LogFormat;
 
 /// A durable front door for events, in front of PostgreSQL.
 ///
@@ -101,15 +103,6 @@ pub enum MigrateCommand {
 pub enum WalCommand {
     /// Print segments, sequences, sizes, the checkpoint's place, and what recovery would do; changes nothing
     Inspect(DatabaseArgs),
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 #[cfg(test)]

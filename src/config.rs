@@ -30,8 +30,6 @@ pub enum StoreLocation {
 /// Everything `serve` needs to know, resolved and free of contradictions.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Directory of all local state.
-    pub data_dir: PathBuf,
     /// The HTTP side.
     pub http: HttpSettings,
     /// The write-ahead log.

@@ -11,7 +11,8 @@
 //!  http/query ──→ query ──→ store                                (read path)
 //! ```
 //!
-//! No arrow runs back except the ack: `wal` answers the request that `http` holds open, once `fdatasync` has returned.
+//! No arrow runs back except the ack: `wal` answers the request that `http` holds open, once `fdatasync` has returned. `intake` and
+//! `wal` are the two ends of the ring and share its vocabulary (submission, record, space in the log).
 //! `event`, `batch` and `query` are the domain: they know neither hyper nor diesel. Only `cli::serve` sees everything.
 
 pub mod http;

@@ -226,7 +226,9 @@ mod tests {
         let shutdown = Shutdown::new();
         let mut hurry = shutdown.hurry_token();
         let waiting = tokio::spawn(async move { hurry.stopped().await });
+        tokio::task::yield_now().await;
         shutdown.drain();
+        tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         shutdown.hurry();
         waiting.await.unwrap();

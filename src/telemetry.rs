@@ -4,5 +4,5 @@ pub mod progress;
 
 mod logs;
 
-pub use logs::init_logs;
+pub use logs::{LogFormat, init_logs};
 pub use progress::Progress;

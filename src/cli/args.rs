@@ -260,7 +260,6 @@ impl ServeArgs {
                 flush_timeout: args.flush_timeout,
             },
             drain_timeout: args.drain_timeout,
-            data_dir: args.database.data_dir,
         };
         settings.validate()?;
         Ok(settings)

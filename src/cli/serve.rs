@@ -1,7 +1,7 @@
 //! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in reverse.
 //!
 //! ```text
-//! start:  log (lock, recovery) → store (schema) → port → log thread → flush thread → signals → accept
+//! start:  log (lock, recovery) → store (schema) → port → signals → log thread → flush thread → accept
 //! stop:   accept, connections → log thread (ring drained, synced) → flush thread (for a while) → lock
 //! ```
 
@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use crossbeam_channel::Receiver;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -23,10 +24,11 @@ use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
 use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::{App, server};
-use crate::intake::{Budget, Intake};
+use crate::intake::{Budget, Gate, Intake, Submission};
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
 use crate::telemetry::Progress;
+use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
 use crate::wal::{self, OpenedLog, WalError};
 
@@ -41,7 +43,10 @@ const OTHER_FILES: u64 = 128;
 /// What kept it from starting or made it stop, with its exit status.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut settings = args.resolve().or_exit(ExitStatus::Config)?;
-    settings.http.connections_max = allow_open_files(settings.http.connections_max)?;
+    settings.http.connections_max = allow_open_files(
+        settings.http.connections_max,
+        settings.store.query_connections,
+    )?;
     let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
     prepare_embedded_database(&settings.store.location)?;
     let runtime = Builder::new_multi_thread()
@@ -80,40 +85,19 @@ fn serve(
         gate,
         ..
     } = opened;
-    let progress = Progress::new(
-        log.recovered_through(),
-        log.directory().oldest_sequence() - 1,
-    );
+    let progress = Progress::new(log.subscribe(), log.directory().oldest_sequence() - 1);
     let budget = Budget::new(settings.http.inflight_bytes_max);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
-
-    let log_thread = spawn_part("wal", shutdown, {
-        let (progress, gate) = (Arc::clone(&progress), Arc::clone(&gate));
-        move || {
-            // A panic must close the gate as much as an error does.
-            let _poison = OnDrop(|| gate.poison());
-            committer
-                .run(&ring, |sequence| progress.set_durable_through(sequence))
-                .map_err(log_failure)
-        }
-    })?;
     let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
     let flusher = Flusher::new(
-        Arc::clone(&log),
+        log,
         Arc::clone(store),
         settings.flush,
         Arc::clone(&progress),
         flush_stopped,
     );
-    let flush_thread = spawn_part("flush", shutdown, move || {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .or_exit(ExitStatus::Software)?;
-        let outcome = runtime.block_on(flusher.run());
-        runtime.shutdown_background();
-        outcome.map_err(flush_failure)
-    })?;
+    let log_thread = start_log_thread(committer, ring, Arc::clone(&gate), shutdown)?;
+    let flush_thread = start_flush_thread(flusher, shutdown)?;
     let flush_stop = Arc::new(flush_stop);
     runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
     runtime.spawn(skip_flush_on_hurry(
@@ -198,6 +182,31 @@ fn announce(opened: &OpenedLog, settings: &Settings) {
     }
 }
 
+fn start_log_thread(
+    committer: Committer<RealDisk>,
+    ring: Receiver<Submission>,
+    gate: Arc<Gate>,
+    shutdown: &Shutdown,
+) -> Result<JoinHandle<()>, Failure> {
+    spawn_part("wal", shutdown, move || {
+        // A panic must close the gate as much as an error does.
+        let _poison = OnDrop(|| gate.poison());
+        committer.run(&ring).map_err(log_failure)
+    })
+}
+
+fn start_flush_thread(flusher: Flusher, shutdown: &Shutdown) -> Result<JoinHandle<()>, Failure> {
+    spawn_part("flush", shutdown, move || {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .or_exit(ExitStatus::Software)?;
+        let outcome = runtime.block_on(flusher.run());
+        runtime.shutdown_background();
+        outcome.map_err(flush_failure)
+    })
+}
+
 /// Starts a named thread whose failure or panic stops the process.
 fn spawn_part(
     name: &'static str,
@@ -228,7 +237,7 @@ fn join(part: JoinHandle<()>) {
     part.join().expect("a part catches its own panics");
 }
 
-async fn close_gate_on_drain(shutdown: Shutdown, gate: Arc<crate::intake::Gate>) {
+async fn close_gate_on_drain(shutdown: Shutdown, gate: Arc<Gate>) {
     shutdown.drain_token().stopped().await;
     gate.drain();
 }
@@ -253,9 +262,10 @@ fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
 /// Raises the limit of open files to what the connections need, or lowers the connections to what it allows. Returns their number.
 ///
 /// Running out of file descriptors would fail the log, so connections must never be able to take the last ones.
-fn allow_open_files(connections_max: usize) -> Result<usize, Failure> {
-    let reserve = server::REFUSALS_MAX as u64 + OTHER_FILES;
-    let needed = connections_max as u64 + reserve;
+fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<usize, Failure> {
+    // SQLite opens two files a connection.
+    let reserve = server::REFUSALS_MAX as u64 + 2 * u64::from(query_connections) + OTHER_FILES;
+    let needed = reserve.saturating_add(connections_max as u64);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(connections_max);

@@ -44,17 +44,17 @@ async fn quarantine(
     message: &str,
 ) -> Result<(), StoreError> {
     let sequence = part.through();
+    // Before it is done: if the answer to its commit gets lost, this line is all that names the event.
+    tracing::error!(
+        sequence,
+        code,
+        "the database refuses the event at sequence {sequence}, quarantining it: {message}"
+    );
     sink.quarantine(part, code, message).await.map_err(|error| match error {
         StoreError::Data { code, message } => StoreError::Schema(format!(
             "the event at sequence {sequence} is refused by events and by quarantine too: {message} ({code}); look for \
              constraints or triggers on the table quarantine"
         )),
         other => other,
-    })?;
-    tracing::error!(
-        sequence,
-        code,
-        "event quarantined, the database refuses it: {message}"
-    );
-    Ok(())
+    })
 }

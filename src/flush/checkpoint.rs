@@ -83,7 +83,7 @@ impl Checkpoint {
 }
 
 /// Reads the checkpoint, or makes it for a log that the database has never heard of.
-pub(super) async fn settle(
+pub(super) async fn read_or_create(
     sink: &mut dyn EventSink,
     wal_id: WalId,
     oldest: Sequence,

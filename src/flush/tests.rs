@@ -87,7 +87,7 @@ fn flusher(
         bytes_max: 1 << 20,
         interval: Duration::from_millis(1),
     };
-    let progress = Progress::new(running.log.recovered_through(), 0);
+    let progress = Progress::new(running.log.subscribe(), 0);
     let (sender, receiver) = watch::channel(stop);
     (
         Flusher::new(

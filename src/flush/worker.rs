@@ -50,8 +50,10 @@ pub struct Flusher<D: Disk = RealDisk> {
     progress: Arc<Progress>,
     stop: watch::Receiver<FlushStop>,
     checkpoint: Checkpoint,
-    /// Rows of the next batch: halved when a flush fails, so that one that is too slow for its timeout gets through in the end.
+    /// Rows of the next batch, beyond which no record is added: halved when a flush fails, so that a database that is too slow for
+    /// its timeout gets batches that it can finish.
     rows_max: usize,
+    backoff: Backoff,
     /// When the log last said that the database stays away; `None` while all is well.
     reported_at: Option<Instant>,
 }
@@ -93,6 +95,7 @@ impl<D: Disk> Flusher<D> {
             settings,
             progress,
             stop,
+            backoff: Backoff::default(),
             reported_at: None,
         }
     }
@@ -103,18 +106,13 @@ impl<D: Disk> Flusher<D> {
     ///
     /// [`FlushError`] when log and database contradict each other, or the log is damaged.
     pub async fn run(mut self) -> Result<(), FlushError> {
-        let mut backoff = Backoff::default();
         loop {
-            let flushed_before = self.progress.flushed_through();
             let error = match self.flush_on_one_connection().await? {
                 Ended::Stopped => return Ok(()),
                 Ended::Aged => continue,
                 Ended::Doubt(error) => error,
             };
-            if self.progress.flushed_through() > flushed_before {
-                backoff.reset();
-            }
-            let wait = self.report(&error, &mut backoff);
+            let wait = self.report(&error);
             if unless_stopped(&mut self.stop, sleep(wait)).await.is_none() {
                 return Ok(());
             }
@@ -126,17 +124,21 @@ impl<D: Disk> Flusher<D> {
         let (wal_id, oldest) = (self.log.wal_id(), self.log.directory().oldest_sequence());
         let connect = async {
             let mut sink = store.open_sink().await?;
-            let flushed_through = checkpoint::settle(sink.as_mut(), wal_id, oldest).await?;
+            let flushed_through = checkpoint::read_or_create(sink.as_mut(), wal_id, oldest).await?;
             Ok((sink, flushed_through))
         };
-        let (mut sink, flushed_through) = match unless_stopped(&mut self.stop, connect).await {
+        let (mut sink, mut flushed_through) = match unless_stopped(&mut self.stop, connect).await {
             None => return Ok(Ended::Stopped),
             Some(Err(error)) => return Ok(Ended::Doubt(error)),
             Some(Ok(connected)) => connected,
         };
         self.checkpoint.judge(flushed_through, oldest)?;
         self.checkpoint.confirm(flushed_through);
-        self.settle(flushed_through)?;
+        self.note_flushed(flushed_through)?;
+        if flushed_through >= self.log.durable().through {
+            // Nothing to try it with: that it answered has to do.
+            self.note_well();
+        }
         let opened_at = Instant::now();
         let mut reader = LogReader::new(Arc::clone(&self.log), flushed_through);
         let mut batch = Batch::new(self.log.wal_id(), flushed_through);
@@ -144,6 +146,7 @@ impl<D: Disk> Flusher<D> {
             if opened_at.elapsed() >= SESSION_AGE_MAX {
                 return Ok(Ended::Aged);
             }
+            batch.reset(flushed_through);
             match self.gather(&mut reader, &mut batch).await? {
                 Gathered::Batch => {}
                 Gathered::Idle => continue,
@@ -157,26 +160,34 @@ impl<D: Disk> Flusher<D> {
                 self.rows_max = (self.rows_max / 2).max(ROWS_MIN.min(self.settings.rows_max));
                 return Ok(Ended::Doubt(error));
             }
-            self.rows_max = (self.rows_max * 2).min(self.settings.rows_max);
-            self.settle(batch.view().through())?;
+            // Slowly, or a database that is too slow for full batches would fail every other one.
+            self.rows_max = (self.rows_max + self.rows_max / 8 + 1).min(self.settings.rows_max);
+            flushed_through = batch.view().through();
+            self.note_flushed(flushed_through)?;
+            self.note_well();
         }
     }
 
-    /// Records a confirmed commit and retires the segments that it makes superfluous.
-    fn settle(&mut self, flushed_through: Sequence) -> Result<(), FlushError> {
+    /// The database has everything up to here: retires the segments that this makes superfluous.
+    fn note_flushed(&self, flushed_through: Sequence) -> Result<(), FlushError> {
         self.progress.set_flushed_through(flushed_through);
+        self.log.retire_through(flushed_through)?;
+        Ok(())
+    }
+
+    /// A flush went well, or there was nothing to flush. A mere connection is no proof: the disk behind it may be full.
+    fn note_well(&mut self) {
         self.progress.set_running();
+        self.backoff.reset();
         if self.reported_at.take().is_some() {
             tracing::info!(
                 backlog = self.progress.flush_lag(),
                 "the database is back, flushing goes on"
             );
         }
-        self.log.retire_through(flushed_through)?;
-        Ok(())
     }
 
-    /// Waits for events and fills the batch.
+    /// Waits for events and fills the batch, which is empty.
     ///
     /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic is light,
     /// the first event waits for company, but no longer than the flush interval.
@@ -192,7 +203,6 @@ impl<D: Disk> Flusher<D> {
             ..
         } = self.settings;
         let mut durable = self.log.subscribe();
-        batch.reset(self.progress.flushed_through());
         let mut linger_until = None;
         loop {
             durable.mark_unchanged();
@@ -236,7 +246,7 @@ impl<D: Disk> Flusher<D> {
     }
 
     /// Says what went wrong, once and then now and again, and how long to wait.
-    fn report(&mut self, error: &StoreError, backoff: &mut Backoff) -> Duration {
+    fn report(&mut self, error: &StoreError) -> Duration {
         let backlog = self.progress.flush_lag();
         let is_due = self
             .reported_at
@@ -250,7 +260,7 @@ impl<D: Disk> Flusher<D> {
             }
             return SCHEMA_RECHECK;
         }
-        let wait = backoff.next_wait();
+        let wait = self.backoff.next_wait();
         let failing_for = self.progress.set_retrying(&error.to_string());
         if is_due {
             let failing_for_s = failing_for.as_secs();

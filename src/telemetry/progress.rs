@@ -1,16 +1,19 @@
-//! How far log and flush have come: written by their threads, read by `/health`.
+//! How far log and flush have come, for `/health` and log lines. Nothing decides by it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::batch::Sequence;
+use crate::wal::log::DurableMark;
 
 /// Watermarks and the state of the flush. One for the process.
 #[derive(Debug)]
 pub struct Progress {
-    /// Written by the log thread after each sync.
-    durable_through: AtomicU64,
+    /// What the log thread publishes after each sync.
+    durable: watch::Receiver<DurableMark>,
     /// Written by the flush thread after each confirmed commit.
     flushed_through: AtomicU64,
     /// Written by the flush thread.
@@ -39,11 +42,11 @@ pub enum FlushState {
 }
 
 impl Progress {
-    /// Progress of a log that is durable through `durable_through`. Its checkpoint is not known yet, but whatever was retired is
-    /// certainly flushed: `flushed_through`.
-    pub fn new(durable_through: Sequence, flushed_through: Sequence) -> Arc<Self> {
+    /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired is certainly
+    /// flushed: `flushed_through`.
+    pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
         Arc::new(Self {
-            durable_through: AtomicU64::new(durable_through),
+            durable,
             flushed_through: AtomicU64::new(flushed_through),
             flush: Mutex::new(FlushState::Starting),
         })
@@ -51,7 +54,7 @@ impl Progress {
 
     /// Everything up to this sequence is on disk.
     pub fn durable_through(&self) -> Sequence {
-        self.durable_through.load(Ordering::Acquire)
+        self.durable.borrow().through
     }
 
     /// Everything up to this sequence is in the database, as far as is known: exact once the checkpoint was read.
@@ -69,11 +72,6 @@ impl Progress {
     /// How the flush is doing.
     pub fn flush_state(&self) -> FlushState {
         self.lock_flush().clone()
-    }
-
-    /// The log thread has synced through `sequence`.
-    pub fn set_durable_through(&self, sequence: Sequence) {
-        self.durable_through.store(sequence, Ordering::Release);
     }
 
     /// The flush thread has a confirmed commit through `sequence`.

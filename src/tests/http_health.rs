@@ -21,7 +21,7 @@ fn health_is_ok_degraded_or_unavailable() {
     );
 
     server.progress.set_running();
-    server.progress.set_durable_through(10);
+    server.durable.send_modify(|mark| mark.through = 10);
     server.progress.set_flushed_through(7);
     let (status, body) = health(&server);
     assert_eq!(status, 200);

@@ -24,8 +24,10 @@ use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::shutdown::Shutdown;
 use fast_ingest::store::{EventSink, EventStore, StoreError};
 use fast_ingest::telemetry::Progress;
+use fast_ingest::wal::log::DurableMark;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Nothing in these tests takes nearly as long: it turns a hang into a failure.
@@ -75,6 +77,8 @@ pub(crate) struct TestServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) gate: Arc<Gate>,
     pub(crate) progress: Arc<Progress>,
+    /// What the log thread would publish.
+    pub(crate) durable: watch::Sender<DurableMark>,
     /// Ends with the number of connections that the drain had to cut.
     serving: Option<JoinHandle<usize>>,
     runtime: Runtime,
@@ -109,7 +113,13 @@ impl TestServer {
         let gate = Gate::new(setup.log_bytes_max, 0);
         let budget = Budget::new(setup.settings.inflight_bytes_max);
         let (intake, submissions) = Intake::new(setup.ring_slots, budget, Arc::clone(&gate));
-        let progress = Progress::new(0, 0);
+        let nothing = DurableMark {
+            through: 0,
+            active_first: 1,
+            active_end: 0,
+        };
+        let durable = watch::Sender::new(nothing);
+        let progress = Progress::new(durable.subscribe(), 0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -139,6 +149,7 @@ impl TestServer {
             shutdown,
             gate,
             progress,
+            durable,
             serving: Some(serving),
             runtime,
         };

@@ -103,19 +103,13 @@ impl<D: Disk> Committer<D> {
         }
     }
 
-    /// Serves the ring until its other end is dropped, then seals the log. To be run on a thread of its own.
-    ///
-    /// `on_durable` is told each new watermark after its sync and before its waiters.
+    /// Serves the ring until its other end is dropped, then leaves the log with a marker at its end. To be run on a thread of its own.
     ///
     /// # Errors
     ///
     /// The first error of a write or sync; the gate is poisoned by then and every waiter has been refused.
-    pub fn run(
-        mut self,
-        ring: &Receiver<Submission>,
-        mut on_durable: impl FnMut(Sequence),
-    ) -> Result<(), WalError> {
-        let outcome = self.serve(ring, &mut on_durable);
+    pub fn run(mut self, ring: &Receiver<Submission>) -> Result<(), WalError> {
+        let outcome = self.serve(ring);
         if outcome.is_err() {
             self.log.gate().poison();
             // Dropping a submission refuses it: its ack sender is gone.
@@ -125,11 +119,7 @@ impl<D: Disk> Committer<D> {
         outcome
     }
 
-    fn serve(
-        &mut self,
-        ring: &Receiver<Submission>,
-        on_durable: &mut impl FnMut(Sequence),
-    ) -> Result<(), WalError> {
+    fn serve(&mut self, ring: &Receiver<Submission>) -> Result<(), WalError> {
         self.watch_disk()?;
         loop {
             match ring.recv_timeout(self.patience()) {
@@ -138,10 +128,10 @@ impl<D: Disk> Committer<D> {
                         self.rotate()?;
                     }
                     self.gather(first, ring);
-                    self.commit(on_durable)?;
+                    self.commit()?;
                 }
-                Err(RecvTimeoutError::Timeout) => self.on_quiet(on_durable)?,
-                Err(RecvTimeoutError::Disconnected) => return self.finish(on_durable),
+                Err(RecvTimeoutError::Timeout) => self.on_quiet()?,
+                Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
             if self.watched_at.elapsed() >= WATCH_INTERVAL
                 || self.end.abs_diff(self.watched_end) >= WATCH_BYTES
@@ -185,16 +175,16 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Appends the group, syncs it, answers its waiters.
-    fn commit(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+    fn commit(&mut self) -> Result<(), WalError> {
         self.append_group()?;
         match self.sync {
-            SyncMode::Group => self.sync(on_durable)?,
+            SyncMode::Group => self.sync()?,
             SyncMode::Interval(interval) => {
                 if self
                     .unsynced_since
                     .is_some_and(|since| since.elapsed() >= interval)
                 {
-                    self.sync(on_durable)?;
+                    self.sync()?;
                 }
             }
         }
@@ -227,12 +217,11 @@ impl<D: Disk> Committer<D> {
     }
 
     /// On return everything appended is on disk, and published.
-    fn sync(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+    fn sync(&mut self) -> Result<(), WalError> {
         let synced = self.active.sync_data();
         synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
         self.unsynced_since = None;
         self.publish();
-        on_durable(self.next_sequence - 1);
         Ok(())
     }
 
@@ -268,9 +257,9 @@ impl<D: Disk> Committer<D> {
         Ok(())
     }
 
-    fn on_quiet(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+    fn on_quiet(&mut self) -> Result<(), WalError> {
         if self.unsynced_since.is_some() {
-            self.sync(on_durable)?;
+            self.sync()?;
         } else if self.marker_due {
             self.append_marker()?;
             // The next group's sync covers it. Until then it can only be lost, and a lost marker proves nothing wrong.
@@ -296,13 +285,13 @@ impl<D: Disk> Committer<D> {
     }
 
     /// Leaves the log so that any later damage to it shows.
-    fn finish(&mut self, on_durable: &mut impl FnMut(Sequence)) -> Result<(), WalError> {
+    fn finish(&mut self) -> Result<(), WalError> {
         if self.unsynced_since.is_some() {
-            self.sync(on_durable)?;
+            self.sync()?;
         }
         if self.marker_due {
             self.append_marker()?;
-            self.sync(on_durable)?;
+            self.sync()?;
         }
         Ok(())
     }

@@ -280,11 +280,12 @@ fn keep_copy<D: Disk>(disk: &D, tail: &TornTail, bytes: &[u8]) -> Result<(), Wal
         let path = PathBuf::from(name);
         match disk.create_new(&path) {
             Ok(mut copy) => {
-                copy.write_all_at(bytes, 0)
-                    .map_err(|error| WalError::io("write", &path, error))?;
-                return copy
-                    .sync_data()
-                    .map_err(|error| WalError::io("sync", &path, error));
+                let kept = copy.write_all_at(bytes, 0).and_then(|()| copy.sync_data());
+                return kept.map_err(|error| {
+                    // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
+                    disk.remove(&path).ok();
+                    WalError::io("write", &path, error)
+                });
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(WalError::io("create", &path, error)),

@@ -245,11 +245,6 @@ impl<F: DiskFile> RecordScanner<F> {
         Ok(None)
     }
 
-    /// Gives the file back.
-    pub fn into_file(self) -> F {
-        self.file
-    }
-
     /// Makes the next `bytes` of the file available.
     fn fetch(&mut self, bytes: usize) -> Result<&[u8], ScanError> {
         let remaining = self.end - self.offset;

@@ -103,7 +103,7 @@ fn spawn<D: Disk>(
     committer: Committer<D>,
     ring: Receiver<Submission>,
 ) -> JoinHandle<Result<(), WalError>> {
-    thread::spawn(move || committer.run(&ring, |_| {}))
+    thread::spawn(move || committer.run(&ring))
 }
 
 impl<D: Disk> Running<D> {

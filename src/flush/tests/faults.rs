@@ -190,3 +190,48 @@ fn a_session_is_given_up_for_a_fresh_one_when_it_is_old_idle_or_not() {
     assert_eq!(database.users(), [1]);
     running.stop().unwrap();
 }
+
+#[test]
+fn a_database_that_answers_but_stores_nothing_is_not_back() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1]).unwrap();
+    let fates = Arc::new(Mutex::new(vec![Fate::LostRequest; 4]));
+    let store = Arc::new(Fateful {
+        inner: database.store(),
+        fates: Arc::clone(&fates),
+        sinks_opened: AtomicUsize::new(0),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (flusher, progress, stop) = flusher(&running, store, FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        let mut failing_since = Vec::new();
+        while progress.flushed_through() < 1 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            if let FlushState::Retrying { since, .. } = progress.flush_state() {
+                failing_since.push(since);
+            }
+        }
+        assert!(
+            failing_since.len() > 100,
+            "the outage was looked at all along"
+        );
+        failing_since.dedup();
+        assert_eq!(
+            failing_since.len(),
+            1,
+            "one outage, however often the connection came up"
+        );
+        assert_eq!(progress.flush_state(), FlushState::Running);
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert!(fates.lock().unwrap().is_empty(), "every fault fired");
+    running.stop().unwrap();
+}

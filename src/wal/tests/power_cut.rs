@@ -77,7 +77,7 @@ fn stay(disk: &SimulatedDisk, ledger: &mut Ledger, records: &[&[u64]]) -> Result
     }
     drop(ring);
     // On this thread, so that the order of operations is the same in every run.
-    let outcome = committer.run(&submissions, |_| {});
+    let outcome = committer.run(&submissions);
     for (mut acked, events) in acks {
         if acked.try_recv() == Ok(Ok(())) && !ledger.is_interval {
             ledger.acked += events;
