@@ -8,9 +8,9 @@
 //! All integers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix B.4).
 //!
 //! **Limits and invariants.** A record's payload is at most 64 MiB. Sequences count events from 1 without a gap, over all
-//! segments. A record is one request: it is never split, so bulk requests are atomic. At most one group is written and not yet
-//! synced. A segment is begun at every start and after every sealed one; nothing is ever appended behind a tail that another
-//! process wrote.
+//! segments. A record is one request: it is never split, so bulk requests are atomic. With `--sync group` at most one group is
+//! written and not yet synced. A segment is begun at every start and after every sealed one; nothing is ever appended behind a tail
+//! that another process wrote.
 //!
 //! **Directory** (mode 0700, files 0600):
 //!
@@ -50,8 +50,8 @@
 //!
 //! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
-//! start. If none does, the bytes belong to the one unsynced group of a crash: a torn tail, cut off, a copy kept. Anything
-//! invalid before a segment's logical end in any other segment is damage.
+//! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
+//! off, a copy kept. Anything invalid before a segment's logical end in any other segment is damage.
 
 pub mod committer;
 pub mod directory;

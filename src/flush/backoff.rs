@@ -9,7 +9,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Exponential backoff with jitter: between half and all of a span that doubles.
 #[derive(Debug)]
-pub struct Backoff {
+pub(super) struct Backoff {
     span: Duration,
 }
 
@@ -21,14 +21,14 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait.
-    pub fn next_wait(&mut self) -> Duration {
+    pub(super) fn next_wait(&mut self) -> Duration {
         let half = self.span / 2;
         self.span = (self.span * 2).min(LONGEST);
         half + half.mul_f64(random_fraction())
     }
 
     /// The last attempt went well.
-    pub fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 }
