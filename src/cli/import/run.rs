@@ -123,6 +123,11 @@ impl Run {
         lock(&self.end).input = Some(failure);
     }
 
+    /// Whether a refused line ends the run.
+    pub(super) fn stops_at_refused(&self) -> bool {
+        self.refused_log.is_none()
+    }
+
     /// Lines of one request were refused, `invalid_count` in all of which `lines` are the first: writes them to the file of
     /// `--skip-invalid`, or stops the run.
     pub(super) fn refuse(

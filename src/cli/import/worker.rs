@@ -76,10 +76,13 @@ impl Worker {
     }
 
     async fn deliver(&mut self, mut batch: Batch) -> Result<(), Stopped> {
-        if !batch.refused.is_empty() {
-            let listed = batch.refused.len();
-            self.run.refuse(batch.file, &batch.refused, listed)?;
-        }
+        let first_refused = batch.refused.iter().map(|line| line.line).min();
+        // Lines behind a refused one are not sent when the run is to stop there. Those before it are: the server may refuse one of
+        // them, and that is the first then.
+        let end = first_refused.filter(|_| self.run.stops_at_refused());
+        batch
+            .events
+            .retain(|event| end.is_none_or(|end| event.line < end));
         // Halves of a request that was too large lie on top of each other, the first half uppermost.
         let mut pieces = vec![std::mem::take(&mut batch.events)];
         while let Some(mut events) = pieces.pop() {
@@ -130,8 +133,12 @@ impl Worker {
                 Verdict::Strange(answer) => return Err(self.run.strange(&answer)),
             }
         }
-        self.run
-            .lines_done(batch.file, batch.first_line, batch.last_line);
+        let last_line = end.map_or(batch.last_line, |end| end - 1);
+        self.run.lines_done(batch.file, batch.first_line, last_line);
+        if first_refused.is_some() {
+            let listed = batch.refused.len();
+            self.run.refuse(batch.file, &batch.refused, listed)?;
+        }
         Ok(())
     }
 

@@ -46,7 +46,22 @@ fn a_line_that_is_no_object_is_refused_without_being_sent() {
         ended.stderr.contains("events.ndjson:3: is not JSON: "),
         "{ended:?}"
     );
-    assert_eq!(server.store.requests(), 0);
+    assert_eq!(server.store.numbers(), all(1), "what is before it is sent");
+}
+
+#[test]
+fn a_line_that_the_server_refuses_comes_before_a_later_one_that_is_no_object() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "events.ndjson", format!("{}not json\n", lines(9)));
+    let server = Server::start(|_, events| judge(events, 100, |event| event["n"] == 8));
+    let ended = import(&server, &path, &[]);
+    assert_eq!(ended.status, Some(65), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("events.ndjson:8: user_id: is missing"),
+        "{ended:?}"
+    );
 }
 
 #[test]
