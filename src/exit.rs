@@ -1,6 +1,9 @@
-//! How a command ends when it fails: one line that says what to do, and an exit status from `sysexits.h`.
+//! What a command says, and how it ends when it fails: one line that says what to do, and an exit status from `sysexits.h`.
 
 use std::fmt;
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
 
 /// Exit statuses beside 0 (success) and 2 (usage, given by clap). Numbers from BSD's `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,5 +58,21 @@ pub trait OrExit<T> {
 impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
     fn or_exit(self, status: ExitStatus) -> Result<T, Failure> {
         self.map_err(|error| Failure::new(status, error))
+    }
+}
+
+/// Prints one line of a command's answer.
+///
+/// A reader that has heard enough, as in `| head -1`, is no failure: what the command did counts, and its other lines go nowhere.
+///
+/// # Errors
+///
+/// When the line cannot be written for another reason (74).
+pub fn say(line: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said
+            .context("cannot write to standard output")
+            .or_exit(ExitStatus::Io),
     }
 }

@@ -32,6 +32,9 @@ pub enum Refusal {
     /// A write or sync failed. From [`Intake::submit`]: whether the events of the request survive is unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
+    /// The log thread is gone, and the request came too late for it.
+    #[error("the write-ahead log has ended")]
+    LogEnded,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
@@ -174,7 +177,8 @@ impl Intake {
     ///
     /// # Errors
     ///
-    /// [`Refusal::RingFull`] and [`Refusal::Draining`]: nothing was stored. [`Refusal::Poisoned`]: the outcome is unknown.
+    /// [`Refusal::RingFull`] and [`Refusal::LogEnded`]: nothing was stored. [`Refusal::Poisoned`]: the log had the record, and the
+    /// outcome is unknown.
     ///
     /// # Panics
     ///
@@ -199,7 +203,7 @@ impl Intake {
             .map_err(|error| match error {
                 TrySendError::Full(_) => Refusal::RingFull,
                 // The log thread ends only by poison or at the end of a drain, after every connection has gone.
-                TrySendError::Disconnected(_) => Refusal::Poisoned,
+                TrySendError::Disconnected(_) => Refusal::LogEnded,
             })?;
         // A dropped sender means that the log thread went away without an answer.
         acked.await.unwrap_or(Err(Refusal::Poisoned))
@@ -209,7 +213,7 @@ impl Intake {
     pub fn retry_after(refusal: Refusal) -> Duration {
         match refusal {
             Refusal::BudgetFull | Refusal::RingFull => Duration::from_secs(1),
-            Refusal::Poisoned | Refusal::Draining => Duration::from_secs(2),
+            Refusal::Poisoned | Refusal::LogEnded | Refusal::Draining => Duration::from_secs(2),
             Refusal::LogFull => Duration::from_secs(5),
         }
     }
@@ -222,5 +226,24 @@ impl Intake {
     /// Number of submissions that may wait at most.
     pub fn queue_capacity(&self) -> usize {
         self.ring.capacity().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_record_that_the_log_had_is_of_unknown_outcome() {
+        let (intake, submissions) = Intake::new(1, Budget::new(1 << 20), Gate::new(1 << 20, 0));
+        let submit = || async {
+            let mut record = EncodedRecord::with_capacity_for(10);
+            record.set_event_count(1);
+            intake.submit(intake.admit(10).unwrap(), record).await
+        };
+        let (outcome, ()) = tokio::join!(submit(), async { drop(submissions.recv().unwrap()) });
+        assert_eq!(outcome, Err(Refusal::Poisoned));
+        drop(submissions);
+        assert_eq!(submit().await, Err(Refusal::LogEnded));
     }
 }

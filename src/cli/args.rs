@@ -73,7 +73,7 @@ pub struct ServeArgs {
     /// Port to listen on; 0 picks a free one and logs it
     #[arg(long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT, help_heading = "HTTP")]
     pub port: u16,
-    /// Connections served at once; more are answered 503 and closed. An idle one costs about 15 KiB
+    /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs about 15 KiB
     #[arg(
         long,
         env = "FAST_INGEST_CONNECTIONS_MAX",
@@ -121,7 +121,7 @@ pub struct ServeArgs {
     /// Time from a request's first byte to the end of its headers; enough for any honest network
     #[arg(long, env = "FAST_INGEST_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub header_timeout: Duration,
-    /// Time for a whole body, then 408; 4 MiB at 1.1 Mbit/s
+    /// Time for a whole body, then 408, as after a third of it without a byte; 4 MiB at 1.1 Mbit/s
     #[arg(long, env = "FAST_INGEST_BODY_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
     pub body_timeout: Duration,
     /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close first

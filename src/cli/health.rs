@@ -1,6 +1,5 @@
 //! `fast-ingest health`: one request to a running server, one line, one exit status. Made for container health checks.
 
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::args::{DEFAULT_PORT, port};
-use crate::exit::{ExitStatus, Failure, OrExit};
+use crate::exit::{ExitStatus, Failure, OrExit, say};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
 /// it says what is wrong before it is killed.
@@ -79,7 +78,7 @@ pub fn run(args: &HealthArgs) -> Result<(), Failure> {
             anyhow!("{url}/health: {line}"),
         ));
     }
-    writeln!(io::stdout(), "{line}").or_exit(ExitStatus::Io)
+    say(line)
 }
 
 async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {

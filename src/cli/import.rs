@@ -22,7 +22,6 @@ mod source;
 mod worker;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +33,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::args::positive_duration;
-use crate::exit::{ExitStatus, Failure, OrExit};
+use crate::exit::{ExitStatus, Failure, OrExit, say};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
 use progress::Display;
@@ -127,7 +126,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     ended?;
     let summary = run.result()?;
     if !args.quiet {
-        writeln!(io::stdout().lock(), "{summary}").or_exit(ExitStatus::Io)?;
+        say(summary)?;
     }
     Ok(())
 }

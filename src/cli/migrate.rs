@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
 use crate::config::StoreLocation;
-use crate::exit::{ExitStatus, Failure};
+use crate::exit::{ExitStatus, Failure, say};
 use crate::store::{StoreError, migrations};
 
 /// Runs a migration command.
@@ -29,10 +29,10 @@ fn up(location: &StoreLocation, server_wait: Duration) -> Result<(), Failure> {
     let applied = migrations::up_when_ready(location, server_wait)
         .map_err(|error| failure(location, error))?;
     for name in &applied {
-        say(&format!("applied {name}"));
+        say(format_args!("applied {name}"))?;
     }
     if applied.is_empty() {
-        say("nothing to apply: the schema is up to date");
+        say("nothing to apply: the schema is up to date")?;
     }
     Ok(())
 }
@@ -40,10 +40,10 @@ fn up(location: &StoreLocation, server_wait: Duration) -> Result<(), Failure> {
 fn down(location: &StoreLocation, all: bool) -> Result<(), Failure> {
     let reverted = migrations::down(location, all).map_err(|error| failure(location, error))?;
     for name in &reverted {
-        say(&format!("reverted {name}"));
+        say(format_args!("reverted {name}"))?;
     }
     if reverted.is_empty() {
-        say("nothing to revert: no migration is applied");
+        say("nothing to revert: no migration is applied")?;
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ fn status(location: &StoreLocation) -> Result<(), Failure> {
             (true, false) => "unknown",
             (false, _) => "pending",
         };
-        say(&format!("{state}  {}", migration.name));
+        say(format_args!("{state}  {}", migration.name))?;
     }
     if migrations.iter().any(|migration| !migration.known) {
         return Err(schema_failure(
@@ -90,12 +90,4 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
         ) => ExitStatus::Software,
     };
     Failure::new(status, error)
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "the answer of a command, not a log line"
-)]
-fn say(line: &str) {
-    println!("{line}");
 }

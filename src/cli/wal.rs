@@ -1,14 +1,12 @@
 //! `fast-ingest wal inspect`: the state of the log in a few lines, for a person who has to decide something.
 
-#![allow(clippy::print_stdout, reason = "the report is the command's output")]
-
 use bytesize::ByteSize;
 
 use super::WalCommand;
 use super::args::DatabaseArgs;
 use crate::batch::{Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
-use crate::exit::{ExitStatus, Failure, OrExit};
+use crate::exit::{ExitStatus, Failure, OrExit, say};
 use crate::store::{self, StoreError};
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
@@ -27,22 +25,25 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
         .iter()
         .find_map(|segment| segment.header)
         .map(|header| header.wal_id);
-    println!(
+    say(format_args!(
         "log         {}{}",
         dir.display(),
         wal_id.map_or_else(String::new, |id| format!("  id {id}"))
-    );
+    ))?;
 
     let checkpoint = wal_id.map(|id| read_checkpoint(&args, id));
     let flushed_through = checkpoint.as_ref().and_then(|read| *read.as_ref().ok()?);
-    print_segments(&inspection.segments, flushed_through);
+    print_segments(&inspection.segments, flushed_through)?;
     if let Some(checkpoint) = checkpoint {
-        println!(
+        say(format_args!(
             "checkpoint  {}",
             describe_checkpoint(&checkpoint, &inspection)
-        );
+        ))?;
     }
-    println!("recovery    {}", describe_verdict(&inspection.verdict));
+    say(format_args!(
+        "recovery    {}",
+        describe_verdict(&inspection.verdict)
+    ))?;
     match inspection.verdict {
         Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
             ExitStatus::Data,
@@ -81,14 +82,17 @@ fn read_checkpoint(args: &DatabaseArgs, wal_id: WalId) -> Result<Option<Sequence
     read.map_err(|error| error.to_string())
 }
 
-fn print_segments(segments: &[SegmentReport], flushed_through: Option<Sequence>) {
+fn print_segments(
+    segments: &[SegmentReport],
+    flushed_through: Option<Sequence>,
+) -> Result<(), Failure> {
     if segments.is_empty() {
-        return;
+        return Ok(());
     }
-    println!(
+    say(format_args!(
         "{:<26} {:>14} {:>14} {:>12} {:>10} {:>10}  state",
         "segment", "first", "last", "events", "records", "size"
-    );
+    ))?;
     for (index, report) in segments.iter().enumerate() {
         let name = report
             .path
@@ -104,11 +108,12 @@ fn print_segments(segments: &[SegmentReport], flushed_through: Option<Sequence>)
             .map_or_else(|| "-".to_owned(), |last| last.to_string());
         let size = ByteSize::b(report.file_bytes).to_string();
         let state = describe_segment(report, index + 1 == segments.len(), flushed_through);
-        println!(
+        say(format_args!(
             "{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}",
             report.events, report.records
-        );
+        ))?;
     }
+    Ok(())
 }
 
 fn describe_segment(

@@ -198,11 +198,17 @@ impl ApiError {
                 "Broken body",
                 "the body ended early or its chunks are malformed; nothing was stored".to_owned(),
             ),
-            Self::Refused(refusal) => refused(*refusal, "nothing was stored"),
-            Self::OutcomeUnknown => refused(
-                Refusal::Poisoned,
-                "whether the events of this request survive is unknown: send them again, with an event_id each",
-            ),
+            Self::Refused(refusal) => refused(*refusal),
+            // A code of its own: of all refusals, this is the one after which sending again may store twice.
+            Self::OutcomeUnknown => Problem {
+                code: "outcome_unknown",
+                title: "Outcome unknown",
+                detail: format!(
+                    "{}; whether the events of this request survive is unknown: send them again, with an event_id each",
+                    Refusal::Poisoned
+                ),
+                ..refused(Refusal::Poisoned)
+            },
             Self::Parse(error) => {
                 let (code, title) = match error {
                     ParseError::Json(_) => ("invalid_json", "Not the JSON that this path takes"),
@@ -255,21 +261,21 @@ impl ApiError {
 }
 
 /// 429 says "slow down, it will be better in a moment"; 503 says "this cannot be stored now".
-fn refused(refusal: Refusal, outcome: &str) -> Problem {
+fn refused(refusal: Refusal) -> Problem {
     const SLOW_DOWN: (StatusCode, &str) = (StatusCode::TOO_MANY_REQUESTS, "Slow down");
     const CANNOT_STORE: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "Cannot store");
     let ((status, title), code) = match refusal {
         Refusal::BudgetFull => (SLOW_DOWN, "bytes_in_flight_full"),
         Refusal::RingFull => (SLOW_DOWN, "queue_full"),
         Refusal::LogFull => (CANNOT_STORE, "log_full"),
-        Refusal::Poisoned => (CANNOT_STORE, "log_failed"),
+        Refusal::Poisoned | Refusal::LogEnded => (CANNOT_STORE, "log_failed"),
         Refusal::Draining => (CANNOT_STORE, "draining"),
     };
     Problem {
         status,
         code,
         title,
-        detail: format!("{refusal}; {outcome}"),
+        detail: format!("{refusal}; nothing was stored"),
         retry_after: Some(Intake::retry_after(refusal)),
     }
 }

@@ -191,8 +191,8 @@ impl Reader {
     }
 }
 
-/// Undoes the encoding of a form's name or value; `None` if that leaves no UTF-8. (`form_urlencoded` would put U+FFFD in its place, and
-/// the answer would be about another name.)
+/// Undoes the encoding of a form's name or value; `None` if that leaves no UTF-8. (U+FFFD in its place would make the
+/// answer one about another name.)
 fn decode(encoded: &str) -> Option<String> {
     let spaced = encoded.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;

@@ -24,8 +24,9 @@ pub const REFUSALS_MAX: usize = 64;
 /// Connections that may wait to be accepted: a burst of all that are allowed by default.
 const BACKLOG_MAX: u32 = 1024;
 /// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each connection and reports
-/// progress only by the third of it, so that a slow reader would look like one that has stopped.
-const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+/// progress only by the third of it, so that a slow reader would look like one that has stopped. Linux doubles this figure and counts
+/// its own overhead in: progress comes in lumps of about 40 to 48 KiB, more than the watchdog asks for and less than it promises.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause after a failed accept.

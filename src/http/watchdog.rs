@@ -19,8 +19,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::config::HttpSettings;
 
 /// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte now and then
-/// cannot stretch an answer without end (6.5 KB/s are enough by default), and one that reads a large answer slowly gets all of it.
-const WRITE_STRETCH_BYTES: u64 = 64 * 1024;
+/// cannot stretch an answer without end, and one that reads a large answer slowly gets all of it.
+///
+/// Half of the 64 KiB that clients are promised (6.5 KB/s by default): what a client takes is seen in lumps, because the system reports
+/// room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for a second one.
+const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
 
 /// What a connection is doing, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,16 @@
 //! Events in PostgreSQL: monthly partitions, flushed by binary COPY, queried through a small pool.
 //!
 //! ```text
-//! connect ── tls            URL → sessions, one connector for all of them
+//! connect ── url, tls       URL → sessions, one connector for all of them
 //! sink ── copy, partitions  the flush: tokio-postgres, one connection that is thrown away on doubt
 //! metrics                   the query: diesel-async behind a bb8 pool
 //! migrate                   the schema: diesel's migrations over diesel-async
 //! error                     SQLSTATE → what to do about it
 //! ```
+//!
+//! The flush does everything on one tokio-postgres session of its own, reading the checkpoint and making partitions included, where
+//! diesel would do: these statements guard its transaction and share its fate, and what to do about a failure hangs on the SQLSTATE,
+//! which diesel does not pass on. COPY in binary form is not to be had from diesel either.
 
 mod connect;
 mod copy;
@@ -16,6 +20,7 @@ pub(super) mod migrate;
 mod partitions;
 mod sink;
 mod tls;
+mod url;
 
 use std::time::Duration;
 

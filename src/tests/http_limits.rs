@@ -369,7 +369,7 @@ fn a_draining_or_failed_log_is_503_before_the_body_is_read() {
 }
 
 #[test]
-fn a_log_that_fails_under_a_request_is_503() {
+fn a_log_that_fails_under_a_request_leaves_its_outcome_unknown() {
     let (server, submissions) = TestServer::start(Setup::default());
     let mut client = server.connect();
     client.send(post("/events", EVENT));
@@ -382,15 +382,18 @@ fn a_log_that_fails_under_a_request_is_503() {
     let answer = client.answer();
     assert_eq!(
         (answer.status, answer.problem().as_str()),
-        (503, "log_failed")
+        (503, "outcome_unknown")
     );
+    assert_eq!(answer.header("retry-after"), Some("2"));
     assert!(answer.text().contains("is unknown"), "{}", answer.text());
 
     client.send(post("/events", EVENT));
+    // The log goes away without an answer.
     drop(submissions.recv().unwrap());
-    assert_eq!(
-        client.answer().problem(),
-        "log_failed",
-        "a log that went away without an answer"
-    );
+    assert_eq!(client.answer().problem(), "outcome_unknown");
+
+    drop(submissions);
+    let answer = client.exchange(post("/events", EVENT));
+    assert_eq!(answer.problem(), "log_failed");
+    assert!(answer.text().contains("nothing was stored"));
 }

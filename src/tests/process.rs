@@ -58,6 +58,18 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
     run_to_end(command)
 }
 
+/// Runs a command whose answer goes to `stdout`; returns its exit status and what it says on stderr.
+pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = binary();
+    command.args(arguments).stdout(stdout);
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the binary starts");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), stderr)
+}
+
 /// The binary, with nothing of this process's environment that it would listen to.
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::ledger::{assert_stored_once, bulk_of};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
-use crate::process::{Launch, Server, run};
+use crate::process::{Launch, Server, run, run_into};
 
 fn users(prefix: &str) -> Vec<String> {
     (0..20).map(|number| format!("{prefix}-{number}")).collect()
@@ -142,6 +142,27 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
     server.wait_until_flushed();
     server.stop();
     assert_stored_once(&database.events(), &sent);
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_no_failure_and_one_that_finds_no_space_is() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("wal")).unwrap();
+    let dir = dir.path().to_str().unwrap();
+    for command in [["wal", "inspect"], ["migrate", "up"]] {
+        let arguments = [command[0], command[1], "--data-dir", dir];
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run_into(&arguments, writer), (Some(0), String::new()));
+
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let (code, stderr) = run_into(&arguments, full);
+        assert_eq!(code, Some(74), "{stderr}");
+        assert!(stderr.contains("standard output"), "{stderr}");
+    }
 }
 
 fn last_segment(wal: &Path) -> PathBuf {

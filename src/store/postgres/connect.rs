@@ -4,19 +4,20 @@
 //! agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part of it but
 //! host and port.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::task::AbortHandle;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::Host;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
-use super::tls::{self, Verification};
+use super::tls;
+use super::url::take_ssl_parameters;
 use crate::config::ConfigError;
 use crate::store::StoreError;
 
@@ -222,62 +223,6 @@ impl Drop for Session {
     }
 }
 
-/// The parameters of a URL that are about TLS.
-#[derive(Debug, PartialEq, Eq)]
-struct SslParameters {
-    mode: SslMode,
-    verification: Verification,
-    roots: Option<PathBuf>,
-}
-
-/// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root certificates.
-fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
-    // A password may hold a question mark; credentials end at the first @.
-    let host = url.find('@').map_or(0, |at| at + 1);
-    let (base, query) = match url[host..].find('?') {
-        Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
-        None => (url, ""),
-    };
-    let mut mode = None;
-    let mut roots = None;
-    let mut kept = Vec::new();
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        match form_urlencoded::parse(parameter.as_bytes()).next() {
-            Some((key, value)) if key == "sslmode" => mode = Some(value.into_owned()),
-            Some((key, value)) if key == "sslrootcert" => roots = Some(value.into_owned()),
-            _ => kept.push(parameter),
-        }
-    }
-    // libpq's word for the system's own certificates.
-    let roots = roots.filter(|roots| roots != "system").map(PathBuf::from);
-    let (mode, verification) = match mode.as_deref() {
-        Some("disable") => (SslMode::Disable, Verification::Nothing),
-        None | Some("allow" | "prefer") => (SslMode::Prefer, Verification::Nothing),
-        // As in libpq, naming a root certificate turns `require` into `verify-ca`.
-        Some("require") if roots.is_none() => (SslMode::Require, Verification::Nothing),
-        Some("require" | "verify-ca") => (SslMode::Require, Verification::Authority),
-        Some("verify-full") => (SslMode::Require, Verification::AuthorityAndName),
-        Some(_) => {
-            return Err(ConfigError(
-                "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned(),
-            ));
-        }
-    };
-    let url = if kept.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{base}?{}", kept.join("&"))
-    };
-    Ok((
-        url,
-        SslParameters {
-            mode,
-            verification,
-            roots,
-        },
-    ))
-}
-
 fn address(config: &tokio_postgres::Config) -> String {
     let port = |index: usize| {
         let ports = config.get_ports();
@@ -312,74 +257,6 @@ fn address(config: &tokio_postgres::Config) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ssl_parameters_leave_the_url_and_mean_what_libpq_means() {
-        let table = [
-            (
-                "postgres://h/d",
-                "postgres://h/d",
-                SslMode::Prefer,
-                Verification::Nothing,
-                None,
-            ),
-            (
-                "postgres://h/d?sslmode=disable",
-                "postgres://h/d",
-                SslMode::Disable,
-                Verification::Nothing,
-                None,
-            ),
-            (
-                "postgres://h/d?sslmode=require",
-                "postgres://h/d",
-                SslMode::Require,
-                Verification::Nothing,
-                None,
-            ),
-            (
-                "postgres://h/d?sslmode=require&sslrootcert=%2Fa%20b",
-                "postgres://h/d",
-                SslMode::Require,
-                Verification::Authority,
-                Some("/a b"),
-            ),
-            (
-                "postgres://h/d?connect_timeout=3&sslmode=verify-full&options=-c%20x%3D1",
-                "postgres://h/d?connect_timeout=3&options=-c%20x%3D1",
-                SslMode::Require,
-                Verification::AuthorityAndName,
-                None,
-            ),
-            (
-                "postgres://u:p?sslmode=disable&q@h/d?sslmode=require",
-                "postgres://u:p?sslmode=disable&q@h/d",
-                SslMode::Require,
-                Verification::Nothing,
-                None,
-            ),
-            (
-                "postgres://h/d?sslrootcert=system&sslmode=verify-ca",
-                "postgres://h/d",
-                SslMode::Require,
-                Verification::Authority,
-                None,
-            ),
-        ];
-        for (url, rest, mode, verification, roots) in table {
-            let expected = SslParameters {
-                mode,
-                verification,
-                roots: roots.map(PathBuf::from),
-            };
-            assert_eq!(
-                take_ssl_parameters(url),
-                Ok((rest.to_owned(), expected)),
-                "{url}"
-            );
-        }
-        assert!(take_ssl_parameters("postgres://h/d?sslmode=on").is_err());
-    }
 
     #[test]
     fn errors_and_addresses_never_hold_the_password() {

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use tokio_postgres::Client;
 
 use super::error::Failure;
+use super::sink::LOCK_TIMEOUT;
 use crate::batch::BatchView;
 use crate::store::StoreError;
 
@@ -106,7 +107,6 @@ impl Partitions {
         &mut self,
         client: &Client,
         months: &[Month],
-        lock_timeout: &str,
     ) -> Result<(), Failure> {
         if self.attached.is_none() {
             self.attached = Some(read_attached(client).await?);
@@ -116,7 +116,7 @@ impl Partitions {
             if attached.contains(&month.table()) {
                 continue;
             }
-            create(client, *month, lock_timeout).await?;
+            create(client, *month).await?;
             attached.insert(month.table());
         }
         Ok(())
@@ -141,10 +141,10 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
 /// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which readers and
 /// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached (somebody
 /// detached it) is attached again: the new rows have nowhere else to go.
-async fn create(client: &Client, month: Month, lock_timeout: &str) -> Result<(), Failure> {
+async fn create(client: &Client, month: Month) -> Result<(), Failure> {
     let table = month.table();
     let begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; {lock_timeout}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
+        "BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
     );
     let outcome = async {
         client.batch_execute(&begin).await?;

@@ -24,7 +24,7 @@ use crate::event::EventRef;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
 /// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
+pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 /// A transaction whose client falls silent between two statements ends by itself after this time, and lets go of the
 /// checkpoint. In the middle of a COPY no timeout of the server applies: there its keepalives find out that the client is gone.
 const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
@@ -129,11 +129,7 @@ impl PostgresSink {
             flush_timeout,
             ..
         } = self;
-        bounded(
-            *flush_timeout,
-            partitions.ensure(&session.client, months, LOCK_TIMEOUT),
-        )
-        .await
+        bounded(*flush_timeout, partitions.ensure(&session.client, months)).await
     }
 
     /// Prepares what the batch needs, outside its transaction: a rollback would take the temporary table along.

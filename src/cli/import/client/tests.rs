@@ -1,3 +1,7 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::thread;
+
 use hyper::header::HeaderValue;
 
 use super::*;
@@ -134,4 +138,41 @@ fn urls_are_checked_before_anything_is_read() {
     ] {
         assert!(uri(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn an_answer_that_is_too_long_counts_by_its_status() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = Endpoint::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    thread::spawn(move || {
+        for status in ["400 Bad Request", "502 Bad Gateway"] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n[]") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            let body = "x".repeat(ANSWER_BYTES_MAX + 1);
+            // The client hangs up in the middle.
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .ok();
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let post = || runtime.block_on(Connection::new(&endpoint).post(Bytes::from_static(b"[]")));
+    assert_eq!(
+        post(),
+        Answer::Verdict(Verdict::Strange("400 Bad Request".to_owned()))
+    );
+    let Answer::Retry { why, .. } = post() else {
+        panic!("a proxy's trouble passes");
+    };
+    assert_eq!(why, "502 Bad Gateway");
 }

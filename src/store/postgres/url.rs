@@ -1,0 +1,159 @@
+//! The parameters of a database URL that tokio-postgres does not know.
+
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::SslMode;
+
+use super::tls::Verification;
+use crate::config::ConfigError;
+
+/// The parameters of a URL that are about TLS.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SslParameters {
+    /// Whether the connection is encrypted.
+    pub(super) mode: SslMode,
+    /// How much of the server's certificate is checked.
+    pub(super) verification: Verification,
+    /// File of root certificates; without it, the system's.
+    pub(super) roots: Option<PathBuf>,
+}
+
+/// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root certificates.
+///
+/// # Errors
+///
+/// When a value is none that libpq knows, or no UTF-8.
+pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
+    // A password may hold a question mark; credentials end at the first @.
+    let host = url.find('@').map_or(0, |at| at + 1);
+    let (base, query) = match url[host..].find('?') {
+        Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
+        None => (url, ""),
+    };
+    let mut mode = None;
+    let mut roots = None;
+    let mut kept = Vec::new();
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match percent_decode_str(name).decode_utf8_lossy().as_ref() {
+            "sslmode" => mode = Some(decode(value)?),
+            "sslrootcert" => roots = Some(decode(value)?),
+            _ => kept.push(parameter),
+        }
+    }
+    // libpq's word for the system's own certificates.
+    let roots = roots.filter(|roots| roots != "system").map(PathBuf::from);
+    let (mode, verification) = match mode.as_deref() {
+        Some("disable") => (SslMode::Disable, Verification::Nothing),
+        None | Some("allow" | "prefer") => (SslMode::Prefer, Verification::Nothing),
+        // As in libpq, naming a root certificate turns `require` into `verify-ca`.
+        Some("require") if roots.is_none() => (SslMode::Require, Verification::Nothing),
+        Some("require" | "verify-ca") => (SslMode::Require, Verification::Authority),
+        Some("verify-full") => (SslMode::Require, Verification::AuthorityAndName),
+        Some(_) => {
+            return Err(ConfigError(
+                "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned(),
+            ));
+        }
+    };
+    let url = if kept.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}?{}", kept.join("&"))
+    };
+    Ok((
+        url,
+        SslParameters {
+            mode,
+            verification,
+            roots,
+        },
+    ))
+}
+
+/// Undoes percent-encoding and no more: to libpq, unlike to a form, a `+` is a `+`.
+fn decode(value: &str) -> Result<String, ConfigError> {
+    match percent_decode_str(value).decode_utf8() {
+        Ok(decoded) => Ok(decoded.into_owned()),
+        Err(_) => Err(ConfigError(
+            "sslmode and sslrootcert must be UTF-8, percent-encoded".to_owned(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ssl_parameters_leave_the_url_and_mean_what_libpq_means() {
+        let table = [
+            (
+                "postgres://h/d",
+                "postgres://h/d",
+                SslMode::Prefer,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=disable",
+                "postgres://h/d",
+                SslMode::Disable,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=require",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslmode=require&sslrootcert=%2Fa%20b+c",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Authority,
+                Some("/a b+c"),
+            ),
+            (
+                "postgres://h/d?connect_timeout=3&sslmode=verify-full&options=-c%20x%3D1",
+                "postgres://h/d?connect_timeout=3&options=-c%20x%3D1",
+                SslMode::Require,
+                Verification::AuthorityAndName,
+                None,
+            ),
+            (
+                "postgres://u:p?sslmode=disable&q@h/d?sslmode=require",
+                "postgres://u:p?sslmode=disable&q@h/d",
+                SslMode::Require,
+                Verification::Nothing,
+                None,
+            ),
+            (
+                "postgres://h/d?sslrootcert=system&sslmode=verify-ca",
+                "postgres://h/d",
+                SslMode::Require,
+                Verification::Authority,
+                None,
+            ),
+        ];
+        for (url, rest, mode, verification, roots) in table {
+            let expected = SslParameters {
+                mode,
+                verification,
+                roots: roots.map(PathBuf::from),
+            };
+            assert_eq!(
+                take_ssl_parameters(url),
+                Ok((rest.to_owned(), expected)),
+                "{url}"
+            );
+        }
+        for refused in ["sslmode=on", "sslmode=", "sslrootcert=%FF"] {
+            let url = format!("postgres://h/d?{refused}");
+            assert!(take_ssl_parameters(&url).is_err(), "{url}");
+        }
+    }
+}
