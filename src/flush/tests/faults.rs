@@ -25,6 +25,22 @@ struct FatefulSink {
     fates: Arc<Mutex<Vec<Fate>>>,
 }
 
+impl Fateful {
+    fn over(database: &Database, fates: &Arc<Mutex<Vec<Fate>>>) -> Arc<Self> {
+        Arc::new(Self {
+            inner: database.store(),
+            fates: Arc::clone(fates),
+            sinks_opened: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// A runtime on which waiting costs nothing.
+fn on_virtual_time() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().start_paused(true).build().unwrap()
+}
+
 #[async_trait]
 impl EventStore for Fateful {
     fn name(&self) -> &'static str {
@@ -100,11 +116,7 @@ fn lost_answers_and_lost_requests_store_everything_exactly_once() {
         Fate::LostAnswer,
     ];
     let fates = Arc::new(Mutex::new(fates));
-    let store = Arc::new(Fateful {
-        inner: database.store(),
-        fates: Arc::clone(&fates),
-        sinks_opened: AtomicUsize::new(0),
-    });
+    let store = Fateful::over(&database, &fates);
     drain(&running, Arc::clone(&store) as Arc<dyn EventStore>).unwrap();
     assert_eq!(database.users(), (1..=60).collect::<Vec<_>>());
     assert!(fates.lock().unwrap().is_empty(), "every fault fired");
@@ -123,17 +135,9 @@ fn a_schema_that_is_not_ours_stops_the_flush_says_so_and_is_looked_at_again() {
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
     let fates = Arc::new(Mutex::new(vec![Fate::BadSchema]));
-    let store = Arc::new(Fateful {
-        inner: database.store(),
-        fates,
-        sinks_opened: AtomicUsize::new(0),
-    });
+    let store = Fateful::over(&database, &fates);
     // Virtual time: the wait for a person costs nothing here.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = on_virtual_time();
     runtime.block_on(async {
         let (flusher, progress, stop) = flusher(&running, store, FlushStop::Running);
         let flushing = tokio::spawn(flusher.run());
@@ -160,16 +164,8 @@ fn a_session_is_given_up_for_a_fresh_one_when_it_is_old_idle_or_not() {
     let place = Place::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
-    let store = Arc::new(Fateful {
-        inner: database.store(),
-        fates: Arc::default(),
-        sinks_opened: AtomicUsize::new(0),
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let store = Fateful::over(&database, &Arc::default());
+    let runtime = on_virtual_time();
     runtime.block_on(async {
         let inner = Arc::clone(&store) as Arc<dyn EventStore>;
         let (flusher, progress, stop) = flusher(&running, inner, FlushStop::Running);
@@ -198,16 +194,8 @@ fn a_database_that_answers_but_stores_nothing_is_not_back() {
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
     let fates = Arc::new(Mutex::new(vec![Fate::LostRequest; 4]));
-    let store = Arc::new(Fateful {
-        inner: database.store(),
-        fates: Arc::clone(&fates),
-        sinks_opened: AtomicUsize::new(0),
-    });
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let store = Fateful::over(&database, &fates);
+    let runtime = on_virtual_time();
     runtime.block_on(async {
         let (flusher, progress, stop) = flusher(&running, store, FlushStop::Running);
         let flushing = tokio::spawn(flusher.run());
