@@ -32,5 +32,6 @@ pub mod store;
 pub mod cli;
 pub mod config;
 pub mod exit;
+mod random;
 pub mod shutdown;
 pub mod telemetry;

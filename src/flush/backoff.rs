@@ -1,7 +1,8 @@
 //! How long to wait before trying again.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+
+use crate::random;
 
 const FIRST: Duration = Duration::from_millis(100);
 /// A database that is back is noticed this soon; asking more often would only load one that is struggling.
@@ -24,19 +25,13 @@ impl Backoff {
     pub(super) fn next_wait(&mut self) -> Duration {
         let half = self.span / 2;
         self.span = (self.span * 2).min(LONGEST);
-        half + half.mul_f64(random_fraction())
+        half + half.mul_f64(random::fraction())
     }
 
     /// The last attempt went well.
     pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
-}
-
-/// A number in `[0, 1)`. Each hasher of the standard library has a random seed, which is randomness enough to spread retries.
-fn random_fraction() -> f64 {
-    let bits = RandomState::new().hash_one(0_u8) >> 11;
-    bits as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

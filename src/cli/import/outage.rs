@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 /// Shortest wait: soon enough not to be felt, long enough not to hammer a server that is coming up.
 const WAIT_MIN: Duration = Duration::from_millis(100);
 /// Longest wait without a `Retry-After`: a server that came back is found within seconds.
@@ -76,12 +74,6 @@ pub(super) fn wait(attempt: u32, asked_for: Option<Duration>, random: f64) -> Du
     }
 }
 
-/// A random number in `0.0..1.0`; the version 4 UUID's random lower bits save a dependency.
-pub(super) fn random() -> f64 {
-    let bits = Uuid::new_v4().as_u128() as u32;
-    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,12 +114,5 @@ mod tests {
             "silence before is no outage"
         );
         assert_eq!(outage.failed(start + 70 * SECOND), Decision::GiveUp);
-    }
-
-    #[test]
-    fn random_numbers_differ_and_stay_below_one() {
-        let numbers: Vec<f64> = (0..100).map(|_| random()).collect();
-        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
-        assert!(numbers.iter().any(|number| *number != numbers[0]));
     }
 }

@@ -13,6 +13,7 @@ use super::outage;
 use super::reader::Input;
 use super::refused::{Reason, RefusedLine};
 use super::run::{Run, Stopped};
+use crate::random;
 
 /// Works until the input is used up or the run is over.
 pub(super) async fn work(
@@ -161,7 +162,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.run.stopping() => return Err(Stopped),
-                () = sleep(outage::wait(attempt, after, outage::random()).min(left)) => {}
+                () = sleep(outage::wait(attempt, after, random::fraction()).min(left)) => {}
             }
         }
         Err(Stopped)

@@ -1,0 +1,21 @@
+//! Randomness enough to spread retries, and no more: nothing here is for secrets.
+
+use std::hash::{BuildHasher, RandomState};
+
+/// A number in `[0, 1)`. Each hasher of the standard library has a random seed.
+pub(crate) fn fraction() -> f64 {
+    let bits = RandomState::new().hash_one(0_u8) >> 11;
+    bits as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_numbers_differ_and_stay_below_one() {
+        let numbers: Vec<f64> = (0..100).map(|_| fraction()).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        assert!(numbers.iter().any(|number| *number != numbers[0]));
+    }
+}
