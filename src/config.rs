@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::intake;
 use crate::wal::{committer, record};
 
 /// When the log is synced.
@@ -130,10 +131,8 @@ impl Settings {
             store,
             ..
         } = self;
-        let request_bytes =
-            2 * http.body_bytes_max.max(http.event_bytes_max) + record::HEADER_BYTES;
-        let record_bytes_max =
-            (record::HEADER_BYTES + http.body_bytes_max.max(http.event_bytes_max)) as u64;
+        let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
+        let record_bytes_max = intake::log_bytes(body_bytes_max);
         // The active segment is never retired: whatever it can grow to must leave room for one more request.
         let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
         let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
@@ -155,11 +154,11 @@ impl Settings {
                 "--body-bytes-max must be at least 1KiB",
             ),
             (
-                http.body_bytes_max.max(http.event_bytes_max) <= record::PAYLOAD_BYTES_MAX,
+                body_bytes_max <= record::PAYLOAD_BYTES_MAX,
                 "--body-bytes-max and --event-bytes-max must be at most 64MiB: one request is one log record",
             ),
             (
-                http.inflight_bytes_max >= request_bytes,
+                http.inflight_bytes_max >= intake::in_flight_bytes(body_bytes_max),
                 "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
             ),
             (wal.ring_slots >= 1, "--ring-slots must be at least 1"),

@@ -116,13 +116,13 @@ impl Admission {
 }
 
 /// What a body reserves in the log: an encoded record is never longer than its JSON plus one header.
-fn log_bytes(body_bytes: usize) -> u64 {
+pub(crate) fn log_bytes(body_bytes: usize) -> u64 {
     (record::HEADER_BYTES + body_bytes) as u64
 }
 
 /// What a body reserves in the byte budget: itself and its record. While it is read, the record's part covers the copy that a growing
 /// buffer needs for a moment.
-fn in_flight_bytes(body_bytes: usize) -> usize {
+pub(crate) fn in_flight_bytes(body_bytes: usize) -> usize {
     2 * body_bytes + record::HEADER_BYTES
 }
 

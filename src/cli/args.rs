@@ -35,6 +35,11 @@ pub struct DatabaseArgs {
 }
 
 impl DatabaseArgs {
+    /// Directory of the write-ahead log.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.data_dir.join("wal")
+    }
+
     /// Chooses the store: PostgreSQL if there is a URL, else the embedded SQLite under the data directory.
     ///
     /// An empty URL counts as none, because that is what an unset variable in a compose file looks like.
@@ -241,7 +246,7 @@ impl ServeArgs {
                 write_timeout: args.write_timeout,
             },
             wal: WalSettings {
-                dir: args.database.data_dir.join("wal"),
+                dir: args.database.wal_dir(),
                 sync: args.sync,
                 ring_slots: args.ring_slots,
                 bytes_max: args.wal_bytes_max.as_u64(),

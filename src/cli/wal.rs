@@ -18,7 +18,7 @@ use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
 /// When the directory cannot be read (74), or a start would be refused (65).
 pub fn run(command: WalCommand) -> Result<(), Failure> {
     let WalCommand::Inspect(args) = command;
-    let dir = args.data_dir.join("wal");
+    let dir = args.wal_dir();
     let inspection = inspect(&RealDisk, &dir).or_exit(ExitStatus::Io)?;
     let wal_id = inspection
         .segments

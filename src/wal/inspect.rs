@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
-use super::reader::walk;
 use super::recovery::{self, Findings};
-use super::segment::{self, ScanError};
+use super::segment::{self, RecordScanner, ScanError};
 use super::{directory, segment::SegmentHeader};
 use crate::batch::Sequence;
 
@@ -122,14 +121,15 @@ fn read_segment<D: Disk>(disk: &D, path: &Path) -> Result<SegmentReport, WalErro
     report.file_bytes = file
         .bytes_len()
         .map_err(|error| WalError::io("measure", path, error))?;
-    let (scanner, trouble) = walk(file, &header, report.file_bytes, |record| {
+    let mut scanner = RecordScanner::new(file, &header, report.file_bytes);
+    let walked = scanner.walk(|record| {
         if record.header.event_count > 0 {
             report.records += 1;
             report.events += u64::from(record.header.event_count);
             report.last_sequence = Some(record.header.last_sequence());
         }
     });
-    report.trouble = trouble.map(|trouble| Trouble {
+    report.trouble = walked.err().map(|trouble| Trouble {
         offset: scanner.offset(),
         reason: match trouble {
             ScanError::Invalid(reason) => reason.to_owned(),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::Disk;
 use super::error::WalError;
 use super::log::Log;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
@@ -169,25 +169,4 @@ fn push_events(batch: &mut Batch, payload: &[u8], event_count: usize, known: usi
         rest = tail;
     }
     rest.is_empty()
-}
-
-/// Reads a whole segment for people: calls `visit` with each valid record, and returns why it stopped, if not at the end.
-pub(super) fn walk<F: DiskFile>(
-    file: F,
-    header: &SegmentHeader,
-    end: u64,
-    mut visit: impl FnMut(&segment::RecordRef<'_>),
-) -> (RecordScanner<F>, Option<ScanError>) {
-    let mut scanner = RecordScanner::new(file, header, end);
-    loop {
-        let passed = match scanner.peek() {
-            Ok(Some(record)) => {
-                visit(&record);
-                record.header
-            }
-            Ok(None) => return (scanner, None),
-            Err(error) => return (scanner, Some(error)),
-        };
-        scanner.advance(&passed);
-    }
 }

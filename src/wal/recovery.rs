@@ -207,19 +207,15 @@ fn scan_last<D: Disk>(
         .open(&path)
         .map_err(|error| WalError::io("open", &path, error))?;
     let mut scanner = RecordScanner::new(file, &last.header, last.end);
-    loop {
-        let header = match scanner.peek() {
-            Ok(Some(record)) => record.header,
-            Ok(None) => return Ok((scanner.next_sequence(), None)),
-            Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
-            Err(ScanError::Invalid(reason)) => {
-                let tail = judge_tail(&mut scanner, &path, last.end, reason)?;
-                last.end = tail.offset;
-                return Ok((scanner.next_sequence(), Some(tail)));
-            }
-        };
-        scanner.advance(&header);
+    let torn_tail = match scanner.walk(|_| {}) {
+        Ok(()) => None,
+        Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
+        Err(ScanError::Invalid(reason)) => Some(judge_tail(&mut scanner, &path, last.end, reason)?),
+    };
+    if let Some(tail) = &torn_tail {
+        last.end = tail.offset;
     }
+    Ok((scanner.next_sequence(), torn_tail))
 }
 
 /// Tells a torn tail from damage (see the format document).

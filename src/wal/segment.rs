@@ -224,6 +224,20 @@ impl<F: DiskFile> RecordScanner<F> {
         self.next_sequence += Sequence::from(header.event_count);
     }
 
+    /// Passes all records that are left, showing each to `visit`. On an error it stands where the trouble is.
+    pub fn walk(&mut self, mut visit: impl FnMut(&RecordRef<'_>)) -> Result<(), ScanError> {
+        loop {
+            let passed = match self.peek()? {
+                Some(record) => {
+                    visit(&record);
+                    record.header
+                }
+                None => return Ok(()),
+            };
+            self.advance(&passed);
+        }
+    }
+
     /// Looks behind an invalid spot for a valid record that was written after `sequence` had been synced: the proof that the
     /// spot held durable data. Returns that record's offset.
     pub fn find_proof_of_damage(&mut self, sequence: Sequence) -> io::Result<Option<u64>> {
