@@ -27,6 +27,7 @@ pub mod flush;
 
 pub mod batch;
 pub mod query;
+pub mod rollup;
 pub mod store;
 
 pub mod cli;

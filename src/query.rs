@@ -3,6 +3,8 @@
 //! Both are plain values. `http::query` translates them from and to the wire, `store` answers them, and rollups will answer the
 //! same type later.
 
+pub mod snapshot;
+
 use crate::event::Timestamp;
 
 /// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once (channel names

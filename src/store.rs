@@ -7,6 +7,7 @@ pub mod migrations;
 
 mod postgres;
 mod quarantine;
+pub mod rollups;
 mod sqlite;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::postgres::PostgresStore;
+pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
@@ -83,6 +85,17 @@ pub trait EventStore: Send + Sync {
     /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`](crate::query::GROUPS_MAX) groups, [`StoreError::QueryTimeout`], or what is
     /// wrong with the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
+
+    /// Opens a connection for keeping the rollups.
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        Err(StoreError::Unavailable("no rollups yet".to_owned()))
+    }
+
+    /// How far a log, this server's or another's, is flushed into the database; `None` if the database has never heard of it. Takes no
+    /// lock, so it may lag behind a commit that is under way.
+    async fn flushed_through(&self, _wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        Err(StoreError::Unavailable("not yet".to_owned()))
+    }
 }
 
 /// One connection that flushes. After any error but [`StoreError::Data`] and [`StoreError::CheckpointMoved`] it must be dropped.

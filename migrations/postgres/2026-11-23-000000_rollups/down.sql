@@ -1,0 +1,6 @@
+DROP TABLE rollup_state;
+DROP TABLE rollup_overflow;
+DROP TABLE rollup_days;
+DROP TABLE rollups;
+DROP TABLE rollup_series;
+DROP TABLE rollup_deltas;
