@@ -175,3 +175,22 @@ pub struct Part {
     /// What happened in it.
     pub tally: Tally,
 }
+
+/// The series that an event counts in: its pair, its name, everything.
+pub fn series_of(event_name: &str, channel: &str) -> [SeriesKey; 3] {
+    let (name, channel) = (Some(event_name.to_owned()), Some(channel.to_owned()));
+    [
+        SeriesKey {
+            event_name: name.clone(),
+            channel,
+        },
+        SeriesKey {
+            event_name: name,
+            channel: None,
+        },
+        SeriesKey {
+            event_name: None,
+            channel: None,
+        },
+    ]
+}
