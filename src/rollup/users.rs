@@ -14,7 +14,7 @@
 //! | 1    | a CPC sketch (lg K = 13, default seed, updated with the hash as a 64-bit integer) in the bytes of Apache DataSketches 5 and up: what its other libraries and its PostgreSQL extension read |
 
 use std::collections::HashSet;
-use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use datasketches::common::NumStdDev;
 use datasketches::cpc::{CpcSketch, CpcUnion};
@@ -171,10 +171,12 @@ pub struct UserUnion {
 }
 
 enum State {
-    Exact(HashSet<u64, RandomState>),
+    Exact(HashSet<u64, BuildHasherDefault<AlreadyHashed>>),
     Sketch {
         /// Takes hashes and the first sketch.
         sketch: Box<CpcSketch>,
+        /// Whether `sketch` is the result of a union, untouched since.
+        is_union: bool,
         /// Takes the other sketches.
         union: Option<CpcUnion>,
     },
@@ -194,7 +196,7 @@ impl UserUnion {
     pub fn new(exact_max: usize) -> Self {
         Self {
             exact_max,
-            state: State::Exact(HashSet::new()),
+            state: State::Exact(HashSet::default()),
         }
     }
 
@@ -207,7 +209,12 @@ impl UserUnion {
                     self.sketch();
                 }
             }
-            State::Sketch { sketch, .. } => sketch.update(user.0),
+            State::Sketch {
+                sketch, is_union, ..
+            } => {
+                sketch.update(user.0);
+                *is_union = false;
+            }
         }
     }
 
@@ -220,12 +227,11 @@ impl UserUnion {
                 }
             }
             Form::Sketch(added) => {
-                let (sketch, union) = self.sketch();
+                let (sketch, is_union, union) = self.sketch();
                 if sketch.is_empty() && union.is_none() {
-                    *sketch = added;
+                    (*sketch, *is_union) = (added, true);
                 } else {
-                    let union = union.get_or_insert_with(new_union);
-                    merge(union, &added);
+                    merge(union.get_or_insert_with(new_union), &added);
                 }
             }
         }
@@ -239,7 +245,12 @@ impl UserUnion {
                 hashes.sort_unstable();
                 UserSet(Form::Exact(hashes))
             }
-            State::Sketch { sketch, union } => {
+            State::Sketch {
+                sketch,
+                is_union: true,
+                union: None,
+            } => UserSet(Form::Sketch(sketch)),
+            State::Sketch { sketch, union, .. } => {
                 let mut union = union.unwrap_or_else(new_union);
                 merge(&mut union, &sketch);
                 UserSet(Form::Sketch(Box::new(union.to_sketch())))
@@ -248,7 +259,7 @@ impl UserUnion {
     }
 
     /// Goes over to a sketch, if that has not happened yet.
-    fn sketch(&mut self) -> (&mut Box<CpcSketch>, &mut Option<CpcUnion>) {
+    fn sketch(&mut self) -> (&mut Box<CpcSketch>, &mut bool, &mut Option<CpcUnion>) {
         if let State::Exact(hashes) = &self.state {
             let mut sketch = Box::new(CpcSketch::new(LG_K).expect("lg K is in range"));
             for hash in hashes {
@@ -256,13 +267,36 @@ impl UserUnion {
             }
             self.state = State::Sketch {
                 sketch,
+                is_union: false,
                 union: None,
             };
         }
         match &mut self.state {
-            State::Sketch { sketch, union } => (sketch, union),
+            State::Sketch {
+                sketch,
+                is_union,
+                union,
+            } => (sketch, is_union, union),
             State::Exact(_) => unreachable!("replaced above"),
         }
+    }
+}
+
+/// What goes into the set is a hash already.
+#[derive(Debug, Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only 64-bit hashes are put into the set");
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -317,6 +351,10 @@ mod tests {
             shuffled.add_set(set(part, exact_max));
         }
         users(0..10).for_each(|user| shuffled.add(user));
+        let mut touched = UserUnion::new(100);
+        touched.add_set(set(0..20_000, 100));
+        users(15_000..30_000).for_each(|user| touched.add(user));
+        assert_eq!(touched.finish().encode(), whole.encode());
         assert_eq!(shuffled.finish().encode(), whole.encode());
         let mut alone = UserUnion::new(100);
         alone.add_set(whole.clone());
