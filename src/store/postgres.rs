@@ -3,6 +3,7 @@
 //! ```text
 //! connect ── url, tls       URL → sessions, one connector for all of them
 //! sink ── copy, partitions  the flush: tokio-postgres, one connection that is thrown away on doubt
+//! rollups                   compaction, recounts: tokio-postgres, one connection under an advisory lock
 //! metrics                   the query: diesel-async behind a bb8 pool
 //! migrate                   the schema: diesel's migrations over diesel-async
 //! error                     SQLSTATE → what to do about it
@@ -15,9 +16,11 @@
 mod connect;
 mod copy;
 mod error;
+mod instant;
 mod metrics;
 pub(super) mod migrate;
 mod partitions;
+mod rollups;
 mod sink;
 mod tls;
 mod url;
@@ -29,8 +32,9 @@ use async_trait::async_trait;
 use self::connect::Connector;
 use self::error::bounded;
 use self::metrics::{Failure, Metrics};
+use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
-use super::{EventSink, EventStore, StoreError};
+use super::{EventSink, EventStore, RollupStore, StoreError};
 use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -95,6 +99,11 @@ impl EventStore for PostgresStore {
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
         let session = self.connector.connect().await?;
         Ok(Box::new(PostgresSink::new(session, self.flush_timeout)))
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        let session = self.connector.connect().await?;
+        Ok(Box::new(PostgresRollups::new(session).await?))
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

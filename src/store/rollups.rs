@@ -77,7 +77,8 @@ pub trait RollupStore: Send {
     async fn read_events(
         &mut self,
         range: Range<Timestamp>,
-        each: &mut (dyn FnMut(&str, &str, &str, Timestamp) + Send),
+        // `for`: left out, async_trait would make the lifetime one of the call.
+        each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError>;
 
     /// All parts of a day, with what their series count.

@@ -2,7 +2,8 @@
 //!
 //! One transaction a batch, and its first statement moves the checkpoint by compare-and-set. Whatever else happens to a
 //! transaction of ours (its reply lost, its session a zombie), another one that stored the same events must have moved the same
-//! row first, so at most one of them commits. Settings ride in the same message as BEGIN, so a batch costs four round trips.
+//! row first, so at most one of them commits. The last rows of the transaction are the rollups' deltas, folded from exactly the events
+//! that it stores. Settings ride in the same message as BEGIN, so a batch costs six round trips, and two more if events carry ids.
 //!
 //! It runs on tokio-postgres itself, because diesel-async has no COPY and hides the SQLSTATE that errors are classified by.
 
@@ -13,14 +14,16 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, CopyInSink, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, CopyInSink, Row, SimpleQueryMessage, Statement};
 
 use super::connect::Session;
 use super::copy;
 use super::error::{Failure, bounded};
+use super::instant::Instant;
 use super::partitions::{self, Partitions};
 use crate::batch::{BatchView, Sequence, WalId};
-use crate::event::EventRef;
+use crate::event::Timestamp;
+use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
 /// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
@@ -44,6 +47,7 @@ pub(super) struct PostgresSink {
 /// What is prepared once a connection.
 struct Statements {
     copy_events: Statement,
+    copy_deltas: Statement,
     /// For events with an `event_id`; made when the first one comes.
     staging: Option<Staging>,
 }
@@ -136,10 +140,13 @@ impl PostgresSink {
     async fn prepare(&mut self, staging_needed: bool) -> Result<(), Failure> {
         let client = &self.session.client;
         if self.statements.is_none() {
-            let copy_events =
-                bounded(self.flush_timeout, client.prepare(&copy_sql("events"))).await?;
+            let (events, deltas) = (
+                copy_sql("events", copy::COLUMNS),
+                copy_sql("rollup_deltas", copy::DELTA_COLUMNS),
+            );
             self.statements = Some(Statements {
-                copy_events,
+                copy_events: bounded(self.flush_timeout, client.prepare(&events)).await?,
+                copy_deltas: bounded(self.flush_timeout, client.prepare(&deltas)).await?,
                 staging: None,
             });
         }
@@ -157,37 +164,95 @@ impl PostgresSink {
             .statements
             .as_ref()
             .expect("prepared before the transaction");
-        let (total, with_id) = (batch.len() as u64, shape.with_id as u64);
-        let mut stored = 0;
-        if with_id < total {
-            let events = batch.events().filter(|event| event.event_id.is_none());
-            stored += bounded(
-                self.flush_timeout,
-                copy_in(self.client(), &statements.copy_events, events),
-            )
-            .await?;
+        let with_id = shape.with_id as u64;
+        let merged = match &statements.staging {
+            Some(staging) if with_id > 0 => self.merge(staging, batch).await?,
+            _ => Merged::default(),
+        };
+        let mut fold = Fold::new(Timestamp::now());
+        match &merged.rows {
+            None => batch
+                .events()
+                .filter(|event| event.event_id.is_some())
+                .for_each(|event| fold.add(&event)),
+            Some(rows) => {
+                for row in rows {
+                    let Instant(ts) = row.try_get(1)?;
+                    fold.add_one(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, ts);
+                }
+            }
         }
-        let mut merged = 0;
-        if let (true, Some(staging)) = (with_id > 0, &statements.staging) {
-            let events = batch.events().filter(|event| event.event_id.is_some());
-            bounded(
-                self.flush_timeout,
-                copy_in(self.client(), &staging.copy, events),
-            )
-            .await?;
-            let row = bounded(
-                self.flush_timeout,
-                self.client().query_one(&staging.merge, &[]),
-            )
-            .await?;
-            let count: i64 = row.try_get(0)?;
-            merged = u64::try_from(count).expect("a count is not negative");
+        let plain = batch.len() as u64 - with_id;
+        if plain > 0 {
+            // Folded on the way, while the server is busy with the rows before.
+            let events = batch
+                .events()
+                .filter(|event| event.event_id.is_none())
+                .inspect(|event| fold.add(event));
+            let copied = self
+                .copy_in(&statements.copy_events, events, |out, event| {
+                    copy::put_row(out, &event);
+                })
+                .await?;
+            if copied != plain {
+                // The rollups could not know which.
+                return Err(StoreError::Schema(format!(
+                    "{} of {plain} events were dropped on their way into the table: look for triggers or rules on events",
+                    plain - copied.min(plain)
+                ))
+                .into());
+            }
         }
+        let deltas = fold.finish().into_iter();
+        self.copy_in(&statements.copy_deltas, deltas, |out, delta| {
+            copy::put_delta(out, &delta);
+        })
+        .await?;
         self.commit().await?;
         Ok(Flushed {
-            stored: stored + merged,
-            duplicates: with_id - merged,
+            stored: plain + merged.stored,
+            duplicates: with_id - merged.stored,
         })
+    }
+
+    /// Stores the events with an id that are not there yet.
+    async fn merge(&self, staging: &Staging, batch: BatchView<'_>) -> Result<Merged, Failure> {
+        let events = batch.events().filter(|event| event.event_id.is_some());
+        self.copy_in(&staging.copy, events, |out, event| {
+            copy::put_row(out, &event);
+        })
+        .await?;
+        let merge = self.client().query(&staging.merge, &[]);
+        let mut rows = bounded(self.flush_timeout, merge).await?;
+        let mut stored = None;
+        for row in &rows {
+            stored = stored.or(row.try_get::<_, Option<i64>>(0)?);
+        }
+        rows.retain(|row| row.try_get::<_, Option<i64>>(0).is_ok_and(|n| n.is_none()));
+        let stored = stored.and_then(|stored| u64::try_from(stored).ok());
+        let stored = stored.expect("the statement counts");
+        let staged = batch
+            .events()
+            .filter(|event| event.event_id.is_some())
+            .count() as u64;
+        Ok(Merged {
+            stored,
+            rows: (stored != staged).then_some(rows),
+        })
+    }
+
+    /// Streams rows through a prepared COPY, each put by `put`; returns how many the server took.
+    async fn copy_in<T>(
+        &self,
+        statement: &Statement,
+        rows: impl Iterator<Item = T> + Send,
+        put: impl Fn(&mut BytesMut, T) + Send,
+    ) -> Result<u64, Failure> {
+        bounded(
+            self.flush_timeout,
+            copy_in(self.client(), statement, rows, put),
+        )
+        .await
     }
 
     async fn store_in_quarantine(
@@ -298,6 +363,15 @@ impl EventSink for PostgresSink {
     }
 }
 
+/// What became of the events with an id.
+#[derive(Default)]
+struct Merged {
+    /// Number of those that were not there yet.
+    stored: u64,
+    /// Time, name, channel and user of each of them from the second column on; `None` when none was left out.
+    rows: Option<Vec<Row>>,
+}
+
 /// What has to be known of a batch before its transaction begins.
 struct Shape {
     months: Vec<partitions::Month>,
@@ -316,11 +390,8 @@ impl Shape {
     }
 }
 
-fn copy_sql(table: &str) -> String {
-    format!(
-        "COPY {table} ({}) FROM STDIN (FORMAT binary)",
-        copy::COLUMNS
-    )
+fn copy_sql(table: &str, columns: &str) -> String {
+    format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)")
 }
 
 async fn prepare_staging(client: &Client) -> Result<Staging, tokio_postgres::Error> {
@@ -329,30 +400,36 @@ async fn prepare_staging(client: &Client) -> Result<Staging, tokio_postgres::Err
         .await?;
     let columns = copy::COLUMNS;
     Ok(Staging {
-        copy: client.prepare(&copy_sql("events_staging")).await?,
-        // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag.
+        copy: client.prepare(&copy_sql("events_staging", columns)).await?,
+        // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The rows
+        // themselves come back only when some were left out, because only then does it matter which.
         merge: client
             .prepare(&format!(
                 "WITH stored AS (
-                     INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ON CONFLICT DO NOTHING RETURNING 1
-                 ) SELECT count(*) FROM stored"
+                     INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ON CONFLICT DO NOTHING
+                     RETURNING ts, event_name, channel, user_id
+                 ), counted AS (SELECT count(*) AS n FROM stored)
+                 SELECT n, NULL::timestamptz, NULL, NULL, NULL FROM counted
+                 UNION ALL
+                 SELECT NULL, ts, event_name, channel, user_id FROM stored
+                 WHERE (SELECT n FROM counted) <> (SELECT count(*) FROM events_staging)"
             ))
             .await?,
     })
 }
 
-/// Streams events through a prepared COPY; returns how many rows the server took.
-async fn copy_in<'a>(
+async fn copy_in<T>(
     client: &Client,
     statement: &Statement,
-    events: impl Iterator<Item = EventRef<'a>> + Send,
+    rows: impl Iterator<Item = T> + Send,
+    put: impl Fn(&mut BytesMut, T) + Send,
 ) -> Result<u64, tokio_postgres::Error> {
     let sink: CopyInSink<Bytes> = client.copy_in(statement).await?;
     let mut sink = pin!(sink);
     let mut chunk = BytesMut::with_capacity(CHUNK_BYTES + ROW_BYTES);
     copy::put_header(&mut chunk);
-    for event in events {
-        copy::put_row(&mut chunk, &event);
+    for row in rows {
+        put(&mut chunk, row);
         if chunk.len() >= CHUNK_BYTES {
             sink.feed(chunk.split().freeze()).await?;
             chunk.reserve(CHUNK_BYTES + ROW_BYTES);
