@@ -5,19 +5,25 @@
 //! be neither cancelled nor timed out. Migrations do use diesel.
 
 mod connection;
+mod deltas;
 mod error;
 mod metrics;
 pub(super) mod migrate;
+mod rollups;
+mod rows;
 mod side_file;
 mod sink;
+#[cfg(test)]
+mod testing;
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
 use self::metrics::Metrics;
+use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
-use super::{EventSink, EventStore, StoreError, migrations};
+use super::{EventSink, EventStore, RollupStore, StoreError, migrations};
 use crate::config::StoreSettings;
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -56,5 +62,9 @@ impl EventStore for SqliteStore {
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
         self.metrics.answer(query).await
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        Ok(Box::new(SqliteRollups::open(&self.path)?))
     }
 }

@@ -27,4 +27,5 @@ mod store_database;
 mod store_frozen;
 mod store_postgres;
 mod store_sqlite;
+mod store_sqlite_rollups;
 mod store_tls;

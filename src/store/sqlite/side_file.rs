@@ -2,7 +2,7 @@
 //!
 //! SQLite copies it back into the database by itself, and begins it anew once no reader needs it. When queries overlap there is
 //! always one that does, so the file only grows; then somebody has to make new readers wait for that moment. The flush does,
-//! between batches and for a short time: it is the only writer, so nobody else is held up.
+//! between batches and for a short time: the only other writer is the one that keeps the rollups, and it can wait.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

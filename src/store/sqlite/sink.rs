@@ -7,11 +7,12 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::connection;
 use super::error::store_error;
 use super::side_file::SideFile;
+use super::{connection, deltas, rows};
 use crate::batch::{BatchView, Sequence, WalId};
-use crate::event::Tags;
+use crate::event::{Tags, Timestamp};
+use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
 /// The writer.
@@ -41,21 +42,7 @@ impl SqliteSink {
 impl EventSink for SqliteSink {
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
         let transaction = self.begin()?;
-        let flushed_through = transaction
-            .query_row(
-                "SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1",
-                [wal_id.to_string()],
-                |row| row.get::<_, i64>(0),
-            )
-            .optional()
-            .map_err(|error| store_error(&error))?;
-        match flushed_through.map(Sequence::try_from) {
-            None => Ok(None),
-            Some(Ok(sequence)) => Ok(Some(sequence)),
-            Some(Err(_)) => Err(StoreError::Schema(format!(
-                "the checkpoint of log {wal_id} is no sequence"
-            ))),
-        }
+        flushed_through(&transaction, wal_id).map_err(|error| store_error(&error))
     }
 
     async fn create_checkpoint(
@@ -124,6 +111,17 @@ impl EventSink for SqliteSink {
     }
 }
 
+/// Where the checkpoint of a log stands.
+pub(super) fn flushed_through(
+    connection: &Connection,
+    wal_id: WalId,
+) -> rusqlite::Result<Option<Sequence>> {
+    connection
+        .prepare_cached("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1")?
+        .query_row([wal_id.to_string()], |row| rows::count(row, 0))
+        .optional()
+}
+
 /// The compare-and-set that comes first in every transaction.
 fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<(), StoreError> {
     let moved = transaction
@@ -146,16 +144,17 @@ fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Resul
     }
 }
 
-/// Inserts the rows; returns how many were not there before.
+/// Inserts the rows, and the deltas of those that were not there before; returns how many these are.
 fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> rusqlite::Result<u64> {
     // DO NOTHING skips what breaks the unique index on event_id, and only that.
     let mut insert = transaction.prepare_cached(
         "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
     )?;
+    let mut fold = Fold::new(Timestamp::now());
     let mut stored = 0;
     for event in batch.events() {
-        stored += insert.execute(params![
+        let inserted = insert.execute(params![
             event.timestamp.as_micros(),
             event.event_name,
             event.channel,
@@ -164,8 +163,13 @@ fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> rusqlite::Resu
             event.campaign_id,
             event.tags.map(as_json),
             event.metadata
-        ])? as u64;
+        ])?;
+        if inserted == 1 {
+            fold.add(&event);
+            stored += 1;
+        }
     }
+    deltas::insert(transaction, &fold.finish())?;
     Ok(stored)
 }
 

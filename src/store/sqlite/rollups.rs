@@ -1,0 +1,224 @@
+//! Keeping the rollups in SQLite: a writer connection of its own, whose immediate transaction is the lock. SQLite has one writer at a
+//! time, so nobody else changes parts and days meanwhile; the flush waits as well, which is why these transactions must stay short.
+//!
+//! Its calls block, like those of the sink: the thread that keeps the rollups does nothing else.
+
+mod days;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode};
+
+use super::connection::{self, BUSY_TIMEOUT};
+use super::error::store_error;
+use super::{deltas, rows};
+use crate::event::Timestamp;
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally};
+use crate::store::{RollupStore, StoreError};
+
+/// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short gaps that the
+/// flush leaves under load.
+const POLL: Duration = Duration::from_millis(1);
+/// How long to try without being told to wait: some flushes, because they hold the lock as well and are over soon.
+const SHORT_WAIT: Duration = Duration::from_millis(250);
+/// All statements of this file.
+const CACHED_STATEMENTS: usize = 32;
+
+/// The connection that keeps the rollups. Dropped during a transaction, it undoes it.
+pub(super) struct SqliteRollups {
+    connection: Connection,
+}
+
+impl SqliteRollups {
+    /// Opens the database, which `migrate` has made.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = connection::open_writer(path)?;
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        Ok(Self { connection })
+    }
+
+    fn run<T>(
+        &self,
+        act: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        act(&self.connection).map_err(|error| store_error(&error))
+    }
+}
+
+#[async_trait]
+impl RollupStore for SqliteRollups {
+    async fn begin(&mut self, wait: bool) -> Result<bool, StoreError> {
+        self.run(|connection| {
+            connection.busy_handler(Some(if wait { try_long } else { try_shortly }))?;
+            match connection.execute_batch("BEGIN IMMEDIATE") {
+                Ok(()) => Ok(true),
+                Err(error) if is_busy(&error) && !wait => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    async fn begin_reading(&mut self) -> Result<(), StoreError> {
+        self.run(|connection| {
+            connection.execute_batch("BEGIN DEFERRED")?;
+            // The first statement that reads takes the snapshot.
+            rebuild_needed(connection).map(|_| ())
+        })
+    }
+
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        self.run(|connection| connection.execute_batch("COMMIT"))
+    }
+
+    async fn take_deltas(&mut self, rows_max: usize) -> Result<Vec<Delta>, StoreError> {
+        self.run(|connection| deltas::take(connection, rows_max))
+    }
+
+    async fn take_minutes(
+        &mut self,
+        before: Timestamp,
+        rows_max: usize,
+    ) -> Result<Vec<Part>, StoreError> {
+        self.run(|connection| parts::take_minutes(connection, before, rows_max))
+    }
+
+    async fn series_ids(&mut self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {
+        self.run(|connection| parts::series_ids(connection, keys))
+    }
+
+    async fn parts_at(&mut self, keys: &[(SeriesId, Bucket)]) -> Result<Vec<Part>, StoreError> {
+        self.run(|connection| parts::at(connection, keys))
+    }
+
+    async fn put_parts(&mut self, parts: &[Part]) -> Result<(), StoreError> {
+        self.run(|connection| parts::put(connection, parts))
+    }
+
+    async fn mark_stale(&mut self, days: &[(SeriesId, Day)]) -> Result<(), StoreError> {
+        self.run(|connection| days::mark_stale(connection, days))
+    }
+
+    async fn stale_days(
+        &mut self,
+        before: Day,
+        rows_max: usize,
+    ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
+        self.run(|connection| days::stale(connection, before, rows_max))
+    }
+
+    async fn parts_of_day(&mut self, series: SeriesId, day: Day) -> Result<Vec<Part>, StoreError> {
+        self.run(|connection| parts::of_day(connection, series, day))
+    }
+
+    async fn put_days(&mut self, days: &[(SeriesId, Day, Tally)]) -> Result<(), StoreError> {
+        self.run(|connection| days::put(connection, days))
+    }
+
+    async fn series_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        self.run(|connection| days::series_on(connection, day))
+    }
+
+    async fn overflow_on(&mut self, day: Day) -> Result<Option<u64>, StoreError> {
+        self.run(|connection| days::overflow_on(connection, day))
+    }
+
+    async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError> {
+        self.run(|connection| days::add_overflow(connection, day, events))
+    }
+
+    async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError> {
+        self.run(days::stored)
+    }
+
+    async fn read_events(
+        &mut self,
+        range: Range<Timestamp>,
+        each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
+    ) -> Result<(), StoreError> {
+        self.run(|connection| read_events(connection, range, each))
+    }
+
+    async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
+        self.run(|connection| parts::on(connection, day))
+    }
+
+    async fn sums_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, SeriesId, Tally)>, StoreError> {
+        self.run(|connection| days::sums_on(connection, day))
+    }
+
+    async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
+        self.run(|connection| deltas::on(connection, day))
+    }
+
+    async fn clear_day(&mut self, day: Day) -> Result<(), StoreError> {
+        self.run(|connection| {
+            parts::clear(connection, day)?;
+            days::clear(connection, day)?;
+            deltas::clear(connection, day)
+        })
+    }
+
+    async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
+        self.run(rebuild_needed)
+    }
+
+    async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
+        self.run(|connection| {
+            connection.execute("UPDATE rollup_state SET rebuild_needed = 0", [])?;
+            Ok(())
+        })
+    }
+}
+
+/// SQLite asks after each failed attempt whether it shall try again.
+fn try_long(attempts: i32) -> bool {
+    rest(attempts, BUSY_TIMEOUT)
+}
+
+fn try_shortly(attempts: i32) -> bool {
+    rest(attempts, SHORT_WAIT)
+}
+
+fn rest(attempts: i32, longest: Duration) -> bool {
+    std::thread::sleep(POLL);
+    POLL.saturating_mul(attempts.unsigned_abs()) < longest
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+fn rebuild_needed(connection: &Connection) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached("SELECT rebuild_needed FROM rollup_state")?
+        .query_row([], |row| row.get(0))
+}
+
+/// Hands over the events of a range, name by name, because the index of times has the name first.
+fn read_events(
+    connection: &Connection,
+    range: Range<Timestamp>,
+    each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
+) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare_cached(&events_sql())?;
+    let mut events = statement.query([range.start.as_micros(), range.end.as_micros()])?;
+    while let Some(row) = events.next()? {
+        let text = |column| -> rusqlite::Result<&str> { Ok(row.get_ref(column)?.as_str()?) };
+        let timestamp = Timestamp::from_micros(row.get(3)?);
+        each(text(0)?, text(1)?, text(2)?, timestamp);
+    }
+    Ok(())
+}
+
+fn events_sql() -> String {
+    format!(
+        "SELECT event_name, channel, user_id, ts FROM events WHERE event_name IN ({names}) AND ts >= ?1 AND ts < ?2",
+        names = rows::distinct("events", "event_name")
+    )
+}

@@ -1,0 +1,65 @@
+//! Values of the rollup tables as they come out of a row, and the one idiom that their queries share.
+//!
+//! A value that makes no sense is an error of its row and never a panic: the file can have been in other hands.
+
+use rusqlite::types::Type;
+use rusqlite::{Error, Row};
+
+use crate::event::Timestamp;
+use crate::rollup::{Bucket, Day, SeriesKey, Tally, UserSet, Width};
+
+/// The column `bucket`, with `minutes` behind it.
+pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {
+    let minutes: i64 = row.get(column + 1)?;
+    let width =
+        Width::from_minutes(minutes).ok_or(Error::IntegralValueOutOfRange(column + 1, minutes))?;
+    Ok(Bucket {
+        start: Timestamp::from_micros(row.get(column)?),
+        width,
+    })
+}
+
+/// The column `day`.
+pub(super) fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Day> {
+    Ok(Day::of(Timestamp::from_micros(row.get(column)?)))
+}
+
+/// A number of events.
+pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let count: i64 = row.get(column)?;
+    u64::try_from(count).map_err(|_| Error::IntegralValueOutOfRange(column, count))
+}
+
+/// The column `events`, with `users` behind it.
+pub(super) fn tally(row: &Row<'_>, column: usize) -> rusqlite::Result<Tally> {
+    let users = UserSet::decode(row.get_ref(column + 1)?.as_blob()?).map_err(|error| {
+        Error::FromSqlConversionFailure(column + 1, Type::Blob, Box::new(error))
+    })?;
+    Ok(Tally {
+        events: count(row, column)?,
+        users,
+    })
+}
+
+/// The column `event_name` of a series, with `channel` behind it.
+pub(super) fn series_key(row: &Row<'_>, column: usize) -> rusqlite::Result<SeriesKey> {
+    Ok(SeriesKey {
+        event_name: row.get(column)?,
+        channel: row.get(column + 1)?,
+    })
+}
+
+/// As a column takes it. No number of events gets near the limit.
+pub(super) fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A query for the distinct values of an index's first column, in one step of the index each. As `column IN (…)` it lets SQLite use the
+/// index's second column where nothing is said about the first; by itself it would read the whole table.
+pub(super) fn distinct(table: &str, column: &str) -> String {
+    format!(
+        "WITH RECURSIVE steps(value) AS (SELECT min({column}) FROM {table} UNION ALL \
+         SELECT (SELECT min({column}) FROM {table} WHERE {column} > value) FROM steps WHERE value IS NOT NULL) \
+         SELECT value FROM steps WHERE value IS NOT NULL"
+    )
+}
