@@ -9,10 +9,12 @@ mod deltas;
 mod error;
 mod metrics;
 pub(super) mod migrate;
+mod readers;
 mod rollups;
 mod rows;
 mod side_file;
 mod sink;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 
@@ -20,26 +22,27 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use self::metrics::Metrics;
+use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, migrations};
+use crate::batch::{Sequence, WalId};
 use crate::config::StoreSettings;
 use crate::query::{MetricsQuery, MetricsReport};
 
 /// A SQLite database.
 pub(super) struct SqliteStore {
     path: PathBuf,
-    metrics: Metrics,
+    readers: Readers,
 }
 
 impl SqliteStore {
     /// Opens nothing yet.
     pub(super) fn new(path: &Path, settings: &StoreSettings) -> Self {
-        let metrics = Metrics::new(path, settings.query_connections, settings.query_timeout);
+        let readers = Readers::new(path, settings.query_connections, settings.query_timeout);
         Self {
             path: path.to_owned(),
-            metrics,
+            readers,
         }
     }
 }
@@ -61,10 +64,16 @@ impl EventStore for SqliteStore {
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
-        self.metrics.answer(query).await
+        metrics::answer(&self.readers, query).await
     }
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         Ok(Box::new(SqliteRollups::open(&self.path)?))
+    }
+
+    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        self.readers
+            .read(move |reader| sink::flushed_through(reader, wal_id))
+            .await
     }
 }

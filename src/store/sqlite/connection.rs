@@ -7,9 +7,10 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::store_error;
 use super::side_file::SIDE_FILE_BYTES_MAX;
+use super::snapshot;
 use crate::store::StoreError;
 
-/// Longest wait for another writer: only `migrate` or a person's own tool can be one.
+/// Longest wait for another writer: the flush and the keeping of rollups are two, `migrate` or a person's own tool a third.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens an existing database for writing.
@@ -34,6 +35,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path)?;
     connection
         .execute_batch("PRAGMA query_only = ON;")
+        .and_then(|()| snapshot::register_functions(&connection))
         .map_err(|error| store_error(&error))?;
     Ok(connection)
 }

@@ -1,11 +1,13 @@
-//! The lock, snapshots, and what becomes of a transaction that is given up.
+//! The lock, snapshots, and what becomes of a transaction that is given up; the checkpoint that others read.
 
 use std::sync::mpsc;
 
+use fast_ingest::batch::WalId;
 use fast_ingest::store::StoreError;
+use uuid::Uuid;
 
 use super::{begun, day};
-use crate::store_database::{Database, FEBRUARY, batch_of, event};
+use crate::store_database::{Database, FEBRUARY, batch_of, event, wal_id};
 
 #[tokio::test]
 async fn one_transaction_at_a_time_holds_the_lock() {
@@ -108,4 +110,20 @@ async fn what_cannot_be_read_is_an_error_that_says_what() {
         .await;
     begun(&database).await.take_deltas(1).await.unwrap_err();
     assert_eq!(database.count("rollup_deltas").await, 1);
+}
+
+#[tokio::test]
+async fn the_checkpoint_of_a_log_is_read_beside_a_writer() {
+    let database = Database::sqlite().await;
+    let store = database.store();
+    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), None);
+    let mut sink = database.sink_at(5).await;
+    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), Some(5));
+    sink.flush(batch_of(5, &[event("view", "ann", FEBRUARY)]).view())
+        .await
+        .unwrap();
+    let _writer = begun(&database).await;
+    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), Some(6));
+    let other = WalId(Uuid::from_u128(1));
+    assert_eq!(store.flushed_through(other).await.unwrap(), None);
 }

@@ -1,0 +1,244 @@
+//! One consistent view of the database for a metrics query: a read transaction on a reading connection.
+//!
+//! Its methods never wait, so their futures are ready when they are first polled. The filters of a question become the text of a
+//! statement, of which there are few; values are always parameters.
+
+mod count;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use rusqlite::{Connection, Row, ToSql, params};
+
+use super::rows;
+use crate::event::Timestamp;
+use crate::query::snapshot::{
+    DayRow, EventFilter, Names, RollupRow, SeriesFilter, Snapshot, UserCount,
+};
+use crate::rollup::Day;
+
+/// A snapshot. It borrows the connection alone rather than as a `rusqlite::Transaction`, which cannot move between threads.
+pub(super) struct SqliteSnapshot<'c> {
+    connection: &'c mut Connection,
+}
+
+impl SqliteSnapshot<'_> {
+    /// Runs `work` in a snapshot and ends it, whatever comes of it.
+    pub(super) fn with<T, E: From<rusqlite::Error>>(
+        connection: &mut Connection,
+        work: impl FnOnce(&mut SqliteSnapshot<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // Deferred: the first statement takes the snapshot, the others use it.
+        connection.execute_batch("BEGIN DEFERRED")?;
+        let mut snapshot = SqliteSnapshot { connection };
+        let result = work(&mut snapshot);
+        snapshot.connection.execute_batch("ROLLBACK")?;
+        result
+    }
+
+    /// For statements that are no part of [`Snapshot`].
+    pub(super) fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        params: &[&dyn ToSql],
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.connection
+            .prepare_cached(sql)?
+            .query_map(params, read)?
+            .collect()
+    }
+}
+
+/// Function of SQL that the statements of a snapshot need. To be called once for each connection.
+pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()> {
+    count::register_group_of(connection)
+}
+
+impl Snapshot for SqliteSnapshot<'_> {
+    type Error = rusqlite::Error;
+
+    async fn days(
+        &mut self,
+        series: &SeriesFilter,
+        range: Range<Timestamp>,
+    ) -> rusqlite::Result<Vec<DayRow>> {
+        let (name, channel) = (one(&series.event_names), one(&series.channels));
+        let [from, to] = bounds(&range);
+        self.rows(&days_sql(series), params![name, channel, from, to], |row| {
+            let total = match row.get::<_, bool>(3)? {
+                true => None,
+                false => Some((rows::count(row, 4)?, row.get(5)?)),
+            };
+            Ok(DayRow {
+                event_name: row.get(0)?,
+                channel: row.get(1)?,
+                day: rows::day(row, 2)?,
+                total,
+            })
+        })
+    }
+
+    async fn parts(
+        &mut self,
+        series: &SeriesFilter,
+        ranges: &[Range<Timestamp>],
+    ) -> rusqlite::Result<Vec<RollupRow>> {
+        let (name, channel) = (one(&series.event_names), one(&series.channels));
+        let mut parts = self.connection.prepare_cached(&parts_sql(series))?;
+        let mut found = Vec::new();
+        for [from, to] in ranges.iter().map(bounds) {
+            for row in parts.query_map(params![name, channel, from, to], rollup_row)? {
+                found.push(row?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn deltas(
+        &mut self,
+        series: &SeriesFilter,
+        range: Range<Timestamp>,
+    ) -> rusqlite::Result<Vec<RollupRow>> {
+        let (name, channel) = (one(&series.event_names), one(&series.channels));
+        let [from, to] = bounds(&range);
+        self.rows(
+            &deltas_sql(series),
+            params![name, channel, from, to],
+            rollup_row,
+        )
+    }
+
+    async fn overflowed_days(&mut self, range: Range<Timestamp>) -> rusqlite::Result<Vec<Day>> {
+        let [from, to] = bounds(&range);
+        self.rows(
+            "SELECT day FROM rollup_overflow WHERE day >= ?1 AND day < ?2 ORDER BY day",
+            params![from, to],
+            |row| rows::day(row, 0),
+        )
+    }
+
+    async fn events_stored(&mut self, range: Range<Timestamp>) -> rusqlite::Result<u64> {
+        let [from, to] = bounds(&range);
+        self.connection
+            .prepare_cached(&events_stored_sql())?
+            .query_row(params![from, to], |row| rows::count(row, 0))
+    }
+
+    async fn count_users(
+        &mut self,
+        events: &EventFilter,
+        range: Range<Timestamp>,
+        starts: &[Timestamp],
+        each: &mut (dyn FnMut(UserCount<'_>) + Send),
+    ) -> rusqlite::Result<()> {
+        count::users(self.connection, events, range, starts, each)
+    }
+}
+
+/// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its guess would be
+/// to read all series of the days.
+fn days_sql(series: &SeriesFilter) -> String {
+    format!(
+        "SELECT s.event_name, s.channel, d.day, d.stale, iif(d.stale, NULL, d.events), iif(d.stale, NULL, d.users) \
+         FROM rollup_series s CROSS JOIN rollup_days d ON d.series_id = s.id \
+         WHERE {series} AND d.day >= ?3 AND d.day < ?4",
+        series = series_condition(series)
+    )
+}
+
+fn parts_sql(series: &SeriesFilter) -> String {
+    format!(
+        "SELECT s.event_name, s.channel, r.bucket, r.minutes, r.events, r.users \
+         FROM rollup_series s CROSS JOIN rollups r ON r.series_id = s.id \
+         WHERE {series} AND r.bucket >= ?3 AND r.bucket < ?4",
+        series = series_condition(series)
+    )
+}
+
+fn deltas_sql(series: &SeriesFilter) -> String {
+    let channel = match series.channels {
+        Names::One(_) => "AND channel = ?2",
+        Names::Each | Names::All => "",
+    };
+    format!(
+        "SELECT {name_told}, {channel_told}, bucket, minutes, events, users \
+         FROM rollup_deltas WHERE {name} {channel} AND bucket >= ?3 AND bucket < ?4",
+        name_told = told("event_name", &series.event_names),
+        channel_told = told("channel", &series.channels),
+        name = name_condition("rollup_deltas", &series.event_names),
+    )
+}
+
+fn events_stored_sql() -> String {
+    format!(
+        "SELECT coalesce((SELECT sum(r.events) FROM rollup_series s CROSS JOIN rollups r ON r.series_id = s.id \
+         WHERE {series} AND r.bucket >= ?1 AND r.bucket < ?2), 0) \
+         + coalesce((SELECT sum(events) FROM rollup_deltas WHERE {name} AND bucket >= ?1 AND bucket < ?2), 0)",
+        series = series_condition(&SeriesFilter {
+            event_names: Names::All,
+            channels: Names::All
+        }),
+        name = name_condition("rollup_deltas", &Names::All),
+    )
+}
+
+/// Which series are meant, in the words of their unique index, which it would not be used without. No name is empty; the question for
+/// an empty one must not find what stands for all.
+fn series_condition(series: &SeriesFilter) -> String {
+    let condition = |column, parameter, names: &Names| match names {
+        Names::One(_) => {
+            format!("coalesce({column}, '') = {parameter} AND {column} IS NOT NULL")
+        }
+        Names::Each => format!("coalesce({column}, '') > ''"),
+        Names::All => format!("coalesce({column}, '') = ''"),
+    };
+    let name = condition("event_name", "?1", &series.event_names);
+    let channel = condition("channel", "?2", &series.channels);
+    format!("{name} AND {channel}")
+}
+
+/// Which rows of an index over name and time are meant, so that the times behind the name are found by it as well.
+fn name_condition(table: &str, names: &Names) -> String {
+    match names {
+        Names::One(_) => "event_name = ?1".to_owned(),
+        Names::Each | Names::All => {
+            format!("event_name IN ({})", rows::distinct(table, "event_name"))
+        }
+    }
+}
+
+/// A column as a row tells it.
+fn told(column: &'static str, names: &Names) -> &'static str {
+    match names {
+        Names::One(_) | Names::Each => column,
+        Names::All => "NULL",
+    }
+}
+
+/// The one name, as a parameter; statements that ask for no single name have no use for it.
+fn one(names: &Names) -> Option<&str> {
+    match names {
+        Names::One(name) => Some(name),
+        Names::Each | Names::All => None,
+    }
+}
+
+fn bounds(range: &Range<Timestamp>) -> [i64; 2] {
+    [range.start.as_micros(), range.end.as_micros()]
+}
+
+fn rollup_row(row: &Row<'_>) -> rusqlite::Result<RollupRow> {
+    Ok(RollupRow {
+        event_name: row.get(0)?,
+        channel: row.get(1)?,
+        bucket: rows::bucket(row, 2)?,
+        events: rows::count(row, 4)?,
+        users: row.get(5)?,
+    })
+}
