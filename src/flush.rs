@@ -1,10 +1,8 @@
 //! From the log into the store: a thread of its own that tails the log, batches, and flushes, exactly once.
 //!
-//! The [`worker`] owns the loop: `checkpoint` judges where it may go on, `bisect` flushes a batch around bad events, `backoff` paces
-//! the retries, `stop` ends them. What makes it exactly once is not here but in the store's compare-and-set: this side may repeat a
-//! flush as often as it likes.
+//! The [`worker`] owns the loop: `checkpoint` judges where it may go on, `bisect` flushes a batch around bad events, `stop` ends it.
+//! What makes it exactly once is not here but in the store's compare-and-set: this side may repeat a flush as often as it likes.
 
-mod backoff;
 mod bisect;
 mod checkpoint;
 mod stop;

@@ -30,6 +30,7 @@ pub mod query;
 pub mod rollup;
 pub mod store;
 
+mod backoff;
 pub mod cli;
 pub mod config;
 pub mod exit;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::backoff::Backoff;
 use super::bisect;
 use super::checkpoint::{self, Checkpoint};
 use super::stop::{FlushStop, MINUTE, unless_stopped};
+use crate::backoff::Backoff;
 use crate::batch::{Batch, Sequence};
 use crate::config::FlushSettings;
 use crate::store::{EventStore, StoreError};

@@ -1,4 +1,4 @@
-//! How long to wait before trying again.
+//! How long to wait before asking a database again that has failed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 
 /// Exponential backoff with jitter: between half and all of a span that doubles.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     span: Duration,
 }
 
@@ -22,14 +22,14 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait.
-    pub(super) fn next_wait(&mut self) -> Duration {
+    pub(crate) fn next_wait(&mut self) -> Duration {
         let half = self.span / 2;
         self.span = (self.span * 2).min(LONGEST);
         half + half.mul_f64(random::fraction())
     }
 
     /// The last attempt went well.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
