@@ -19,7 +19,13 @@
 //! Everything here is pure but for the traits in [`crate::store`] that it runs on.
 
 pub mod fold;
+
+pub mod compact;
+
 pub mod users;
+
+#[cfg(test)]
+pub(crate) mod model;
 
 use crate::event::Timestamp;
 use crate::query::DAY_MICROS;

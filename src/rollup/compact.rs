@@ -1,0 +1,292 @@
+//! Compaction: deltas into parts, minutes into quarters, parts into sums of days.
+//!
+//! Each function here is one transaction under the rollup lock: it takes rows away and puts what they come to elsewhere, or nothing
+//! happens at all. So a crash at any point leaves nothing behind, and an unknown commit needs no asking: whoever goes on finds either
+//! the rows or their sum.
+
+mod admission;
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::admission::{Admitted, Room};
+use self::merge::Addition;
+use super::fold::MINUTES_KEPT_MICROS;
+use super::{
+    Bucket, DAY_EXACT_MAX, Day, Delta, QUARTER_MICROS, SeriesId, SeriesKey, Tally, floor, series_of,
+};
+use crate::event::Timestamp;
+use crate::query::HOUR_MICROS;
+use crate::store::{RollupStore, StoreError};
+
+/// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
+const PARTS_AT_ONCE: usize = 1_000;
+
+/// How much one transaction does. SQLite's flush waits for it, PostgreSQL's does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Deltas in one compaction. More would spare writes of parts that several compactions change, but a few thousand fall into some
+    /// hundred parts already.
+    pub deltas_max: usize,
+    /// Parts of a minute in one compaction.
+    pub minutes_max: usize,
+    /// Days of a series that are looked at in one transaction.
+    pub days_max: usize,
+    /// Parts that are read for sums of days in one transaction; the day that reaches it is still summed up. About 20 busy series.
+    pub day_parts_max: usize,
+    /// Pairs of event name and channel that get a series on a day.
+    pub pairs_per_day_max: usize,
+}
+
+impl Limits {
+    /// With a cap on pairs, and sizes that keep a transaction well under a second.
+    pub fn new(pairs_per_day_max: usize) -> Self {
+        Self {
+            deltas_max: 5_000,
+            minutes_max: 2_000,
+            days_max: 500,
+            day_parts_max: 2_000,
+            pairs_per_day_max,
+        }
+    }
+}
+
+/// What a compaction came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Another process holds the rollup lock: nothing was done here, and nothing needs to be.
+    pub is_locked_elsewhere: bool,
+    /// Deltas that became parts.
+    pub deltas: usize,
+    /// Parts of a minute that became quarters.
+    pub minutes: usize,
+    /// Whether a limit was reached: there may be more.
+    pub has_more: bool,
+}
+
+/// What summing up days came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SummedUp {
+    /// As in [`Compacted`].
+    pub is_locked_elsewhere: bool,
+    /// Days of a series that are summed up.
+    pub days: usize,
+    /// Whether a limit was reached: there may be more.
+    pub has_more: bool,
+}
+
+/// Minutes before this instant are merged into quarters. It lies between two quarters, so that a quarter is written once and not again
+/// for each of its minutes.
+///
+/// The hour on top of what the flush keeps apart leaves room for batches that waited in the log: their minutes need not be looked for
+/// as soon as they are written.
+pub fn quarters_before(now: Timestamp) -> Timestamp {
+    let kept_from = now.as_micros() - MINUTES_KEPT_MICROS - HOUR_MICROS;
+    floor(Timestamp::from_micros(kept_from), QUARTER_MICROS)
+}
+
+/// Merges deltas into parts and old minutes into quarters, in one transaction and up to the limits.
+///
+/// # Errors
+///
+/// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
+pub async fn compact(
+    store: &mut dyn RollupStore,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<Compacted, StoreError> {
+    if !store.begin(false).await? {
+        return Ok(Compacted {
+            is_locked_elsewhere: true,
+            ..Compacted::default()
+        });
+    }
+    let before = quarters_before(now);
+    let mut deltas = store.take_deltas(limits.deltas_max).await?;
+    let minutes = store.take_minutes(before, limits.minutes_max).await?;
+    let compacted = Compacted {
+        is_locked_elsewhere: false,
+        deltas: deltas.len(),
+        minutes: minutes.len(),
+        has_more: deltas.len() >= limits.deltas_max || minutes.len() >= limits.minutes_max,
+    };
+
+    deltas.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
+    let (admitted, closed) = admit(store, &deltas, limits.pairs_per_day_max).await?;
+    let mut additions = place(store, &deltas, &admitted, before).await?;
+    let mut tallies: Vec<Tally> = deltas.into_iter().map(|delta| delta.tally).collect();
+    for minute in minutes {
+        additions.push(Addition {
+            place: (minute.series, minute.bucket.quarter()),
+            tally: tallies.len(),
+        });
+        tallies.push(minute.tally);
+    }
+    merge(store, &mut additions, &tallies).await?;
+    store.commit().await?;
+    for day in closed {
+        warn_of_overflow(day, limits.pairs_per_day_max);
+    }
+    Ok(compacted)
+}
+
+/// Sums up stale days that are over, in one transaction and up to the limits.
+///
+/// A day counts as over once all of its minutes are due to be quarters, which is at least three hours after its end. Sooner it would be
+/// summed up twice, because merging minutes makes it stale again.
+///
+/// # Errors
+///
+/// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
+pub async fn sum_up_days(
+    store: &mut dyn RollupStore,
+    now: Timestamp,
+    limits: &Limits,
+) -> Result<SummedUp, StoreError> {
+    if !store.begin(false).await? {
+        return Ok(SummedUp {
+            is_locked_elsewhere: true,
+            ..SummedUp::default()
+        });
+    }
+    let before = Day::of(quarters_before(now));
+    let mut stale = store.stale_days(before, limits.days_max).await?;
+    stale.sort_unstable();
+    let mut sums = Vec::with_capacity(stale.len());
+    let mut parts_read = 0;
+    for &(series, day) in &stale {
+        if parts_read >= limits.day_parts_max {
+            break;
+        }
+        let parts = store.parts_of_day(series, day).await?;
+        parts_read += parts.len();
+        sums.push((series, day, merge::total(parts, DAY_EXACT_MAX)));
+    }
+    if !sums.is_empty() {
+        store.put_days(&sums).await?;
+    }
+    store.commit().await?;
+    Ok(SummedUp {
+        is_locked_elsewhere: false,
+        days: sums.len(),
+        has_more: sums.len() < stale.len() || stale.len() >= limits.days_max,
+    })
+}
+
+/// Which pair is let in first must not hang on the order in which a database returns rows. A day after the other, so that the series of
+/// one day at a time are in memory.
+fn order(delta: &Delta) -> (Day, &str, &str, Bucket) {
+    let Delta {
+        event_name,
+        channel,
+        bucket,
+        ..
+    } = delta;
+    (bucket.day(), event_name, channel, *bucket)
+}
+
+/// Which series count the deltas, which are in [`order`], and the days that had to be closed over this.
+///
+/// What was admitted before is asked for again in each compaction: another process may have rebuilt a day in between. That is one quick
+/// read a day that the deltas touch, mostly one day.
+async fn admit(
+    store: &mut dyn RollupStore,
+    deltas: &[Delta],
+    pairs_max: usize,
+) -> Result<(Vec<Admitted>, Vec<Day>), StoreError> {
+    let mut admitted = Vec::with_capacity(deltas.len());
+    let mut closed = Vec::new();
+    for of_one_day in deltas.chunk_by(|one, next| one.bucket.day() == next.bucket.day()) {
+        let day = of_one_day[0].bucket.day();
+        let was_closed = store.overflow_on(day).await?.is_some();
+        let mut room = Room::new(store.series_on(day).await?, was_closed, pairs_max);
+        let mut turned_away = 0;
+        for delta in of_one_day {
+            let outcome = room.admit(&delta.event_name, &delta.channel);
+            if outcome != Admitted::Pair {
+                turned_away += delta.tally.events;
+            }
+            admitted.push(outcome);
+        }
+        if turned_away > 0 {
+            store.add_overflow(day, turned_away).await?;
+        }
+        if room.is_closed() && !was_closed {
+            closed.push(day);
+        }
+    }
+    Ok((admitted, closed))
+}
+
+/// Where the deltas go: each to the series that count it.
+async fn place(
+    store: &mut dyn RollupStore,
+    deltas: &[Delta],
+    admitted: &[Admitted],
+    quarters_before: Timestamp,
+) -> Result<Vec<Addition>, StoreError> {
+    let mut by_series: BTreeMap<SeriesKey, Vec<(Bucket, usize)>> = BTreeMap::new();
+    for (tally, (delta, admitted)) in deltas.iter().zip(admitted).enumerate() {
+        let bucket = if delta.bucket.start < quarters_before {
+            delta.bucket.quarter()
+        } else {
+            delta.bucket
+        };
+        let series = series_of(&delta.event_name, &delta.channel);
+        for key in series.into_iter().skip(admitted.first()) {
+            by_series.entry(key).or_default().push((bucket, tally));
+        }
+    }
+    if by_series.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (keys, places): (Vec<_>, Vec<_>) = by_series.into_iter().unzip();
+    let ids = store.series_ids(&keys).await?;
+    assert_eq!(ids.len(), keys.len(), "the store numbers each series");
+    let additions = ids.into_iter().zip(places).flat_map(|(series, places)| {
+        places.into_iter().map(move |(bucket, tally)| Addition {
+            place: (series, bucket),
+            tally,
+        })
+    });
+    Ok(additions.collect())
+}
+
+/// Lets parts take in what is added to them, and marks their days.
+async fn merge(
+    store: &mut dyn RollupStore,
+    additions: &mut [Addition],
+    tallies: &[Tally],
+) -> Result<(), StoreError> {
+    let by_place = merge::by_place(additions);
+    for added in by_place.chunks(PARTS_AT_ONCE) {
+        let places: Vec<_> = added.iter().map(|additions| additions[0].place).collect();
+        let existing = store.parts_at(&places).await?;
+        let parts = merge::merged(existing, added, tallies);
+        store.put_parts(&parts).await?;
+    }
+    let touched = |additions: &&[Addition]| {
+        let (series, bucket) = additions[0].place;
+        (series, bucket.day())
+    };
+    let days: BTreeSet<(SeriesId, Day)> = by_place.iter().map(touched).collect();
+    if !days.is_empty() {
+        store.mark_stale(&Vec::from_iter(days)).await?;
+    }
+    Ok(())
+}
+
+/// Said once a day, by the compaction that closed it.
+fn warn_of_overflow(day: Day, pairs_max: usize) {
+    let text = day.start().to_string();
+    let day = text.split('T').next().unwrap_or_default();
+    tracing::warn!(
+        day,
+        pairs_max,
+        "{day} has more than {pairs_max} pairs of event name and channel: those that came later have no rollups on that day, and \
+         asking for them counts events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come"
+    );
+}
+
+#[cfg(test)]
+mod tests;
