@@ -37,6 +37,8 @@ pub struct Settings {
     pub wal: WalSettings,
     /// The flush.
     pub flush: FlushSettings,
+    /// The rollups.
+    pub rollup: RollupSettings,
     /// The database.
     pub store: StoreSettings,
     /// Time for the last flush after SIGTERM.
@@ -96,6 +98,15 @@ pub struct FlushSettings {
     pub interval: Duration,
 }
 
+/// How rollups are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct RollupSettings {
+    /// Between two compactions when little happens.
+    pub interval: Duration,
+    /// Pairs of event name and channel that get a rollup of their own on a day.
+    pub pairs_per_day_max: usize,
+}
+
 /// How to reach the database.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
@@ -128,6 +139,7 @@ impl Settings {
             http,
             wal,
             flush,
+            rollup,
             store,
             ..
         } = self;
@@ -181,6 +193,7 @@ impl Settings {
                 .into_iter()
                 .chain([
                     flush.interval,
+                    rollup.interval,
                     store.query_timeout,
                     store.flush_timeout,
                     self.drain_timeout,
@@ -192,6 +205,10 @@ impl Settings {
             (
                 flush.bytes_max >= 1024,
                 "--flush-bytes-max must be at least 1KiB",
+            ),
+            (
+                rollup.pairs_per_day_max >= 1,
+                "--rollup-pairs-max must be at least 1",
             ),
             (
                 store.query_connections >= 1,

@@ -22,6 +22,8 @@ pub mod fold;
 
 pub mod compact;
 
+pub mod keeper;
+
 pub mod users;
 
 #[cfg(test)]

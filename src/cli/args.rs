@@ -10,8 +10,8 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use crate::config::{
-    ConfigError, FlushSettings, HttpSettings, Settings, StoreLocation, StoreSettings, SyncMode,
-    WalSettings,
+    ConfigError, FlushSettings, HttpSettings, RollupSettings, Settings, StoreLocation,
+    StoreSettings, SyncMode, WalSettings,
 };
 
 /// Where `serve` listens and `health` asks unless told otherwise.
@@ -210,6 +210,19 @@ pub struct ServeArgs {
     #[arg(long, env = "FAST_INGEST_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
     pub drain_timeout: Duration,
 
+    /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of compacted ones meanwhile
+    #[arg(long, env = "FAST_INGEST_ROLLUP_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = positive_duration, help_heading = "Rollups")]
+    pub rollup_interval: Duration,
+    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names cannot fill the disk
+    #[arg(
+        long,
+        env = "FAST_INGEST_ROLLUP_PAIRS_MAX",
+        default_value_t = 10_000,
+        value_name = "N",
+        help_heading = "Rollups"
+    )]
+    pub rollup_pairs_max: usize,
+
     /// Database connections for GET /metrics; the flush has its own, so that dashboards cannot starve it
     #[arg(
         long,
@@ -257,6 +270,10 @@ impl ServeArgs {
                 rows_max: args.flush_rows_max,
                 bytes_max: as_usize(args.flush_bytes_max),
                 interval: args.flush_interval,
+            },
+            rollup: RollupSettings {
+                interval: args.rollup_interval,
+                pairs_per_day_max: args.rollup_pairs_max,
             },
             store: StoreSettings {
                 location: args.database.location()?,

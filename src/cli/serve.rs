@@ -1,8 +1,8 @@
 //! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in reverse.
 //!
 //! ```text
-//! start:  log (lock, recovery) → store (schema) → port → signals → log thread → flush thread → accept
-//! stop:   accept, connections → log thread (ring drained, synced) → flush thread (for a while) → lock
+//! start:  log (lock, recovery) → store (schema) → port → signals → log thread → flush thread → rollup thread → accept
+//! stop:   accept, connections, rollup thread → log thread (ring drained, synced) → flush thread (for a while) → lock
 //! ```
 
 use std::io::ErrorKind;
@@ -25,6 +25,7 @@ use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::{App, server};
 use crate::intake::{Budget, Gate, Intake, Submission};
+use crate::rollup::keeper::Keeper;
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
 use crate::telemetry::Progress;
@@ -98,6 +99,8 @@ fn serve(
     );
     let log_thread = start_log_thread(committer, ring, Arc::clone(&gate), shutdown)?;
     let flush_thread = start_flush_thread(flusher, shutdown)?;
+    let keeper = Keeper::new(Arc::clone(store), settings.rollup, shutdown.drain_token());
+    let rollup_thread = start_rollup_thread(keeper, shutdown)?;
     let flush_stop = Arc::new(flush_stop);
     runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
     runtime.spawn(skip_flush_on_hurry(
@@ -129,6 +132,8 @@ fn serve(
     join(log_thread);
     stop_flush(&flush_stop, settings.drain_timeout);
     join(flush_thread);
+    // It was told to end when the connections were, and had nothing to finish.
+    join(rollup_thread);
     let lag = progress.flush_lag();
     tracing::info!(
         left_in_log = lag,
@@ -197,14 +202,23 @@ fn start_log_thread(
 
 fn start_flush_thread(flusher: Flusher, shutdown: &Shutdown) -> Result<JoinHandle<()>, Failure> {
     spawn_part("flush", shutdown, move || {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .or_exit(ExitStatus::Software)?;
-        let outcome = runtime.block_on(flusher.run());
-        runtime.shutdown_background();
+        let outcome = run_on_this_thread(flusher.run())?;
         outcome.map_err(flush_failure)
     })
+}
+
+fn start_rollup_thread(keeper: Keeper, shutdown: &Shutdown) -> Result<JoinHandle<()>, Failure> {
+    spawn_part("rollup", shutdown, move || run_on_this_thread(keeper.run()))
+}
+
+fn run_on_this_thread<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(ExitStatus::Software)?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(outcome)
 }
 
 /// Starts a named thread whose failure or panic stops the process.

@@ -53,6 +53,8 @@ fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--flush-timeout", "30days"]).contains("1day"));
     assert!(refused(&["--connections-max", "0"]).contains("--connections-max"));
     assert!(refused(&["--flush-rows-max", "0"]).contains("--flush-rows-max"));
+    assert!(refused(&["--rollup-pairs-max", "0"]).contains("--rollup-pairs-max"));
+    assert!(refused(&["--rollup-interval", "2days"]).contains("1day"));
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! Keeping the rollups: a loop that compacts what the flushes leave, and sums up days when there is time.
+//!
+//! It has a thread of its own and is no part of the flush, because the flush is what empties the log: it must not wait for rows that
+//! are only read back to be written elsewhere, nor for another process's rollup lock. In PostgreSQL the two never wait for each other; in
+//! SQLite, which has one writer, the flush waits for one transaction, and the pauses between them let it in.
+//!
+//! Nothing is lost when it fails or stops anywhere, since each step is one transaction of [`compact`](super::compact): queries read
+//! deltas as well as parts, they only read more rows. So a database that is away is ridden out, and a stop cuts it short.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::compact::{Limits, compact, sum_up_days};
+use crate::backoff::Backoff;
+use crate::config::RollupSettings;
+use crate::event::Timestamp;
+use crate::shutdown::StopToken;
+use crate::store::{EventStore, RollupStore, StoreError};
+
+/// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at the most.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Shortest time from when all days were summed up to the next look. Late events may trickle in for as long as they like, and an import may fill a day bit by
+/// bit; each time the whole day is read.
+const SUMS_INTERVAL_MIN: Duration = Duration::from_secs(60);
+/// Summing up pauses for this many times what it took, so that an import into many days does not keep a core busy with their sums.
+const SUMS_PAUSE_FACTOR: u32 = 10;
+/// Compactions that fail are made smaller, down to this many rows.
+const ROWS_MIN: usize = 100;
+/// Age at which a connection is given up for a fresh one: as in the flush, temporary tables should not grow old.
+const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Wait between looks at a schema that is not ours: a person has to act first.
+const SCHEMA_RECHECK: Duration = Duration::from_secs(30);
+/// While the database stays away, the log says so this often.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the work.
+pub struct Keeper {
+    store: Arc<dyn EventStore>,
+    interval: Duration,
+    limits: Limits,
+    stop: StopToken,
+    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's timeouts.
+    deltas_max: usize,
+    sums: Sums,
+    backoff: Backoff,
+    /// When the log last said that the rollups are not kept; `None` while all is well.
+    reported_at: Option<Instant>,
+}
+
+/// When days are summed up.
+struct Sums {
+    /// Not before this.
+    due_at: Instant,
+    /// Spent since then.
+    spent: Duration,
+}
+
+impl Keeper {
+    /// A keeper that has not begun.
+    pub fn new(store: Arc<dyn EventStore>, settings: RollupSettings, stop: StopToken) -> Self {
+        let limits = Limits::new(settings.pairs_per_day_max);
+        Self {
+            store,
+            interval: settings.interval,
+            deltas_max: limits.deltas_max,
+            limits,
+            stop,
+            sums: Sums {
+                due_at: Instant::now(),
+                spent: Duration::ZERO,
+            },
+            backoff: Backoff::default(),
+            reported_at: None,
+        }
+    }
+
+    /// Keeps the rollups until told to stop, and then drops whatever is under way. Rides through every failure of the database.
+    pub async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            never = self.keep() => match never {}
+        }
+    }
+
+    async fn keep(&mut self) -> Infallible {
+        loop {
+            if let Err(error) = self.keep_on_one_connection().await {
+                self.deltas_max = (self.deltas_max / 2).max(ROWS_MIN.min(self.limits.deltas_max));
+                let wait = self.report(&error);
+                sleep(wait).await;
+            }
+        }
+    }
+
+    /// Step after step, until the connection is old.
+    async fn keep_on_one_connection(&mut self) -> Result<(), StoreError> {
+        let mut store = self.store.open_rollups().await?;
+        let opened_at = Instant::now();
+        while opened_at.elapsed() < SESSION_AGE_MAX {
+            let began_at = Instant::now();
+            let has_more = self.step(store.as_mut()).await?;
+            self.note_well();
+            // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be starved.
+            let pause = began_at.elapsed().min(PAUSE_MAX);
+            sleep(if has_more { pause } else { self.interval }).await;
+        }
+        Ok(())
+    }
+
+    /// Compacts, or sums up days when nothing is left to compact. Returns whether there is more to do at once.
+    async fn step(&mut self, store: &mut dyn RollupStore) -> Result<bool, StoreError> {
+        let limits = Limits {
+            deltas_max: self.deltas_max,
+            ..self.limits
+        };
+        let compacted = compact(store, Timestamp::now(), &limits).await?;
+        self.deltas_max = (self.deltas_max + self.deltas_max / 8 + 1).min(self.limits.deltas_max);
+        if compacted.is_locked_elsewhere {
+            return Ok(false);
+        }
+        if compacted.deltas > 0 || compacted.minutes > 0 {
+            let (deltas, minutes) = (compacted.deltas, compacted.minutes);
+            tracing::debug!(
+                deltas,
+                minutes,
+                "compacted {deltas} deltas and {minutes} minutes"
+            );
+        }
+        if compacted.has_more {
+            return Ok(true);
+        }
+        let began_at = Instant::now();
+        if began_at < self.sums.due_at {
+            return Ok(false);
+        }
+        let summed_up = sum_up_days(store, Timestamp::now(), &self.limits).await?;
+        self.sums.note(began_at.elapsed(), summed_up.has_more);
+        Ok(summed_up.has_more)
+    }
+
+    /// A step went well. A mere connection is no proof: the disk behind it may be full.
+    fn note_well(&mut self) {
+        self.backoff.reset();
+        if self.reported_at.take().is_some() {
+            tracing::info!("the database is back, rollups are kept again");
+        }
+    }
+
+    /// Says what went wrong, once and then now and again, and how long to wait.
+    fn report(&mut self, error: &StoreError) -> Duration {
+        let is_due = self
+            .reported_at
+            .is_none_or(|reported_at| reported_at.elapsed() >= REMINDER);
+        if is_due {
+            self.reported_at = Some(Instant::now());
+        }
+        if let StoreError::Schema(reason) = error {
+            if is_due {
+                tracing::error!("rollups are not kept, queries read more and more rows: {reason}");
+            }
+            return SCHEMA_RECHECK;
+        }
+        if is_due {
+            tracing::warn!(
+                "cannot keep the rollups, trying again, queries stay right but slow down: {error}"
+            );
+        }
+        self.backoff.next_wait()
+    }
+}
+
+impl Sums {
+    /// One transaction of summing up; `has_more` of them are to follow at once.
+    fn note(&mut self, took: Duration, has_more: bool) {
+        self.spent += took;
+        if has_more {
+            return;
+        }
+        let pause = (self.spent * SUMS_PAUSE_FACTOR).max(SUMS_INTERVAL_MIN);
+        self.due_at = Instant::now() + pause;
+        self.spent = Duration::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests;
