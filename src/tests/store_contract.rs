@@ -2,6 +2,7 @@
 
 mod flush;
 mod metrics;
+mod rollup;
 mod schema;
 
 /// Makes a test of each behaviour on each store.
