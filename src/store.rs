@@ -50,6 +50,9 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
+    /// A metrics query would read more of the rollups than one question may; see [`Allowance`](crate::query::snapshot::Allowance).
+    #[error("{}", crate::query::snapshot::QueryTooLarge)]
+    QueryTooLarge,
 }
 
 /// What one flush did.

@@ -85,7 +85,8 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
             StoreError::Data { .. }
             | StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
-            | StoreError::TooManyGroups { .. },
+            | StoreError::TooManyGroups { .. }
+            | StoreError::QueryTooLarge,
             _,
         ) => ExitStatus::Software,
     };

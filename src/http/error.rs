@@ -311,6 +311,12 @@ fn store_failed(error: &StoreError) -> Problem {
                 "the answer would have more than {max} groups; ask for a shorter range or group in another way"
             ),
         ),
+        StoreError::QueryTooLarge => (
+            StatusCode::BAD_REQUEST,
+            "query_too_large",
+            "Query too large",
+            error.to_string(),
+        ),
         StoreError::Data { .. } | StoreError::CheckpointMoved => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

@@ -34,7 +34,9 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
         Err(error) => {
             match &error {
                 // What the client asked for, not what is wrong with us.
-                StoreError::QueryTimeout(_) | StoreError::TooManyGroups { .. } => {
+                StoreError::QueryTimeout(_)
+                | StoreError::TooManyGroups { .. }
+                | StoreError::QueryTooLarge => {
                     tracing::info!(%error, "metrics query failed: {error}")
                 }
                 _ => tracing::warn!(%error, "metrics query failed: {error}"),

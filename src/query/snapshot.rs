@@ -5,6 +5,55 @@ use std::ops::Range;
 use crate::event::Timestamp;
 use crate::rollup::{Bucket, Day};
 
+/// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series over a year.
+pub const ROWS_MAX: usize = 1_000_000;
+/// Most bytes of encoded users that one question may hold. With the rows themselves this is what a query can cost in memory.
+pub const USERS_BYTES_MAX: usize = 256 << 20;
+
+/// A question that would read more than its [`Allowance`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the question touches too many rollup rows: ask for a shorter range or fewer groups")]
+pub struct QueryTooLarge;
+
+/// What one question may still read of the rollups.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    rows: usize,
+    users_bytes: usize,
+}
+
+impl Allowance {
+    /// Of so many rows and so many bytes of encoded users.
+    pub fn new(rows: usize, users_bytes: usize) -> Self {
+        Self { rows, users_bytes }
+    }
+
+    /// Rows that are left. A store need not look for more than one beyond, which tells that there are too many.
+    pub fn rows_left(&self) -> usize {
+        self.rows
+    }
+
+    /// Takes off one row.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryTooLarge`] when that is more than is left.
+    pub fn take(&mut self, users_bytes: usize) -> Result<(), QueryTooLarge> {
+        self.rows = self.rows.checked_sub(1).ok_or(QueryTooLarge)?;
+        self.users_bytes = self
+            .users_bytes
+            .checked_sub(users_bytes)
+            .ok_or(QueryTooLarge)?;
+        Ok(())
+    }
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self::new(ROWS_MAX, USERS_BYTES_MAX)
+    }
+}
+
 /// Which values of a name a question is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
@@ -128,4 +177,20 @@ pub trait Snapshot: Send {
         starts: &[Timestamp],
         each: &mut (dyn FnMut(UserCount<'_>) + Send),
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_is_used_up_by_rows_and_by_bytes() {
+        let mut rows = Allowance::new(2, 100);
+        assert_eq!([rows.take(0), rows.take(0)], [Ok(()), Ok(())]);
+        assert_eq!((rows.rows_left(), rows.take(0)), (0, Err(QueryTooLarge)));
+        let mut bytes = Allowance::new(10, 100);
+        assert_eq!(bytes.take(60), Ok(()));
+        assert_eq!(bytes.take(40), Ok(()));
+        assert_eq!(bytes.take(1), Err(QueryTooLarge));
+    }
 }

@@ -4,7 +4,7 @@
 //! connect ── url, tls       URL → sessions, one connector for all of them
 //! sink ── copy, partitions  the flush: tokio-postgres, one connection that is thrown away on doubt
 //! rollups                   compaction, recounts: tokio-postgres, one connection under an advisory lock
-//! metrics                   the query: diesel-async behind a bb8 pool
+//! metrics ── snapshot, pool the query: diesel-async behind a bb8 pool
 //! migrate                   the schema: diesel's migrations over diesel-async
 //! error                     SQLSTATE → what to do about it
 //! ```
@@ -20,8 +20,10 @@ mod instant;
 mod metrics;
 pub(super) mod migrate;
 mod partitions;
+mod pool;
 mod rollups;
 mod sink;
+mod snapshot;
 mod tls;
 mod url;
 

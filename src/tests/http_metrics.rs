@@ -240,7 +240,7 @@ fn an_empty_range_is_a_query() {
 
 #[test]
 fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
-    let table: [(StoreAnswer, u16, &str); 5] = [
+    let table: [(StoreAnswer, u16, &str); 6] = [
         (
             |_| {
                 Err(StoreError::Unavailable(
@@ -255,6 +255,7 @@ fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
             400,
             "too_many_groups",
         ),
+        (|_| Err(StoreError::QueryTooLarge), 400, "query_too_large"),
         (
             |_| Err(StoreError::QueryTimeout(Duration::from_secs(10))),
             503,

@@ -144,7 +144,8 @@ mod tests {
             }
             StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
-            | StoreError::TooManyGroups { .. } => "other",
+            | StoreError::TooManyGroups { .. }
+            | StoreError::QueryTooLarge => "other",
         }
     }
 

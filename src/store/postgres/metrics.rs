@@ -1,38 +1,23 @@
-//! The metrics query on PostgreSQL: a pool of diesel-async connections, one read-only transaction a query.
+//! The metrics query on PostgreSQL: one read-only transaction on a pooled connection.
 //!
-//! Totals and groups come from one statement, so from one snapshot. A query whose caller is gone is cancelled in the server, and
-//! its connection is never used again: the transaction it is in the middle of marks it as broken, and the pool drops it.
+//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the clock here.
 
-use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diesel::data_types::PgTimestamp;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel::{QueryableByName, sql_query};
-use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
-};
-use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
-use futures_util::FutureExt as _;
-use tokio::sync::{Notify, OnceCell};
-use tokio_postgres::CancelToken;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::connect::Connector;
 use super::copy::POSTGRES_EPOCH_MICROS;
 use super::error::REPLY_GRACE;
+use super::pool::Readers;
+use super::snapshot::{PgSnapshot, as_count, is_too_large, pg_timestamp};
 use crate::event::Timestamp;
 use crate::query::{Counts, GROUPS_MAX, Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
-
-/// Longest wait for a free connection, or for a new one.
-const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a pooled connection to prove that it is alive; a frozen one is thrown away and the next one tried.
-const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// Longest life of a cancel request.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a query has no answer.
 pub(super) enum Failure {
@@ -50,34 +35,24 @@ impl From<StoreError> for Failure {
 
 /// Answers metrics queries.
 pub(super) struct Metrics {
-    connector: Connector,
-    connections: u32,
+    readers: Readers,
     query_timeout: Duration,
-    /// Made by the first query: bb8 wants to be inside the runtime that it spawns on.
-    pool: OnceCell<Pool<AsyncPgConnection>>,
-    connect_errors: Arc<ConnectErrors>,
 }
 
 impl Metrics {
     /// No connection is made before the first query.
     pub(super) fn new(connector: Connector, connections: u32, query_timeout: Duration) -> Self {
         Self {
-            connector,
-            connections,
+            readers: Readers::new(connector, connections),
             query_timeout,
-            pool: OnceCell::new(),
-            connect_errors: Arc::default(),
         }
     }
 
     /// Answers one query.
     pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, Failure> {
-        let mut connection = self.checkout().await?;
+        let mut connection = self.readers.checkout().await?;
         let started = Instant::now();
-        let mut cancel = CancelOnDrop {
-            token: Some(connection.cancel_token()),
-            connector: self.connector.clone(),
-        };
+        let mut cancel = self.readers.cancel_on_drop(&connection);
         let answer = tokio::time::timeout(
             self.query_timeout + REPLY_GRACE,
             self.run(&mut connection, query),
@@ -85,14 +60,16 @@ impl Metrics {
         .await;
         let rows = match answer {
             Ok(Ok(rows)) => rows,
+            // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from being used again.
+            Ok(Err(error)) if is_too_large(&error) => return Err(StoreError::QueryTooLarge.into()),
             Ok(Err(error)) => {
-                cancel.token = None;
+                cancel.disarm();
                 return Err(self.classify(error, started));
             }
             // The guard cancels what may still run.
             Err(_) => return Err(StoreError::QueryTimeout(self.query_timeout).into()),
         };
-        cancel.token = None;
+        cancel.disarm();
         Ok(report(query, rows)?)
     }
 
@@ -101,78 +78,9 @@ impl Metrics {
         connection: &mut AsyncPgConnection,
         query: &MetricsQuery,
     ) -> Result<Vec<Row>, DieselError> {
-        let timeout = format!(
-            "SET LOCAL statement_timeout = {}",
-            self.query_timeout.as_millis().max(1)
-        );
-        connection
-            .build_transaction()
-            .read_only()
-            .read_committed()
-            .run(async |connection| {
-                connection.batch_execute(&timeout).await?;
-                sql_query(sql(query.group_by))
-                    .bind::<Text, _>(query.event_name.as_str())
-                    .bind::<Timestamptz, _>(pg_timestamp(query.from))
-                    .bind::<Timestamptz, _>(pg_timestamp(query.to))
-                    .load(connection)
-                    .await
-            })
-            .await
-    }
-
-    async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
-        let pool = self.pool.get_or_init(async || self.build_pool()).await;
-        let asked = Instant::now();
-        let mut checkout = pin!(pool.get());
-        loop {
-            tokio::select! {
-                outcome = &mut checkout => return outcome.map_err(|_| self.no_connection(pool, asked)),
-                // While others are connected one of them may come free. With none, waiting helps nobody.
-                () = self.connect_errors.came.notified() => if pool.state().connections == 0 {
-                    return Err(self.no_connection(pool, asked));
-                },
-            }
-        }
-    }
-
-    /// Why a query that asked at `asked` got no connection.
-    fn no_connection(&self, pool: &Pool<AsyncPgConnection>, asked: Instant) -> StoreError {
-        let connected = pool.state().connections;
-        // An older error belongs to an outage that may be over.
-        let error = self.connect_errors.recent(asked);
-        let busy = format!(
-            "all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}"
-        );
-        StoreError::Unavailable(match (connected, error) {
-            (0, Some(error)) => error,
-            (0, None) => format!(
-                "no connection to {} within {CHECKOUT_TIMEOUT:?}",
-                self.connector.address()
-            ),
-            (_, Some(error)) if connected < self.connections => {
-                format!("{busy}, and no other came about: {error}")
-            }
-            (..) => busy,
-        })
-    }
-
-    fn build_pool(&self) -> Pool<AsyncPgConnection> {
-        let connector = self.connector.clone();
-        let mut config = ManagerConfig::<AsyncPgConnection>::default();
-        config.custom_setup = Box::new(move |_url| {
-            let connector = connector.clone();
-            async move { connector.connect_pooled().await }.boxed()
-        });
-        config.recycling_method =
-            RecyclingMethod::CustomFunction(Box::new(|connection| ping(connection).boxed()));
-        // The URL stays in the connector; the manager would only hand it back to the setup above.
-        let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
-        Pool::builder()
-            .max_size(self.connections)
-            .connection_timeout(CHECKOUT_TIMEOUT)
-            .error_sink(Box::new(ConnectErrorSink(Arc::clone(&self.connect_errors))))
-            .build_unchecked(manager)
+        let mut snapshot = PgSnapshot::begin(connection, self.query_timeout).await?;
+        let answer = rows(&mut snapshot, query).await;
+        snapshot.end(answer).await
     }
 
     /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever fails
@@ -192,72 +100,16 @@ impl Metrics {
     }
 }
 
-async fn ping(connection: &mut AsyncPgConnection) -> diesel::QueryResult<()> {
-    match tokio::time::timeout(PING_TIMEOUT, connection.batch_execute("SELECT 1")).await {
-        Ok(result) => result,
-        Err(_) => Err(DieselError::DatabaseError(
-            DatabaseErrorKind::UnableToSendCommand,
-            Box::new("a pooled connection does not answer".to_owned()),
-        )),
-    }
-}
-
-/// Cancels the query in the server unless disarmed: the caller went away, or the reply did not come in time.
-struct CancelOnDrop {
-    token: Option<CancelToken>,
-    connector: Connector,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        let (Some(token), Ok(runtime)) = (self.token.take(), tokio::runtime::Handle::try_current())
-        else {
-            return;
-        };
-        let tls = self.connector.tls().clone();
-        runtime.spawn(async move {
-            match tokio::time::timeout(CANCEL_TIMEOUT, token.cancel_query(tls)).await {
-                Ok(Ok(())) => tracing::debug!("metrics query cancelled"),
-                // Its statement timeout will end the query.
-                Ok(Err(_)) | Err(_) => tracing::debug!("metrics query could not be cancelled"),
-            }
-        });
-    }
-}
-
-/// Why the pool could not connect. bb8 itself only says that time ran out.
-#[derive(Debug, Default)]
-struct ConnectErrors {
-    /// The last one and when it came. It stays: one attempt may be what several queries wait for.
-    last: Mutex<Option<(Instant, String)>>,
-    came: Notify,
-}
-
-impl ConnectErrors {
-    /// The last error, unless it came long before `asked`.
-    fn recent(&self, asked: Instant) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, error) = last
-            .as_ref()
-            .filter(|(came, _)| *came + CHECKOUT_TIMEOUT >= asked)?;
-        Some(error.clone())
-    }
-}
-
-/// The pool's end of [`ConnectErrors`].
-#[derive(Debug, Clone)]
-struct ConnectErrorSink(Arc<ConnectErrors>);
-
-impl bb8::ErrorSink<PoolError> for ConnectErrorSink {
-    fn sink(&self, error: PoolError) {
-        let error = (Instant::now(), error.to_string());
-        *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        self.0.came.notify_waiters();
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<PoolError>> {
-        Box::new(self.clone())
-    }
+async fn rows(
+    snapshot: &mut PgSnapshot<'_>,
+    query: &MetricsQuery,
+) -> Result<Vec<Row>, DieselError> {
+    sql_query(sql(query.group_by))
+        .bind::<Text, _>(query.event_name.as_str())
+        .bind::<Timestamptz, _>(pg_timestamp(query.from))
+        .bind::<Timestamptz, _>(pg_timestamp(query.to))
+        .load(snapshot.connection())
+        .await
 }
 
 /// One row of the answer: a group, or the whole range.
@@ -352,12 +204,4 @@ fn report(query: &MetricsQuery, rows: Vec<Row>) -> Result<MetricsReport, StoreEr
         return Err(StoreError::TooManyGroups { max: GROUPS_MAX });
     }
     Ok(report)
-}
-
-fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
-    PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
-}
-
-fn as_count(count: i64) -> u64 {
-    u64::try_from(count).expect("a count is not negative")
 }

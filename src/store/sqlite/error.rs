@@ -104,7 +104,8 @@ mod tests {
                 StoreError::Schema(_) => "schema",
                 StoreError::CheckpointMoved
                 | StoreError::QueryTimeout(_)
-                | StoreError::TooManyGroups { .. } => "other",
+                | StoreError::TooManyGroups { .. }
+                | StoreError::QueryTooLarge => "other",
             };
             assert_eq!(class, expected, "{code} {message}");
         }

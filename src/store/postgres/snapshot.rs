@@ -1,0 +1,477 @@
+//! One consistent view of the database for a metrics query: a read-only REPEATABLE READ transaction and the reads in it.
+//!
+//! Its beginning and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows which partitions and
+//! which rows of an index it needs. Rows are streamed, and what of them is kept counts against an [`Allowance`].
+
+use std::ops::Range;
+use std::time::Duration;
+
+use diesel::data_types::PgTimestamp;
+use diesel::pg::Pg;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
+use diesel::result::Error as DieselError;
+use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::{QueryResult, QueryableByName, sql_query};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
+use futures_util::{Stream, TryStreamExt as _};
+
+use super::copy::POSTGRES_EPOCH_MICROS;
+use crate::event::Timestamp;
+use crate::query::snapshot::{
+    Allowance, DayRow, EventFilter, Names, QueryTooLarge, RollupRow, SeriesFilter, Snapshot,
+    UserCount,
+};
+use crate::rollup::{Bucket, Day, Width};
+
+/// A statement with its values.
+type Statement<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
+
+/// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool throws the connection away.
+pub(super) struct PgSnapshot<'c> {
+    connection: &'c mut AsyncPgConnection,
+    allowance: Allowance,
+}
+
+impl<'c> PgSnapshot<'c> {
+    /// Begins the transaction; each of its statements may take as long as `statement_timeout`.
+    pub(super) async fn begin(
+        connection: &'c mut AsyncPgConnection,
+        statement_timeout: Duration,
+    ) -> QueryResult<Self> {
+        let milliseconds = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
+        // Compiling costs more than it saves on statements that take milliseconds.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL jit = off"
+        );
+        AnsiTransactionManager::begin_transaction_sql(connection, &begin).await?;
+        Ok(Self {
+            connection,
+            allowance: Allowance::default(),
+        })
+    }
+
+    /// Ends the transaction and passes the answer on. After a question that was too large the transaction stays open: ending it would
+    /// mean to wait for all the rows that nobody wants.
+    pub(super) async fn end<T>(self, answer: QueryResult<T>) -> QueryResult<T> {
+        match &answer {
+            Ok(_) => AnsiTransactionManager::commit_transaction(self.connection).await?,
+            Err(error) if is_too_large(error) => {}
+            Err(_) => {
+                // If this fails too, the connection says that it is broken. The first error is the one to tell.
+                AnsiTransactionManager::rollback_transaction(self.connection)
+                    .await
+                    .ok();
+            }
+        }
+        answer
+    }
+
+    /// For statements of the caller's own.
+    pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {
+        self.connection
+    }
+
+    async fn stream<T: QueryableByName<Pg> + Send + 'static>(
+        &mut self,
+        statement: Statement<'_>,
+    ) -> QueryResult<impl Stream<Item = QueryResult<T>> + Send + use<T>> {
+        statement.load_stream::<T>(self.connection).await
+    }
+
+    /// Reads parts or deltas, whose columns are those of [`Piece`].
+    async fn pieces(
+        &mut self,
+        series: &SeriesFilter,
+        statement: Statement<'_>,
+    ) -> QueryResult<Vec<RollupRow>> {
+        let mut rows = Vec::new();
+        let mut pieces = self.stream::<Piece>(statement).await?;
+        while let Some(piece) = pieces.try_next().await? {
+            self.allowance.take(piece.users.len()).map_err(too_large)?;
+            rows.push(RollupRow {
+                event_name: told(&series.event_names, piece.event_name),
+                channel: told(&series.channels, piece.channel),
+                bucket: bucket(piece.bucket, piece.minutes)?,
+                events: as_count(piece.events),
+                users: piece.users,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+impl Snapshot for PgSnapshot<'_> {
+    type Error = DieselError;
+
+    async fn days(
+        &mut self,
+        series: &SeriesFilter,
+        range: Range<Timestamp>,
+    ) -> QueryResult<Vec<DayRow>> {
+        let mut select = Select::new(2);
+        let names = select.series(series);
+        // What is stale is not even fetched: large values lie outside their row.
+        let statement = select.bind_after(
+            &format!(
+                "SELECT s.event_name, s.channel, d.day, CASE WHEN NOT d.stale THEN d.events END AS events,
+                        CASE WHEN NOT d.stale THEN d.users END AS users
+                 FROM rollup_series s JOIN rollup_days d ON d.series_id = s.id
+                 WHERE d.day >= $1 AND d.day < $2{names} LIMIT {}",
+                self.allowance.rows_left() + 1
+            ),
+            |statement| {
+                statement
+                    .bind::<Timestamptz, _>(pg_timestamp(range.start))
+                    .bind::<Timestamptz, _>(pg_timestamp(range.end))
+            },
+        );
+        let mut rows = Vec::new();
+        let mut sums = self.stream::<Sum>(statement).await?;
+        while let Some(sum) = sums.try_next().await? {
+            let total = sum.events.map(as_count).zip(sum.users);
+            let users_bytes = total.as_ref().map_or(0, |(_, users)| users.len());
+            self.allowance.take(users_bytes).map_err(too_large)?;
+            rows.push(DayRow {
+                event_name: told(&series.event_names, sum.event_name),
+                channel: told(&series.channels, sum.channel),
+                day: Day::of(timestamp(sum.day)),
+                total,
+            });
+        }
+        Ok(rows)
+    }
+
+    async fn parts(
+        &mut self,
+        series: &SeriesFilter,
+        ranges: &[Range<Timestamp>],
+    ) -> QueryResult<Vec<RollupRow>> {
+        let (starts, ends) = disjoint(ranges);
+        if starts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut select = Select::new(2);
+        let sql = parts_sql(&select.series(series), self.allowance.rows_left() + 1);
+        let statement = select.bind_after(&sql, |statement| {
+            statement
+                .bind::<Array<Timestamptz>, _>(starts)
+                .bind::<Array<Timestamptz>, _>(ends)
+        });
+        self.pieces(series, statement).await
+    }
+
+    async fn deltas(
+        &mut self,
+        series: &SeriesFilter,
+        range: Range<Timestamp>,
+    ) -> QueryResult<Vec<RollupRow>> {
+        let mut select = Select::new(2);
+        let names = select.only(&series.event_names, "event_name")
+            + &select.only(&series.channels, "channel");
+        let statement = select.bind_after(
+            &format!(
+                "SELECT {event_name} AS event_name, {channel} AS channel, bucket, minutes, events, users
+                 FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2{names} LIMIT {rows_max}",
+                event_name = column(&series.event_names, "event_name"),
+                channel = column(&series.channels, "channel"),
+                rows_max = self.allowance.rows_left() + 1
+            ),
+            |statement| {
+                statement
+                    .bind::<Timestamptz, _>(pg_timestamp(range.start))
+                    .bind::<Timestamptz, _>(pg_timestamp(range.end))
+            },
+        );
+        self.pieces(series, statement).await
+    }
+
+    async fn overflowed_days(&mut self, range: Range<Timestamp>) -> QueryResult<Vec<Day>> {
+        let days: Vec<Overflow> =
+            sql_query("SELECT day FROM rollup_overflow WHERE day >= $1 AND day < $2 ORDER BY day")
+                .bind::<Timestamptz, _>(pg_timestamp(range.start))
+                .bind::<Timestamptz, _>(pg_timestamp(range.end))
+                .load(self.connection)
+                .await?;
+        Ok(days
+            .into_iter()
+            .map(|overflow| Day::of(timestamp(overflow.day)))
+            .collect())
+    }
+
+    async fn events_stored(&mut self, range: Range<Timestamp>) -> QueryResult<u64> {
+        // The series of everything has each event once.
+        let stored: Stored = sql_query(
+            "SELECT (SELECT coalesce(sum(events), 0) FROM rollups WHERE bucket >= $1 AND bucket < $2 AND series_id =
+                         (SELECT id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL))::bigint
+                  + (SELECT coalesce(sum(events), 0) FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2)::bigint AS events",
+        )
+        .bind::<Timestamptz, _>(pg_timestamp(range.start))
+        .bind::<Timestamptz, _>(pg_timestamp(range.end))
+        .get_result(self.connection)
+        .await?;
+        Ok(as_count(stored.events))
+    }
+
+    async fn count_users(
+        &mut self,
+        events: &EventFilter,
+        range: Range<Timestamp>,
+        starts: &[Timestamp],
+        each: &mut (dyn FnMut(UserCount<'_>) + Send),
+    ) -> QueryResult<()> {
+        let mut select = Select::new(if starts.len() > 1 { 3 } else { 2 });
+        let sql = users_sql(events, starts, &mut select);
+        let statement = select.bind_after(&sql, |statement| {
+            let statement = statement
+                .bind::<Timestamptz, _>(pg_timestamp(range.start))
+                .bind::<Timestamptz, _>(pg_timestamp(range.end));
+            if starts.len() > 1 {
+                let starts: Vec<PgTimestamp> = starts.iter().copied().map(pg_timestamp).collect();
+                statement.bind::<Array<Timestamptz>, _>(starts)
+            } else {
+                statement
+            }
+        });
+        let mut users = self.stream::<User>(statement).await?;
+        while let Some(user) = users.try_next().await? {
+            each(UserCount {
+                group: usize::try_from(user.group_index)
+                    .expect("the first start is not after the range"),
+                event_name: told_as_ref(&events.event_names, user.event_name.as_deref()),
+                channel: told_as_ref(&events.channels, user.channel.as_deref()),
+                user_id: &user.user_id,
+                events: as_count(user.events),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk through the primary
+/// key, whatever it believes about the size of the tables.
+fn parts_sql(names: &str, rows_max: usize) -> String {
+    format!(
+        "SELECT s.event_name, s.channel, p.bucket, p.minutes, p.events, p.users
+         FROM rollup_series s
+         CROSS JOIN unnest($1::timestamptz[], $2::timestamptz[]) AS r (range_start, range_end)
+         CROSS JOIN LATERAL (SELECT bucket, minutes, events, users FROM rollups
+                             WHERE series_id = s.id AND bucket >= r.range_start AND bucket < r.range_end OFFSET 0) AS p
+         WHERE true{names} LIMIT {rows_max}"
+    )
+}
+
+/// Events by user. They compare by bytes, because a language's rules cost more than all the rest.
+fn users_sql<'f>(events: &'f EventFilter, starts: &[Timestamp], select: &mut Select<'f>) -> String {
+    let mut names =
+        select.only(&events.event_names, "event_name") + &select.only(&events.channels, "channel");
+    if let Some(campaign_id) = &events.campaign_id {
+        names += &select.equals("campaign_id", campaign_id);
+    }
+    let group = if starts.len() > 1 {
+        "width_bucket(ts, $3::timestamptz[]) - 1"
+    } else {
+        "0"
+    };
+    format!(
+        "SELECT {group} AS group_index, {event_name} COLLATE \"C\" AS event_name, {channel} COLLATE \"C\" AS channel,
+                user_id COLLATE \"C\" AS user_id, count(*) AS events
+         FROM events WHERE ts >= $1 AND ts < $2{names} GROUP BY 1, 2, 3, 4",
+        event_name = column(&events.event_names, "event_name"),
+        channel = column(&events.channels, "channel"),
+    )
+}
+
+/// Conditions in the making, and the texts that they compare with.
+struct Select<'f> {
+    /// Parameters so far.
+    parameters: usize,
+    texts: Vec<&'f str>,
+}
+
+impl<'f> Select<'f> {
+    /// `parameters` come before the texts.
+    fn new(parameters: usize) -> Self {
+        Self {
+            parameters,
+            texts: Vec::new(),
+        }
+    }
+
+    /// The condition that a column holds a text.
+    fn equals(&mut self, column: &str, text: &'f str) -> String {
+        self.texts.push(text);
+        format!(" AND {column} = ${}", self.parameters + self.texts.len())
+    }
+
+    /// The condition on a column that is never NULL.
+    fn only(&mut self, names: &'f Names, column: &str) -> String {
+        match names {
+            Names::One(name) => self.equals(column, name),
+            Names::Each | Names::All => String::new(),
+        }
+    }
+
+    /// The condition on `rollup_series s`.
+    fn series(&mut self, series: &'f SeriesFilter) -> String {
+        let mut condition = |names: &'f Names, column: &str| match names {
+            Names::One(name) => self.equals(column, name),
+            Names::Each => format!(" AND {column} IS NOT NULL"),
+            Names::All => format!(" AND {column} IS NULL"),
+        };
+        condition(&series.event_names, "s.event_name") + &condition(&series.channels, "s.channel")
+    }
+
+    /// The statement with all its values; `first` binds those that come before the texts.
+    fn bind_after(
+        self,
+        sql: &str,
+        first: impl FnOnce(Statement<'f>) -> Statement<'f>,
+    ) -> Statement<'f> {
+        let statement = first(sql_query(sql).into_boxed::<Pg>());
+        self.texts
+            .into_iter()
+            .fold(statement, |statement, text| statement.bind::<Text, _>(text))
+    }
+}
+
+/// What a statement selects so that the names can be told: a single one is known without asking.
+fn column(names: &Names, column: &'static str) -> &'static str {
+    match names {
+        Names::Each => column,
+        Names::One(_) | Names::All => "NULL::text",
+    }
+}
+
+/// The name to show: the one that was asked for, the one that was read, or none.
+fn told(names: &Names, read: Option<String>) -> Option<String> {
+    match names {
+        Names::One(name) => Some(name.clone()),
+        Names::Each => read,
+        Names::All => None,
+    }
+}
+
+fn told_as_ref<'n>(names: &'n Names, read: Option<&'n str>) -> Option<&'n str> {
+    match names {
+        Names::One(name) => Some(name),
+        Names::Each => read,
+        Names::All => None,
+    }
+}
+
+/// Starts and ends of ranges that cover the same time without touching each other, so that no part is read twice.
+fn disjoint(ranges: &[Range<Timestamp>]) -> (Vec<PgTimestamp>, Vec<PgTimestamp>) {
+    let mut ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
+    ranges.sort_by_key(|range| range.start);
+    let (mut starts, mut ends): (Vec<Timestamp>, Vec<Timestamp>) = (Vec::new(), Vec::new());
+    for range in ranges {
+        match ends.last_mut() {
+            Some(end) if range.start <= *end => *end = range.end.max(*end),
+            _ => {
+                starts.push(range.start);
+                ends.push(range.end);
+            }
+        }
+    }
+    let pg = |instants: Vec<Timestamp>| instants.into_iter().map(pg_timestamp).collect();
+    (pg(starts), pg(ends))
+}
+
+/// A row of `rollups` or `rollup_deltas`.
+#[derive(QueryableByName)]
+struct Piece {
+    #[diesel(sql_type = Nullable<Text>)]
+    event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    channel: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    bucket: PgTimestamp,
+    #[diesel(sql_type = SmallInt)]
+    minutes: i16,
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+    #[diesel(sql_type = Binary)]
+    users: Vec<u8>,
+}
+
+/// A row of `rollup_days`.
+#[derive(QueryableByName)]
+struct Sum {
+    #[diesel(sql_type = Nullable<Text>)]
+    event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    channel: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    day: PgTimestamp,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    events: Option<i64>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    users: Option<Vec<u8>>,
+}
+
+#[derive(QueryableByName)]
+struct Overflow {
+    #[diesel(sql_type = Timestamptz)]
+    day: PgTimestamp,
+}
+
+#[derive(QueryableByName)]
+struct Stored {
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+}
+
+/// The events of one user in one group.
+#[derive(QueryableByName)]
+struct User {
+    #[diesel(sql_type = Integer)]
+    group_index: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    channel: Option<String>,
+    #[diesel(sql_type = Text)]
+    user_id: String,
+    #[diesel(sql_type = BigInt)]
+    events: i64,
+}
+
+/// Whether an error says that a question touches too much. It travels as what went wrong in reading the rows.
+pub(super) fn is_too_large(error: &DieselError) -> bool {
+    matches!(error, DieselError::DeserializationError(cause) if cause.is::<QueryTooLarge>())
+}
+
+fn too_large(error: QueryTooLarge) -> DieselError {
+    DieselError::DeserializationError(Box::new(error))
+}
+
+/// As PostgreSQL counts time.
+pub(super) fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
+    PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
+}
+
+fn timestamp(PgTimestamp(micros): PgTimestamp) -> Timestamp {
+    Timestamp::from_micros(micros + POSTGRES_EPOCH_MICROS)
+}
+
+/// # Panics
+///
+/// When it is negative, which no count is.
+pub(super) fn as_count(count: i64) -> u64 {
+    u64::try_from(count).expect("a count is not negative")
+}
+
+fn bucket(start: PgTimestamp, minutes: i16) -> QueryResult<Bucket> {
+    let width = Width::from_minutes(minutes.into()).ok_or_else(|| {
+        DieselError::DeserializationError(
+            format!("a rollup bucket of {minutes} minutes: somebody else wrote it").into(),
+        )
+    })?;
+    Ok(Bucket {
+        start: timestamp(start),
+        width,
+    })
+}
+
+#[cfg(test)]
+mod tests;
