@@ -3,28 +3,29 @@
 //! Its beginning and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows which partitions and
 //! which rows of an index it needs. Rows are streamed, and what of them is kept counts against an [`Allowance`].
 
+mod rows;
+mod statement;
+
 use std::ops::Range;
 use std::time::Duration;
 
 use diesel::data_types::PgTimestamp;
 use diesel::pg::Pg;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::result::Error as DieselError;
-use diesel::sql_types::{Array, BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, Timestamptz};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
 use futures_util::{Stream, TryStreamExt as _};
 
-use super::copy::POSTGRES_EPOCH_MICROS;
+use self::rows::{Overflow, Piece, Stored, Sum, User, bucket, timestamp};
+pub(super) use self::rows::{as_count, pg_timestamp};
+use self::statement::{Select, Statement, column, disjoint, parts_sql, users_sql};
 use crate::event::Timestamp;
 use crate::query::snapshot::{
     Allowance, DayRow, EventFilter, Names, QueryTooLarge, RollupRow, SeriesFilter, Snapshot,
     UserCount,
 };
-use crate::rollup::{Bucket, Day, Width};
-
-/// A statement with its values.
-type Statement<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
+use crate::rollup::Day;
 
 /// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool throws the connection away.
 pub(super) struct PgSnapshot<'c> {
@@ -247,101 +248,6 @@ impl Snapshot for PgSnapshot<'_> {
     }
 }
 
-/// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk through the primary
-/// key, whatever it believes about the size of the tables.
-fn parts_sql(names: &str, rows_max: usize) -> String {
-    format!(
-        "SELECT s.event_name, s.channel, p.bucket, p.minutes, p.events, p.users
-         FROM rollup_series s
-         CROSS JOIN unnest($1::timestamptz[], $2::timestamptz[]) AS r (range_start, range_end)
-         CROSS JOIN LATERAL (SELECT bucket, minutes, events, users FROM rollups
-                             WHERE series_id = s.id AND bucket >= r.range_start AND bucket < r.range_end OFFSET 0) AS p
-         WHERE true{names} LIMIT {rows_max}"
-    )
-}
-
-/// Events by user. They compare by bytes, because a language's rules cost more than all the rest.
-fn users_sql<'f>(events: &'f EventFilter, starts: &[Timestamp], select: &mut Select<'f>) -> String {
-    let mut names =
-        select.only(&events.event_names, "event_name") + &select.only(&events.channels, "channel");
-    if let Some(campaign_id) = &events.campaign_id {
-        names += &select.equals("campaign_id", campaign_id);
-    }
-    let group = if starts.len() > 1 {
-        "width_bucket(ts, $3::timestamptz[]) - 1"
-    } else {
-        "0"
-    };
-    format!(
-        "SELECT {group} AS group_index, {event_name} COLLATE \"C\" AS event_name, {channel} COLLATE \"C\" AS channel,
-                user_id COLLATE \"C\" AS user_id, count(*) AS events
-         FROM events WHERE ts >= $1 AND ts < $2{names} GROUP BY 1, 2, 3, 4",
-        event_name = column(&events.event_names, "event_name"),
-        channel = column(&events.channels, "channel"),
-    )
-}
-
-/// Conditions in the making, and the texts that they compare with.
-struct Select<'f> {
-    /// Parameters so far.
-    parameters: usize,
-    texts: Vec<&'f str>,
-}
-
-impl<'f> Select<'f> {
-    /// `parameters` come before the texts.
-    fn new(parameters: usize) -> Self {
-        Self {
-            parameters,
-            texts: Vec::new(),
-        }
-    }
-
-    /// The condition that a column holds a text.
-    fn equals(&mut self, column: &str, text: &'f str) -> String {
-        self.texts.push(text);
-        format!(" AND {column} = ${}", self.parameters + self.texts.len())
-    }
-
-    /// The condition on a column that is never NULL.
-    fn only(&mut self, names: &'f Names, column: &str) -> String {
-        match names {
-            Names::One(name) => self.equals(column, name),
-            Names::Each | Names::All => String::new(),
-        }
-    }
-
-    /// The condition on `rollup_series s`.
-    fn series(&mut self, series: &'f SeriesFilter) -> String {
-        let mut condition = |names: &'f Names, column: &str| match names {
-            Names::One(name) => self.equals(column, name),
-            Names::Each => format!(" AND {column} IS NOT NULL"),
-            Names::All => format!(" AND {column} IS NULL"),
-        };
-        condition(&series.event_names, "s.event_name") + &condition(&series.channels, "s.channel")
-    }
-
-    /// The statement with all its values; `first` binds those that come before the texts.
-    fn bind_after(
-        self,
-        sql: &str,
-        first: impl FnOnce(Statement<'f>) -> Statement<'f>,
-    ) -> Statement<'f> {
-        let statement = first(sql_query(sql).into_boxed::<Pg>());
-        self.texts
-            .into_iter()
-            .fold(statement, |statement, text| statement.bind::<Text, _>(text))
-    }
-}
-
-/// What a statement selects so that the names can be told: a single one is known without asking.
-fn column(names: &Names, column: &'static str) -> &'static str {
-    match names {
-        Names::Each => column,
-        Names::One(_) | Names::All => "NULL::text",
-    }
-}
-
 /// The name to show: the one that was asked for, the one that was read, or none.
 fn told(names: &Names, read: Option<String>) -> Option<String> {
     match names {
@@ -359,83 +265,6 @@ fn told_as_ref<'n>(names: &'n Names, read: Option<&'n str>) -> Option<&'n str> {
     }
 }
 
-/// Starts and ends of ranges that cover the same time without touching each other, so that no part is read twice.
-fn disjoint(ranges: &[Range<Timestamp>]) -> (Vec<PgTimestamp>, Vec<PgTimestamp>) {
-    let mut ranges: Vec<_> = ranges.iter().filter(|range| !range.is_empty()).collect();
-    ranges.sort_by_key(|range| range.start);
-    let (mut starts, mut ends): (Vec<Timestamp>, Vec<Timestamp>) = (Vec::new(), Vec::new());
-    for range in ranges {
-        match ends.last_mut() {
-            Some(end) if range.start <= *end => *end = range.end.max(*end),
-            _ => {
-                starts.push(range.start);
-                ends.push(range.end);
-            }
-        }
-    }
-    let pg = |instants: Vec<Timestamp>| instants.into_iter().map(pg_timestamp).collect();
-    (pg(starts), pg(ends))
-}
-
-/// A row of `rollups` or `rollup_deltas`.
-#[derive(QueryableByName)]
-struct Piece {
-    #[diesel(sql_type = Nullable<Text>)]
-    event_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    channel: Option<String>,
-    #[diesel(sql_type = Timestamptz)]
-    bucket: PgTimestamp,
-    #[diesel(sql_type = SmallInt)]
-    minutes: i16,
-    #[diesel(sql_type = BigInt)]
-    events: i64,
-    #[diesel(sql_type = Binary)]
-    users: Vec<u8>,
-}
-
-/// A row of `rollup_days`.
-#[derive(QueryableByName)]
-struct Sum {
-    #[diesel(sql_type = Nullable<Text>)]
-    event_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    channel: Option<String>,
-    #[diesel(sql_type = Timestamptz)]
-    day: PgTimestamp,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    events: Option<i64>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    users: Option<Vec<u8>>,
-}
-
-#[derive(QueryableByName)]
-struct Overflow {
-    #[diesel(sql_type = Timestamptz)]
-    day: PgTimestamp,
-}
-
-#[derive(QueryableByName)]
-struct Stored {
-    #[diesel(sql_type = BigInt)]
-    events: i64,
-}
-
-/// The events of one user in one group.
-#[derive(QueryableByName)]
-struct User {
-    #[diesel(sql_type = Integer)]
-    group_index: i32,
-    #[diesel(sql_type = Nullable<Text>)]
-    event_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    channel: Option<String>,
-    #[diesel(sql_type = Text)]
-    user_id: String,
-    #[diesel(sql_type = BigInt)]
-    events: i64,
-}
-
 /// Whether an error says that a question touches too much. It travels as what went wrong in reading the rows.
 pub(super) fn is_too_large(error: &DieselError) -> bool {
     matches!(error, DieselError::DeserializationError(cause) if cause.is::<QueryTooLarge>())
@@ -443,34 +272,6 @@ pub(super) fn is_too_large(error: &DieselError) -> bool {
 
 fn too_large(error: QueryTooLarge) -> DieselError {
     DieselError::DeserializationError(Box::new(error))
-}
-
-/// As PostgreSQL counts time.
-pub(super) fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
-    PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
-}
-
-fn timestamp(PgTimestamp(micros): PgTimestamp) -> Timestamp {
-    Timestamp::from_micros(micros + POSTGRES_EPOCH_MICROS)
-}
-
-/// # Panics
-///
-/// When it is negative, which no count is.
-pub(super) fn as_count(count: i64) -> u64 {
-    u64::try_from(count).expect("a count is not negative")
-}
-
-fn bucket(start: PgTimestamp, minutes: i16) -> QueryResult<Bucket> {
-    let width = Width::from_minutes(minutes.into()).ok_or_else(|| {
-        DieselError::DeserializationError(
-            format!("a rollup bucket of {minutes} minutes: somebody else wrote it").into(),
-        )
-    })?;
-    Ok(Bucket {
-        start: timestamp(start),
-        width,
-    })
 }
 
 #[cfg(test)]

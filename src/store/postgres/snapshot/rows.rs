@@ -1,0 +1,99 @@
+//! The rows that a snapshot's statements return, and what their columns mean.
+
+use diesel::data_types::PgTimestamp;
+use diesel::result::Error as DieselError;
+use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::{QueryResult, QueryableByName};
+
+use super::super::copy::POSTGRES_EPOCH_MICROS;
+use crate::event::Timestamp;
+use crate::rollup::{Bucket, Width};
+
+/// A row of `rollups` or `rollup_deltas`.
+#[derive(QueryableByName)]
+pub(super) struct Piece {
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) channel: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    pub(super) bucket: PgTimestamp,
+    #[diesel(sql_type = SmallInt)]
+    pub(super) minutes: i16,
+    #[diesel(sql_type = BigInt)]
+    pub(super) events: i64,
+    #[diesel(sql_type = Binary)]
+    pub(super) users: Vec<u8>,
+}
+
+/// A row of `rollup_days`.
+#[derive(QueryableByName)]
+pub(super) struct Sum {
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) channel: Option<String>,
+    #[diesel(sql_type = Timestamptz)]
+    pub(super) day: PgTimestamp,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub(super) events: Option<i64>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub(super) users: Option<Vec<u8>>,
+}
+
+/// A row of `rollup_overflow`.
+#[derive(QueryableByName)]
+pub(super) struct Overflow {
+    #[diesel(sql_type = Timestamptz)]
+    pub(super) day: PgTimestamp,
+}
+
+/// Number of events.
+#[derive(QueryableByName)]
+pub(super) struct Stored {
+    #[diesel(sql_type = BigInt)]
+    pub(super) events: i64,
+}
+
+/// The events of one user in one group.
+#[derive(QueryableByName)]
+pub(super) struct User {
+    #[diesel(sql_type = Integer)]
+    pub(super) group_index: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) event_name: Option<String>,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub(super) channel: Option<String>,
+    #[diesel(sql_type = Text)]
+    pub(super) user_id: String,
+    #[diesel(sql_type = BigInt)]
+    pub(super) events: i64,
+}
+
+/// As PostgreSQL counts time.
+pub(in super::super) fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
+    PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
+}
+
+pub(super) fn timestamp(PgTimestamp(micros): PgTimestamp) -> Timestamp {
+    Timestamp::from_micros(micros + POSTGRES_EPOCH_MICROS)
+}
+
+/// # Panics
+///
+/// When it is negative, which no count is.
+pub(in super::super) fn as_count(count: i64) -> u64 {
+    u64::try_from(count).expect("a count is not negative")
+}
+
+pub(super) fn bucket(start: PgTimestamp, minutes: i16) -> QueryResult<Bucket> {
+    let width = Width::from_minutes(minutes.into()).ok_or_else(|| {
+        DieselError::DeserializationError(
+            format!("a rollup bucket of {minutes} minutes: somebody else wrote it").into(),
+        )
+    })?;
+    Ok(Bucket {
+        start: timestamp(start),
+        width,
+    })
+}
