@@ -230,13 +230,13 @@ pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     client
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("a bound socket").port()
 }
 
 /// Directory of the server's programs: the first in PATH, or the newest of those that packages brought.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_usable = |directory: &PathBuf| release_in(directory) >= Some(RELEASE_MIN);
     if let Some(directory) = std::env::split_paths(&path).find(is_usable) {
@@ -287,7 +287,7 @@ fn the_release_is_read_from_what_the_server_says() {
 }
 
 /// PostgreSQL refuses to run as root, so root runs the wrapper as somebody else.
-fn as_unprivileged_user() -> Command {
+pub(crate) fn as_unprivileged_user() -> Command {
     let id = |arguments: &[&str]| {
         let output = Command::new("id")
             .args(arguments)
