@@ -19,7 +19,7 @@ use futures_util::{Stream, TryStreamExt as _};
 
 use self::rows::{Overflow, Piece, Stored, Sum, User, bucket, timestamp};
 pub(super) use self::rows::{as_count, pg_timestamp};
-use self::statement::{Select, Statement, column, disjoint, parts_sql, users_sql};
+use self::statement::{EVENTS_STORED, Select, Statement, column, disjoint, parts_sql, users_sql};
 use crate::event::Timestamp;
 use crate::query::snapshot::{
     Allowance, DayRow, EventFilter, Names, QueryTooLarge, RollupRow, SeriesFilter, Snapshot,
@@ -200,16 +200,11 @@ impl Snapshot for PgSnapshot<'_> {
     }
 
     async fn events_stored(&mut self, range: Range<Timestamp>) -> QueryResult<u64> {
-        // The series of everything has each event once.
-        let stored: Stored = sql_query(
-            "SELECT (SELECT coalesce(sum(events), 0) FROM rollups WHERE bucket >= $1 AND bucket < $2 AND series_id =
-                         (SELECT id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL))::bigint
-                  + (SELECT coalesce(sum(events), 0) FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2)::bigint AS events",
-        )
-        .bind::<Timestamptz, _>(pg_timestamp(range.start))
-        .bind::<Timestamptz, _>(pg_timestamp(range.end))
-        .get_result(self.connection)
-        .await?;
+        let stored: Stored = sql_query(EVENTS_STORED)
+            .bind::<Timestamptz, _>(pg_timestamp(range.start))
+            .bind::<Timestamptz, _>(pg_timestamp(range.end))
+            .get_result(self.connection)
+            .await?;
         Ok(as_count(stored.events))
     }
 

@@ -15,6 +15,18 @@ use crate::query::snapshot::{EventFilter, Names, SeriesFilter};
 /// A statement with its values.
 pub(super) type Statement<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
 
+/// Number of events in a range. The series of everything has each of them once. Days are taken from their sums where that is right, as
+/// its parts of a year lie scattered over as many pages; a day without a row has no parts.
+pub(super) const EVENTS_STORED: &str = "
+    SELECT (SELECT coalesce(sum(CASE
+                WHEN NOT d.stale AND d.day >= $1 AND d.day + interval '24 hours' <= $2 THEN d.events
+                ELSE (SELECT sum(p.events) FROM rollups p WHERE p.series_id = d.series_id
+                      AND p.bucket >= greatest(d.day, $1) AND p.bucket < least(d.day + interval '24 hours', $2))
+            END), 0)
+            FROM rollup_days d WHERE d.day > $1 - interval '24 hours' AND d.day < $2
+            AND d.series_id = (SELECT id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL))::bigint
+         + (SELECT coalesce(sum(events), 0) FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2)::bigint AS events";
+
 /// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk through the primary
 /// key, whatever it believes about the size of the tables.
 pub(super) fn parts_sql(names: &str, rows_max: usize) -> String {

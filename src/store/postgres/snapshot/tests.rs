@@ -304,13 +304,17 @@ async fn days_beyond_the_cap_and_the_number_of_events_are_those_of_the_range() {
     assert_eq!(days, [at(DAY_MICROS), at(2 * DAY_MICROS)]);
     let days = snapshot.overflowed_days(at(0)..at(DAY_MICROS)).await;
     assert_eq!(days.unwrap(), [Day::of(at(0))]);
-    // Of the parts only those of everything: 610 + 611 of day 1. Of the deltas all: 401 + 401 + 501.
-    let events = snapshot
-        .events_stored(at(DAY_MICROS)..at(2 * DAY_MICROS))
-        .await;
-    assert_eq!(events.unwrap(), 610 + 611 + 401 + 401 + 501);
-    let events = snapshot.events_stored(at(-1)..at(0)).await;
-    assert_eq!(events.unwrap(), 0);
+    // Of all series only that of everything counts, and every delta: 400 + 400 + 500 on day 0, one more each on every other day.
+    let mut events = async |from, to| snapshot.events_stored(at(from)..at(to)).await.unwrap();
+    let (hour, day) = (HOUR_MICROS, DAY_MICROS);
+    // A stale day by its parts, a fresh one by its sum, a piece of either by its parts.
+    assert_eq!(events(day, 2 * day).await, 610 + 611 + 1303);
+    assert_eq!(events(0, day).await, 600 + 1300);
+    assert_eq!(events(0, day - 1).await, 600 + 601 + 1300);
+    assert_eq!(events(1, day).await, 601 + 1300);
+    assert_eq!(events(hour, day + hour).await, 601 + 610 + 1303);
+    assert_eq!(events(0, 3 * day).await, 600 + 610 + 611 + 620 + 3909);
+    assert_eq!(events(-day, 0).await, 0);
 }
 
 const EVENTS: &str = "
