@@ -125,7 +125,8 @@ async fn goes_on_at_once_while_there_is_more_and_sums_up_when_there_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_day_that_changes_again_is_not_summed_up_again_at_once() {
     let (store, shutdown) = (Arc::<Store>::default(), Shutdown::new());
-    store.flush("view", days_ago(2));
+    let timestamp = days_ago(2);
+    store.flush("view", timestamp);
     let running = start(&store, &shutdown);
     store.wait_until_compacted().await;
     while store.stale_days() > 0 {
@@ -134,7 +135,7 @@ async fn a_day_that_changes_again_is_not_summed_up_again_at_once() {
     let summed_up_at = Instant::now();
     let mut late_events = 0;
     while late_events < 5 {
-        store.flush("view", days_ago(2));
+        store.flush("view", timestamp);
         store.wait_until_compacted().await;
         late_events += 1;
         assert_eq!(store.stale_days(), 3);
@@ -227,4 +228,17 @@ async fn a_database_that_hangs_does_not_hold_up_the_stop() {
     // What was begun is undone.
     assert_eq!(store.model.tables().deltas.len(), 1);
     assert!(store.model.connect().begin(false).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn summing_up_pauses_for_many_times_what_it_took() {
+    let (store, shutdown) = (Arc::<Store>::default(), Shutdown::new());
+    let sums = &mut keeper(&store, &shutdown).sums;
+    let took = Duration::from_secs(7);
+    sums.note(took, true);
+    assert!(sums.due_at <= Instant::now(), "there is more");
+    sums.note(took, false);
+    assert_eq!(sums.due_at - Instant::now(), 2 * took * SUMS_PAUSE_FACTOR);
+    sums.note(took / 70, false);
+    assert_eq!(sums.due_at - Instant::now(), SUMS_INTERVAL_MIN);
 }
