@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connect ── url, tls       URL → sessions, one connector for all of them
-//! sink ── copy, partitions  the flush: tokio-postgres, one connection that is thrown away on doubt
+//! sink ── copy, deltas, …    the flush: tokio-postgres, one connection that is thrown away on doubt
 //! rollups                   compaction, recounts: tokio-postgres, one connection under an advisory lock
 //! metrics ── snapshot, pool the query: diesel-async behind a bb8 pool
 //! migrate                   the schema: diesel's migrations over diesel-async
@@ -15,6 +15,7 @@
 
 mod connect;
 mod copy;
+mod deltas;
 mod error;
 mod instant;
 mod metrics;

@@ -11,26 +11,19 @@
 //! | `tags` (`text[]`)      | i32 dimensions (0 if empty), i32 has-null flag, i32 type id 25 (`text`), then for  |
 //! |                        | each dimension i32 size and i32 lower bound, then each element's i32 length, UTF-8 |
 //! | `metadata` (`jsonb`)   | a version byte 1, then the JSON text                                              |
-//!
-//! Deltas of the rollups take the same way: `bucket` as `ts` above, `minutes` an i16, `events` an i64, `users` (`bytea`) its bytes.
 
 use bytes::{BufMut, BytesMut};
 
 use crate::event::{EventRef, Tags};
-use crate::rollup::fold::DeltaRef;
 
 /// The columns, in the order in which [`put_row`] writes them.
 pub(super) const COLUMNS: &str =
     "ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata";
 
-/// The columns of a delta, in the order in which [`put_delta`] writes them.
-pub(super) const DELTA_COLUMNS: &str = "event_name, channel, bucket, minutes, events, users";
-
 /// PostgreSQL counts time from 2000-01-01T00:00:00Z, which is this many microseconds after the Unix epoch.
 pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 const FIELDS: i16 = 8;
-const DELTA_FIELDS: i16 = 6;
 const TEXT_OID: u32 = 25;
 const JSONB_VERSION: u8 = 1;
 const NULL: i32 = -1;
@@ -71,22 +64,6 @@ pub(super) fn put_row(out: &mut BytesMut, event: &EventRef<'_>) {
     }
 }
 
-/// Appends one delta.
-pub(super) fn put_delta(out: &mut BytesMut, delta: &DeltaRef<'_>) {
-    out.put_i16(DELTA_FIELDS);
-    put_text(out, delta.event_name);
-    put_text(out, delta.channel);
-    out.put_i32(8);
-    out.put_i64(delta.bucket.start.as_micros() - POSTGRES_EPOCH_MICROS);
-    out.put_i32(2);
-    out.put_i16(delta.bucket.width.minutes());
-    out.put_i32(8);
-    out.put_i64(i64::try_from(delta.events).expect("a batch has fewer than 2^63 events"));
-    let users = delta.users.encode();
-    out.put_i32(length(users.len()));
-    out.put_slice(&users);
-}
-
 fn put_tags(out: &mut BytesMut, tags: Tags<'_>) {
     // The length comes first but is known last.
     let start = out.len();
@@ -113,12 +90,13 @@ fn put_optional_text(out: &mut BytesMut, text: Option<&str>) {
     }
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
+/// Appends a text.
+pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     out.put_i32(length(text.len()));
     out.put_slice(text.as_bytes());
 }
 
 /// A length on the wire. The limits in [`crate::event`] keep every field far below 2 GiB.
-fn length(bytes: usize) -> i32 {
+pub(super) fn length(bytes: usize) -> i32 {
     i32::try_from(bytes).expect("a field is far smaller than 2 GiB")
 }

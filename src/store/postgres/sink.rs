@@ -18,6 +18,7 @@ use tokio_postgres::{Client, CopyInSink, Row, SimpleQueryMessage, Statement};
 
 use super::connect::Session;
 use super::copy;
+use super::deltas;
 use super::error::{Failure, bounded};
 use super::instant::Instant;
 use super::partitions::{self, Partitions};
@@ -142,7 +143,7 @@ impl PostgresSink {
         if self.statements.is_none() {
             let (events, deltas) = (
                 copy_sql("events", copy::COLUMNS),
-                copy_sql("rollup_deltas", copy::DELTA_COLUMNS),
+                copy_sql("rollup_deltas", deltas::COLUMNS),
             );
             self.statements = Some(Statements {
                 copy_events: bounded(self.flush_timeout, client.prepare(&events)).await?,
@@ -205,7 +206,7 @@ impl PostgresSink {
         }
         let deltas = fold.finish().into_iter();
         self.copy_in(&statements.copy_deltas, deltas, |out, delta| {
-            copy::put_delta(out, &delta);
+            deltas::put_row(out, &delta);
         })
         .await?;
         self.commit().await?;
