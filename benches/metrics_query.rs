@@ -35,10 +35,11 @@ mod server;
 mod traffic;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 // The rows of COPY are made by the same code on both sides; it knows the event by this name.
-use fast_ingest::event;
+use fast_ingest::event::{self, Timestamp};
+use fast_ingest::rollup::compact::{Limits, compact, sum_up_days};
 
 use self::database::{Database, Kind};
 use self::figures::{Bound, Figures};
@@ -92,56 +93,53 @@ async fn measure_one(database: &Database, traffic: &Traffic, figures: &mut Figur
         figures.add(kind, events, name, value, unit, bound);
     };
     let days = measure::latencies(database.store(), traffic, measure::Edges::Midnight).await;
-    add("30 days by day: p50", days.p50, "ms", Bound::AtMost(10.0));
-    add("30 days by day: p99", days.p99, "ms", Bound::AtMost(50.0));
-    let ragged = measure::latencies(database.store(), traffic, measure::Edges::Second).await;
-    add("30 ragged days: p50", ragged.p50, "ms", Bound::AtMost(20.0));
+    let days_max = match database.kind {
+        Kind::Postgres => 10.0,
+        Kind::Sqlite => 20.0,
+    };
+    add("30 days by day: p50", days.p50, "ms", Bound::None);
     add(
-        "30 ragged days: p99",
-        ragged.p99,
+        "30 days by day: p99",
+        days.p99,
         "ms",
-        Bound::AtMost(100.0),
+        Bound::AtMost(days_max),
     );
+    let ragged = measure::latencies(database.store(), traffic, measure::Edges::Second).await;
+    add("30 ragged days: p50", ragged.p50, "ms", Bound::None);
+    add("30 ragged days: p99", ragged.p99, "ms", Bound::AtMost(25.0));
     database.add_index().await;
     let by_hand = measure::by_hand(database, traffic).await;
+    let accuracy = measure::accuracy(database, traffic).await;
+    database.drop_index().await;
+    add("30 days, SQL over rows: p50", by_hand, "ms", Bound::None);
+    // The goal is for a hundred million events; with fewer the rows are quicker to read and the rollups are not.
+    let faster = 1_000.0 * events as f64 / 100e6;
     add(
-        "30 days by day, SQL over rows: p50",
-        by_hand,
-        "ms",
+        "times faster",
+        by_hand / days.p50,
+        "×",
+        Bound::AtLeast(faster),
+    );
+    let percent = |part: f64| 100.0 * part;
+    let (reported, truth) = (percent(accuracy.reported_max), percent(accuracy.true_mean));
+    add(
+        "users: reported error, max",
+        reported,
+        "%",
+        Bound::AtMost(1.0),
+    );
+    add("users: true error, mean", truth, "%", Bound::AtMost(1.0));
+    add(
+        "users: true error, max",
+        percent(accuracy.true_max),
+        "%",
         Bound::None,
     );
     add(
-        "how often faster",
-        by_hand / days.p50,
-        "×",
-        Bound::AtLeast(10.0),
-    );
-    let accuracy = measure::accuracy(database, traffic).await;
-    database.drop_index().await;
-    let percent = "%";
-    add(
-        "unique users: largest reported error",
-        100.0 * accuracy.reported_max,
-        percent,
-        Bound::AtMost(1.0),
-    );
-    add(
-        "unique users: mean true error",
-        100.0 * accuracy.true_mean,
-        percent,
-        Bound::AtMost(1.0),
-    );
-    add(
-        "unique users: largest true error",
-        100.0 * accuracy.true_max,
-        percent,
-        Bound::AtMost(4.0),
-    );
-    add(
-        "unique users: within low..high",
-        100.0 * accuracy.within,
-        percent,
-        Bound::AtLeast(93.0),
+        "users: in the reported range",
+        percent(accuracy.within),
+        "%",
+        Bound::AtLeast(95.0),
     );
     let size = database.size().await;
     let per_million = |bytes: i64| bytes as f64 / events as f64 * 1e6 / f64::from(1 << 20);
@@ -157,19 +155,33 @@ async fn measure_one(database: &Database, traffic: &Traffic, figures: &mut Figur
         "MiB",
         Bound::None,
     );
+    let share = size.rollups as f64 / size.events as f64;
     add(
         "rollups over events",
-        100.0 * size.rollups as f64 / size.events as f64,
-        percent,
-        Bound::None,
+        percent(share),
+        "%",
+        Bound::AtMost(5.0),
     );
     days.p99
 }
 
 /// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed up.
-///
-/// TO BE FILLED where compaction is wired: until then queries read what the flush left.
-async fn settle(_database: &Database) {}
+async fn settle(database: &Database) {
+    let mut rollups = database.store().open_rollups().await.expect("a connection");
+    let (now, limits) = (Timestamp::now(), Limits::new(10_000));
+    let began = Instant::now();
+    while compact(rollups.as_mut(), now, &limits)
+        .await
+        .expect("compaction")
+        .has_more
+    {}
+    while sum_up_days(rollups.as_mut(), now, &limits)
+        .await
+        .expect("sums")
+        .has_more
+    {}
+    eprintln!("rollups settled in {:.1?}", began.elapsed());
+}
 
 /// What the environment asks for.
 struct Settings {

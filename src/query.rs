@@ -1,11 +1,30 @@
-//! The product's question and its answer: totals and unique users of one event name over a half-open range of time.
+//! The product's question and its answer: totals and unique users over a half-open range of time, whole or split into groups.
 //!
-//! Both are plain values. `http::query` translates them from and to the wire, `store` answers them, and rollups will answer the
-//! same type later.
+//! ```text
+//!  http::query ─→ MetricsQuery ─→ answer ─→ MetricsReport ─→ http::query
+//!                    plan: which rows can be used, what must be counted │ groups: rows to groups
+//!                    calendar: where buckets of time begin              │
+//!                                └──── snapshot: what a store hands over ┘
+//! ```
+//!
+//! Question and answer are plain values; `store` only hands over rows of one snapshot, so that every store gives the same answers.
 
+pub mod answer;
+pub mod calendar;
+mod groups;
+mod plan;
 pub mod snapshot;
+#[cfg(test)]
+mod tests;
 
+use std::fmt;
+
+use jiff::tz::TimeZone;
+
+pub use self::answer::{AnswerError, answer};
+pub use self::calendar::TimeBucket;
 use crate::event::Timestamp;
+use crate::rollup::users::UniqueUsers;
 
 /// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once (channel names
 /// included, a few megabytes).
@@ -15,70 +34,208 @@ pub const HOUR_MICROS: i64 = 3_600_000_000;
 /// Microseconds in a day.
 pub const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
-/// What to count. Invariant: `from <= to`, checked where the query is made.
+/// What to count. Invariants, checked where the query is made: `from <= to`; `fill` needs a unit of time, `order` and `limit` a
+/// grouping by name or channel; at most two groupings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsQuery {
-    /// Only events of this name.
-    pub event_name: String,
+    /// Only events of this name; `None` for every name.
+    pub event_name: Option<String>,
+    /// Only events of this channel.
+    pub channel: Option<String>,
+    /// Only events of this campaign.
+    pub campaign_id: Option<String>,
     /// First instant of the range.
     pub from: Timestamp,
     /// First instant after the range.
     pub to: Timestamp,
+    /// Where hours, days, weeks and months begin.
+    pub zone: TimeZone,
     /// How to split the range, if at all.
-    pub group_by: Option<GroupBy>,
+    pub group_by: Grouping,
+    /// Whether buckets of time without events get a group too.
+    pub fill: bool,
+    /// How names and channels are ordered, and which ones come first for `limit`.
+    pub order: Order,
+    /// How many names or channels get groups of their own; the others share one.
+    pub limit: Option<usize>,
+    /// Whether every user must be counted, however long that takes.
+    pub exact: bool,
 }
 
-/// How the range is split into groups. Days and hours are UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GroupBy {
-    /// One group a UTC day.
-    Day,
-    /// One group an hour.
+impl MetricsQuery {
+    /// Everything of a name, ungrouped, in UTC.
+    pub fn new(event_name: Option<String>, from: Timestamp, to: Timestamp) -> Self {
+        Self {
+            event_name,
+            channel: None,
+            campaign_id: None,
+            from,
+            to,
+            zone: TimeZone::UTC,
+            group_by: Grouping::default(),
+            fill: false,
+            order: Order::Name,
+            limit: None,
+            exact: false,
+        }
+    }
+}
+
+/// How the range is split into groups: by none, one or two of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Grouping {
+    /// By buckets of time.
+    pub time: Option<TimeUnit>,
+    /// By event name.
+    pub event_name: bool,
+    /// By channel.
+    pub channel: bool,
+}
+
+impl Grouping {
+    /// By channel alone.
+    pub const CHANNEL: Self = Self {
+        time: None,
+        event_name: false,
+        channel: true,
+    };
+    /// By event name alone.
+    pub const EVENT_NAME: Self = Self {
+        time: None,
+        event_name: true,
+        channel: false,
+    };
+
+    /// By time alone.
+    pub const fn by(unit: TimeUnit) -> Self {
+        Self {
+            time: Some(unit),
+            event_name: false,
+            channel: false,
+        }
+    }
+
+    /// Whether there is only one group, the whole range.
+    pub fn is_none(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Whether groups are told apart by something else than time.
+    pub fn has_names(self) -> bool {
+        self.event_name || self.channel
+    }
+}
+
+/// As on the wire: `day,channel`.
+impl fmt::Display for Grouping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            self.time.map(TimeUnit::as_str),
+            self.event_name.then_some("event_name"),
+            self.channel.then_some("channel"),
+        ];
+        let words: Vec<&str> = words.into_iter().flatten().collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+/// How long a bucket of time is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TimeUnit {
+    /// A minute of the clock.
+    Minute,
+    /// An hour of the clock.
     Hour,
-    /// One group a channel.
-    Channel,
+    /// A date.
+    Day,
+    /// Seven dates from a Monday on.
+    Week,
+    /// A month of the calendar.
+    Month,
 }
 
-impl GroupBy {
-    /// The word used on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Hour => "hour",
-            Self::Channel => "channel",
-        }
-    }
+impl TimeUnit {
+    /// Shortest first.
+    pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
 
-    /// Width of the time bucket in microseconds; `None` for a grouping that is not by time.
-    pub fn bucket_micros(self) -> Option<i64> {
+    /// The word used on the wire.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Day => Some(DAY_MICROS),
-            Self::Hour => Some(HOUR_MICROS),
-            Self::Channel => None,
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
         }
     }
+}
+
+/// How names and channels are ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By their bytes.
+    #[default]
+    Name,
+    /// Most events in the range first, ties by name.
+    TotalEvents,
+    /// Most users in the range first, ties by name.
+    UniqueUsers,
 }
 
 /// Number of events and of distinct `user_id`s among them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counts {
     /// Events.
     pub total_events: u64,
     /// Distinct users: of a whole range a union, never the sum of its groups.
-    pub unique_users: u64,
+    pub users: UniqueUsers,
+}
+
+impl Counts {
+    /// Events and users that were counted.
+    pub fn exactly(total_events: u64, unique_users: u64) -> Self {
+        Self {
+            total_events,
+            users: UniqueUsers::exactly(unique_users),
+        }
+    }
+}
+
+/// Where the numbers come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Source {
+    /// From the rollups, and from events only where a rollup does not fit into the range or a group.
+    #[default]
+    Rollups,
+    /// From the events alone: every number is exact.
+    Events,
+}
+
+impl Source {
+    /// The word used on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollups => "rollups",
+            Self::Events => "events",
+        }
+    }
 }
 
 /// The answer to a [`MetricsQuery`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MetricsReport {
     /// Over the whole range.
     pub total: Counts,
-    /// Groups that have events, by time or by channel name (bytewise). Empty when the query does not group.
+    /// Where the numbers come from.
+    pub source: Source,
+    /// Whether events of some day had to be counted because its rollups do not tell all names and channels apart.
+    pub overflowed: bool,
+    /// In order of time, then in the order that the query asks for. Empty when the query does not group.
     pub groups: Vec<Group>,
 }
 
 /// One group of a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Group {
     /// What the group stands for.
     pub key: GroupKey,
@@ -86,16 +243,15 @@ pub struct Group {
     pub counts: Counts,
 }
 
-/// What a group stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupKey {
-    /// A bucket of time, `[start, end)`: the bucket's own bounds, also where the range cuts it.
-    Bucket {
-        /// First instant of the bucket.
-        start: Timestamp,
-        /// First instant after it.
-        end: Timestamp,
-    },
+/// What a group stands for. What the query does not group by is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupKey {
+    /// A bucket of time: the bucket's own bounds, also where the range cuts it.
+    pub bucket: Option<TimeBucket>,
+    /// An event name.
+    pub event_name: Option<String>,
     /// A channel.
-    Channel(String),
+    pub channel: Option<String>,
+    /// Whether these are all the names and channels beyond the query's limit, and so no name or channel stands here.
+    pub is_other: bool,
 }

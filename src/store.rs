@@ -19,7 +19,7 @@ pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
-use crate::query::{MetricsQuery, MetricsReport};
+use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 
 /// What went wrong in a store, sorted by what the caller should do about it.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +50,22 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
-    /// A metrics query would read more of the rollups than one question may; see [`Allowance`](crate::query::snapshot::Allowance).
-    #[error("{}", crate::query::snapshot::QueryTooLarge)]
-    QueryTooLarge,
+    /// A metrics query touches more than may be held in memory. The text says what to ask instead.
+    #[error("{0}")]
+    QueryTooLarge(String),
+}
+
+impl From<AnswerError<Self>> for StoreError {
+    fn from(error: AnswerError<Self>) -> Self {
+        match error {
+            AnswerError::Store(error) => error,
+            AnswerError::TooManyGroups => Self::TooManyGroups { max: GROUPS_MAX },
+            AnswerError::TooLarge(message) => Self::QueryTooLarge(message),
+            AnswerError::Damaged(error) => Self::Schema(format!(
+                "{error}; `fast-ingest rollup rebuild` makes the rollups afresh"
+            )),
+        }
+    }
 }
 
 /// What one flush did.

@@ -93,7 +93,7 @@ pub(crate) async fn measure(database: &Database, figures: &mut Figures) {
         "flush with rollups over without",
         100.0 * with / without,
         "%",
-        Bound::AtLeast(80.0),
+        Bound::AtLeast(85.0),
     );
 }
 

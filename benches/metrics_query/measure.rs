@@ -4,8 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, GroupBy, HOUR_MICROS, MetricsQuery, MetricsReport};
-use fast_ingest::rollup::users::UniqueUsers;
+use fast_ingest::query::{DAY_MICROS, Grouping, HOUR_MICROS, MetricsQuery, TimeUnit};
 use fast_ingest::store::EventStore;
 
 use crate::BUDGET;
@@ -130,7 +129,7 @@ pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy
             .store()
             .metrics(&question(name, range.clone(), false))
             .await;
-        let users = unique_users(&report.expect("an answer"));
+        let users = report.expect("an answer").total.users;
         let truth = database.unique_users(name, range).await;
         let off = users.count.abs_diff(truth) as f64 / truth.max(1) as f64;
         reported_max = reported_max.max(users.error);
@@ -153,17 +152,16 @@ pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy
 
 /// The one place that makes a question.
 fn question(event_name: &str, range: Range<i64>, by_day: bool) -> MetricsQuery {
-    MetricsQuery {
-        event_name: event_name.to_owned(),
-        from: Timestamp::from_micros(range.start),
-        to: Timestamp::from_micros(range.end),
-        group_by: by_day.then_some(GroupBy::Day),
+    let (from, to) = (range.start, range.end);
+    let mut query = MetricsQuery::new(
+        Some(event_name.to_owned()),
+        Timestamp::from_micros(from),
+        Timestamp::from_micros(to),
+    );
+    if by_day {
+        query.group_by = Grouping::by(TimeUnit::Day);
     }
-}
-
-/// The one place that takes unique users from an answer. Until answers say how far they can be trusted they are exact.
-fn unique_users(report: &MetricsReport) -> UniqueUsers {
-    UniqueUsers::exactly(report.total.unique_users)
+    query
 }
 
 /// Name and range of a question.

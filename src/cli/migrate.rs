@@ -86,7 +86,7 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
             | StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge,
+            | StoreError::QueryTooLarge(_),
             _,
         ) => ExitStatus::Software,
     };

@@ -227,7 +227,10 @@ impl ApiError {
                 StatusCode::BAD_REQUEST,
                 "bad_query",
                 "Bad query parameters",
-                "see `errors`; the parameters are event_name, from, to and group_by".to_owned(),
+                format!(
+                    "see `errors`; the parameters are {}",
+                    super::query::PARAMETERS.join(", ")
+                ),
             ),
             Self::Store(error) => store_failed(error),
             Self::TooManyConnections => Problem {
@@ -311,11 +314,11 @@ fn store_failed(error: &StoreError) -> Problem {
                 "the answer would have more than {max} groups; ask for a shorter range or group in another way"
             ),
         ),
-        StoreError::QueryTooLarge => (
+        StoreError::QueryTooLarge(reason) => (
             StatusCode::BAD_REQUEST,
             "query_too_large",
             "Query too large",
-            error.to_string(),
+            reason.clone(),
         ),
         StoreError::Data { .. } | StoreError::CheckpointMoved => (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -38,6 +38,7 @@ use self::metrics::{Failure, Metrics};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, RollupStore, StoreError};
+use crate::batch::{Sequence, WalId};
 use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -107,6 +108,10 @@ impl EventStore for PostgresStore {
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         let session = self.connector.connect().await?;
         Ok(Box::new(PostgresRollups::new(session).await?))
+    }
+
+    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        self.metrics.flushed_through(wal_id).await
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

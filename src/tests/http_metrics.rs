@@ -5,26 +5,23 @@
     reason = "clippy counts helpers of integration tests as production code"
 )]
 
+mod parameters;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{Counts, Group, GroupBy, GroupKey, MetricsQuery, MetricsReport};
+use fast_ingest::query::{
+    Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
+};
+use fast_ingest::rollup::users::UniqueUsers;
 use fast_ingest::store::{EventSink, EventStore, StoreError};
-use serde_json::json;
 
 use crate::http_support::{PATIENCE, Setup, StoreStub, TestServer, get};
 
 const RANGE: &str = "event_name=page_view&from=2026-02-01T00:00:00Z&to=2026-02-22T09:40:29Z";
-
-fn counts(total_events: u64, unique_users: u64) -> Counts {
-    Counts {
-        total_events,
-        unique_users,
-    }
-}
 
 fn instant(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
@@ -40,201 +37,144 @@ fn server_with(answer: StoreAnswer) -> TestServer {
     .0
 }
 
+/// A server whose store hands every query to the test.
+fn server_telling(report: MetricsReport) -> (TestServer, Receiver<MetricsQuery>) {
+    let (told, queries) = crossbeam_channel::unbounded();
+    let answer = move |query: &MetricsQuery| {
+        told.send(query.clone()).unwrap();
+        Ok(report.clone())
+    };
+    let setup = Setup {
+        store: Arc::new(StoreStub(answer)),
+        ..Setup::default()
+    };
+    (TestServer::acknowledging(setup).0, queries)
+}
+
+/// What [`RANGE`] asks, with nothing else.
+fn plain_query() -> MetricsQuery {
+    MetricsQuery::new(
+        Some("page_view".to_owned()),
+        instant("2026-02-01T00:00:00Z"),
+        instant("2026-02-22T09:40:29Z"),
+    )
+}
+
 fn report(query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
-    assert_eq!(query.event_name, "page_view");
+    assert_eq!(query.event_name.as_deref(), Some("page_view"));
     assert_eq!(
         (query.from, query.to),
-        (
-            instant("2026-02-01T00:00:00Z"),
-            instant("2026-02-22T09:40:29Z")
-        )
+        (plain_query().from, plain_query().to)
     );
-    let bucket = |start, end| GroupKey::Bucket {
-        start: instant(start),
-        end: instant(end),
+    let bucket = TimeBucket {
+        start: instant("2026-02-01T00:00:00Z"),
+        end: instant("2026-02-02T00:00:00Z"),
     };
-    let groups = match query.group_by {
-        None => vec![],
-        Some(GroupBy::Hour) => vec![],
-        Some(GroupBy::Day) => {
-            vec![Group {
-                key: bucket("2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"),
-                counts: counts(12, 9),
-            }]
-        }
-        Some(GroupBy::Channel) => vec![Group {
-            key: GroupKey::Channel("web".to_owned()),
-            counts: counts(12, 9),
-        }],
+    let group_by = query.group_by;
+    let key = GroupKey {
+        bucket: group_by.time.map(|_| bucket),
+        event_name: group_by.event_name.then(|| "page_view".to_owned()),
+        channel: group_by.channel.then(|| "web".to_owned()),
+        is_other: false,
+    };
+    let group = Group {
+        key,
+        counts: Counts::exactly(12, 9),
     };
     Ok(MetricsReport {
-        total: counts(1234, 567),
-        groups,
+        total: Counts::exactly(1234, 567),
+        groups: match group_by.time {
+            Some(TimeUnit::Hour) => vec![],
+            _ if group_by.is_none() => vec![],
+            _ => vec![group],
+        },
+        ..MetricsReport::default()
     })
 }
 
 #[test]
 fn the_report_has_the_shape_of_the_contract() {
     let server = server_with(report);
-    let ask = |group_by: &str| {
-        let answer = server.exchange(get(&format!("/metrics?{RANGE}{group_by}")));
+    let ask = |more: &str| {
+        let answer = server.exchange(get(&format!("/metrics?{RANGE}{more}")));
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.text().to_owned()
     };
-    let total = r#""total_events":1234,"unique_users":567"#;
+    let total =
+        r#""total_events":1234,"unique_users":567,"unique_users_error":0,"source":"rollups""#;
+    let counts = r#""total_events":12,"unique_users":9,"unique_users_error":0"#;
     let range =
         r#""event_name":"page_view","from":"2026-02-01T00:00:00Z","to":"2026-02-22T09:40:29Z""#;
+    let day = r#""start":"2026-02-01T00:00:00Z","end":"2026-02-02T00:00:00Z""#;
     assert_eq!(ask(""), format!("{{{range},{total}}}"));
-    assert_eq!(
-        ask("&group_by=day"),
-        format!(
-            r#"{{{range},"group_by":"day",{total},"groups":[{{"start":"2026-02-01T00:00:00Z","end":"2026-02-02T00:00:00Z","total_events":12,"unique_users":9}}]}}"#
-        )
-    );
-    assert_eq!(
-        ask("&group_by=channel"),
-        format!(
-            r#"{{{range},"group_by":"channel",{total},"groups":[{{"channel":"web","total_events":12,"unique_users":9}}]}}"#
-        )
-    );
-    assert_eq!(
-        ask("&group_by=hour"),
-        format!(r#"{{{range},"group_by":"hour",{total},"groups":[]}}"#)
-    );
-}
-
-#[test]
-fn an_offset_may_have_a_literal_plus_and_times_may_be_numbers() {
-    let server = server_with(|query| {
-        assert_eq!(query.from, instant("2026-02-01T00:00:00Z"));
-        assert_eq!(
-            (query.event_name.as_str(), query.to),
-            ("a b&c%é\u{fffd}", instant("2026-02-01T00:00:01Z"))
-        );
-        Ok(MetricsReport::default())
-    });
-    for from in [
-        "2026-02-01T02:00:00+02:00",
-        "2026-02-01T02:00:00%2B02:00",
-        "2026-01-31T22:00:00-02:00",
-        "1769904000",
+    for (more, group_by, key) in [
+        ("&group_by=day", "day", day.to_owned()),
+        (
+            "&group_by=channel",
+            "channel",
+            r#""channel":"web""#.to_owned(),
+        ),
+        (
+            "&group_by=event_name",
+            "event_name",
+            r#""event_name":"page_view""#.to_owned(),
+        ),
+        (
+            "&group_by=channel,week",
+            "week,channel",
+            format!(r#"{day},"channel":"web""#),
+        ),
+        (
+            "&group_by=channel%2Cevent_name",
+            "event_name,channel",
+            r#""event_name":"page_view","channel":"web""#.to_owned(),
+        ),
     ] {
-        let answer = server.exchange(get(&format!(
-            "/metrics?event_name=a+b%26c%%c3%A9%EF%BF%BD&from={from}&&to=1769904001000"
-        )));
-        assert_eq!(answer.status, 200, "{from}: {}", answer.text());
-    }
-}
-
-#[test]
-fn every_problem_of_a_query_is_listed() {
-    let server = server_with(|_| panic!("a bad query must not reach the store"));
-    let long = "x".repeat(201);
-    let table: [(String, &[(&str, &str)]); 13] = [
-        (
-            String::new(),
-            &[
-                ("event_name", "required"),
-                ("from", "required"),
-                ("to", "required"),
-            ],
-        ),
-        (
-            "event_name=&from=&to=&group_by=".to_owned(),
-            &[
-                ("event_name", "empty"),
-                ("from", "empty"),
-                ("to", "empty"),
-                ("group_by", "empty"),
-            ],
-        ),
-        (
-            format!("{RANGE}&group_by=week"),
-            &[("group_by", "unknown_value")],
-        ),
-        (
-            format!("{RANGE}&groupBy=day&x"),
-            &[("groupBy", "unknown_parameter"), ("x", "unknown_parameter")],
-        ),
-        (format!("{RANGE}&to=1"), &[("to", "duplicate")]),
-        (
-            "event_name=a&from=yesterday&to=1.5".to_owned(),
-            &[("from", "malformed"), ("to", "malformed")],
-        ),
-        (
-            "event_name=a&from=1969-12-31T23:59:59Z&to=1".to_owned(),
-            &[("from", "out_of_range")],
-        ),
-        (
-            "event_name=a&from=2&to=1".to_owned(),
-            &[("from", "out_of_order")],
-        ),
-        (
-            format!("event_name={long}&from=1&to=2"),
-            &[("event_name", "too_long")],
-        ),
-        (
-            "event_name=a%00&from=1&to=2".to_owned(),
-            &[("event_name", "nul_character")],
-        ),
-        (
-            "event_name=a%FF&from=%C3&to=1%80&group_by=%ff".to_owned(),
-            &[
-                ("event_name", "malformed"),
-                ("from", "malformed"),
-                ("to", "malformed"),
-                ("group_by", "malformed"),
-            ],
-        ),
-        (format!("{RANGE}&%FF=1"), &[("%FF", "unknown_parameter")]),
-        (format!("{}=1&{RANGE}", "é".repeat(100)), &[]),
-    ];
-    for (query, expected) in table {
-        let target = format!("/metrics?{}", query.replace('é', "%C3%A9"));
-        let answer = server.exchange(get(&target));
         assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (400, "bad_query"),
-            "{query}"
-        );
-        let problem = answer.json();
-        let errors = problem["errors"].as_array().unwrap();
-        if expected.is_empty() {
-            assert_eq!(errors[0]["field"], "é".repeat(64), "a long name is cut");
-            continue;
-        }
-        let found: Vec<_> = errors
-            .iter()
-            .map(|error| (error["field"].as_str(), error["code"].as_str()))
-            .collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|&(field, code)| (Some(field), Some(code)))
-            .collect();
-        assert_eq!(found, expected, "{query}");
-        assert!(
-            errors
-                .iter()
-                .all(|error| error.get("index").is_none() && error["message"].is_string())
+            ask(more),
+            format!(r#"{{{range},"group_by":"{group_by}",{total},"groups":[{{{key},{counts}}}]}}"#)
         );
     }
-    let flood = "a&".repeat(5000);
     assert_eq!(
-        server.exchange(get(&format!("/metrics?{flood}"))).json()["errors"]
-            .as_array()
-            .unwrap()
-            .len(),
-        100
+        ask("&group_by=hour&tz=Asia/Kathmandu"),
+        format!(r#"{{{range},"tz":"Asia/Kathmandu","group_by":"hour",{total},"groups":[]}}"#)
     );
 }
 
 #[test]
-fn an_empty_range_is_a_query() {
-    let server = server_with(|_| Ok(MetricsReport::default()));
-    let answer = server.exchange(get("/metrics?event_name=a&from=1&to=1"));
+fn estimates_say_how_far_off_they_may_be() {
+    let users = UniqueUsers {
+        count: 1000,
+        error: 0.007_612,
+        low: 985,
+        high: 1016,
+    };
+    let counts = Counts {
+        total_events: 5000,
+        users,
+    };
+    let other = Group {
+        key: GroupKey {
+            is_other: true,
+            ..GroupKey::default()
+        },
+        counts,
+    };
+    let (server, _queries) = server_telling(MetricsReport {
+        total: counts,
+        source: Source::Events,
+        overflowed: true,
+        groups: vec![other],
+    });
+    let answer = server.exchange(get(
+        "/metrics?event_name=*&from=0&to=1&group_by=channel&limit=1",
+    ));
+    let counts = r#""total_events":5000,"unique_users":1000,"unique_users_error":0.0077,"unique_users_range":[985,1016]"#;
     assert_eq!(
-        (answer.status, &answer.json()["total_events"]),
-        (200, &json!(0))
+        answer.text(),
+        format!(
+            r#"{{"event_name":"*","from":"1970-01-01T00:00:00Z","to":"1970-01-01T00:00:01Z","group_by":"channel",{counts},"source":"events","overflowed":true,"groups":[{{"other":true,{counts}}}]}}"#
+        )
     );
 }
 
@@ -255,7 +195,11 @@ fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
             400,
             "too_many_groups",
         ),
-        (|_| Err(StoreError::QueryTooLarge), 400, "query_too_large"),
+        (
+            |_| Err(StoreError::QueryTooLarge("ask for less".to_owned())),
+            400,
+            "query_too_large",
+        ),
         (
             |_| Err(StoreError::QueryTimeout(Duration::from_secs(10))),
             503,

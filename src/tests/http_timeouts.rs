@@ -84,12 +84,16 @@ const HUGE: &str = "/metrics?event_name=a&from=0&to=1&group_by=channel";
 fn with_a_huge_answer() -> Setup {
     let answer = |_: &_| {
         let group = |_| Group {
-            key: GroupKey::Channel("c".repeat(200)),
+            key: GroupKey {
+                channel: Some("c".repeat(200)),
+                ..GroupKey::default()
+            },
             counts: Counts::default(),
         };
         Ok(MetricsReport {
             total: Counts::default(),
             groups: (0..100_000).map(group).collect(),
+            ..MetricsReport::default()
         })
     };
     Setup {

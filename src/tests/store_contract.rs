@@ -1,6 +1,7 @@
 //! What every store must do, run on both: the same calls, the same answers.
 
 mod flush;
+mod groupings;
 mod metrics;
 mod rollup;
 mod schema;

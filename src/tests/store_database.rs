@@ -6,7 +6,7 @@ use std::time::Duration;
 use fast_ingest::batch::{Batch, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
-use fast_ingest::query::{GroupBy, MetricsQuery};
+use fast_ingest::query::{Grouping, MetricsQuery};
 use fast_ingest::store::{self, EventSink, EventStore, StoreError, migrations};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -75,14 +75,12 @@ pub(crate) fn query(
     event_name: &str,
     from: i64,
     to: i64,
-    group_by: Option<GroupBy>,
+    group_by: Option<Grouping>,
 ) -> MetricsQuery {
     let (from, to) = (Timestamp::from_micros(from), Timestamp::from_micros(to));
     MetricsQuery {
-        event_name: event_name.to_owned(),
-        from,
-        to,
-        group_by,
+        group_by: group_by.unwrap_or_default(),
+        ..MetricsQuery::new(Some(event_name.to_owned()), from, to)
     }
 }
 

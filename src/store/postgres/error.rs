@@ -145,7 +145,7 @@ mod tests {
             StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge => "other",
+            | StoreError::QueryTooLarge(_) => "other",
         }
     }
 

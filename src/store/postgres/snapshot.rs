@@ -67,11 +67,6 @@ impl<'c> PgSnapshot<'c> {
         answer
     }
 
-    /// For statements of the caller's own.
-    pub(super) fn connection(&mut self) -> &mut AsyncPgConnection {
-        self.connection
-    }
-
     async fn stream<T: QueryableByName<Pg> + Send + 'static>(
         &mut self,
         statement: Statement<'_>,

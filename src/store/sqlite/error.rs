@@ -3,6 +3,8 @@
 
 use rusqlite::{Error, ffi};
 
+use crate::query::snapshot::QueryTooLarge;
+use crate::rollup::users::DamagedSet;
 use crate::store::StoreError;
 
 /// Classifies an error.
@@ -13,6 +15,14 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             message.clone().unwrap_or_else(|| failure.to_string()),
         ),
         Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
+        Error::UserFunctionError(cause) if cause.is::<QueryTooLarge>() => {
+            return StoreError::QueryTooLarge(cause.to_string());
+        }
+        Error::FromSqlConversionFailure(.., cause) if cause.is::<DamagedSet>() => {
+            return StoreError::Schema(format!(
+                "{cause}; `fast-ingest rollup rebuild` makes the rollups afresh"
+            ));
+        }
         other => return StoreError::Unavailable(other.to_string()),
     };
     match code & 0xff {
@@ -105,7 +115,7 @@ mod tests {
                 StoreError::CheckpointMoved
                 | StoreError::QueryTimeout(_)
                 | StoreError::TooManyGroups { .. }
-                | StoreError::QueryTooLarge => "other",
+                | StoreError::QueryTooLarge(_) => "other",
             };
             assert_eq!(class, expected, "{code} {message}");
         }

@@ -14,13 +14,14 @@ use rusqlite::{Connection, Row, ToSql, params};
 use super::rows;
 use crate::event::Timestamp;
 use crate::query::snapshot::{
-    DayRow, EventFilter, Names, RollupRow, SeriesFilter, Snapshot, UserCount,
+    Allowance, DayRow, EventFilter, Names, RollupRow, SeriesFilter, Snapshot, UserCount,
 };
 use crate::rollup::Day;
 
 /// A snapshot. It borrows the connection alone rather than as a `rusqlite::Transaction`, which cannot move between threads.
 pub(super) struct SqliteSnapshot<'c> {
     connection: &'c mut Connection,
+    allowance: Allowance,
 }
 
 impl SqliteSnapshot<'_> {
@@ -31,15 +32,13 @@ impl SqliteSnapshot<'_> {
     ) -> Result<T, E> {
         // Deferred: the first statement takes the snapshot, the others use it.
         connection.execute_batch("BEGIN DEFERRED")?;
-        let mut snapshot = SqliteSnapshot { connection };
+        let mut snapshot = SqliteSnapshot {
+            connection,
+            allowance: Allowance::default(),
+        };
         let result = work(&mut snapshot);
         snapshot.connection.execute_batch("ROLLBACK")?;
         result
-    }
-
-    /// For statements that are no part of [`Snapshot`].
-    pub(super) fn connection(&self) -> &Connection {
-        self.connection
     }
 
     fn rows<T>(
@@ -70,18 +69,27 @@ impl Snapshot for SqliteSnapshot<'_> {
     ) -> rusqlite::Result<Vec<DayRow>> {
         let (name, channel) = (one(&series.event_names), one(&series.channels));
         let [from, to] = bounds(&range);
-        self.rows(&days_sql(series), params![name, channel, from, to], |row| {
-            let total = match row.get::<_, bool>(3)? {
+        let allowance = &mut self.allowance;
+        let day_row = |row: &Row<'_>| {
+            let total: Option<(u64, Vec<u8>)> = match row.get::<_, bool>(3)? {
                 true => None,
                 false => Some((rows::count(row, 4)?, row.get(5)?)),
             };
+            take(
+                allowance,
+                total.as_ref().map_or(0, |(_, users)| users.len()),
+            )?;
             Ok(DayRow {
                 event_name: row.get(0)?,
                 channel: row.get(1)?,
                 day: rows::day(row, 2)?,
                 total,
             })
-        })
+        };
+        self.connection
+            .prepare_cached(&days_sql(series))?
+            .query_map(params![name, channel, from, to], day_row)?
+            .collect()
     }
 
     async fn parts(
@@ -94,7 +102,9 @@ impl Snapshot for SqliteSnapshot<'_> {
         let mut found = Vec::new();
         for [from, to] in ranges.iter().map(bounds) {
             for row in parts.query_map(params![name, channel, from, to], rollup_row)? {
-                found.push(row?);
+                let row = row?;
+                take(&mut self.allowance, row.users.len())?;
+                found.push(row);
             }
         }
         Ok(found)
@@ -107,11 +117,15 @@ impl Snapshot for SqliteSnapshot<'_> {
     ) -> rusqlite::Result<Vec<RollupRow>> {
         let (name, channel) = (one(&series.event_names), one(&series.channels));
         let [from, to] = bounds(&range);
-        self.rows(
-            &deltas_sql(series),
-            params![name, channel, from, to],
-            rollup_row,
-        )
+        let allowance = &mut self.allowance;
+        self.connection
+            .prepare_cached(&deltas_sql(series))?
+            .query_map(params![name, channel, from, to], |row| {
+                let row = rollup_row(row)?;
+                take(allowance, row.users.len())?;
+                Ok(row)
+            })?
+            .collect()
     }
 
     async fn overflowed_days(&mut self, range: Range<Timestamp>) -> rusqlite::Result<Vec<Day>> {
@@ -139,6 +153,13 @@ impl Snapshot for SqliteSnapshot<'_> {
     ) -> rusqlite::Result<()> {
         count::users(self.connection, events, range, starts, each)
     }
+}
+
+/// Takes a row off the allowance. SQLite's own type of error has one variant for what is none of its business.
+fn take(allowance: &mut Allowance, users_bytes: usize) -> rusqlite::Result<()> {
+    allowance
+        .take(users_bytes)
+        .map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
 }
 
 /// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its guess would be

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use fast_ingest::config::StoreSettings;
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{Counts, DAY_MICROS, GROUPS_MAX, Group, GroupBy, GroupKey, HOUR_MICROS};
+use fast_ingest::query::{
+    Counts, DAY_MICROS, GROUPS_MAX, Group, GroupKey, Grouping, HOUR_MICROS, TimeBucket, TimeUnit,
+};
 use fast_ingest::store::{self, StoreError};
 
 use super::contract;
@@ -43,28 +45,10 @@ async fn metrics_count_a_half_open_range(database: Database) {
             .unwrap()
     };
     let report = metrics(from, to).await;
-    assert_eq!(
-        report.total,
-        Counts {
-            total_events: 3,
-            unique_users: 2
-        }
-    );
+    assert_eq!(report.total, Counts::exactly(3, 2));
     assert_eq!(report.groups, []);
-    assert_eq!(
-        metrics(from - 1, to + 1).await.total,
-        Counts {
-            total_events: 5,
-            unique_users: 4
-        }
-    );
-    assert_eq!(
-        metrics(from, from + 1).await.total,
-        Counts {
-            total_events: 1,
-            unique_users: 1
-        }
-    );
+    assert_eq!(metrics(from - 1, to + 1).await.total, Counts::exactly(5, 4));
+    assert_eq!(metrics(from, from + 1).await.total, Counts::exactly(1, 1));
     assert_eq!(metrics(from, from).await.total, Counts::default());
 }
 
@@ -93,14 +77,13 @@ async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
     };
 
     // Both ends of the range cut a bucket; the bucket keeps its own bounds.
-    let days = report(FEBRUARY + 1, fourth + 6 * HOUR_MICROS, GroupBy::Day).await;
-    assert_eq!(
-        days.total,
-        Counts {
-            total_events: 4,
-            unique_users: 2
-        }
-    );
+    let days = report(
+        FEBRUARY + 1,
+        fourth + 6 * HOUR_MICROS,
+        Grouping::by(TimeUnit::Day),
+    )
+    .await;
+    assert_eq!(days.total, Counts::exactly(4, 2));
     let expected = [
         bucket(FEBRUARY, DAY_MICROS, 1, 1),
         bucket(second, DAY_MICROS, 1, 1),
@@ -108,14 +91,8 @@ async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
     ];
     assert_eq!(days.groups, expected);
 
-    let hours = report(fourth, fourth + DAY_MICROS, GroupBy::Hour).await;
-    assert_eq!(
-        hours.total,
-        Counts {
-            total_events: 3,
-            unique_users: 2
-        }
-    );
+    let hours = report(fourth, fourth + DAY_MICROS, Grouping::by(TimeUnit::Hour)).await;
+    assert_eq!(hours.total, Counts::exactly(3, 2));
     let (five, six) = (fourth + 5 * HOUR_MICROS, fourth + 6 * HOUR_MICROS);
     assert_eq!(
         hours.groups,
@@ -141,24 +118,18 @@ async fn metrics_group_by_channel_in_order_of_bytes(database: Database) {
         .flush(batch_of(0, &events).view())
         .await
         .unwrap();
-    let query = query("view", FEBRUARY, FEBRUARY + 1, Some(GroupBy::Channel));
+    let query = query("view", FEBRUARY, FEBRUARY + 1, Some(Grouping::CHANNEL));
     let report = database.store().metrics(&query).await.unwrap();
     // A union: the same user in every channel is one user.
-    assert_eq!(
-        report.total,
-        Counts {
-            total_events: 8,
-            unique_users: 1
-        }
-    );
+    assert_eq!(report.total, Counts::exactly(8, 1));
     let mut expected = channels;
     expected.sort_unstable();
-    let one = Counts {
-        total_events: 1,
-        unique_users: 1,
-    };
+    let one = Counts::exactly(1, 1);
     let expected = expected.map(|channel| Group {
-        key: GroupKey::Channel(channel.to_owned()),
+        key: GroupKey {
+            channel: Some(channel.to_owned()),
+            ..GroupKey::default()
+        },
         counts: one,
     });
     assert_eq!(report.groups, expected);
@@ -167,9 +138,9 @@ async fn metrics_group_by_channel_in_order_of_bytes(database: Database) {
 async fn metrics_of_nothing_are_zero(database: Database) {
     for group_by in [
         None,
-        Some(GroupBy::Day),
-        Some(GroupBy::Hour),
-        Some(GroupBy::Channel),
+        Some(Grouping::by(TimeUnit::Day)),
+        Some(Grouping::by(TimeUnit::Hour)),
+        Some(Grouping::CHANNEL),
     ] {
         let report = database
             .store()
@@ -209,20 +180,17 @@ async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
             .metrics(&query("view", FEBRUARY, to, Some(by)))
             .await
     };
-    let report = up_to(GROUPS_MAX, GroupBy::Channel).await.unwrap();
+    let report = up_to(GROUPS_MAX, Grouping::CHANNEL).await.unwrap();
     assert_eq!(report.groups.len(), GROUPS_MAX);
-    let total = Counts {
-        total_events: GROUPS_MAX as u64,
-        unique_users: 1,
-    };
+    let total = Counts::exactly(GROUPS_MAX as u64, 1);
     assert_eq!(report.total, total, "the limit does not cut the total");
-    let error = up_to(GROUPS_MAX + 1, GroupBy::Channel).await.unwrap_err();
+    let error = up_to(GROUPS_MAX + 1, Grouping::CHANNEL).await.unwrap_err();
     assert!(
         matches!(error, StoreError::TooManyGroups { max: GROUPS_MAX }),
         "{error}"
     );
     assert_eq!(
-        up_to(GROUPS_MAX + 1, GroupBy::Day)
+        up_to(GROUPS_MAX + 1, Grouping::by(TimeUnit::Day))
             .await
             .unwrap()
             .groups
@@ -251,7 +219,12 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
     .unwrap();
     let _blocked = database.block_queries().await;
     let error = store
-        .metrics(&query("view", 0, FEBRUARY + 1, Some(GroupBy::Day)))
+        .metrics(&query(
+            "view",
+            0,
+            FEBRUARY + 1,
+            Some(Grouping::by(TimeUnit::Day)),
+        ))
         .await
         .unwrap_err();
     assert!(
@@ -261,15 +234,15 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
 }
 
 fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> Group {
-    let key = GroupKey::Bucket {
+    let bucket = TimeBucket {
         start: Timestamp::from_micros(start),
         end: Timestamp::from_micros(start + width),
     };
     Group {
-        key,
-        counts: Counts {
-            total_events,
-            unique_users,
+        key: GroupKey {
+            bucket: Some(bucket),
+            ..GroupKey::default()
         },
+        counts: Counts::exactly(total_events, unique_users),
     }
 }

@@ -402,7 +402,7 @@ async fn everything_is_read_as_it_was_at_the_first_read_and_nothing_can_be_writt
     let days = snapshot.days(&filter, range).await.unwrap();
     assert_eq!(days_shown(days), ["view/web 0 Some(100)"]);
     let write = sql_query("DELETE FROM rollups");
-    let error = write.execute(snapshot.connection()).await.unwrap_err();
+    let error = write.execute(&mut *snapshot.connection).await.unwrap_err();
     assert!(error.to_string().contains("read-only"), "{error}");
     // The error ends the snapshot, and the connection is as good as new.
     let answer = snapshot.end::<()>(Err(error)).await;

@@ -11,11 +11,11 @@ use crate::rollup::QUARTER_MICROS;
 async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     let database = Database::new().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, Duration::from_millis(20))
+    let snapshot = PgSnapshot::begin(&mut connection, Duration::from_millis(20))
         .await
         .unwrap();
     let sleep = sql_query("SELECT pg_sleep(60)");
-    let error = sleep.execute(snapshot.connection()).await.unwrap_err();
+    let error = sleep.execute(&mut *snapshot.connection).await.unwrap_err();
     assert!(error.to_string().contains("statement timeout"), "{error}");
 }
 

@@ -1,0 +1,193 @@
+//! Which series a question reads, and which stretches of time it must count from the events.
+
+use std::ops::Range;
+
+use super::MetricsQuery;
+use super::calendar::Calendar;
+use super::snapshot::{EventFilter, Names, SeriesFilter};
+use crate::event::Timestamp;
+use crate::rollup::{Day, QUARTER_MICROS, floor};
+
+use super::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+
+/// More stretches than this are joined where little lies between them: each one is a statement of its own.
+const STRETCHES_MAX: usize = 16;
+/// How much may lie between stretches that are joined.
+const JOINED_GAP_MICROS: i64 = HOUR_MICROS;
+
+/// What a question tells apart.
+pub(super) fn event_filter(query: &MetricsQuery) -> EventFilter {
+    let names = |one: &Option<String>, is_grouped| match one {
+        Some(one) => Names::One(one.clone()),
+        None if is_grouped => Names::Each,
+        None => Names::All,
+    };
+    EventFilter {
+        event_names: names(&query.event_name, query.group_by.event_name),
+        channels: names(&query.channel, query.group_by.channel),
+        campaign_id: query.campaign_id.clone(),
+    }
+}
+
+/// The series that tell apart at least what the events' filter does: a channel of all names together is not kept.
+pub(super) fn series_filter(events: &EventFilter) -> SeriesFilter {
+    let event_names = match (&events.event_names, &events.channels) {
+        (Names::All, Names::One(_) | Names::Each) => Names::Each,
+        (names, _) => names.clone(),
+    };
+    SeriesFilter {
+        event_names,
+        channels: events.channels.clone(),
+    }
+}
+
+/// How a question is hurt by days on which not every name and pair has a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OverflowRule {
+    /// Not at all: it is about everything.
+    Unharmed,
+    /// Not where its only series has a row.
+    UnlessAdmitted,
+    /// Its series cannot be complete.
+    Harmed,
+}
+
+impl OverflowRule {
+    pub(super) fn of(events: &EventFilter) -> Self {
+        match (&events.event_names, &events.channels) {
+            (Names::All, Names::All) => Self::Unharmed,
+            (Names::One(_), Names::All | Names::One(_)) => Self::UnlessAdmitted,
+            _ => Self::Harmed,
+        }
+    }
+}
+
+/// The whole UTC days in a range; empty where there are none.
+pub(super) fn whole_days(range: &Range<Timestamp>) -> Range<Timestamp> {
+    let day_before_end = Day::of(range.end).start();
+    let floored = Day::of(range.start);
+    let start = if floored.start() == range.start {
+        range.start
+    } else {
+        floored.end()
+    };
+    start..day_before_end.max(start)
+}
+
+/// The range, but from the beginning of a quarter of an hour on, so that every row that overlaps it begins inside.
+pub(super) fn from_quarter(range: &Range<Timestamp>) -> Range<Timestamp> {
+    floor(range.start, QUARTER_MICROS)..range.end
+}
+
+/// Whether it is worth looking for sums of days: some of them may fit into a group. Most zones never have a date that is a UTC day, and
+/// those that do have it in winter or for ever, which shows at one end of the range or is missed without harm.
+pub(super) fn days_may_fit(whole: &Range<Timestamp>, calendar: Option<&mut Calendar>) -> bool {
+    if whole.is_empty() {
+        return false;
+    }
+    let Some(calendar) = calendar else {
+        return true;
+    };
+    match calendar.unit() {
+        TimeUnit::Minute | TimeUnit::Hour => false,
+        TimeUnit::Week | TimeUnit::Month => true,
+        TimeUnit::Day => {
+            let last = Timestamp::from_micros(whole.end.as_micros() - DAY_MICROS);
+            [whole.start, last].into_iter().any(|start| {
+                let day = Day::of(start);
+                fits(&(day.start()..day.end()), whole, Some(&mut *calendar))
+            })
+        }
+    }
+}
+
+/// Whether an interval lies wholly inside the range and inside one bucket of time.
+pub(super) fn fits(
+    interval: &Range<Timestamp>,
+    range: &Range<Timestamp>,
+    calendar: Option<&mut Calendar>,
+) -> bool {
+    range.start <= interval.start
+        && interval.end <= range.end
+        && calendar.is_none_or(|calendar| calendar.bucket_of(interval.start).end >= interval.end)
+}
+
+/// A set of instants: disjoint stretches in order, with something between any two.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stretches(Vec<Range<Timestamp>>);
+
+impl Stretches {
+    /// The union of some intervals, which may be empty.
+    pub(super) fn union(intervals: impl IntoIterator<Item = Range<Timestamp>>) -> Self {
+        let mut intervals: Vec<_> = intervals
+            .into_iter()
+            .filter(|interval| !interval.is_empty())
+            .collect();
+        intervals.sort_unstable_by_key(|interval| interval.start);
+        let mut merged: Vec<Range<Timestamp>> = Vec::new();
+        for interval in intervals {
+            match merged.last_mut() {
+                Some(last) if interval.start <= last.end => last.end = last.end.max(interval.end),
+                _ => merged.push(interval),
+            }
+        }
+        Self(merged)
+    }
+
+    /// What is in neither of `others`.
+    pub(super) fn without(self, others: &Self) -> Self {
+        let mut rest = Vec::new();
+        for stretch in self.0 {
+            let mut start = stretch.start;
+            for other in &others.0 {
+                if other.end <= start || stretch.end <= other.start {
+                    continue;
+                }
+                rest.push(start..other.start);
+                start = other.end;
+            }
+            rest.push(start..stretch.end);
+        }
+        Self::union(rest)
+    }
+
+    /// Fewer stretches, if they are many. Only good where what overlaps the set lies wholly in it, and stays that way when a gap
+    /// between two stretches is closed.
+    pub(super) fn joined(self) -> Self {
+        if self.0.len() <= STRETCHES_MAX {
+            return self;
+        }
+        let mut joined: Vec<Range<Timestamp>> = Vec::new();
+        for stretch in self.0 {
+            match joined.last_mut() {
+                Some(last)
+                    if stretch.start.as_micros() - last.end.as_micros() <= JOINED_GAP_MICROS =>
+                {
+                    last.end = stretch.end;
+                }
+                _ => joined.push(stretch),
+            }
+        }
+        Self(joined)
+    }
+
+    /// Whether an interval lies wholly inside.
+    pub(super) fn contain(&self, interval: &Range<Timestamp>) -> bool {
+        let after = self
+            .0
+            .partition_point(|stretch| stretch.start <= interval.start);
+        after > 0 && interval.end <= self.0[after - 1].end
+    }
+
+    /// What of them is inside a range.
+    pub(super) fn clipped(&self, range: &Range<Timestamp>) -> Vec<Range<Timestamp>> {
+        let clip =
+            |stretch: &Range<Timestamp>| stretch.start.max(range.start)..stretch.end.min(range.end);
+        let clipped = self.0.iter().map(clip);
+        clipped.filter(|stretch| !stretch.is_empty()).collect()
+    }
+
+    pub(super) fn as_slice(&self) -> &[Range<Timestamp>] {
+        &self.0
+    }
+}

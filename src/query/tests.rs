@@ -1,0 +1,309 @@
+//! Answers from rollups against plain recounts, over random events, rollups and questions.
+
+mod model;
+mod recount;
+
+use futures_util::FutureExt as _;
+use jiff::tz::TimeZone;
+
+use self::model::{Event, Model, Random};
+use super::answer::{CHEAP_EVENTS_MAX, USERS_COUNTED_MAX};
+use super::*;
+
+const MINUTE: i64 = 60_000_000;
+/// 2026-02-01T00:00:00Z, a Sunday.
+const FEBRUARY: i64 = 1_769_904_000_000_000;
+
+/// A zone and a day at which something is odd about it.
+const PLACES: [(&str, &str); 11] = [
+    ("UTC", "2026-02-01T00:00:00Z"),
+    ("Asia/Kathmandu", "2026-01-31T00:00:00Z"),
+    ("Asia/Tehran", "1977-10-19T00:00:00Z"),
+    ("Asia/Tehran", "2022-03-20T00:00:00Z"),
+    ("Australia/Lord_Howe", "2026-04-03T00:00:00Z"),
+    ("Australia/Lord_Howe", "2026-10-02T00:00:00Z"),
+    ("America/New_York", "2026-03-07T00:00:00Z"),
+    ("America/New_York", "2026-10-31T00:00:00Z"),
+    ("Africa/Monrovia", "1971-06-01T00:00:00Z"),
+    ("Africa/Monrovia", "1972-01-06T00:00:00Z"),
+    ("Pacific/Apia", "2011-12-28T00:00:00Z"),
+];
+
+type Answer = Result<MetricsReport, AnswerError<std::convert::Infallible>>;
+
+fn ask(model: &mut Model, query: &MetricsQuery) -> Answer {
+    answer(model, query)
+        .now_or_never()
+        .expect("a model never waits")
+}
+
+fn at(micros: i64) -> Timestamp {
+    Timestamp::from_micros(micros)
+}
+
+fn event(user: usize, micros: i64) -> Event {
+    Event {
+        event_name: "view".to_owned(),
+        channel: "web".to_owned(),
+        campaign_id: None,
+        user_id: format!("user-{user}"),
+        micros,
+    }
+}
+
+fn views(from: i64, to: i64) -> MetricsQuery {
+    MetricsQuery::new(Some("view".to_owned()), at(from), at(to))
+}
+
+fn random_instant(random: &mut Random, day_micros: i64) -> i64 {
+    let micros = day_micros + random.below(6 * DAY_MICROS) - DAY_MICROS;
+    let width = random.pick(&[
+        DAY_MICROS,
+        DAY_MICROS,
+        6 * HOUR_MICROS,
+        HOUR_MICROS,
+        15 * MINUTE,
+        MINUTE,
+        1_000_000,
+        1,
+    ]);
+    micros - micros.rem_euclid(width)
+}
+
+fn random_query(random: &mut Random, zone: &TimeZone, day_micros: i64) -> MetricsQuery {
+    let one = random_instant(random, day_micros);
+    let other = random_instant(random, day_micros);
+    let mut query = MetricsQuery::new(None, at(one.min(other)), at(one.max(other)));
+    query.zone = zone.clone();
+    query.event_name = random
+        .chance(60)
+        .then(|| random.pick(&["a", "b", "none"]).to_owned());
+    query.channel = random
+        .chance(40)
+        .then(|| random.pick(&["x", "y"]).to_owned());
+    query.campaign_id = random.chance(5).then(|| "spring".to_owned());
+    query.exact = random.chance(5);
+    query.group_by = Grouping {
+        time: random.chance(70).then(|| random.pick(&TimeUnit::ALL)),
+        event_name: random.chance(35),
+        channel: random.chance(35),
+    };
+    if query.group_by.event_name && query.group_by.channel && random.chance(50) {
+        query.group_by.time = None;
+    }
+    query.fill = query.group_by.time.is_some() && random.chance(30);
+    if query.group_by.has_names() {
+        query.order = random.pick(&[Order::Name, Order::TotalEvents, Order::UniqueUsers]);
+        query.limit = random.chance(30).then(|| 1 + random.below(3) as usize);
+    }
+    query
+}
+
+#[test]
+fn answers_from_rollups_are_those_of_a_recount() {
+    let (mut from_rollups, mut overflowed) = (0, 0);
+    for (name, day) in PLACES {
+        let zone = TimeZone::get(name).unwrap();
+        let day_micros = Timestamp::parse(day).unwrap().as_micros();
+        for seed in 0..8 {
+            let mut random = Random::new(seed);
+            let mut model = Model::random(&mut random, day_micros);
+            for n in 0..30 {
+                let query = random_query(&mut random, &zone, day_micros);
+                let context = || format!("{name} {day} seed {seed} question {n}: {query:?}");
+                let expected = recount::recount(&model.events, &query);
+                let report = match ask(&mut model, &query) {
+                    Ok(report) => report,
+                    Err(AnswerError::TooManyGroups) => {
+                        assert!(expected.groups.len() > GROUPS_MAX, "{}", context());
+                        continue;
+                    }
+                    Err(error) => panic!("{error}: {}", context()),
+                };
+                assert_eq!(report.total, expected.total, "{}", context());
+                assert_eq!(report.groups, expected.groups, "{}", context());
+                let is_exact = query.exact || query.campaign_id.is_some();
+                assert_eq!(report.source == Source::Events, is_exact, "{}", context());
+                from_rollups += usize::from(report.total.total_events > 0 && !is_exact);
+                overflowed += usize::from(report.overflowed);
+            }
+        }
+    }
+    // What is random has met what it is for.
+    assert!(
+        from_rollups > 1_000 && overflowed > 100,
+        "{from_rollups} {overflowed}"
+    );
+}
+
+#[test]
+fn what_fits_is_not_counted_again_and_days_are_read_as_sums() {
+    let events = (0..600)
+        .map(|n| event(n % 9, FEBRUARY + n as i64 * 7 * MINUTE))
+        .collect();
+    let mut model = Model::compacted(events);
+    let mut ask = |query: &MetricsQuery| {
+        model.forget_calls();
+        let report = ask(&mut model, query).unwrap();
+        assert_eq!(report, recount::recount(&model.events, query));
+        (model.days_used(), model.parts_ranges(), model.counted())
+    };
+    let mut query = views(FEBRUARY, FEBRUARY + 3 * DAY_MICROS);
+    assert_eq!(ask(&query), (3, 0, vec![]));
+    query.group_by = Grouping::by(TimeUnit::Day);
+    assert_eq!(ask(&query), (3, 0, vec![]));
+    query.group_by = Grouping::by(TimeUnit::Hour);
+    assert_eq!(ask(&query), (0, 1, vec![]));
+    query.group_by = Grouping::by(TimeUnit::Day);
+    query.zone = TimeZone::get("Asia/Kathmandu").unwrap();
+    assert_eq!(ask(&query), (0, 1, vec![]));
+    query.group_by = Grouping::by(TimeUnit::Month);
+    assert_eq!(ask(&query), (3, 0, vec![]));
+    // Two quarters are cut, and only they are counted.
+    let (from, to) = (
+        FEBRUARY + 60 * MINUTE + 1,
+        FEBRUARY + 2 * DAY_MICROS + 20 * MINUTE,
+    );
+    let query = views(from, to);
+    let (days, parts, counted) = ask(&query);
+    assert_eq!((days, parts), (1, 2));
+    assert_eq!(counted, [from..FEBRUARY + 75 * MINUTE, to - 5 * MINUTE..to]);
+}
+
+#[test]
+fn many_users_are_estimated_and_few_are_counted() {
+    let day_of = |users: usize| (0..users).map(|n| event(n, FEBRUARY + n as i64)).collect();
+    let few = CHEAP_EVENTS_MAX as usize;
+    let mut model = Model::compacted(day_of(few));
+    let report = ask(&mut model, &views(FEBRUARY, FEBRUARY + DAY_MICROS)).unwrap();
+    assert_eq!(report.total, Counts::exactly(few as u64, few as u64));
+    assert_eq!(report.source, Source::Events);
+    let report = ask(&mut model, &views(FEBRUARY, FEBRUARY + 8 * DAY_MICROS)).unwrap();
+    assert_eq!(
+        report.source,
+        Source::Rollups,
+        "a long range is not looked at"
+    );
+
+    let many = few + 1;
+    let mut model = Model::compacted(day_of(many));
+    for unit in [None, Some(TimeUnit::Day)] {
+        let mut query = views(FEBRUARY, FEBRUARY + DAY_MICROS);
+        query.group_by = unit.map(Grouping::by).unwrap_or_default();
+        let report = ask(&mut model, &query).unwrap();
+        assert_eq!(report.source, Source::Rollups);
+        let groups = report.groups.iter().map(|group| &group.counts);
+        for counts in groups.chain([&report.total]) {
+            let users = counts.users;
+            assert_eq!(counts.total_events, many as u64);
+            assert!(users.error > 0.0 && users.error < 0.01, "{users:?}");
+            assert!(
+                (users.low..=users.high).contains(&(many as u64)),
+                "{users:?}"
+            );
+        }
+        query.exact = true;
+        let report = ask(&mut model, &query).unwrap();
+        assert_eq!(report.total, Counts::exactly(many as u64, many as u64));
+    }
+}
+
+#[test]
+fn too_many_users_to_tell_apart_are_refused_with_advice() {
+    let events = |users: usize| (0..users).map(|n| event(n, FEBRUARY)).collect();
+    let mut query = views(FEBRUARY, FEBRUARY + DAY_MICROS);
+    query.exact = true;
+    let report = ask(&mut Model::compacted(events(USERS_COUNTED_MAX)), &query).unwrap();
+    assert_eq!(report.total.users.count, USERS_COUNTED_MAX as u64);
+    let refused = ask(&mut Model::compacted(events(USERS_COUNTED_MAX + 1)), &query);
+    let Err(AnswerError::TooLarge(advice)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(advice.contains("shorter range"), "{advice}");
+}
+
+#[test]
+fn an_exact_question_has_a_bound_on_its_intervals() {
+    let mut model = Model::compacted(vec![event(1, FEBRUARY)]);
+    let mut query = views(0, FEBRUARY + 1);
+    query.group_by = Grouping::by(TimeUnit::Hour);
+    query.exact = true;
+    let report = ask(&mut model, &query).unwrap();
+    assert_eq!(
+        (report.groups.len(), report.total),
+        (1, Counts::exactly(1, 1))
+    );
+    query.group_by = Grouping::by(TimeUnit::Minute);
+    let refused = ask(&mut model, &query);
+    assert!(
+        matches!(refused, Err(AnswerError::TooLarge(_))),
+        "{refused:?}"
+    );
+    query.exact = false;
+    assert_eq!(ask(&mut model, &query).unwrap().groups.len(), 1);
+}
+
+#[test]
+fn a_limit_bounds_the_groups_and_the_rest_is_one() {
+    let events = (0..=GROUPS_MAX).map(|n| Event {
+        channel: format!("channel-{n:05}"),
+        ..event(n % 50, FEBRUARY + (n % 2) as i64 * DAY_MICROS)
+    });
+    let mut model = Model::compacted(events.collect());
+    let mut query = views(FEBRUARY, FEBRUARY + 2 * DAY_MICROS);
+    query.group_by = Grouping::CHANNEL;
+    let refused = ask(&mut model, &query);
+    assert!(
+        matches!(refused, Err(AnswerError::TooManyGroups)),
+        "{refused:?}"
+    );
+    query.limit = Some(GROUPS_MAX - 1);
+    let report = ask(&mut model, &query).unwrap();
+    assert_eq!(report.groups.len(), GROUPS_MAX);
+    let other = report.groups.last().unwrap();
+    assert!(other.key.is_other && other.key.channel.is_none());
+    assert_eq!(other.counts, Counts::exactly(2, 2));
+    query.limit = Some(GROUPS_MAX + 1);
+    assert!(matches!(
+        ask(&mut model, &query),
+        Err(AnswerError::TooManyGroups)
+    ));
+    query.limit = Some(2);
+    query.group_by.time = Some(TimeUnit::Day);
+    let report = ask(&mut model, &query).unwrap();
+    assert_eq!(report, recount::recount(&model.events, &query));
+    assert_eq!(report.groups.len(), 4, "each channel has one day");
+}
+
+#[test]
+fn filling_is_bounded_before_groups_are_made() {
+    let mut model = Model::compacted(vec![event(1, FEBRUARY)]);
+    let mut query = views(FEBRUARY, FEBRUARY + GROUPS_MAX as i64 * MINUTE);
+    query.group_by = Grouping::by(TimeUnit::Minute);
+    query.fill = true;
+    let report = ask(&mut model, &query).unwrap();
+    assert_eq!(report.groups.len(), GROUPS_MAX);
+    assert_eq!(report.groups[0].counts, Counts::exactly(1, 1));
+    assert_eq!(report.groups[1].counts, Counts::default());
+    query.to = at(query.to.as_micros() + 1);
+    assert!(matches!(
+        ask(&mut model, &query),
+        Err(AnswerError::TooManyGroups)
+    ));
+    query.to = Timestamp::parse("9999-12-31T23:59:59Z").unwrap();
+    assert!(matches!(
+        ask(&mut model, &query),
+        Err(AnswerError::TooManyGroups)
+    ));
+}
+
+#[test]
+fn a_damaged_set_is_an_error() {
+    let mut model = Model::compacted(vec![event(1, FEBRUARY)]);
+    model.damage();
+    let refused = ask(&mut model, &views(FEBRUARY, FEBRUARY + HOUR_MICROS));
+    assert!(
+        matches!(refused, Err(AnswerError::Damaged(_))),
+        "{refused:?}"
+    );
+}
