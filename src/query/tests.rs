@@ -32,9 +32,14 @@ const PLACES: [(&str, &str); 11] = [
 type Answer = Result<MetricsReport, AnswerError<std::convert::Infallible>>;
 
 fn ask(model: &mut Model, query: &MetricsQuery) -> Answer {
-    answer(model, query)
+    sendable(answer(model, query))
         .now_or_never()
         .expect("a model never waits")
+}
+
+/// Stores answer on a runtime with several threads.
+fn sendable<F: Future + Send>(answering: F) -> F {
+    answering
 }
 
 fn at(micros: i64) -> Timestamp {

@@ -6,6 +6,9 @@ use serde_json::json;
 use super::{RANGE, instant, plain_query, server_telling, server_with};
 use crate::http_support::get;
 
+/// What parameters change about a query.
+type Change<'a> = &'a dyn Fn(&mut MetricsQuery);
+
 #[test]
 fn every_parameter_reaches_the_store() {
     let (server, queries) = server_telling(MetricsReport::default());
@@ -16,7 +19,7 @@ fn every_parameter_reaches_the_store() {
         channel,
     };
     let channels = by(None, false, true);
-    let table: [(&str, &dyn Fn(&mut MetricsQuery)); 19] = [
+    let table: [(&str, Change<'_>); 19] = [
         ("", &|_| ()),
         ("tz=UTC", &|_| ()),
         ("exact=false", &|_| ()),
