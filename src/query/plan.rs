@@ -2,13 +2,11 @@
 
 use std::ops::Range;
 
-use super::MetricsQuery;
 use super::calendar::Calendar;
 use super::snapshot::{EventFilter, Names, SeriesFilter};
+use super::{DAY_MICROS, HOUR_MICROS, MetricsQuery, TimeUnit};
 use crate::event::Timestamp;
 use crate::rollup::{Day, QUARTER_MICROS, floor};
-
-use super::{DAY_MICROS, HOUR_MICROS, TimeUnit};
 
 /// More stretches than this are joined where little lies between them: each one is a statement of its own.
 const STRETCHES_MAX: usize = 16;
@@ -134,7 +132,7 @@ impl Stretches {
         Self(merged)
     }
 
-    /// What is in neither of `others`.
+    /// What is in none of `others`.
     pub(super) fn without(self, others: &Self) -> Self {
         let mut rest = Vec::new();
         for stretch in self.0 {
@@ -189,5 +187,76 @@ impl Stretches {
 
     pub(super) fn as_slice(&self) -> &[Range<Timestamp>] {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval((start, end): (i64, i64)) -> Range<Timestamp> {
+        Timestamp::from_micros(start)..Timestamp::from_micros(end)
+    }
+
+    fn stretches<const N: usize>(intervals: [(i64, i64); N]) -> Stretches {
+        Stretches::union(intervals.map(interval))
+    }
+
+    #[test]
+    fn stretches_are_a_set_of_instants() {
+        let set = stretches([(30, 40), (0, 10), (5, 12), (12, 15), (50, 50), (32, 35)]);
+        assert_eq!(set.as_slice(), [(0, 15), (30, 40)].map(interval));
+        for (inside, is_inside) in [
+            ((0, 15), true),
+            ((31, 40), true),
+            ((14, 16), false),
+            ((14, 31), false),
+            ((20, 21), false),
+            ((39, 41), false),
+        ] {
+            assert_eq!(set.contain(&interval(inside)), is_inside, "{inside:?}");
+        }
+        let rest = set
+            .clone()
+            .without(&stretches([(5, 6), (10, 35), (39, 60)]));
+        assert_eq!(rest, stretches([(0, 5), (6, 10), (35, 39)]));
+        let clipped = set.clipped(&interval((10, 31)));
+        assert_eq!(clipped, [(10, 15), (30, 31)].map(interval));
+        assert_eq!(set.clipped(&interval((15, 30))), []);
+    }
+
+    #[test]
+    fn many_stretches_are_joined_where_little_lies_between_them() {
+        let of = |count: i64| {
+            // The last one is more than an hour away from the one before.
+            Stretches::union((0..count).map(|n| {
+                let start = 2 * n * HOUR_MICROS + i64::from(n == count - 1);
+                interval((start, start + HOUR_MICROS))
+            }))
+        };
+        let few = STRETCHES_MAX as i64;
+        assert_eq!(of(few).joined(), of(few));
+        let joined = of(few + 1).joined();
+        let end = (2 * few - 1) * HOUR_MICROS;
+        let last = 2 * few * HOUR_MICROS + 1;
+        let expected = [(0, end), (last, last + HOUR_MICROS)];
+        assert_eq!(joined.as_slice(), expected.map(interval));
+    }
+
+    #[test]
+    fn whole_days_are_those_that_the_range_does_not_cut() {
+        let day = DAY_MICROS;
+        for (range, expected) in [
+            ((0, 2 * day), (0, 2 * day)),
+            ((1, 3 * day - 1), (day, 2 * day)),
+            ((1, day), (day, day)),
+            ((1, 2), (day, day)),
+        ] {
+            assert_eq!(
+                whole_days(&interval(range)),
+                interval(expected),
+                "{range:?}"
+            );
+        }
     }
 }
