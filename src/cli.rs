@@ -6,6 +6,7 @@ pub mod args;
 pub mod health;
 pub mod import;
 pub mod migrate;
+pub mod rollup;
 pub mod serve;
 pub mod wal;
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use args::{DatabaseArgs, ServeArgs};
+use args::{DatabaseArgs, RollupArgs, ServeArgs};
 
 use crate::telemetry::LogFormat;
 
@@ -64,6 +65,15 @@ pub enum Command {
     /// Send events from files to a running server
     Import(Box<import::ImportArgs>),
 
+    /// Check the rollups that GET /metrics reads against the stored events; exit status 65 if they differ
+    ///
+    /// Counts every event afresh and changes nothing. A server may go on meanwhile.
+    Verify(rollup::VerifyArgs),
+
+    /// Look after the rollups that GET /metrics reads
+    #[command(subcommand)]
+    Rollup(RollupCommand),
+
     /// Look into the write-ahead log
     #[command(subcommand)]
     Wal(WalCommand),
@@ -84,6 +94,9 @@ pub enum MigrateCommand {
         /// once, and whoever typed it sees why
         #[arg(long, value_name = "TIME", value_parser = args::positive_duration)]
         wait: Option<Duration>,
+        /// For rollups of events that are older than the rollups.
+        #[command(flatten)]
+        rollups: RollupArgs,
     },
     /// Undo the newest migration (--all: every one). Undoing the first one drops the stored events
     Down {
@@ -96,6 +109,15 @@ pub enum MigrateCommand {
     },
     /// List the migrations, applied and pending; exit status 78 if the schema is behind
     Status(DatabaseArgs),
+}
+
+/// `fast-ingest rollup …`
+#[derive(Debug, Subcommand)]
+pub enum RollupCommand {
+    /// Make the rollups afresh from the stored events
+    ///
+    /// Day by day, while a server goes on. Interrupted at any moment, it leaves every day either as it was or made afresh.
+    Rebuild(rollup::RebuildArgs),
 }
 
 /// `fast-ingest wal …`

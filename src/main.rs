@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve::run(*args),
         Command::Migrate(command) => cli::migrate::run(command),
         Command::Import(args) => cli::import::run(*args),
+        Command::Verify(args) => cli::rollup::verify(&args),
+        Command::Rollup(command) => cli::rollup::run(command),
         Command::Wal(command) => cli::wal::run(command),
         Command::Health(args) => cli::health::run(&args),
     };

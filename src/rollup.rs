@@ -18,13 +18,17 @@
 //!
 //! Everything here is pure but for the traits in [`crate::store`] that it runs on.
 
+pub mod users;
+
 pub mod fold;
 
 pub mod compact;
-
 pub mod keeper;
 
-pub mod users;
+pub mod recount;
+
+pub mod rebuild;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod model;

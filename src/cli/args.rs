@@ -13,6 +13,7 @@ use crate::config::{
     ConfigError, FlushSettings, HttpSettings, RollupSettings, Settings, StoreLocation,
     StoreSettings, SyncMode, WalSettings,
 };
+use crate::rollup::rebuild::PAIRS_MAX_DEFAULT;
 
 /// Where `serve` listens and `health` asks unless told otherwise.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -58,6 +59,20 @@ impl DatabaseArgs {
             )),
         }
     }
+}
+
+/// How much the rollups may hold. Whoever makes them must agree on it.
+#[derive(Debug, Clone, Args)]
+pub struct RollupArgs {
+    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names cannot fill the disk
+    #[arg(
+        long,
+        env = "FAST_INGEST_ROLLUP_PAIRS_MAX",
+        default_value_t = PAIRS_MAX_DEFAULT,
+        value_name = "N",
+        help_heading = "Rollups"
+    )]
+    pub rollup_pairs_max: usize,
 }
 
 /// The flags of `fast-ingest serve`.

@@ -1,4 +1,4 @@
-//! `fast-ingest migrate up|down|status`: the schema, one line a migration.
+//! `fast-ingest migrate up|down|status`: the schema, one line a migration; and the first build of the rollups, one line in all.
 
 use std::time::Duration;
 
@@ -6,32 +6,46 @@ use super::MigrateCommand;
 use super::args::DatabaseArgs;
 use crate::config::StoreLocation;
 use crate::exit::{ExitStatus, Failure, say};
+use crate::rollup::rebuild::Rebuilt;
 use crate::store::{StoreError, migrations};
 
 /// Runs a migration command.
 pub fn run(command: MigrateCommand) -> Result<(), Failure> {
     match command {
-        MigrateCommand::Up { database, wait } => {
-            up(&locate(&database)?, wait.unwrap_or(Duration::ZERO))
+        MigrateCommand::Up {
+            database,
+            wait,
+            rollups,
+        } => {
+            let server_wait = wait.unwrap_or(Duration::ZERO);
+            up(&locate(&database)?, server_wait, rollups.rollup_pairs_max)
         }
         MigrateCommand::Down { database, all } => down(&locate(&database)?, all),
         MigrateCommand::Status(database) => status(&locate(&database)?),
     }
 }
 
-fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
+/// The database that a command is about.
+pub(super) fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
     database
         .location()
         .map_err(|error| Failure::new(ExitStatus::Config, error))
 }
 
-fn up(location: &StoreLocation, server_wait: Duration) -> Result<(), Failure> {
-    let applied = migrations::up_when_ready(location, server_wait)
-        .map_err(|error| failure(location, error))?;
+fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Result<(), Failure> {
+    let applied =
+        migrations::apply(location, server_wait).map_err(|error| failure(location, error))?;
     for name in &applied {
         say(format_args!("applied {name}"))?;
     }
-    if applied.is_empty() {
+    // Also when nothing was applied: an earlier run may have been interrupted here.
+    let built =
+        migrations::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
+    if let Some(Rebuilt { days, events }) = built {
+        say(format_args!(
+            "built rollups for {events} events in {days} days"
+        ))?;
+    } else if applied.is_empty() {
         say("nothing to apply: the schema is up to date")?;
     }
     Ok(())

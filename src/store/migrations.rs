@@ -1,6 +1,9 @@
 //! The schema's versions: what this binary carries, what a database has, and the way from one to the other.
 //!
 //! Both directories of migrations are compiled in. Rule: `up` on a database that is newer than the binary changes nothing.
+//!
+//! A migration only makes tables. What must be counted to fill them is done afterwards, by [`build_rollups`], because it can take long and
+//! must survive an interruption: the database remembers that it is due.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -11,7 +14,8 @@ use diesel::migration::{Migration, MigrationSource};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{StoreError, postgres, sqlite};
-use crate::config::StoreLocation;
+use crate::config::{StoreLocation, StoreSettings};
+use crate::rollup::rebuild::{self, Rebuilt};
 
 /// The migrations of PostgreSQL.
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -36,22 +40,58 @@ pub(super) struct Known {
     name: String,
 }
 
-/// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied.
+/// Longest time for one statement when nobody waits for an answer: reading the events of a day is one.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Brings a database to where this binary can serve from it: [`apply`], then [`build_rollups`] with the default cap. Returns the names of
+/// the migrations applied.
 ///
 /// Blocks, and must not be called on a thread that drives a tokio runtime. Two runs at once do no harm: the second waits, then
 /// finds nothing to do.
 pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
-    up_when_ready(location, Duration::ZERO)
+    let names = apply(location, Duration::ZERO)?;
+    build_rollups(location, rebuild::PAIRS_MAX_DEFAULT)?;
+    Ok(names)
 }
 
-/// The same, but waits for so long for a PostgreSQL server that refuses connections or is still starting.
-pub fn up_when_ready(
-    location: &StoreLocation,
-    server_wait: Duration,
-) -> Result<Vec<String>, StoreError> {
+/// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied. Waits for so long
+/// for a PostgreSQL server that refuses connections or is still starting. Blocks like [`up`].
+pub fn apply(location: &StoreLocation, server_wait: Duration) -> Result<Vec<String>, StoreError> {
     match location {
         StoreLocation::Postgres(url) => block_on(postgres::migrate::up(url, server_wait)),
         StoreLocation::Sqlite(path) => sqlite::migrate::up(path),
+    }
+}
+
+/// Counts the events that were stored before there were rollups; `None` when that is done already. Blocks like [`up`].
+///
+/// Two runs at once count everything twice, one day after the other, and both are right.
+pub fn build_rollups(
+    location: &StoreLocation,
+    pairs_max: usize,
+) -> Result<Option<Rebuilt>, StoreError> {
+    let settings = upkeep_settings(location.clone());
+    let built = block_on(async {
+        let mut rollups = super::open(&settings)?.open_rollups().await?;
+        rebuild::build_if_needed(&mut *rollups, pairs_max).await
+    })?;
+    if let Some(Rebuilt { days, events }) = built {
+        tracing::info!(
+            days,
+            events,
+            "built rollups for {events} events in {days} days"
+        );
+    }
+    Ok(built)
+}
+
+/// Settings of a store for commands, which answer no queries and wait for as long as it takes.
+pub(crate) fn upkeep_settings(location: StoreLocation) -> StoreSettings {
+    StoreSettings {
+        location,
+        query_connections: 1,
+        query_timeout: STATEMENT_TIMEOUT,
+        flush_timeout: STATEMENT_TIMEOUT,
     }
 }
 
@@ -104,6 +144,16 @@ pub(super) fn check(known: &[Known], applied: &BTreeSet<String>) -> Result<(), S
             "the database schema is behind: {} is not applied; run `fast-ingest migrate up` first",
             missing.name
         )));
+    }
+    Ok(())
+}
+
+/// Judges what a database says of its rollups.
+pub(super) fn check_rollups(rebuild_needed: bool) -> Result<(), StoreError> {
+    if rebuild_needed {
+        return Err(StoreError::Schema(
+            "the rollups are not built yet; run `fast-ingest migrate up`".to_owned(),
+        ));
     }
     Ok(())
 }
@@ -203,7 +253,9 @@ where
 }
 
 /// Runs a future on a runtime of its own; diesel-async's harness needs the multi-thread one.
-fn block_on<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(crate) fn block_on<T>(
+    future: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -97,7 +97,15 @@ impl EventStore for PostgresStore {
             );
         }
         let applied = migrate::applied_versions(&session).await?;
-        super::migrations::check(&super::migrations::known_postgres()?, &applied)
+        super::migrations::check(&super::migrations::known_postgres()?, &applied)?;
+        let row = bounded(
+            CHECK_TIMEOUT,
+            session
+                .client
+                .query_one("SELECT rebuild_needed FROM rollup_state", &[]),
+        )
+        .await?;
+        super::migrations::check_rollups(row.get(0))
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {

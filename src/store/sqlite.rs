@@ -54,9 +54,15 @@ impl EventStore for SqliteStore {
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
-        // One short read at start-up; not worth a thread.
+        // Two short reads at start-up; not worth a thread.
         let applied = migrate::applied(&self.path)?;
-        migrations::check(&migrations::known_sqlite()?, &applied)
+        migrations::check(&migrations::known_sqlite()?, &applied)?;
+        let rebuild_needed = connection::open_reader(&self.path)?
+            .query_row("SELECT rebuild_needed FROM rollup_state", [], |row| {
+                row.get(0)
+            })
+            .map_err(|error| error::store_error(&error))?;
+        migrations::check_rollups(rebuild_needed)
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {

@@ -1,0 +1,270 @@
+//! `fast-ingest verify` and `fast-ingest rollup rebuild`: whether the rollups say what the events say, and what to do if not.
+//!
+//! Both go day by day, and may run beside a server.
+
+use anyhow::anyhow;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::RollupCommand;
+use super::args::{DatabaseArgs, RollupArgs};
+use super::migrate;
+use crate::config::StoreLocation;
+use crate::event::Timestamp;
+use crate::exit::{ExitStatus, Failure, say};
+use crate::rollup::Day;
+use crate::rollup::rebuild::{self, Rebuilt, rebuild_day};
+use crate::rollup::verify::verify_day;
+use crate::store::{self, RollupStore, StoreError, migrations};
+
+/// Differences that are told one by one: enough to see what kind they are of.
+const DIFFERENCES_TOLD_MAX: u64 = 20;
+
+/// The flags of `fast-ingest verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// Which database.
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Which days.
+    #[command(flatten)]
+    days: DayArgs,
+}
+
+/// The flags of `fast-ingest rollup rebuild`.
+#[derive(Debug, Clone, Args)]
+pub struct RebuildArgs {
+    /// Which database.
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Which days.
+    #[command(flatten)]
+    days: DayArgs,
+    /// How many series.
+    #[command(flatten)]
+    rollups: RollupArgs,
+}
+
+/// A range of UTC days.
+#[derive(Debug, Clone, Args)]
+struct DayArgs {
+    /// First day, in UTC; without it, the first one stored
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    from: Option<Day>,
+    /// Last day, which belongs to it; without it, the last one stored
+    #[arg(long, value_name = "DAY", value_parser = day)]
+    to: Option<Day>,
+}
+
+/// Compares the rollups with the stored events.
+///
+/// # Errors
+///
+/// When they differ (65), or cannot be read.
+pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
+    let location = migrate::locate(&args.database)?;
+    on_each_day(&location, &args.days, Verified::default(), verify_one)?.conclude()
+}
+
+/// Runs a rollup command.
+///
+/// # Errors
+///
+/// What is wrong with the database.
+pub fn run(command: RollupCommand) -> Result<(), Failure> {
+    let RollupCommand::Rebuild(args) = command;
+    let location = migrate::locate(&args.database)?;
+    let pairs_max = args.rollups.rollup_pairs_max;
+    let rebuild_one = async |store: &mut dyn RollupStore, day, rebuilt: &mut Rebuilt, _: &_| {
+        rebuilt.add_day(rebuild_day(store, day, pairs_max, Timestamp::now()).await?);
+        Ok(())
+    };
+    let Rebuilt { days, events } =
+        on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;
+    say(format_args!("rebuilt {days} days, {events} events"))
+}
+
+/// What verifying has come to.
+#[derive(Debug, Default)]
+struct Verified {
+    counted: Rebuilt,
+    differences: u64,
+    days_with_differences: u64,
+}
+
+async fn verify_one(
+    store: &mut dyn RollupStore,
+    day: Day,
+    verified: &mut Verified,
+    bar: &ProgressBar,
+) -> Result<(), Problem> {
+    let verdict = verify_day(store, day).await?;
+    verified.counted.add_day(verdict.events);
+    verified.days_with_differences += u64::from(!verdict.differences.is_empty());
+    for difference in &verdict.differences {
+        verified.differences += 1;
+        if verified.differences <= DIFFERENCES_TOLD_MAX {
+            // Clears the bar, lets the line through and draws the bar again.
+            bar.suspend(|| say(difference))?;
+        }
+    }
+    Ok(())
+}
+
+impl Verified {
+    fn conclude(self) -> Result<(), Failure> {
+        let Self {
+            counted: Rebuilt { days, events },
+            differences,
+            days_with_differences,
+        } = self;
+        if differences == 0 {
+            return say(format_args!(
+                "verified {events} events in {days} days: no difference"
+            ));
+        }
+        let untold = differences.saturating_sub(DIFFERENCES_TOLD_MAX);
+        if untold > 0 {
+            say(format_args!("and {untold} more"))?;
+        }
+        Err(Failure::new(
+            ExitStatus::Data,
+            anyhow!(
+                "{} in {}; `fast-ingest rollup rebuild` makes the rollups afresh",
+                plural(differences, "difference"),
+                plural(days_with_differences, "day")
+            ),
+        ))
+    }
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{s}")
+}
+
+/// Why a day could not be gone through.
+enum Problem {
+    Store(StoreError),
+    Said(Failure),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::Said(failure)
+    }
+}
+
+/// Does something to each stored day in a range, with a bar if somebody is looking. Returns what came of it.
+fn on_each_day<T>(
+    location: &StoreLocation,
+    range: &DayArgs,
+    mut outcome: T,
+    each: impl AsyncFn(&mut dyn RollupStore, Day, &mut T, &ProgressBar) -> Result<(), Problem>,
+) -> Result<T, Failure> {
+    if let (Some(from), Some(to)) = (range.from, range.to)
+        && from > to
+    {
+        let text = "--from must not be a later day than --to";
+        return Err(Failure::new(ExitStatus::Config, anyhow!(text)));
+    }
+    let store_failure = |error| match error {
+        // A rollup that cannot even be read.
+        StoreError::Data { .. } => Failure::new(ExitStatus::Data, error),
+        error => migrate::failure(location, error),
+    };
+    let settings = migrations::upkeep_settings(location.clone());
+    migrations::block_on(async {
+        let store = store::open(&settings)?;
+        store.check_schema().await?;
+        let mut rollups = store.open_rollups().await?;
+        let days = rebuild::days(&mut *rollups, range.from, range.to).await?;
+        let bar = progress_bar(days.len() as u64);
+        for day in days {
+            if let Err(problem) = each(&mut *rollups, day, &mut outcome, &bar).await {
+                bar.finish_and_clear();
+                return Ok(Err((day, problem)));
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        Ok(Ok(outcome))
+    })
+    .map_err(store_failure)?
+    .map_err(|(day, problem)| match problem {
+        Problem::Said(failure) => failure,
+        Problem::Store(error) => {
+            let Failure { status, error } = store_failure(error);
+            Failure::new(
+                status,
+                error.context(format!("stopped at day {}", name_of(day))),
+            )
+        }
+    })
+}
+
+/// Hidden unless stderr is a terminal.
+fn progress_bar(days: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:32} {percent:>3} %  {pos} of {len} days, {eta} left")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(Some(days), ProgressDrawTarget::stderr()).with_style(style)
+}
+
+/// Reads a day such as `2026-02-01`.
+fn day(text: &str) -> Result<Day, String> {
+    let midnight = Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z"));
+    midnight
+        .map(Day::of)
+        .map_err(|_| "expected a day from 1970-01-01 on, for example 2026-02-01".to_owned())
+}
+
+/// The inverse of [`day`].
+fn name_of(day: Day) -> String {
+    let mut name = day.start().to_string();
+    name.truncate("2026-02-01".len());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_read_and_written_the_same() {
+        assert_eq!(day("2026-02-01").map(name_of).as_deref(), Ok("2026-02-01"));
+        for text in [
+            "",
+            "2026-02-30",
+            "2026-2-1",
+            "1969-12-31",
+            "2026-02-01T00:00:00Z",
+        ] {
+            assert!(day(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn many_differences_end_in_their_number() {
+        let verified = |differences, days_with_differences| Verified {
+            counted: Rebuilt { days: 9, events: 9 },
+            differences,
+            days_with_differences,
+        };
+        verified(0, 0).conclude().unwrap();
+        for (verified, expected) in [
+            (verified(1, 1), "1 difference in 1 day; "),
+            (verified(3, 2), "3 differences in 2 days; "),
+        ] {
+            let failure = verified.conclude().unwrap_err();
+            assert_eq!(failure.status, ExitStatus::Data);
+            assert!(failure.to_string().starts_with(expected), "{failure}");
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Verifying: each day's events are counted afresh and held against what the rollups say, in one snapshot.
+//!
+//! The rules that must hold, and that queries rely on:
+//!
+//! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many, by the same
+//!   users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
+//! * A series that has parts on a day has a row for the day's sum, and a sum that is not stale is that of the parts.
+//! * On a day with overflow, pairs without parts have no series, and the overflow counts exactly their compacted events. A name without
+//!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+
+use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
+use super::{
+    Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet,
+    UserUnion, series_of,
+};
+use crate::event::Timestamp;
+use crate::store::{RollupStore, StoreError};
+
+/// More stale days than any database has; a number that every database takes.
+const STALE_DAYS_MAX: usize = i32::MAX as usize;
+
+/// What verifying a day came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Number of events.
+    pub events: u64,
+    /// Whatever is not as it should be: series by series, in order of time.
+    pub differences: Vec<Difference>,
+}
+
+/// A rollup that is not what the events make it. Displays as one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What it counts.
+    pub series: SeriesKey,
+    /// Where it is.
+    pub place: Place,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+/// Where a difference is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a bucket.
+    Bucket(Bucket),
+    /// In what is kept of the day as a whole.
+    Day(Day),
+}
+
+/// How a rollup is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Parts and deltas have another number of events than the rows.
+    Events {
+        /// As the rollups have it.
+        rollups: u64,
+        /// As it is.
+        rows: u64,
+    },
+    /// Parts and deltas have other users than the rows; the two numbers may well be equal.
+    Users {
+        /// As the rollups have it.
+        rollups: u64,
+        /// As it is.
+        rows: u64,
+    },
+    /// The day's sum has another number of events than its parts.
+    SumEvents {
+        /// As the sum has it.
+        sum: u64,
+        /// As it is.
+        parts: u64,
+    },
+    /// The day's sum has other users than its parts.
+    SumUsers {
+        /// As the sum has it.
+        sum: u64,
+        /// As it is.
+        parts: u64,
+    },
+    /// There are parts, but no row of the day says so, and queries would miss them.
+    NoSum,
+    /// The day's overflow is not what its rows without a series come to.
+    Overflow {
+        /// As the rollups have it.
+        rollups: u64,
+        /// As it is.
+        rows: u64,
+    },
+}
+
+/// Everything that the rollups hold of a day.
+#[derive(Debug)]
+struct Kept {
+    parts: Vec<(SeriesKey, Part)>,
+    deltas: Vec<Delta>,
+    /// Those that are not stale.
+    sums: Vec<(SeriesKey, SeriesId, Tally)>,
+    /// Series whose sum is stale; read only if some have no other.
+    stale: HashSet<SeriesId>,
+    overflow: Option<u64>,
+}
+
+/// Verifies a day in a read-only transaction of its own, so that no snapshot is held for longer than one day takes, and nobody waits.
+///
+/// # Errors
+///
+/// What is wrong with the database; then the store must be dropped.
+pub async fn verify_day(store: &mut dyn RollupStore, day: Day) -> Result<Verdict, StoreError> {
+    store.begin_reading().await?;
+    let kept = read(store, day).await?;
+    let admitted = kept.admitted();
+    let mut recount = Recount::new(Timestamp::from_micros(i64::MAX), admitted.clone());
+    store
+        .read_events(
+            day.start()..day.end(),
+            &mut |event_name, channel, user_id, timestamp| {
+                recount.add(event_name, channel, user_id, timestamp);
+            },
+        )
+        .await?;
+    store.commit().await?;
+    let rows = recount.finish();
+    Ok(Verdict {
+        events: rows.events,
+        differences: compare(day, rows, kept, admitted.as_ref()),
+    })
+}
+
+async fn read(store: &mut dyn RollupStore, day: Day) -> Result<Kept, StoreError> {
+    let parts = store.parts_on(day).await?;
+    let sums = store.sums_on(day).await?;
+    let mut stale = HashSet::new();
+    let summed: HashSet<SeriesId> = sums.iter().map(|(_, series, _)| *series).collect();
+    if parts.iter().any(|(_, part)| !summed.contains(&part.series)) {
+        let days = store.stale_days(Day::of(day.end()), STALE_DAYS_MAX).await?;
+        let today = days.into_iter().filter(|(_, stale)| *stale == day);
+        stale.extend(today.map(|(series, _)| series));
+    }
+    Ok(Kept {
+        parts,
+        deltas: store.deltas_on(day).await?,
+        sums,
+        stale,
+        overflow: store.overflow_on(day).await?,
+    })
+}
+
+impl Kept {
+    /// Whatever has parts, on a day with overflow; `None` on all others, where nothing goes without a series.
+    fn admitted(&self) -> Option<Admitted> {
+        self.overflow?;
+        let mut admitted = Admitted::default();
+        for (series, _) in &self.parts {
+            admitted.insert(series);
+        }
+        Some(admitted)
+    }
+}
+
+fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    check_overflow(day, &rows, &kept, admitted, &mut differences);
+    let Kept {
+        parts,
+        deltas,
+        sums,
+        stale,
+        ..
+    } = kept;
+    check_sums(day, &parts, sums, &stale, &mut differences);
+    let rollups = by_quarter(parts, deltas, admitted);
+    check_quarters(&rows.series, &rollups, &mut differences);
+    differences
+}
+
+fn check_overflow(
+    day: Day,
+    rows: &Recounted,
+    kept: &Kept,
+    admitted: Option<&Admitted>,
+    differences: &mut Vec<Difference>,
+) {
+    let (Some(admitted), Some(overflow)) = (admitted, kept.overflow) else {
+        return;
+    };
+    // Those that compaction has not come to yet will be added to the overflow.
+    let to_come: u64 = kept
+        .deltas
+        .iter()
+        .filter(|delta| !admitted.has_pair(&delta.event_name, &delta.channel))
+        .map(|delta| delta.tally.events)
+        .sum();
+    if overflow + to_come != rows.overflow {
+        differences.push(Difference {
+            series: EVERYTHING,
+            place: Place::Day(day),
+            fault: Fault::Overflow {
+                rollups: overflow + to_come,
+                rows: rows.overflow,
+            },
+        });
+    }
+}
+
+/// Holds the day's sums against its parts, whatever the parts are worth.
+fn check_sums(
+    day: Day,
+    parts: &[(SeriesKey, Part)],
+    sums: Vec<(SeriesKey, SeriesId, Tally)>,
+    stale: &HashSet<SeriesId>,
+    differences: &mut Vec<Difference>,
+) {
+    let mut by_series: BTreeMap<&SeriesKey, (SeriesId, Sum)> = BTreeMap::new();
+    for (series, part) in parts {
+        let (_, sum) = by_series
+            .entry(series)
+            .or_insert_with(|| (part.series, Sum::new(DAY_EXACT_MAX)));
+        sum.add(part.tally.clone());
+    }
+    let mut differs = |series: &SeriesKey, fault: Fault| {
+        differences.push(Difference {
+            series: series.clone(),
+            place: Place::Day(day),
+            fault,
+        });
+    };
+    for (series, _, sum) in sums {
+        let parts = by_series
+            .remove(&series)
+            .map_or_else(nothing, |(_, parts)| parts.finish());
+        if sum.events != parts.events {
+            let (sum, parts) = (sum.events, parts.events);
+            differs(&series, Fault::SumEvents { sum, parts });
+        } else if !are_same_users(&sum.users, &parts.users) {
+            let (sum, parts) = (sum.users.count().count, parts.users.count().count);
+            differs(&series, Fault::SumUsers { sum, parts });
+        }
+    }
+    for (series, (id, _)) in by_series {
+        if !stale.contains(&id) {
+            differs(series, Fault::NoSum);
+        }
+    }
+}
+
+/// A sum may have been made of minutes, none of which had too many users to name, where the quarter that they were merged into has: then
+/// it names users that the parts no longer tell apart, and rightly so. The sketch of both is what can be compared.
+fn are_same_users(sum: &UserSet, parts: &UserSet) -> bool {
+    if sum.is_exact() == parts.is_exact() {
+        return sum.encode() == parts.encode();
+    }
+    let sketched = |users: &UserSet| {
+        let mut union = UserUnion::new(0);
+        union.add_set(users.clone());
+        union.finish().encode()
+    };
+    sketched(sum) == sketched(parts)
+}
+
+/// What parts and deltas come to, minutes merged into quarters, for each series that exists.
+fn by_quarter(
+    parts: Vec<(SeriesKey, Part)>,
+    deltas: Vec<Delta>,
+    admitted: Option<&Admitted>,
+) -> BTreeMap<SeriesKey, Buckets> {
+    let mut sums: BTreeMap<SeriesKey, BTreeMap<Bucket, Sum>> = BTreeMap::new();
+    let mut add = |series: SeriesKey, bucket: Bucket, tally: Tally| {
+        sums.entry(series)
+            .or_default()
+            .entry(bucket.quarter())
+            .or_insert_with(|| Sum::new(PART_EXACT_MAX))
+            .add(tally);
+    };
+    for (series, part) in parts {
+        add(series, part.bucket, part.tally);
+    }
+    for delta in deltas {
+        let [pair, name, all] = series_of(&delta.event_name, &delta.channel);
+        if admitted.is_none_or(|those| those.has_pair(&delta.event_name, &delta.channel)) {
+            add(pair, delta.bucket, delta.tally.clone());
+        }
+        if admitted.is_none_or(|those| those.has_name(&delta.event_name)) {
+            add(name, delta.bucket, delta.tally.clone());
+        }
+        add(all, delta.bucket, delta.tally);
+    }
+    let finish = |(bucket, sum): (Bucket, Sum)| (bucket, sum.finish());
+    sums.into_iter()
+        .map(|(series, sums)| (series, sums.into_iter().map(finish).collect()))
+        .collect()
+}
+
+fn check_quarters(
+    rows: &BTreeMap<SeriesKey, Buckets>,
+    rollups: &BTreeMap<SeriesKey, Buckets>,
+    differences: &mut Vec<Difference>,
+) {
+    let (no_buckets, no_tally) = (Buckets::new(), nothing());
+    let all_series: BTreeSet<&SeriesKey> = rows.keys().chain(rollups.keys()).collect();
+    for series in all_series {
+        let rows = rows.get(series).unwrap_or(&no_buckets);
+        let rollups = rollups.get(series).unwrap_or(&no_buckets);
+        let buckets: BTreeSet<Bucket> = rows.keys().chain(rollups.keys()).copied().collect();
+        for bucket in buckets {
+            let rows = rows.get(&bucket).unwrap_or(&no_tally);
+            let rollups = rollups.get(&bucket).unwrap_or(&no_tally);
+            if let Some(fault) = difference_of(rollups, rows) {
+                differences.push(Difference {
+                    series: series.clone(),
+                    place: Place::Bucket(bucket),
+                    fault,
+                });
+            }
+        }
+    }
+}
+
+fn difference_of(rollups: &Tally, rows: &Tally) -> Option<Fault> {
+    if rollups.events != rows.events {
+        let (rollups, rows) = (rollups.events, rows.events);
+        return Some(Fault::Events { rollups, rows });
+    }
+    if rollups.users.encode() != rows.users.encode() {
+        let (rollups, rows) = (rollups.users.count().count, rows.users.count().count);
+        return Some(Fault::Users { rollups, rows });
+    }
+    None
+}
+
+/// The series of all events.
+const EVERYTHING: SeriesKey = SeriesKey {
+    event_name: None,
+    channel: None,
+};
+
+fn nothing() -> Tally {
+    Tally {
+        events: 0,
+        users: UserSet::empty(),
+    }
+}
+
+/// `page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 361 events, the rows 362`
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            series,
+            place,
+            fault,
+        } = self;
+        write!(f, "{}, {place}: {fault}", describe(series))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bucket(bucket) => {
+                write!(f, "{}, {} min", bucket.start, bucket.width.minutes())
+            }
+            Self::Day(day) => write!(f, "{}, 1 day", day.start()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Events { rollups, rows } => {
+                write!(f, "rollups have {rollups} events, the rows {rows}")
+            }
+            Self::Users { rollups, rows } if rollups == rows => {
+                write!(f, "rollups have {rollups} users, the rows as many others")
+            }
+            Self::Users { rollups, rows } => {
+                write!(f, "rollups have {rollups} users, the rows {rows}")
+            }
+            Self::SumEvents { sum, parts } => {
+                write!(f, "the sum has {sum} events, its parts {parts}")
+            }
+            Self::SumUsers { sum, parts } if sum == parts => {
+                write!(f, "the sum has {sum} users, its parts as many others")
+            }
+            Self::SumUsers { sum, parts } => {
+                write!(f, "the sum has {sum} users, its parts {parts}")
+            }
+            Self::NoSum => {
+                f.write_str("there are parts, but neither a sum nor a mark that one is due")
+            }
+            Self::Overflow { rollups, rows } => write!(
+                f,
+                "rollups have {rollups} events without a series of their own, the rows {rows}"
+            ),
+        }
+    }
+}
+
+fn describe(series: &SeriesKey) -> String {
+    let one_line = |name: &str| {
+        if name.contains(char::is_control) {
+            // Names are the clients' to choose: none may write to the terminal as it likes.
+            name.escape_debug().to_string()
+        } else {
+            name.to_owned()
+        }
+    };
+    match (&series.event_name, &series.channel) {
+        (None, None) => "all events".to_owned(),
+        (Some(name), None) => format!("{} / all channels", one_line(name)),
+        (Some(name), Some(channel)) => format!("{} / {}", one_line(name), one_line(channel)),
+        (None, Some(channel)) => format!("all events / {}", one_line(channel)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod model;
+#[cfg(test)]
+mod tests;
