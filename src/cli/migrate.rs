@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
+use super::rollup::plural;
 use crate::config::StoreLocation;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::rebuild::Rebuilt;
@@ -42,9 +43,8 @@ fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Resu
     let built =
         migrations::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
     if let Some(Rebuilt { days, events }) = built {
-        say(format_args!(
-            "built rollups for {events} events in {days} days"
-        ))?;
+        let (days, events) = (plural(days, "day"), plural(events, "event"));
+        say(format_args!("built rollups for {events} in {days}"))?;
     } else if applied.is_empty() {
         say("nothing to apply: the schema is up to date")?;
     }

@@ -81,7 +81,8 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
     };
     let Rebuilt { days, events } =
         on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;
-    say(format_args!("rebuilt {days} days, {events} events"))
+    let (days, events) = (plural(days, "day"), plural(events, "event"));
+    say(format_args!("rebuilt {days}, {events}"))
 }
 
 /// What verifying has come to.
@@ -119,9 +120,8 @@ impl Verified {
             days_with_differences,
         } = self;
         if differences == 0 {
-            return say(format_args!(
-                "verified {events} events in {days} days: no difference"
-            ));
+            let (days, events) = (plural(days, "day"), plural(events, "event"));
+            return say(format_args!("verified {events} in {days}: no difference"));
         }
         let untold = differences.saturating_sub(DIFFERENCES_TOLD_MAX);
         if untold > 0 {
@@ -138,7 +138,8 @@ impl Verified {
     }
 }
 
-fn plural(number: u64, noun: &str) -> String {
+/// A number of something.
+pub(super) fn plural(number: u64, noun: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{s}")
 }

@@ -22,6 +22,7 @@ mod process_crash;
 mod process_database;
 mod process_start;
 mod process_stop;
+mod rollup_verify;
 mod store_contract;
 mod store_database;
 mod store_frozen;

@@ -12,6 +12,7 @@ use crate::process::stored::Database;
 use crate::process::{Ended, run};
 
 const FIRST: &str = "2026-01-01-000000_events";
+const NEWEST: &str = "2026-11-23-000000_rollups";
 /// Whatever defines tables and indexes, as text. Partitions and the table of versions are not migrations' work.
 const POSTGRES_SCHEMA: &str = "
     SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -45,25 +46,33 @@ fn up_then_down_then_up_is_up_on_postgresql() {
 
 fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert_status(database, 78, "pending");
-    assert_said(&migrate(database, &["up"]), "applied");
+    assert_said(&migrate(database, &["up"]), "applied", &[FIRST, NEWEST]);
     assert_status(database, 0, "applied");
     let first = database.rows(schema);
-    for part in ["events_event_id", "wal_checkpoints", "quarantine"] {
+    for part in [
+        "events_event_id",
+        "wal_checkpoints",
+        "quarantine",
+        "rollup_state",
+    ] {
         let is_there = first.iter().any(|row| row.contains(part));
         assert!(is_there, "no {part} in {first:#?}");
     }
     let again = migrate(database, &["up"]);
     assert!(again.stdout.starts_with("nothing to apply"), "{again:?}");
 
-    assert_said(&migrate(database, &["down", "--all"]), "reverted");
+    let all_down = migrate(database, &["down", "--all"]);
+    assert_said(&all_down, "reverted", &[NEWEST, FIRST]);
     assert_status(database, 78, "pending");
     assert_eq!(database.rows(schema), [""; 0], "down leaves nothing behind");
     let again = migrate(database, &["down", "--all"]);
     assert!(again.stdout.starts_with("nothing to revert"), "{again:?}");
 
-    assert_said(&migrate(database, &["up"]), "applied");
+    assert_said(&migrate(database, &["up"]), "applied", &[FIRST, NEWEST]);
     assert_eq!(database.rows(schema), first);
-    assert_said(&migrate(database, &["down"]), "reverted");
+    assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
+    assert_said(&migrate(database, &["up"]), "applied", &[NEWEST]);
+    assert_eq!(database.rows(schema), first);
 }
 
 #[test]
@@ -103,7 +112,7 @@ fn up_waits_for_a_server_that_is_still_starting() {
     run(&command).assert_refusal(69, &["57P03"]);
     let ended = run(&[&command[..], &["--wait", "1m"]].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
-    assert_said(&ended, "applied");
+    assert_said(&ended, "applied", &[FIRST, NEWEST]);
     assert_eq!(
         ended.stderr.matches("waiting up to").count(),
         1,
@@ -205,9 +214,10 @@ fn migrate(database: &Database, verb: &[&str]) -> Ended {
     ended
 }
 
-fn assert_said(ended: &Ended, verb: &str) {
-    let line = format!("{verb} {FIRST}\n");
-    assert!(ended.stdout.starts_with(&line), "{ended:?}");
+fn assert_said(ended: &Ended, verb: &str, names: &[&str]) {
+    let line = |name: &&str| format!("{verb} {name}\n");
+    let lines: String = names.iter().map(line).collect();
+    assert_eq!(ended.stdout, lines, "{ended:?}");
 }
 
 /// `migrate status` knows every migration as `state`.

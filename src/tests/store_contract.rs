@@ -24,4 +24,4 @@ macro_rules! contract {
     };
 }
 
-use contract;
+pub(crate) use contract;

@@ -1,0 +1,226 @@
+//! `fast-ingest verify` and `fast-ingest rollup rebuild` on real databases: rollups that were tampered with are named and mended, flushes
+//! may go on meanwhile, and the first rollups of a database that is older than they are get built.
+
+use fast_ingest::config::StoreLocation;
+use fast_ingest::event::Timestamp;
+use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
+use fast_ingest::rollup::Day;
+use fast_ingest::rollup::rebuild::{PAIRS_MAX_DEFAULT, Rebuilt, rebuild_day};
+use fast_ingest::rollup::verify::verify_day;
+use fast_ingest::store::{StoreError, migrations};
+use tokio::sync::watch;
+
+use crate::process::{Ended, run};
+use crate::store_contract::contract;
+use crate::store_database::{Database, Event, FEBRUARY, batch_of, event};
+
+contract! {
+    a_rollup_that_was_tampered_with_is_named_and_mended,
+    only_the_days_asked_for_are_gone_through,
+    rebuilding_loses_and_doubles_nothing_while_flushes_go_on,
+    events_that_are_older_than_the_rollups_are_counted,
+    a_schema_that_is_behind_is_refused,
+}
+
+const QUARTER_PAST_NINE: i64 = FEBRUARY + 9 * HOUR_MICROS + HOUR_MICROS / 4;
+
+fn three_events() -> [Event<'static>; 3] {
+    [
+        event("page_view", "ann", QUARTER_PAST_NINE),
+        event("page_view", "bob", QUARTER_PAST_NINE + 1),
+        event("page_view", "bob", QUARTER_PAST_NINE + 14 * 60_000_000),
+    ]
+}
+
+async fn store_three_events(database: &Database) {
+    let mut sink = database.sink_at(0).await;
+    sink.flush(batch_of(0, &three_events()).view())
+        .await
+        .unwrap();
+}
+
+/// Runs a command of the binary on the database.
+async fn command(database: &Database, words: &[&str]) -> Ended {
+    let (flag, value) = match database.settings().location {
+        StoreLocation::Postgres(url) => ("--database-url", url),
+        StoreLocation::Sqlite(path) => {
+            let data_dir = path.parent().unwrap().to_str().unwrap();
+            ("--data-dir", data_dir.to_owned())
+        }
+    };
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    words.extend([flag.to_owned(), value]);
+    let ended = tokio::task::spawn_blocking(move || {
+        run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    ended.await.unwrap()
+}
+
+#[track_caller]
+fn assert_says(ended: &Ended, stdout: &str) {
+    assert_eq!((ended.code(), &*ended.stdout), (0, stdout), "{ended:?}");
+}
+
+const RIGHT: &str = "verified 3 events in 1 day: no difference\n";
+
+async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database) {
+    store_three_events(&database).await;
+    assert_says(&command(&database, &["verify"]).await, RIGHT);
+    for (tampering, expected) in [
+        (
+            "UPDATE rollups SET events = events + 1 WHERE series_id =
+             (SELECT id FROM rollup_series WHERE event_name = 'page_view' AND channel = 'web')",
+            &[
+                "page_view / web, 2026-02-01T00:00:00Z, 1 day: the sum has 3 events, its parts 4",
+                "page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 4 events, the rows 3",
+            ][..],
+        ),
+        (
+            "DELETE FROM rollup_days WHERE series_id = (SELECT id FROM rollup_series WHERE event_name IS NULL)",
+            &[
+                "all events, 2026-02-01T00:00:00Z, 1 day: there are parts, but neither a sum nor a mark that one is due",
+            ][..],
+        ),
+        (
+            "DELETE FROM events WHERE user_id = 'ann';
+             INSERT INTO rollup_overflow SELECT min(day), 1 FROM rollup_days",
+            &[
+                "all events, 2026-02-01T00:00:00Z, 1 day: rollups have 1 events without a series of their own, the rows 0",
+                "all events, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",
+                "page_view / all channels, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",
+                "page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",
+            ][..],
+        ),
+    ] {
+        let rebuilt = command(&database, &["rollup", "rebuild"]).await;
+        assert_says(&rebuilt, "rebuilt 1 day, 3 events\n");
+        assert_eq!(database.count("rollup_deltas").await, 0);
+        assert_says(&command(&database, &["verify"]).await, RIGHT);
+        database.execute(tampering).await;
+        let ended = command(&database, &["verify"]).await;
+        assert_eq!(ended.stdout.lines().collect::<Vec<_>>(), expected);
+        let differences = match expected.len() {
+            1 => "1 difference in 1 day".to_owned(),
+            n => format!("{n} differences in 1 day"),
+        };
+        ended.assert_refusal(65, &[&differences, "`fast-ingest rollup rebuild`"]);
+    }
+    let rebuilt = command(&database, &["rollup", "rebuild"]).await;
+    assert_says(&rebuilt, "rebuilt 1 day, 2 events\n");
+    let verified = command(&database, &["verify"]).await;
+    assert_says(&verified, "verified 2 events in 1 day: no difference\n");
+}
+
+async fn only_the_days_asked_for_are_gone_through(database: Database) {
+    let mut sink = database.sink_at(0).await;
+    let events = [
+        event("page_view", "ann", FEBRUARY),
+        event("page_view", "ann", FEBRUARY + 2 * DAY_MICROS),
+        event("page_view", "ann", FEBRUARY + 3 * DAY_MICROS - 1),
+    ];
+    sink.flush(batch_of(0, &events).view()).await.unwrap();
+    for (range, expected) in [
+        (&[][..], "rebuilt 2 days, 3 events\n"),
+        (&["--from", "2026-02-02"], "rebuilt 1 day, 2 events\n"),
+        (&["--to", "2026-02-02"], "rebuilt 1 day, 1 event\n"),
+        (
+            &["--from", "2026-02-03", "--to", "2026-02-03"],
+            "rebuilt 1 day, 2 events\n",
+        ),
+        (&["--from", "2026-02-04"], "rebuilt 0 days, 0 events\n"),
+    ] {
+        let rebuilt = command(&database, &[&["rollup", "rebuild"], range].concat()).await;
+        assert_says(&rebuilt, expected);
+        let verified = command(&database, &["verify"]).await;
+        assert_says(&verified, "verified 3 events in 2 days: no difference\n");
+    }
+    database.execute("DELETE FROM rollup_days").await;
+    let to_the_second = command(&database, &["verify", "--to", "2026-02-02"]).await;
+    to_the_second.assert_refusal(65, &["3 differences in 1 day"]);
+    let wrong = ["verify", "--from", "2026-02-02", "--to", "2026-02-01"];
+    command(&database, &wrong)
+        .await
+        .assert_refusal(78, &["--from", "--to"]);
+    command(&database, &["verify", "--from", "yesterday"])
+        .await
+        .assert_refusal(2, &["2026-02-01"]);
+}
+
+async fn rebuilding_loses_and_doubles_nothing_while_flushes_go_on(database: Database) {
+    const FLUSHES: u64 = 40;
+    let (flushed, mut flushes) = watch::channel(0);
+    let mut sink = database.sink_at(0).await;
+    let flusher = tokio::spawn(async move {
+        for number in 0..FLUSHES {
+            let user = format!("user-{number}");
+            let late = QUARTER_PAST_NINE + i64::try_from(number).unwrap() * 60_000_000;
+            let events = [
+                event("page_view", &user, QUARTER_PAST_NINE),
+                event("click", &user, late),
+            ];
+            sink.flush(batch_of(number * 2, &events).view())
+                .await
+                .unwrap();
+            flushed.send(number + 1).unwrap();
+        }
+    });
+    let day = Day::of(Timestamp::from_micros(FEBRUARY));
+    let mut rollups = database.store().open_rollups().await.unwrap();
+    // Ends with the flusher, which drops its end. Waiting for a flush each time lets SQLite's one writer at a time be either.
+    while flushes.changed().await.is_ok() {
+        rebuild_day(&mut *rollups, day, PAIRS_MAX_DEFAULT, Timestamp::now())
+            .await
+            .unwrap();
+        let verdict = verify_day(&mut *rollups, day).await.unwrap();
+        assert_eq!(verdict.differences, []);
+    }
+    flusher.await.unwrap();
+    let verdict = verify_day(&mut *rollups, day).await.unwrap();
+    assert_eq!((verdict.events, verdict.differences), (2 * FLUSHES, vec![]));
+}
+
+async fn events_that_are_older_than_the_rollups_are_counted(database: Database) {
+    store_three_events(&database).await;
+    command(&database, &["migrate", "down"]).await;
+    let built = command(&database, &["migrate", "up"]).await;
+    assert_says(
+        &built,
+        "applied 2026-11-23-000000_rollups\nbuilt rollups for 3 events in 1 day\n",
+    );
+    assert_says(&command(&database, &["verify"]).await, RIGHT);
+    assert_eq!(database.count("rollup_days").await, 3);
+
+    // An earlier run was interrupted after the migration.
+    let interrupted = database.migrate(|location| {
+        migrations::down(location, false)?;
+        migrations::apply(location, std::time::Duration::ZERO)
+    });
+    assert_eq!(interrupted.await.unwrap().len(), 1);
+    let error = database.store().check_schema().await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Schema(text)
+            if text.contains("not built yet") && text.contains("`fast-ingest migrate up`")),
+        "{error}"
+    );
+    command(&database, &["verify"])
+        .await
+        .assert_refusal(78, &["not built yet", "`fast-ingest migrate up`"]);
+    let built = database
+        .migrate(|location| migrations::build_rollups(location, PAIRS_MAX_DEFAULT))
+        .await
+        .unwrap();
+    assert_eq!(built, Some(Rebuilt { days: 1, events: 3 }));
+    database.store().check_schema().await.unwrap();
+    let again = command(&database, &["migrate", "up"]).await;
+    assert_says(&again, "nothing to apply: the schema is up to date\n");
+    assert_says(&command(&database, &["verify"]).await, RIGHT);
+}
+
+async fn a_schema_that_is_behind_is_refused(database: Database) {
+    command(&database, &["migrate", "down"]).await;
+    for words in [&["verify"][..], &["rollup", "rebuild"]] {
+        command(&database, words)
+            .await
+            .assert_refusal(78, &["schema is behind", "`fast-ingest migrate up`"]);
+    }
+}
