@@ -39,7 +39,8 @@ impl Rebuilt {
 /// Makes a day's rollups afresh, with series for at most `pairs_max` pairs. Returns the number of events; what it wrote is durable by
 /// then.
 ///
-/// Fresh events go to minutes, as at `now` a flush would do it, everything else to quarters. Days that are over get their sums at once.
+/// Fresh events go to minutes, as a flush at `now` would have it, everything else to quarters. Days that have no minutes any more get
+/// their sums at once, all others are left to compaction.
 ///
 /// # Errors
 ///
@@ -51,10 +52,12 @@ pub async fn rebuild_day(
     now: Timestamp,
 ) -> Result<u64, StoreError> {
     begin(store).await?;
-    let recounted = recount(store, day, pairs_max, now).await?;
+    let minutes_from = Timestamp::from_micros(now.as_micros() - fold::MINUTES_KEPT_MICROS);
+    let recounted = recount(store, day, pairs_max, minutes_from).await?;
     store.clear_day(day).await?;
     let (events, overflow) = (recounted.events, recounted.overflow);
-    write(store, day, recounted, now).await?;
+    let has_minutes = day.end() > minutes_from;
+    write(store, day, recounted, has_minutes).await?;
     if overflow > 0 {
         store.add_overflow(day, overflow).await?;
     }
@@ -132,9 +135,8 @@ async fn recount(
     store: &mut dyn RollupStore,
     day: Day,
     pairs_max: usize,
-    now: Timestamp,
+    minutes_from: Timestamp,
 ) -> Result<Recounted, StoreError> {
-    let minutes_from = Timestamp::from_micros(now.as_micros() - fold::MINUTES_KEPT_MICROS);
     let range = day.start()..day.end();
     let mut pairs = PairCounts::default();
     let mut recount = Some(Recount::new(minutes_from, None));
@@ -169,9 +171,8 @@ async fn write(
     store: &mut dyn RollupStore,
     day: Day,
     recounted: Recounted,
-    now: Timestamp,
+    has_minutes: bool,
 ) -> Result<(), StoreError> {
-    let is_over = day.end() <= now;
     let mut series = recounted.series.into_iter();
     loop {
         let some: Vec<_> = series.by_ref().take(SERIES_AT_ONCE).collect();
@@ -182,7 +183,7 @@ async fn write(
         let ids = store.series_ids(&keys).await?;
         let (mut parts, mut sums) = (Vec::new(), Vec::new());
         for (&series, buckets) in ids.iter().zip(buckets) {
-            if is_over {
+            if !has_minutes {
                 sums.push((series, day, sum_up(buckets.values(), DAY_EXACT_MAX)));
             }
             parts.extend(buckets.into_iter().map(|(bucket, tally)| Part {
@@ -194,11 +195,11 @@ async fn write(
         for parts in parts.chunks(PARTS_AT_ONCE) {
             store.put_parts(parts).await?;
         }
-        if is_over {
-            store.put_days(&sums).await?;
-        } else {
+        if has_minutes {
             let days: Vec<_> = ids.iter().map(|&series| (series, day)).collect();
             store.mark_stale(&days).await?;
+        } else {
+            store.put_days(&sums).await?;
         }
     }
 }

@@ -43,14 +43,25 @@ pub(super) struct Known {
 /// Longest time for one statement when nobody waits for an answer: reading the events of a day is one.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Brings a database to where this binary can serve from it: [`apply`], then [`build_rollups`] with the default cap. Returns the names of
-/// the migrations applied.
+/// Brings a database to where this binary can serve from it, with the default cap on rollups; see [`up_within`].
+pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
+    up_within(location, rebuild::PAIRS_MAX_DEFAULT)
+}
+
+/// Brings a database to where this binary can serve from it: [`apply`], then [`build_rollups`]. Returns the names of the migrations
+/// applied.
 ///
 /// Blocks, and must not be called on a thread that drives a tokio runtime. Two runs at once do no harm: the second waits, then
 /// finds nothing to do.
-pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
+pub fn up_within(location: &StoreLocation, pairs_max: usize) -> Result<Vec<String>, StoreError> {
     let names = apply(location, Duration::ZERO)?;
-    build_rollups(location, rebuild::PAIRS_MAX_DEFAULT)?;
+    if let Some(Rebuilt { days, events }) = build_rollups(location, pairs_max)? {
+        tracing::info!(
+            days,
+            events,
+            "built rollups for {events} events in {days} days"
+        );
+    }
     Ok(names)
 }
 
@@ -71,18 +82,10 @@ pub fn build_rollups(
     pairs_max: usize,
 ) -> Result<Option<Rebuilt>, StoreError> {
     let settings = upkeep_settings(location.clone());
-    let built = block_on(async {
+    block_on(async {
         let mut rollups = super::open(&settings)?.open_rollups().await?;
         rebuild::build_if_needed(&mut *rollups, pairs_max).await
-    })?;
-    if let Some(Rebuilt { days, events }) = built {
-        tracing::info!(
-            days,
-            events,
-            "built rollups for {events} events in {days} days"
-        );
-    }
-    Ok(built)
+    })
 }
 
 /// Settings of a store for commands, which answer no queries and wait for as long as it takes.
