@@ -8,9 +8,11 @@
 //! * On a day with overflow, pairs without parts have no series, and the overflow counts exactly their compacted events. A name without
 //!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
+mod difference;
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+pub use self::difference::{Difference, Fault, Place};
 use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
 use super::{
     Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet,
@@ -29,68 +31,6 @@ pub struct Verdict {
     pub events: u64,
     /// Whatever is not as it should be: series by series, in order of time.
     pub differences: Vec<Difference>,
-}
-
-/// A rollup that is not what the events make it. Displays as one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// What it counts.
-    pub series: SeriesKey,
-    /// Where it is.
-    pub place: Place,
-    /// What is wrong with it.
-    pub fault: Fault,
-}
-
-/// Where a difference is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// In a bucket.
-    Bucket(Bucket),
-    /// In what is kept of the day as a whole.
-    Day(Day),
-}
-
-/// How a rollup is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Parts and deltas have another number of events than the rows.
-    Events {
-        /// As the rollups have it.
-        rollups: u64,
-        /// As it is.
-        rows: u64,
-    },
-    /// Parts and deltas have other users than the rows; the two numbers may well be equal.
-    Users {
-        /// As the rollups have it.
-        rollups: u64,
-        /// As it is.
-        rows: u64,
-    },
-    /// The day's sum has another number of events than its parts.
-    SumEvents {
-        /// As the sum has it.
-        sum: u64,
-        /// As it is.
-        parts: u64,
-    },
-    /// The day's sum has other users than its parts.
-    SumUsers {
-        /// As the sum has it.
-        sum: u64,
-        /// As it is.
-        parts: u64,
-    },
-    /// There are parts, but no row of the day says so, and queries would miss them.
-    NoSum,
-    /// The day's overflow is not what its rows without a series come to.
-    Overflow {
-        /// As the rollups have it.
-        rollups: u64,
-        /// As it is.
-        rows: u64,
-    },
 }
 
 /// Everything that the rollups hold of a day.
@@ -342,78 +282,6 @@ fn nothing() -> Tally {
     Tally {
         events: 0,
         users: UserSet::empty(),
-    }
-}
-
-/// `page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 361 events, the rows 362`
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            series,
-            place,
-            fault,
-        } = self;
-        write!(f, "{}, {place}: {fault}", describe(series))
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bucket(bucket) => {
-                write!(f, "{}, {} min", bucket.start, bucket.width.minutes())
-            }
-            Self::Day(day) => write!(f, "{}, 1 day", day.start()),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Events { rollups, rows } => {
-                write!(f, "rollups have {rollups} events, the rows {rows}")
-            }
-            Self::Users { rollups, rows } if rollups == rows => {
-                write!(f, "rollups have {rollups} users, the rows as many others")
-            }
-            Self::Users { rollups, rows } => {
-                write!(f, "rollups have {rollups} users, the rows {rows}")
-            }
-            Self::SumEvents { sum, parts } => {
-                write!(f, "the sum has {sum} events, its parts {parts}")
-            }
-            Self::SumUsers { sum, parts } if sum == parts => {
-                write!(f, "the sum has {sum} users, its parts as many others")
-            }
-            Self::SumUsers { sum, parts } => {
-                write!(f, "the sum has {sum} users, its parts {parts}")
-            }
-            Self::NoSum => {
-                f.write_str("there are parts, but neither a sum nor a mark that one is due")
-            }
-            Self::Overflow { rollups, rows } => write!(
-                f,
-                "rollups have {rollups} events without a series of their own, the rows {rows}"
-            ),
-        }
-    }
-}
-
-fn describe(series: &SeriesKey) -> String {
-    let one_line = |name: &str| {
-        if name.contains(char::is_control) {
-            // Names are the clients' to choose: none may write to the terminal as it likes.
-            name.escape_debug().to_string()
-        } else {
-            name.to_owned()
-        }
-    };
-    match (&series.event_name, &series.channel) {
-        (None, None) => "all events".to_owned(),
-        (Some(name), None) => format!("{} / all channels", one_line(name)),
-        (Some(name), Some(channel)) => format!("{} / {}", one_line(name), one_line(channel)),
-        (None, Some(channel)) => format!("all events / {}", one_line(channel)),
     }
 }
 
