@@ -58,7 +58,7 @@ fn group_commit(criterion: &mut Criterion) {
                                 let polled = submission.as_mut().poll(context);
                                 assert!(
                                     polled.is_pending()
-                                        || matches!(polled, std::task::Poll::Ready(Ok(())))
+                                        || matches!(polled, std::task::Poll::Ready(Ok(_)))
                                 );
                                 if polled.is_pending() {
                                     std::task::Poll::Ready(None)

@@ -1,16 +1,18 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
 //! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API in one
-//! table, and `ingest`, `query` and `health` answer. What a client may do wrong is an `error::ApiError`; the status it gets is
+//! table, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is
 //! decided there and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is too
 //! long, without a body, and closes the connection.
 
+pub mod applied;
 mod body;
 mod connection;
 mod error;
 mod health;
 mod ingest;
 mod query;
+mod receipt;
 mod response;
 mod router;
 pub mod server;
@@ -19,6 +21,7 @@ mod watchdog;
 use std::fmt;
 use std::sync::Arc;
 
+use self::applied::Applied;
 use crate::config::HttpSettings;
 use crate::intake::{Gate, Intake};
 use crate::store::EventStore;
@@ -36,6 +39,8 @@ pub struct App {
     pub store: Arc<dyn EventStore>,
     /// How far log and flush are.
     pub progress: Arc<Progress>,
+    /// Waits for what was accepted to be in the database.
+    pub applied: Applied,
 }
 
 impl fmt::Debug for App {

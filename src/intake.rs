@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 pub use budget::{Budget, Reservation};
 pub use gate::{Gate, SpaceReservation};
 
+use crate::batch::Sequence;
 use crate::wal::record;
 
 /// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
@@ -40,8 +41,8 @@ pub enum Refusal {
     Draining,
 }
 
-/// Tells the waiting request how its submission ended.
-pub type Ack = oneshot::Sender<Result<(), Refusal>>;
+/// Tells the waiting request how its submission ended: with the sequence of its last event.
+pub type Ack = oneshot::Sender<Result<Sequence, Refusal>>;
 
 /// What one request puts on the ring.
 #[derive(Debug)]
@@ -173,7 +174,7 @@ impl Intake {
         }
     }
 
-    /// Puts a record on the ring and waits until it is durable.
+    /// Puts a record on the ring and waits until it is durable. Returns the sequence of its last event.
     ///
     /// # Errors
     ///
@@ -183,7 +184,11 @@ impl Intake {
     /// # Panics
     ///
     /// When the record holds no event, or is longer than what was admitted.
-    pub async fn submit(&self, admission: Admission, record: EncodedRecord) -> Result<(), Refusal> {
+    pub async fn submit(
+        &self,
+        admission: Admission,
+        record: EncodedRecord,
+    ) -> Result<Sequence, Refusal> {
         assert!(record.event_count > 0, "a record holds at least one event");
         let Admission {
             in_flight,

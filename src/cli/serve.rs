@@ -23,6 +23,7 @@ use super::migrate;
 use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
 use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
+use crate::http::applied::Applied;
 use crate::http::{App, server};
 use crate::intake::{Budget, Gate, Intake, Submission};
 use crate::rollup::keeper::Keeper;
@@ -89,6 +90,7 @@ fn serve(
     let progress = Progress::new(log.subscribe(), log.directory().oldest_sequence() - 1);
     let budget = Budget::new(settings.http.inflight_bytes_max);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
+    let applied = Applied::new(log.wal_id(), shutdown.drain_token());
     let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
     let flusher = Flusher::new(
         log,
@@ -115,6 +117,7 @@ fn serve(
         gate,
         store: Arc::clone(store),
         progress: Arc::clone(&progress),
+        applied,
     });
     let cut = runtime.block_on(server::serve(
         listener,

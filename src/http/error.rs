@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
+use super::applied::Lag;
 use super::response::{self, Response};
 use crate::event::parse::{EventError, ParseError};
 use crate::intake::{Intake, Refusal};
@@ -18,6 +19,8 @@ use crate::store::StoreError;
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a client should wait for a free connection.
 const CONNECTION_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a client should wait before it asks again for what is not flushed yet. It has waited already, so this is a formality.
+const APPLIED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a request is not answered as asked.
 #[derive(Debug)]
@@ -54,6 +57,10 @@ pub(super) enum ApiError {
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
     BadQuery(Vec<ParameterError>),
+    /// A POST asks to wait for something that cannot be waited for. Nothing is stored.
+    BadWait(ParameterError),
+    /// The events of a receipt are not in the database yet.
+    NotAppliedYet(Lag),
     /// The store could not answer.
     Store(StoreError),
     /// All connections are taken.
@@ -232,6 +239,21 @@ impl ApiError {
                     super::query::PARAMETERS.join(", ")
                 ),
             ),
+            Self::BadWait(_) => problem(
+                StatusCode::BAD_REQUEST,
+                "bad_query",
+                "Bad query parameters",
+                "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned(),
+            ),
+            Self::NotAppliedYet(lag) => Problem {
+                retry_after: Some(APPLIED_RETRY_AFTER),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "not_applied_yet",
+                    "Not in the database yet",
+                    format!("{lag}; ask again with the same receipt"),
+                )
+            },
             Self::Store(error) => store_failed(error),
             Self::TooManyConnections => Problem {
                 retry_after: Some(CONNECTION_RETRY_AFTER),
@@ -258,6 +280,7 @@ impl ApiError {
                 errors.iter().map(ListedError::from).collect()
             }
             Self::BadQuery(errors) => errors.iter().map(ListedError::from).collect(),
+            Self::BadWait(error) => vec![error.into()],
             _ => Vec::new(),
         }
     }

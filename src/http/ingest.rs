@@ -1,13 +1,15 @@
 //! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
 //!
 //! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing is stored
-//! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else.
+//! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else, unless the client asked
+//! for more with `wait=applied`.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use hyper::http::request::Parts;
 
 use super::App;
+use super::applied;
 use super::body::{RequestBody, Room};
 use super::error::ApiError;
 use super::response::{self, Response};
@@ -21,11 +23,14 @@ pub(super) async fn event(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response, ApiError> {
+    let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
     parse_event(&bytes, Timestamp::now(), record.buffer())?;
     record.set_event_count(1);
-    submit(app, admission, record).await
+    // The admission ends with the ack: a request that waits longer must not keep its body.
+    drop(bytes);
+    submit(app, admission, record, is_waiting).await
 }
 
 /// Stores an array of events, all or none.
@@ -34,6 +39,7 @@ pub(super) async fn bulk(
     head: &Parts,
     body: &mut RequestBody,
 ) -> Result<Response, ApiError> {
+    let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.body_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
     let event_count = parse_bulk(
@@ -43,7 +49,8 @@ pub(super) async fn bulk(
         record.buffer(),
     )?;
     record.set_event_count(event_count);
-    submit(app, admission, record).await
+    drop(bytes);
+    submit(app, admission, record, is_waiting).await
 }
 
 async fn receive(
@@ -62,15 +69,22 @@ async fn submit(
     app: &App,
     admission: Admission,
     record: EncodedRecord,
+    is_waiting: bool,
 ) -> Result<Response, ApiError> {
     let event_count = record.event_count();
     let outcome = app.intake.submit(admission, record).await;
-    outcome.map_err(|refusal| match refusal {
+    let through = outcome.map_err(|refusal| match refusal {
         // The log had the record when it failed.
         Refusal::Poisoned => ApiError::OutcomeUnknown,
         refusal => refusal.into(),
     })?;
-    Ok(response::accepted(event_count))
+    let applied = if is_waiting {
+        Some(applied::is_applied_soon(app, through).await)
+    } else {
+        None
+    };
+    let receipt = app.applied.receipt(through);
+    Ok(response::accepted(event_count, receipt, applied))
 }
 
 /// Asking for JSON keeps HTML forms of other sites out: they cannot send this type without the browser asking us first.

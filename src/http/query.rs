@@ -11,6 +11,7 @@ use hyper::StatusCode;
 pub(super) use self::parameters::PARAMETERS;
 use self::report::ReportBody;
 use super::App;
+use super::applied;
 use super::error::ApiError;
 use super::response::{self, Response};
 use crate::store::StoreError;
@@ -20,7 +21,10 @@ const EVERY_NAME: &str = "*";
 
 /// Answers a metrics query.
 pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, ApiError> {
-    let query = parameters::parse(query_string).map_err(ApiError::BadQuery)?;
+    let (query, after) = parameters::parse(query_string).map_err(ApiError::BadQuery)?;
+    if let Some(receipt) = after {
+        applied::wait_for(app, receipt).await?;
+    }
     match app.store.metrics(&query).await {
         Ok(report) => Ok(response::json(
             StatusCode::OK,

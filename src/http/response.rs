@@ -1,22 +1,43 @@
 //! Answers whose body is in memory: the cheap 202, JSON, and RFC 9457 problems.
 
+use std::io::{Cursor, Write as _};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 
+use super::receipt::Receipt;
+
 /// An answer whose body is in memory.
 pub(super) type Response = hyper::Response<Full<Bytes>>;
 
-/// The 202 of a request whose events are durable.
-pub(super) fn accepted(event_count: u32) -> Response {
-    let body = match event_count {
-        // By far the most frequent answer: it costs no formatting and no allocation.
-        1 => Bytes::from_static(b"{\"accepted\":1}"),
-        _ => Bytes::from(format!("{{\"accepted\":{event_count}}}")),
+/// Longest body of [`accepted`]: its words, the count, the receipt.
+const ACCEPTED_BYTES_MAX: usize = 48 + 10 + Receipt::CHARS_MAX;
+
+/// The answer to a request whose events are durable. `applied` says whether they are in the database as well, to those who asked for it:
+/// only then is there nothing left to be done, and the status 200.
+pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>) -> Response {
+    let status = match applied {
+        Some(true) => StatusCode::OK,
+        Some(false) | None => StatusCode::ACCEPTED,
     };
-    with_body(StatusCode::ACCEPTED, "application/json", body)
+    let applied = match applied {
+        Some(true) => ",\"applied\":true",
+        Some(false) => ",\"applied\":false",
+        None => "",
+    };
+    // By far the most frequent answer, so it is written by hand: on the stack, and then into one allocation of its exact size.
+    let mut body = Cursor::new([0; ACCEPTED_BYTES_MAX]);
+    write!(
+        body,
+        "{{\"accepted\":{event_count},\"receipt\":\"{receipt}\"{applied}}}"
+    )
+    .expect("the longest answer fits");
+    let length = body.position() as usize;
+    let body = Bytes::copy_from_slice(&body.get_ref()[..length]);
+    with_body(status, "application/json", body)
 }
 
 /// An answer with a JSON body.
@@ -45,4 +66,52 @@ fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Res
 
 fn to_json(value: &impl Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("plain structs serialize"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::batch::WalId;
+
+    async fn text(response: Response) -> (u16, String) {
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn the_longest_and_the_shortest_202_are_whole() {
+        let receipt = |wal_id, through| Receipt {
+            wal_id: WalId(Uuid::from_u128(wal_id)),
+            through,
+        };
+        let zeros = "0".repeat(32);
+        assert_eq!(
+            text(accepted(1, receipt(0, 1), None)).await,
+            (202, format!(r#"{{"accepted":1,"receipt":"{zeros}1"}}"#))
+        );
+        let ones = "f".repeat(48);
+        assert_eq!(
+            text(accepted(
+                u32::MAX,
+                receipt(u128::MAX, u64::MAX),
+                Some(false)
+            ))
+            .await,
+            (
+                202,
+                format!(r#"{{"accepted":4294967295,"receipt":"{ones}","applied":false}}"#)
+            )
+        );
+        assert_eq!(
+            text(accepted(2, receipt(0, 2), Some(true))).await,
+            (
+                200,
+                format!(r#"{{"accepted":2,"receipt":"{zeros}2","applied":true}}"#)
+            )
+        );
+    }
 }

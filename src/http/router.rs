@@ -10,7 +10,8 @@ use super::error::ApiError;
 use super::response::Response;
 use super::{App, health, ingest, query};
 
-/// Every route. GET routes answer HEAD too. The query string of a POST is ignored, as in any URL that takes none.
+/// Every route. GET routes answer HEAD too. A POST takes one parameter, `wait`; the rest of its query string is ignored, because proxies
+/// and trackers add parameters of their own, and an event must not get lost for that.
 static ROUTES: [(Verb, &str, Endpoint); 4] = [
     (Verb::Post, "/events", Endpoint::Event),
     (Verb::Post, "/events/bulk", Endpoint::Bulk),

@@ -1,6 +1,7 @@
-//! How far log and flush have come, for `/health` and log lines. Nothing decides by it.
+//! How far log and flush have come: for `/health`, for log lines, and for requests that wait for their events to be flushed.
+//!
+//! Nothing that keeps events safe decides by it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,8 @@ use crate::wal::log::DurableMark;
 pub struct Progress {
     /// What the log thread publishes after each sync.
     durable: watch::Receiver<DurableMark>,
-    /// Written by the flush thread after each confirmed commit.
-    flushed_through: AtomicU64,
+    /// Published by the flush thread after each confirmed commit.
+    flushed_through: watch::Sender<Sequence>,
     /// Written by the flush thread.
     flush: Mutex<FlushState>,
 }
@@ -47,7 +48,7 @@ impl Progress {
     pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
         Arc::new(Self {
             durable,
-            flushed_through: AtomicU64::new(flushed_through),
+            flushed_through: watch::Sender::new(flushed_through),
             flush: Mutex::new(FlushState::Starting),
         })
     }
@@ -59,7 +60,18 @@ impl Progress {
 
     /// Everything up to this sequence is in the database, as far as is known: exact once the checkpoint was read.
     pub fn flushed_through(&self) -> Sequence {
-        self.flushed_through.load(Ordering::Acquire)
+        *self.flushed_through.borrow()
+    }
+
+    /// Returns once everything up to `sequence` is in the database: whoever asks it then sees those events.
+    pub async fn flushed(&self, sequence: Sequence) {
+        let mut flushed_through = self.flushed_through.subscribe();
+        // `self` holds the sender, so there is nothing else that could end this.
+        drop(
+            flushed_through
+                .wait_for(|through| *through >= sequence)
+                .await,
+        );
     }
 
     /// Events that are on disk and not yet in the database.
@@ -76,7 +88,8 @@ impl Progress {
 
     /// The flush thread has a confirmed commit through `sequence`.
     pub fn set_flushed_through(&self, sequence: Sequence) {
-        self.flushed_through.store(sequence, Ordering::Release);
+        // Wakes who waits: once a flush, however many events it had.
+        self.flushed_through.send_replace(sequence);
     }
 
     /// The database answered.
@@ -112,5 +125,33 @@ impl Progress {
     fn lock_flush(&self) -> std::sync::MutexGuard<'_, FlushState> {
         // The state is replaced whole, so a panic elsewhere cannot have left it half written.
         self.flush.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_wakes_up_at_the_flush_that_covers_it() {
+        let nothing = DurableMark {
+            through: 0,
+            active_first: 1,
+            active_end: 0,
+        };
+        let durable = watch::Sender::new(nothing);
+        let progress = Progress::new(durable.subscribe(), 3);
+        progress.flushed(3).await;
+        let waiting = tokio::spawn({
+            let progress = Arc::clone(&progress);
+            async move { progress.flushed(10).await }
+        });
+        tokio::task::yield_now().await;
+        progress.set_flushed_through(9);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "one event is missing");
+        progress.set_flushed_through(20);
+        waiting.await.unwrap();
+        assert_eq!(progress.flushed_through(), 20);
     }
 }

@@ -6,17 +6,20 @@ use serde_json::json;
 use crate::http_support::{EVENT, Setup, TestServer, bodyless, get, post, post_head};
 
 #[test]
-fn a_stored_event_is_202_with_its_count() {
+fn a_stored_event_is_202_with_its_count_and_its_receipt() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
     let answer = client.exchange(post("/events", EVENT));
-    assert_eq!((answer.status, answer.text()), (202, r#"{"accepted":1}"#));
+    let log = server.wal_id.0.simple();
+    let body = format!(r#"{{"accepted":1,"receipt":"{log}1"}}"#);
+    assert_eq!((answer.status, answer.text()), (202, body.as_str()));
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 
     let answer = client.exchange(post("/events/bulk", format!("[{EVENT},{EVENT},{EVENT}]")));
-    assert_eq!((answer.status, answer.text()), (202, r#"{"accepted":3}"#));
+    let body = format!(r#"{{"accepted":3,"receipt":"{log}4"}}"#);
+    assert_eq!((answer.status, answer.text()), (202, body.as_str()));
     assert_eq!(
         stored.iter().take(2).collect::<Vec<_>>(),
         [1, 3],

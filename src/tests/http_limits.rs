@@ -225,7 +225,7 @@ fn a_full_ring_is_429() {
         (429, "queue_full")
     );
     assert_eq!(answer.header("retry-after"), Some("1"));
-    submissions.recv().unwrap().ack.send(Ok(())).unwrap();
+    submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
     assert_eq!(waiting.answer().status, 202);
 }
 

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
+use fast_ingest::batch::WalId;
 use fast_ingest::config::HttpSettings;
+use fast_ingest::http::applied::Applied;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Budget, Gate, Intake, Submission};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
@@ -29,6 +31,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// Nothing in these tests takes nearly as long: it turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -77,6 +80,8 @@ pub(crate) struct TestServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) gate: Arc<Gate>,
     pub(crate) progress: Arc<Progress>,
+    /// Identity of its log.
+    pub(crate) wal_id: WalId,
     /// What the log thread would publish.
     pub(crate) durable: watch::Sender<DurableMark>,
     /// Ends with the number of connections that the drain had to cut.
@@ -91,10 +96,12 @@ impl TestServer {
         let (server, submissions) = Self::start(setup);
         let (stored, stored_counts) = crossbeam_channel::unbounded();
         thread::spawn(move || {
+            let mut through = 0;
             for submission in submissions {
+                through += u64::from(submission.event_count);
                 // Either may be gone by now: the test, or the request.
                 stored.send(submission.event_count).ok();
-                submission.ack.send(Ok(())).ok();
+                submission.ack.send(Ok(through)).ok();
             }
         });
         (server, stored_counts)
@@ -119,6 +126,7 @@ impl TestServer {
             active_end: 0,
         };
         let durable = watch::Sender::new(nothing);
+        let wal_id = WalId(Uuid::new_v4());
         let progress = Progress::new(durable.subscribe(), 0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -137,6 +145,7 @@ impl TestServer {
             gate: Arc::clone(&gate),
             store: setup.store,
             progress: Arc::clone(&progress),
+            applied: Applied::new(wal_id, shutdown.drain_token()),
         });
         let serving = runtime.spawn(server::serve(
             listener,
@@ -149,6 +158,7 @@ impl TestServer {
             shutdown,
             gate,
             progress,
+            wal_id,
             durable,
             serving: Some(serving),
             runtime,

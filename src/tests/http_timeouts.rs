@@ -51,7 +51,7 @@ fn a_request_that_waits_for_its_ack_is_neither_idle_nor_slow() {
     let submission = submissions.recv().unwrap();
     // Another connection runs into the longest of these limits first.
     assert_eq!(server.connect().until_closed(), b"");
-    submission.ack.send(Ok(())).unwrap();
+    submission.ack.send(Ok(1)).unwrap();
     assert_eq!(waiting.answer().status, 202);
 }
 

@@ -11,6 +11,7 @@ mod http_contract;
 mod http_health;
 mod http_limits;
 mod http_metrics;
+mod http_receipt;
 mod http_support;
 mod http_timeouts;
 mod import;

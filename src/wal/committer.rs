@@ -73,6 +73,8 @@ struct Group {
 #[derive(Debug)]
 struct Waiter {
     ack: Ack,
+    /// Sequence of the last event of its record.
+    through: Sequence,
     /// Given back once the waiter is answered.
     _in_flight: Reservation,
 }
@@ -190,7 +192,7 @@ impl<D: Disk> Committer<D> {
         }
         for waiter in self.group.waiters.drain(..) {
             // A client that went away does not hear that its events are stored; nothing else depends on it.
-            waiter.ack.send(Ok(())).ok();
+            waiter.ack.send(Ok(waiter.through)).ok();
         }
         // One huge bulk must not pin its size for ever.
         self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
@@ -356,6 +358,7 @@ impl Group {
         space.consume();
         self.waiters.push(Waiter {
             ack,
+            through: first_sequence + u64::from(event_count) - 1,
             _in_flight: in_flight,
         });
     }

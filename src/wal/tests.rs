@@ -107,12 +107,12 @@ fn spawn<D: Disk>(
 }
 
 impl<D: Disk> Running<D> {
-    /// Submits one record of the given users and waits for its ack.
-    pub(crate) fn append(&self, users: &[u64]) -> Result<(), Refusal> {
+    /// Submits one record of the given users and waits for its ack: the sequence of the last of them.
+    pub(crate) fn append(&self, users: &[u64]) -> Result<Sequence, Refusal> {
         block_on(self.submit(users))
     }
 
-    pub(crate) async fn submit(&self, users: &[u64]) -> Result<(), Refusal> {
+    pub(crate) async fn submit(&self, users: &[u64]) -> Result<Sequence, Refusal> {
         let record = record_of(users);
         let admission = self.intake.admit(1000 * users.len())?;
         self.intake.submit(admission, record).await

@@ -9,6 +9,7 @@ use super::EVERY_NAME;
 use crate::event::timestamp::TimestampError;
 use crate::event::{NAME_BYTES_MAX, Timestamp};
 use crate::http::error::ParameterError;
+use crate::http::receipt::Receipt;
 use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order, TimeUnit};
 
 /// All that are known, as the answer to an unknown one lists them.
@@ -24,6 +25,7 @@ pub(in crate::http) const PARAMETERS: &[&str] = &[
     "order",
     "limit",
     "exact",
+    "after",
 ];
 /// Most problems that an answer lists.
 const ERRORS_LISTED_MAX: usize = 100;
@@ -32,8 +34,10 @@ const SHOWN_NAME_CHARS_MAX: usize = 64;
 /// Most things that an answer is grouped by.
 const GROUPINGS_MAX: usize = 2;
 
-/// Reads the parameters.
-pub(super) fn parse(query_string: &str) -> Result<MetricsQuery, Vec<ParameterError>> {
+/// Reads the parameters: the question, and what must be flushed before it is answered.
+pub(super) fn parse(
+    query_string: &str,
+) -> Result<(MetricsQuery, Option<Receipt>), Vec<ParameterError>> {
     let mut reader = Reader::new(query_string);
     let event_name = reader.required_name("event_name");
     let from = reader.instant("from");
@@ -72,22 +76,29 @@ pub(super) fn parse(query_string: &str) -> Result<MetricsQuery, Vec<ParameterErr
         "must be true or false",
         &[("true", true), ("false", false)],
     );
+    let after = reader.after();
+    // Whoever asks for a few means the largest.
+    let order_or_default = order.unwrap_or(match limit {
+        Some(_) => Order::TotalEvents,
+        None => Order::Name,
+    });
     match (event_name, from, to, group_by, zone) {
         (Some(event_name), Some(from), Some(to), Some(group_by), Some(zone))
             if reader.errors.is_empty() =>
         {
             let event_name = (event_name != EVERY_NAME).then_some(event_name);
-            Ok(MetricsQuery {
+            let query = MetricsQuery {
                 channel,
                 campaign_id,
                 zone,
                 group_by,
                 fill: fill.unwrap_or_default(),
-                order: order.unwrap_or_default(),
+                order: order_or_default,
                 limit,
                 exact: exact.unwrap_or_default(),
                 ..MetricsQuery::new(event_name, from, to)
-            })
+            };
+            Ok((query, after))
         }
         _ => {
             reader.errors.truncate(ERRORS_LISTED_MAX);
@@ -131,6 +142,15 @@ impl Reader {
             }
         }
         reader
+    }
+
+    fn after(&mut self) -> Option<Receipt> {
+        let text = self.values.remove("after")?;
+        let receipt = text.as_deref().and_then(Receipt::parse);
+        if receipt.is_none() {
+            self.report("after", "malformed", Receipt::FORM);
+        }
+        receipt
     }
 
     fn required_name(&mut self, field: &'static str) -> Option<String> {

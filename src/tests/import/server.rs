@@ -183,7 +183,12 @@ fn serve(stream: &TcpStream, store: &Store, script: &Script) -> io::Result<()> {
         match script(number, &events) {
             Reply::Store => {
                 store.store(events);
-                answer(stream, 202, "", &format!("{{\"accepted\":{count}}}"))?;
+                answer(
+                    stream,
+                    202,
+                    "",
+                    &format!("{{\"accepted\":{count},\"receipt\":\"0a0b1\"}}"),
+                )?;
             }
             Reply::StoreAndHangUp => {
                 store.store(events);

@@ -97,10 +97,10 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
         assert!(poll_once(&mut first).await.is_none());
         announced.recv().unwrap();
         // The first sync is under way: these five have to wait for the second.
-        let users: Vec<[u64; 1]> = (2..7).map(|user| [user]).collect();
+        let users: Vec<Vec<u64>> = (1..6).map(|count| vec![7; count]).collect();
         let mut others: Vec<_> = users
             .iter()
-            .map(|user| Box::pin(running.submit(user)))
+            .map(|users| Box::pin(running.submit(users)))
             .collect();
         for other in &mut others {
             assert!(poll_once(other).await.is_none());
@@ -110,7 +110,7 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
             "no answer before the sync has returned"
         );
         let_go.send(()).unwrap();
-        first.await.unwrap();
+        assert_eq!(first.await, Ok(1));
 
         announced.recv().unwrap();
         for other in &mut others {
@@ -120,9 +120,15 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
             );
         }
         let_go.send(()).unwrap();
+        let mut acks = Vec::new();
         for other in others {
-            other.await.unwrap();
+            acks.push(other.await.unwrap());
         }
+        assert_eq!(
+            acks,
+            [2, 4, 7, 11, 16],
+            "each has the sequence of its own last event"
+        );
     });
     assert_eq!(faults.syncs.load(Ordering::SeqCst), 2);
     faults.armed.store(false, Ordering::SeqCst);
@@ -199,7 +205,10 @@ fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
     let mut accepted = 0;
     let refusal = loop {
         match running.append(&[accepted + 1]) {
-            Ok(()) => accepted += 1,
+            Ok(through) => {
+                accepted += 1;
+                assert_eq!(through, accepted);
+            }
             Err(refusal) => break refusal,
         }
     };
@@ -276,7 +285,7 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
     .unwrap();
     faults.arm();
 
-    running.append(&[1]).unwrap();
+    assert_eq!(running.append(&[1]), Ok(1));
     announced.recv().unwrap();
     assert_eq!(
         running.log.durable().through,

@@ -25,7 +25,7 @@ fn retry_after(status: u16, value: &str) -> Option<Duration> {
 #[test]
 fn a_202_counts_only_with_its_number() {
     assert_eq!(
-        answer(202, r#"{"accepted":3}"#),
+        answer(202, r#"{"accepted":3,"receipt":"0a0b1"}"#),
         Answer::Verdict(Verdict::Accepted(3))
     );
     for body in ["", "{}", r#"{"accepted":-1}"#, "OK"] {

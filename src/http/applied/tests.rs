@@ -1,0 +1,262 @@
+//! Waiting, in a time that passes by itself while everybody waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use hyper::Request;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::*;
+use crate::config::HttpSettings;
+use crate::intake::{Budget, Gate, Intake};
+use crate::query::{MetricsQuery, MetricsReport};
+use crate::shutdown::Shutdown;
+use crate::store::EventSink;
+use crate::telemetry::Progress;
+use crate::wal::log::DurableMark;
+
+const OWN: WalId = WalId(Uuid::from_u128(1));
+const OTHER: WalId = WalId(Uuid::from_u128(2));
+
+/// What a test's database says of the other log, as time goes by.
+type Mark = fn(Duration) -> Result<Option<Sequence>, StoreError>;
+
+struct Marks {
+    born: Instant,
+    mark: Mark,
+    looks: AtomicUsize,
+    hangs: bool,
+}
+
+#[async_trait]
+impl EventStore for Marks {
+    fn name(&self) -> &'static str {
+        "marks"
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    }
+
+    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+        Ok(MetricsReport::default())
+    }
+
+    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        assert_eq!(wal_id, OTHER);
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+        (self.mark)(self.born.elapsed())
+    }
+}
+
+fn app_on(store: Arc<dyn EventStore>, shutdown: &Shutdown) -> App {
+    let gate = Gate::new(1 << 20, 0);
+    let (intake, _) = Intake::new(1, Budget::new(1 << 20), Arc::clone(&gate));
+    let nothing = DurableMark {
+        through: 0,
+        active_first: 1,
+        active_end: 0,
+    };
+    let (_, durable) = watch::channel(nothing);
+    let second = Duration::from_secs(1);
+    App {
+        settings: HttpSettings {
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            connections_max: 1,
+            bulk_events_max: 1,
+            event_bytes_max: 1024,
+            body_bytes_max: 1024,
+            inflight_bytes_max: 4096,
+            header_timeout: second,
+            body_timeout: second,
+            idle_timeout: second,
+            write_timeout: second,
+        },
+        intake,
+        gate,
+        store,
+        progress: Progress::new(durable, 0),
+        applied: Applied::new(OWN, shutdown.drain_token()),
+    }
+}
+
+fn marks(mark: Mark) -> Arc<Marks> {
+    Arc::new(Marks {
+        born: Instant::now(),
+        mark,
+        looks: AtomicUsize::new(0),
+        hangs: false,
+    })
+}
+
+fn receipt(wal_id: WalId, through: Sequence) -> Receipt {
+    Receipt { wal_id, through }
+}
+
+/// How a wait for the seventh event of the other log ends, and after how long.
+async fn wait_for_other(store: Arc<Marks>) -> (Result<(), ApiError>, Duration) {
+    let shutdown = Shutdown::new();
+    let app = app_on(store, &shutdown);
+    let begin = Instant::now();
+    let waited = wait_for(&app, receipt(OTHER, 7)).await;
+    (waited, begin.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_own_log_is_waited_for_without_asking_the_database() {
+    let (store, shutdown) = (marks(|_| Ok(None)), Shutdown::new());
+    let app = app_on(Arc::clone(&store) as _, &shutdown);
+    let begin = Instant::now();
+    let flush = async {
+        sleep(Duration::from_millis(1234)).await;
+        app.progress.set_flushed_through(7);
+    };
+    let (waited, ()) = tokio::join!(wait_for(&app, receipt(OWN, 7)), flush);
+    waited.unwrap();
+    assert_eq!(begin.elapsed().as_millis(), 1234, "woken, not polled");
+
+    let begin = Instant::now();
+    let waited = wait_for(&app, receipt(OWN, 8)).await;
+    assert!(
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        "{waited:?}"
+    );
+    assert_eq!(begin.elapsed().as_secs(), QUERY_WAIT_MAX.as_secs());
+    assert_eq!(store.looks.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_waits_for_less_and_nobody_waits_past_the_drain() {
+    let shutdown = Shutdown::new();
+    let app = app_on(marks(|_| Ok(Some(1))), &shutdown);
+    app.progress.set_flushed_through(3);
+    assert!(is_applied_soon(&app, 3).await);
+    let begin = Instant::now();
+    assert!(!is_applied_soon(&app, 4).await);
+    assert_eq!(begin.elapsed().as_secs(), POST_WAIT_MAX.as_secs());
+
+    shutdown.drain();
+    let begin = Instant::now();
+    assert!(!is_applied_soon(&app, 4).await);
+    for log in [OWN, OTHER] {
+        let waited = wait_for(&app, receipt(log, 4)).await;
+        assert!(
+            matches!(waited, Err(ApiError::NotAppliedYet(Lag::Draining))),
+            "{waited:?}"
+        );
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(is_applied_soon(&app, 3).await, "what is there is there");
+    wait_for(&app, receipt(OWN, 3)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_log_is_looked_at_until_it_is_there() {
+    let (waited, after) = wait_for_other(marks(|age| {
+        Ok(match age.as_millis() {
+            0..1000 => None,
+            1000..2000 => Some(6),
+            _ => Some(7),
+        })
+    }))
+    .await;
+    waited.unwrap();
+    assert_eq!(after.as_secs(), 2);
+
+    let lag = |(waited, after): (Result<(), ApiError>, Duration)| {
+        assert_eq!(after.as_secs(), QUERY_WAIT_MAX.as_secs());
+        match waited {
+            Err(ApiError::NotAppliedYet(lag)) => lag,
+            other => panic!("{other:?}"),
+        }
+    };
+    let behind = wait_for_other(marks(|_| Ok(Some(6)))).await;
+    assert_eq!(lag(behind), Lag::Behind);
+    let unknown = wait_for_other(marks(|_| Ok(None))).await;
+    assert_eq!(lag(unknown), Lag::UnknownLog);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_down_is_told_at_once_and_a_frozen_one_in_the_end() {
+    let (waited, after) =
+        wait_for_other(marks(|_| Err(StoreError::Unavailable("gone".to_owned())))).await;
+    assert!(matches!(
+        waited,
+        Err(ApiError::Store(StoreError::Unavailable(_)))
+    ));
+    assert_eq!(after, Duration::ZERO);
+
+    let frozen = Marks {
+        hangs: true,
+        ..Arc::into_inner(marks(|_| Ok(None))).unwrap()
+    };
+    let (waited, after) = wait_for_other(Arc::new(frozen)).await;
+    assert!(matches!(
+        waited,
+        Err(ApiError::Store(StoreError::Unavailable(_)))
+    ));
+    assert_eq!(after.as_secs(), QUERY_WAIT_MAX.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_waits_for_one_log_looks_as_often_as_one() {
+    let store = marks(|age| Ok(Some(if age.as_secs() < 2 { 6 } else { 7 })));
+    let shutdown = Shutdown::new();
+    let app = Arc::new(app_on(Arc::clone(&store) as _, &shutdown));
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let app = Arc::clone(&app);
+        crowd.spawn(async move { wait_for(&app, receipt(OTHER, 7)).await.is_ok() });
+    }
+    while let Some(is_applied) = crowd.join_next().await {
+        assert!(is_applied.unwrap());
+    }
+    let looks = store.looks.load(Ordering::Relaxed);
+    assert!((10..=21).contains(&looks), "{looks}");
+}
+
+fn ask(target: &str) -> Result<bool, &'static str> {
+    let (head, ()) = Request::post(target).body(()).unwrap().into_parts();
+    is_asked_for(&head).map_err(|error| match error {
+        ApiError::BadWait(error) => {
+            assert_eq!(error.field, "wait");
+            error.code
+        }
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn a_post_waits_only_when_it_is_asked_for_in_so_many_words() {
+    for target in [
+        "/events",
+        "/events?",
+        "/events?waits=no&x=wait",
+        "/events?a&&=b",
+    ] {
+        assert_eq!(ask(target), Ok(false), "{target}");
+    }
+    for target in ["/events?wait=applied", "/events?utm=1&%77ait=%61pplied&x"] {
+        assert_eq!(ask(target), Ok(true), "{target}");
+    }
+    for target in [
+        "/events?wait",
+        "/events?wait=",
+        "/events?wait=true",
+        "/events?wait=Applied",
+        "/events?wait=applied&wait=flushed",
+    ] {
+        assert_eq!(ask(target), Err("unknown_value"), "{target}");
+    }
+    assert_eq!(ask("/events?wait=applied&wait=applied"), Err("duplicate"));
+}

@@ -1,0 +1,101 @@
+//! Receipts: what a client holds to find its own events again.
+//!
+//! A receipt names a place in a log: the log's identity and the sequence of the request's last event. The flush moves through a log in
+//! order and stores its checkpoint with the events, so "is this in the database?" is one comparison, on any server that has the same
+//! database. To clients it is opaque: 33 to 48 hexadecimal digits, which no query string has to encode.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::batch::{Sequence, WalId};
+
+/// Digits of the log's identity; the sequence takes the rest.
+const WAL_ID_DIGITS: usize = 32;
+/// Most digits of a sequence.
+const SEQUENCE_DIGITS_MAX: usize = 16;
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Receipt {
+    /// Which log.
+    pub(super) wal_id: WalId,
+    /// Sequence of the last event of the request, at least 1.
+    pub(super) through: Sequence,
+}
+
+impl Receipt {
+    /// Most characters of a receipt.
+    pub(super) const CHARS_MAX: usize = WAL_ID_DIGITS + SEQUENCE_DIGITS_MAX;
+    /// What to tell a client whose receipt is none.
+    pub(super) const FORM: &str =
+        "must be the `receipt` in the answer to a POST of events, unchanged";
+
+    /// Reads a receipt as this or another server wrote it.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        // One spelling for each receipt: the parsers below would also take `+`, braces and capitals.
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if !text.bytes().all(is_hex) || text.len() > Self::CHARS_MAX {
+            return None;
+        }
+        let (wal_id, through) = text.split_at_checked(WAL_ID_DIGITS)?;
+        if through.starts_with('0') {
+            return None;
+        }
+        Some(Self {
+            wal_id: WalId(Uuid::try_parse(wal_id).ok()?),
+            through: Sequence::from_str_radix(through, 16).ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{:x}", self.wal_id.0.simple(), self.through)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(through: Sequence) -> Receipt {
+        let wal_id = WalId(Uuid::from_u128(0x0a0b_0c0d_0000_0000_0000_0000_0000_0001));
+        Receipt { wal_id, through }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        assert_eq!(
+            receipt(0x2a).to_string(),
+            "0a0b0c0d0000000000000000000000012a"
+        );
+        for through in [1, 15, 16, 1 << 40, u64::MAX] {
+            let text = receipt(through).to_string();
+            assert!(text.len() <= Receipt::CHARS_MAX);
+            assert_eq!(Receipt::parse(&text), Some(receipt(through)), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_a_receipt() {
+        let log = "0a0b0c0d000000000000000000000001";
+        let not_receipts = [
+            String::new(),
+            "1".to_owned(),
+            log.to_owned(),
+            format!("{log}0"),
+            format!("{log}01"),
+            format!("{log}+1"),
+            format!("{log}-1"),
+            format!("{log}A"),
+            format!("{}1", log.to_uppercase()),
+            format!("{log}1 "),
+            format!("{log}10000000000000000"),
+            format!("{}é1", &log[1..]),
+        ];
+        for text in not_receipts {
+            assert_eq!(Receipt::parse(&text), None, "{text:?}");
+        }
+    }
+}
