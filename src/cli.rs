@@ -5,9 +5,12 @@
 pub mod args;
 pub mod health;
 pub mod import;
+pub mod metrics;
 pub mod migrate;
+mod request;
 pub mod rollup;
 pub mod serve;
+mod text;
 pub mod wal;
 
 use std::time::Duration;
@@ -64,6 +67,9 @@ pub enum Command {
 
     /// Send events from files to a running server
     Import(Box<import::ImportArgs>),
+
+    /// Ask a running server how often something happened
+    Metrics(Box<metrics::MetricsArgs>),
 
     /// Check the rollups that GET /metrics reads against the stored events; exit status 65 if they differ
     ///

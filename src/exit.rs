@@ -5,9 +5,11 @@ use std::io::{self, Write as _};
 
 use anyhow::Context as _;
 
-/// Exit statuses beside 0 (success) and 2 (usage, given by clap). Numbers from BSD's `sysexits.h`.
+/// Exit statuses beside 0 (success). Numbers from BSD's `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
+    /// What was asked for cannot be, as clap says it.
+    Usage = 2,
     /// `EX_DATAERR`: acknowledged data is damaged, or input was refused.
     Data = 65,
     /// `EX_UNAVAILABLE`: a server or database did not answer.

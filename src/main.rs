@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve::run(*args),
         Command::Migrate(command) => cli::migrate::run(command),
         Command::Import(args) => cli::import::run(*args),
+        Command::Metrics(args) => cli::metrics::run(&args),
         Command::Verify(args) => cli::rollup::verify(&args),
         Command::Rollup(command) => cli::rollup::run(command),
         Command::Wal(command) => cli::wal::run(command),

@@ -4,16 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::header::HOST;
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper::{StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::args::{DEFAULT_PORT, port};
+use super::request;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
@@ -86,31 +82,7 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
     if uri.scheme_str() != Some("http") {
         bail!("the URL must start with http://");
     }
-    let authority = uri.authority().context("the URL has no host")?;
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
-        .await
-        .context("cannot connect")?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(uri.path())
-        .header(HOST, authority.as_str())
-        .body(Empty::<Bytes>::new())?;
-    let exchange = async move {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(anyhow::Error::from_boxed)?;
-        anyhow::Ok((status, body.to_bytes()))
-    };
-    // The connection's own future only moves bytes; when it ends first, the exchange reports what is wrong.
-    let (answer, _) = tokio::join!(exchange, connection);
-    let (status, body) = answer?;
+    let (status, body) = request::get(&uri, ANSWER_BYTES_MAX).await?;
     Ok((status, summary(status, &body)))
 }
 

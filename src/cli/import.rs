@@ -21,7 +21,6 @@ mod run;
 mod source;
 mod worker;
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +32,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::args::positive_duration;
+use super::request::{DEFAULT_URL, url_or_default};
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
@@ -40,9 +40,6 @@ use progress::Display;
 use refused::RefusedLog;
 use run::Run;
 use source::Source;
-
-/// Where a server listens unless told otherwise.
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
 /// One line a paragraph: clap wraps it to the terminal.
 const LONG_HELP: &str = "\
@@ -129,12 +126,6 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
         say(summary)?;
     }
     Ok(())
-}
-
-/// An empty URL counts as none, because that is what an unset variable in a compose file looks like.
-fn url_or_default(text: &str) -> Result<String, Infallible> {
-    let url = text.trim();
-    Ok(if url.is_empty() { DEFAULT_URL } else { url }.to_owned())
 }
 
 async fn send_all(

@@ -12,7 +12,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Deserialize;
 
-use super::refused::{Reason, printable};
+use super::refused::Reason;
+use crate::cli::request;
+use crate::cli::text::printable;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,28 +40,7 @@ impl Endpoint {
     ///
     /// A text for the user if this is no URL that can be used.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
-        let example = "write for example http://127.0.0.1:8080";
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| anyhow!("--url {url}: {error}; {example}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => bail!(
-                "--url {url}: https is not supported yet; use http, through a tunnel if need be"
-            ),
-            _ => bail!("--url {url}: must begin with http://; {example}"),
-        }
-        let Some(authority) = uri
-            .authority()
-            .filter(|authority| !authority.host().is_empty())
-        else {
-            bail!("--url {url}: names no host; {example}");
-        };
-        if uri.query().is_some() || authority.as_str().contains('@') {
-            bail!("--url {url}: must be without user, password and query; {example}");
-        }
-        let path = uri.path().trim_end_matches('/');
-        let uri = format!("http://{authority}{path}/events/bulk").parse()?;
+        let uri = request::uri(url, "/events/bulk")?;
         Ok(Self { uri })
     }
 }
@@ -144,10 +125,7 @@ impl Connection {
             .method(Method::POST)
             .uri(self.endpoint.uri.clone())
             .header(CONTENT_TYPE, "application/json")
-            .header(
-                USER_AGENT,
-                concat!("fast-ingest/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(USER_AGENT, request::AGENT)
             .body(Full::new(body))?;
         let response = self
             .client

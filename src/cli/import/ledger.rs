@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::progress::grouped;
+use crate::cli::text::grouped;
 
 /// The books of a run.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::Run;
 use super::source::Source;
+use crate::cli::text::grouped;
 
 /// Often enough to look alive.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
@@ -121,28 +122,9 @@ fn left(elapsed: Duration, read: u64, total: Option<u64>) -> String {
     )
 }
 
-/// A number with its thousands set apart: `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_set_apart() {
-        let texts = [0, 999, 1000, 336_776, 1_234_567].map(grouped);
-        assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,234,567"]);
-    }
 
     #[test]
     fn the_rest_is_estimated_from_the_part_that_is_read() {

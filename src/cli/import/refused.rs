@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::text::printable;
 use crate::exit::{ExitStatus, Failure};
 
 /// One reason why a line was refused, by the server or before it was sent.
@@ -43,19 +44,6 @@ impl Reason {
             format!("{field}: {message}")
         }
     }
-}
-
-/// Escapes control characters.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }
 
 /// A refused line.

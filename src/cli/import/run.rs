@@ -11,9 +11,10 @@ use tokio::time::sleep;
 use super::ImportArgs;
 use super::ledger::Ledger;
 use super::outage::{Decision, Outage};
-use super::progress::{Display, grouped};
+use super::progress::Display;
 use super::refused::{RefusedLine, RefusedLog};
 use super::source::Source;
+use crate::cli::text::grouped;
 use crate::exit::{ExitStatus, Failure};
 
 /// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed Ctrl-C.

@@ -1,0 +1,163 @@
+//! `fast-ingest metrics`: the answer of `GET /metrics` on a terminal, or as JSON or CSV for other programs.
+//!
+//! It asks the running server, because only the server knows its database. What the options mean is the server's to judge; here only
+//! what has to be worked out before asking is read: instants and the time zone.
+
+mod answer;
+mod csv;
+mod range;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IsTerminal as _};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use hyper::StatusCode;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::time::timeout;
+
+use super::request::{self, DEFAULT_URL, url_or_default};
+use crate::event::Timestamp;
+use crate::exit::{ExitStatus, Failure, OrExit, say};
+use answer::Answer;
+use range::{Moment, Zone};
+
+/// A query may take 10 s by default, and waiting for a receipt 10 s more; an operator may have allowed more than that.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// An answer has at most 10,000 groups, each with two names of at most 200 bytes, which JSON may write as six times as much.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// One line a paragraph: clap wraps it to the terminal.
+const LONG_HELP: &str = "\
+Numbers marked ± are estimates, with their standard error.\n\n\
+In CSV a text that begins with = + - @, a tab or a carriage return gets a ' in front, or a spreadsheet would take it for a formula. \
+Lines end as RFC 4180 has it, with CR LF.\n\n\
+Exit status: 0 answered; 2 the question is wrong; 69 the server does not answer, or not now; 78 the URL cannot be used.";
+
+/// The flags of `fast-ingest metrics`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = LONG_HELP)]
+pub struct MetricsArgs {
+    /// Name of the events to count
+    #[arg(value_name = "EVENT")]
+    pub event_name: String,
+
+    /// First instant that counts: RFC 3339, Unix time, or a date, which means its beginning in --tz; by default 30 days before --to
+    #[arg(long, value_name = "TIME", value_parser = range::moment)]
+    pub from: Option<Moment>,
+    /// First instant that no longer counts; by default now
+    #[arg(long, value_name = "TIME", value_parser = range::moment)]
+    pub to: Option<Moment>,
+    /// How to split the range, for example `day`, `hour`, `channel` or `day,channel`
+    #[arg(long, value_name = "BY")]
+    pub group_by: Option<String>,
+    /// Time zone of days and of the times shown, for example Europe/Berlin
+    #[arg(long, value_name = "ZONE", default_value = "UTC", value_parser = range::zone)]
+    pub tz: Zone,
+    /// Only events of this channel
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+    /// Only events of this campaign
+    #[arg(long, value_name = "ID")]
+    pub campaign_id: Option<String>,
+    /// `zero`: also show groups without events
+    #[arg(long, value_name = "WITH")]
+    pub fill: Option<String>,
+    /// Order of the groups, as GET /metrics takes it
+    #[arg(long, value_name = "ORDER")]
+    pub order: Option<String>,
+    /// Most groups to show
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Count every user instead of estimating large numbers; takes longer
+    #[arg(long)]
+    pub exact: bool,
+    /// Wait until the database has the events of this receipt, as the answer to a POST gave it
+    #[arg(long, value_name = "RECEIPT")]
+    pub after: Option<String>,
+
+    /// Where the server is; a path before /metrics is kept. Only http:// so far
+    #[arg(long, env = "FAST_INGEST_URL", default_value = DEFAULT_URL, value_parser = url_or_default)]
+    pub url: String,
+    /// How to show the answer
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+/// How an answer is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns and bars, for people
+    Table,
+    /// The server's answer, in one line
+    Json,
+    /// RFC 4180 with a header line
+    Csv,
+}
+
+/// Asks, and prints the answer.
+///
+/// # Errors
+///
+/// A [`Failure`] with one of the statuses that the help lists.
+pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
+    let route = format!("/metrics?{}", query_string(args, Timestamp::now()));
+    let uri = request::uri(&args.url, &route).or_exit(ExitStatus::Config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_exit(ExitStatus::Software)?;
+    let asked = runtime
+        .block_on(async { timeout(ANSWER_TIME_MAX, request::get(&uri, ANSWER_BYTES_MAX)).await });
+    // A name lookup may still be running on a helper thread, and nobody needs its answer.
+    runtime.shutdown_background();
+    let (status, body) = asked
+        .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_TIME_MAX:?}")))
+        .with_context(|| args.url.clone())
+        .or_exit(ExitStatus::Unavailable)?;
+    if status != StatusCode::OK {
+        return Err(answer::refusal(status, &body));
+    }
+    let answer: Answer = serde_json::from_slice(&body)
+        .context("this is not the answer of a fast-ingest server")
+        .with_context(|| args.url.clone())
+        .or_exit(ExitStatus::Unavailable)?;
+    let is_terminal = io::stdout().is_terminal();
+    say(match args.format {
+        Format::Table => table::render(&answer, &args.tz, table::columns(is_terminal)),
+        Format::Json => answer::one_line(&body, is_terminal),
+        Format::Csv => csv::render(&answer, is_terminal),
+    })
+}
+
+/// The question, as `GET /metrics` takes it.
+fn query_string(args: &MetricsArgs, now: Timestamp) -> String {
+    let range = range::resolve(args.from, args.to, &args.tz, now);
+    let (from, to) = (range.start.to_string(), range.end.to_string());
+    let limit = args.limit.map(|limit| limit.to_string());
+    let parameters = [
+        ("event_name", Some(args.event_name.as_str())),
+        ("from", Some(&from)),
+        ("to", Some(&to)),
+        ("group_by", args.group_by.as_deref()),
+        // Left out where it says nothing, so that a server without time zones answers too.
+        ("tz", Some(args.tz.name()).filter(|name| *name != "UTC")),
+        ("channel", args.channel.as_deref()),
+        ("campaign_id", args.campaign_id.as_deref()),
+        ("fill", args.fill.as_deref()),
+        ("order", args.order.as_deref()),
+        ("limit", limit.as_deref()),
+        ("exact", args.exact.then_some("true")),
+        ("after", args.after.as_deref()),
+    ];
+    let given = parameters
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let pairs: Vec<String> = given
+        .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+        .collect();
+    pairs.join("&")
+}

@@ -1,0 +1,85 @@
+//! An answer for spreadsheets: RFC 4180, one row a group.
+//!
+//! Names come from whoever may send events, so a text that a spreadsheet would take for a formula gets a `'` in front.
+
+use super::answer::{Answer, Counts, Dimension, Group};
+use crate::cli::text::printable;
+
+/// The header line and one row a group, or one of the total when there are no groups asked for. Without the last line's LF.
+pub(super) fn render(answer: &Answer, is_terminal: bool) -> String {
+    let dimensions = answer.dimensions();
+    let is_named = dimensions
+        .iter()
+        .any(|dimension| !matches!(dimension, Dimension::Time(_)));
+    let mut header = Vec::new();
+    for dimension in &dimensions {
+        match dimension {
+            Dimension::Time(_) => header.extend(["start", "end"]),
+            Dimension::EventName => header.push("event_name"),
+            Dimension::Channel => header.push("channel"),
+        }
+    }
+    // A channel may be named like anything: what is the rest of them all must have a column of its own.
+    header.extend(is_named.then_some("other"));
+    header.extend([
+        "total_events",
+        "unique_users",
+        "unique_users_error",
+        "unique_users_low",
+        "unique_users_high",
+    ]);
+    let mut lines = vec![header.join(",")];
+    let text = |text: &Option<String>| cell(text.as_deref().unwrap_or_default(), is_terminal);
+    if dimensions.is_empty() {
+        lines.push(counts(&answer.total).join(","));
+    }
+    for group in &answer.groups {
+        let Group {
+            start,
+            end,
+            event_name,
+            channel,
+            ..
+        } = group;
+        let mut row = Vec::with_capacity(header.len());
+        for dimension in &dimensions {
+            match dimension {
+                Dimension::Time(_) => row.extend([text(start), text(end)]),
+                Dimension::EventName => row.push(text(event_name)),
+                Dimension::Channel => row.push(text(channel)),
+            }
+        }
+        row.extend(is_named.then(|| group.other.to_string()));
+        row.extend(counts(&group.counts));
+        lines.push(row.join(","));
+    }
+    lines.join("\r\n") + "\r"
+}
+
+fn counts(counts: &Counts) -> [String; 5] {
+    let (low, high) = counts.users_range();
+    [
+        counts.total_events.to_string(),
+        counts.unique_users.to_string(),
+        counts.unique_users_error.to_string(),
+        low.to_string(),
+        high.to_string(),
+    ]
+}
+
+/// A text, harmless and quoted if it has to be.
+fn cell(text: &str, is_terminal: bool) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        out.push('\'');
+    }
+    if is_terminal {
+        out.push_str(&printable(text));
+    } else {
+        out.push_str(text);
+    }
+    if out.contains([',', '"', '\r', '\n']) {
+        out = format!("\"{}\"", out.replace('"', "\"\""));
+    }
+    out
+}

@@ -1,0 +1,238 @@
+//! An answer for people: aligned columns, times as clocks show them, a bar for each group.
+
+use jiff::civil::DateTime;
+
+use super::answer::{Answer, Counts, Dimension, Group};
+use super::range::Zone;
+use crate::cli::text::{grouped, printable, width};
+use crate::event::Timestamp;
+
+/// How wide a table is where there is no terminal to ask.
+const COLUMNS_DEFAULT: usize = 80;
+/// Widest table: beyond it the eye loses the line.
+const COLUMNS_MAX: usize = 160;
+/// A bar shorter than this says nothing; the numbers then stand alone.
+const BAR_COLUMNS_MIN: usize = 8;
+/// Between columns.
+const GAP: &str = "  ";
+/// Parts of a cell, from one eighth to seven.
+const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+
+/// How many columns a table may have.
+pub(super) fn columns(is_terminal: bool) -> usize {
+    let size = is_terminal.then(|| rustix::termios::tcgetwinsize(std::io::stdout()).ok());
+    match size.flatten() {
+        Some(size) if size.ws_col > 0 => usize::from(size.ws_col).min(COLUMNS_MAX),
+        _ => COLUMNS_DEFAULT,
+    }
+}
+
+/// The answer in lines, at most `columns` wide unless names or numbers need more.
+pub(super) fn render(answer: &Answer, zone: &Zone, columns: usize) -> String {
+    let dimensions = answer.dimensions();
+    let mut table = Table::default();
+    // The totals need a place for their own name.
+    let labels = dimensions.len().max(1);
+    let mut header: Vec<String> = dimensions
+        .iter()
+        .map(|by| printable(name_of(*by)))
+        .collect();
+    header.resize(labels, String::new());
+    header.extend(["events", "users", ""].map(str::to_owned));
+    table.rows.push(header);
+    for group in &answer.groups {
+        let mut row: Vec<String> = dimensions
+            .iter()
+            .map(|by| label(group, *by, zone))
+            .collect();
+        row.resize(labels, String::new());
+        row.extend(numbers(&group.counts));
+        table.rows.push(row);
+    }
+    let mut totals = vec!["total".to_owned()];
+    totals.resize(labels, String::new());
+    totals.extend(numbers(&answer.total));
+    table.rows.push(totals);
+
+    let mut lines = vec![headline(answer, zone), String::new()];
+    lines.extend(table.lines(labels, &bars(answer, table.width(), columns)));
+    lines.extend(footnotes(answer));
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n")
+}
+
+/// Cells; the first columns are text, the others numbers, except the last: the error of an estimate.
+#[derive(Default)]
+struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn widths(&self) -> Vec<usize> {
+        let mut widths = vec![0; self.rows[0].len()];
+        for row in &self.rows {
+            for (widest, cell) in widths.iter_mut().zip(row) {
+                *widest = width(cell).max(*widest);
+            }
+        }
+        widths
+    }
+
+    fn width(&self) -> usize {
+        let widths = self.widths();
+        widths.iter().filter(|width| **width > 0).sum::<usize>() + GAP.len() * widths.len()
+    }
+
+    fn lines(&self, labels: usize, bars: &[String]) -> Vec<String> {
+        let widths = self.widths();
+        let mut lines = Vec::with_capacity(self.rows.len());
+        for (row, cells) in self.rows.iter().enumerate() {
+            let mut line = String::new();
+            for (column, cell) in cells.iter().enumerate() {
+                // A column that is empty throughout has no place.
+                if widths[column] == 0 {
+                    continue;
+                }
+                let padding = " ".repeat(widths[column] - width(cell));
+                let is_number = (labels..cells.len() - 1).contains(&column);
+                let (before, after) = if is_number {
+                    (padding, String::new())
+                } else {
+                    (String::new(), padding)
+                };
+                line.extend([&before, cell, &after, GAP]);
+            }
+            // The header has none.
+            let bar = row.checked_sub(1).and_then(|group| bars.get(group));
+            line.push_str(bar.map_or("", String::as_str));
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+fn name_of(dimension: Dimension<'_>) -> &str {
+    match dimension {
+        Dimension::Time(unit) => unit,
+        Dimension::EventName => "event_name",
+        Dimension::Channel => "channel",
+    }
+}
+
+fn label(group: &Group, dimension: Dimension<'_>, zone: &Zone) -> String {
+    let name = match dimension {
+        Dimension::Time(unit) => {
+            let start = group.start.as_deref().unwrap_or_default();
+            return time(start, unit, zone);
+        }
+        Dimension::EventName => &group.event_name,
+        Dimension::Channel => &group.channel,
+    };
+    match name {
+        Some(name) => printable(name),
+        None if group.other => "(other)".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// Where a bucket begins, in the words of its unit. What cannot be read is shown as it came.
+fn time(instant: &str, unit: &str, zone: &Zone) -> String {
+    let micros = Timestamp::parse(instant).map(Timestamp::as_micros);
+    let Ok(micros) = micros else {
+        return printable(instant);
+    };
+    let Some(local) = zone.local(micros) else {
+        return printable(instant);
+    };
+    let date = local.date();
+    match unit {
+        "month" => local.strftime("%Y-%m").to_string(),
+        "week" => {
+            let week = date.iso_week_date();
+            format!("{}-W{:02}", week.year(), week.week())
+        }
+        "day" => date.to_string(),
+        _ if zone.is_repeated(local) => format!("{} {}", clock(local), zone.offset(micros)),
+        _ => clock(local),
+    }
+}
+
+/// Date and time, to the second only where there are any.
+fn clock(local: DateTime) -> String {
+    let form = if local.second() == 0 && local.subsec_nanosecond() == 0 {
+        "%Y-%m-%d %H:%M"
+    } else {
+        "%Y-%m-%d %H:%M:%S"
+    };
+    local.strftime(form).to_string()
+}
+
+fn numbers(counts: &Counts) -> [String; 3] {
+    let error = counts.unique_users_error;
+    let error = if error > 0.0 {
+        format!("±{:.1}%", error * 100.0)
+    } else {
+        String::new()
+    };
+    [
+        grouped(counts.total_events),
+        grouped(counts.unique_users),
+        error,
+    ]
+}
+
+/// A bar for each group, so that the largest fills what the numbers leave of the line.
+fn bars(answer: &Answer, used: usize, columns: usize) -> Vec<String> {
+    let room = columns.saturating_sub(used);
+    let events = answer.groups.iter().map(|group| group.counts.total_events);
+    let largest = events.clone().max().unwrap_or(0);
+    if room < BAR_COLUMNS_MIN || largest == 0 {
+        return Vec::new();
+    }
+    let bar = |events: u64| {
+        let eighths = (events as f64 / largest as f64 * room as f64 * 8.0).round() as usize;
+        // Few is not none.
+        let eighths = eighths.max(usize::from(events > 0));
+        "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
+    };
+    events.map(bar).collect()
+}
+
+fn headline(answer: &Answer, zone: &Zone) -> String {
+    let instant = |text: &str| time(text, "", zone);
+    let name = answer.event_name.as_deref().map(printable);
+    let source = answer.source.as_deref().map(printable);
+    format!(
+        "{}: {} to {}, {}{}",
+        name.unwrap_or_default(),
+        instant(&answer.from),
+        instant(&answer.to),
+        printable(zone.name()),
+        source.map_or(String::new(), |source| format!(", from {source}")),
+    )
+}
+
+fn footnotes(answer: &Answer) -> Vec<String> {
+    let mut notes = Vec::new();
+    if answer.total.unique_users_error > 0.0 {
+        let (low, high) = answer.total.users_range();
+        notes.push(format!(
+            "± is the standard error of an estimate. 95 times in 100 the total of users is between {} and {}; --exact counts them.",
+            grouped(low),
+            grouped(high)
+        ));
+    } else if answer
+        .groups
+        .iter()
+        .any(|group| group.counts.unique_users_error > 0.0)
+    {
+        notes.push("± is the standard error of an estimate; --exact counts users.".to_owned());
+    }
+    if answer.overflowed {
+        notes.push("Some days had more pairs of name and channel than are kept apart.".to_owned());
+    }
+    if !notes.is_empty() {
+        notes.insert(0, String::new());
+    }
+    notes
+}
