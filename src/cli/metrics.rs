@@ -41,7 +41,7 @@ Exit status: 0 answered; 2 the question is wrong; 69 the server does not answer,
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = LONG_HELP)]
 pub struct MetricsArgs {
-    /// Name of the events to count
+    /// Name of the events to count; '*' counts all
     #[arg(value_name = "EVENT")]
     pub event_name: String,
 
@@ -51,7 +51,7 @@ pub struct MetricsArgs {
     /// First instant that no longer counts; by default now
     #[arg(long, value_name = "TIME", value_parser = range::moment)]
     pub to: Option<Moment>,
-    /// How to split the range, for example `day`, `hour`, `channel` or `day,channel`
+    /// How to split the range: `minute`, `hour`, `day`, `week`, `month`, `channel`, `event_name`, or two of them as in `day,channel`
     #[arg(long, value_name = "BY")]
     pub group_by: Option<String>,
     /// Time zone of days and of the times shown, for example Europe/Berlin
@@ -66,10 +66,10 @@ pub struct MetricsArgs {
     /// `zero`: also show groups without events
     #[arg(long, value_name = "WITH")]
     pub fill: Option<String>,
-    /// Order of the groups, as GET /metrics takes it
+    /// Which channels or names come first: `name`, `total_events` or `unique_users`
     #[arg(long, value_name = "ORDER")]
     pub order: Option<String>,
-    /// Most groups to show
+    /// Most channels or names to show; the rest is one group, (other)
     #[arg(long, value_name = "N")]
     pub limit: Option<u32>,
     /// Count every user instead of estimating large numbers; takes longer

@@ -229,7 +229,7 @@ fn footnotes(answer: &Answer) -> Vec<String> {
         notes.push("± is the standard error of an estimate; --exact counts users.".to_owned());
     }
     if answer.overflowed {
-        notes.push("Some days had more pairs of name and channel than are kept apart.".to_owned());
+        notes.push("Some days have more names and channels than rollups keep apart; there, events were counted one by one.".to_owned());
     }
     if !notes.is_empty() {
         notes.insert(0, String::new());

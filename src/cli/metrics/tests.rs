@@ -47,7 +47,7 @@ day         channel     events   users
 total                1,234,567  45,678  ±0.8%
 
 ± is the standard error of an estimate. 95 times in 100 the total of users is between 44,975 and 46,381; --exact counts them.
-Some days had more pairs of name and channel than are kept apart.";
+Some days have more names and channels than rollups keep apart; there, events were counted one by one.";
     assert_eq!(rendered, expected);
     let narrow = table::render(&answer(BY_DAY), &zone("Asia/Kathmandu"), 50);
     assert!(!narrow.contains(['█', '▏']), "{narrow}");
