@@ -214,9 +214,12 @@ async fn a_crowd_that_waits_for_one_log_looks_as_often_as_one() {
     let shutdown = Shutdown::new();
     let app = Arc::new(app_on(Arc::clone(&store) as _, &shutdown));
     let mut crowd = tokio::task::JoinSet::new();
-    for _ in 0..500 {
+    for n in 0..500 {
         let app = Arc::clone(&app);
-        crowd.spawn(async move { wait_for(&app, receipt(OTHER, 7)).await.is_ok() });
+        crowd.spawn(async move {
+            sleep(Duration::from_millis(n)).await;
+            wait_for(&app, receipt(OTHER, 7)).await.is_ok()
+        });
     }
     while let Some(is_applied) = crowd.join_next().await {
         assert!(is_applied.unwrap());
