@@ -3,6 +3,7 @@
 mod flush;
 mod groupings;
 mod metrics;
+mod receipt;
 mod rollup;
 mod schema;
 
