@@ -228,15 +228,9 @@ pub struct ServeArgs {
     /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of compacted ones meanwhile
     #[arg(long, env = "FAST_INGEST_ROLLUP_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = positive_duration, help_heading = "Rollups")]
     pub rollup_interval: Duration,
-    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names cannot fill the disk
-    #[arg(
-        long,
-        env = "FAST_INGEST_ROLLUP_PAIRS_MAX",
-        default_value_t = 10_000,
-        value_name = "N",
-        help_heading = "Rollups"
-    )]
-    pub rollup_pairs_max: usize,
+    /// How much the rollups may hold.
+    #[command(flatten)]
+    pub rollups: RollupArgs,
 
     /// Database connections for GET /metrics; the flush has its own, so that dashboards cannot starve it
     #[arg(
@@ -288,7 +282,7 @@ impl ServeArgs {
             },
             rollup: RollupSettings {
                 interval: args.rollup_interval,
-                pairs_per_day_max: args.rollup_pairs_max,
+                pairs_per_day_max: args.rollups.rollup_pairs_max,
             },
             store: StoreSettings {
                 location: args.database.location()?,

@@ -50,7 +50,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         settings.store.query_connections,
     )?;
     let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
-    prepare_embedded_database(&settings.store.location)?;
+    prepare_embedded_database(&settings.store.location, settings.rollup.pairs_per_day_max)?;
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
         .enable_all()
@@ -146,11 +146,11 @@ fn serve(
 }
 
 /// Creates or updates the embedded database. A PostgreSQL is somebody's: its migrations are a step of their own.
-fn prepare_embedded_database(location: &StoreLocation) -> Result<(), Failure> {
+fn prepare_embedded_database(location: &StoreLocation, pairs_max: usize) -> Result<(), Failure> {
     let StoreLocation::Sqlite(path) = location else {
         return Ok(());
     };
-    match migrations::up(location) {
+    match migrations::up_within(location, pairs_max) {
         Ok(_) => Ok(()),
         Err(error) => {
             let Failure { status, error } = migrate::failure(location, error);

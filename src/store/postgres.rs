@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! connect ── url, tls       URL → sessions, one connector for all of them
-//! sink ── copy, deltas, …    the flush: tokio-postgres, one connection that is thrown away on doubt
-//! rollups                   compaction, recounts: tokio-postgres, one connection under an advisory lock
+//! sink ── deltas, copy_in, copy, partitions
+//!                           the flush: tokio-postgres, one connection that is thrown away on doubt
+//! rollups                   what keeps the rollups: tokio-postgres, one session under a lock
+//! checkpoints               how far logs are flushed: tokio-postgres, one session for all who ask
 //! metrics ── snapshot, pool the query: diesel-async behind a bb8 pool
 //! migrate                   the schema: diesel's migrations over diesel-async
 //! error                     SQLSTATE → what to do about it
@@ -13,8 +15,10 @@
 //! diesel would do: these statements guard its transaction and share its fate, and what to do about a failure hangs on the SQLSTATE,
 //! which diesel does not pass on. COPY in binary form is not to be had from diesel either.
 
+mod checkpoints;
 mod connect;
 mod copy;
+mod copy_in;
 mod deltas;
 mod error;
 mod instant;
@@ -32,6 +36,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::checkpoints::Checkpoints;
 use self::connect::Connector;
 use self::error::bounded;
 use self::metrics::{Failure, Metrics};
@@ -52,6 +57,7 @@ pub(super) struct PostgresStore {
     connector: Connector,
     flush_timeout: Duration,
     metrics: Metrics,
+    checkpoints: Checkpoints,
 }
 
 impl PostgresStore {
@@ -64,6 +70,7 @@ impl PostgresStore {
             settings.query_timeout,
         );
         Ok(Self {
+            checkpoints: Checkpoints::new(connector.clone()),
             connector,
             flush_timeout: settings.flush_timeout,
             metrics,
@@ -115,11 +122,11 @@ impl EventStore for PostgresStore {
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         let session = self.connector.connect().await?;
-        Ok(Box::new(PostgresRollups::new(session).await?))
+        Ok(Box::new(PostgresRollups::new(session, self.flush_timeout)))
     }
 
     async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
-        self.metrics.flushed_through(wal_id).await
+        self.checkpoints.flushed_through(wal_id).await
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

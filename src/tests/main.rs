@@ -29,6 +29,7 @@ mod store_contract;
 mod store_database;
 mod store_frozen;
 mod store_postgres;
+mod store_postgres_rollups;
 mod store_sqlite;
 mod store_sqlite_rollups;
 mod store_tls;

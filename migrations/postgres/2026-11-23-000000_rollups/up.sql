@@ -18,7 +18,7 @@ CREATE INDEX rollup_deltas_name_bucket ON rollup_deltas (event_name, bucket);
 -- What a rollup row is about: an event name and a channel, where NULL means all of them. Three kinds exist: (name, channel),
 -- (name, NULL) and (NULL, NULL).
 CREATE TABLE rollup_series (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_name text,
     channel text,
     UNIQUE NULLS NOT DISTINCT (event_name, channel)
@@ -27,7 +27,7 @@ CREATE TABLE rollup_series (
 -- Disjoint pieces of time: each event of a series is in exactly one of its rows here or in one delta. Room is left in each page
 -- because the newest rows are updated again and again.
 CREATE TABLE rollups (
-    series_id bigint NOT NULL,
+    series_id integer NOT NULL,
     bucket timestamptz NOT NULL,
     minutes smallint NOT NULL CHECK (minutes IN (1, 15)),
     events bigint NOT NULL,
@@ -41,7 +41,7 @@ CREATE INDEX rollups_minutes ON rollups (bucket) WHERE minutes = 1;
 -- Sums of the rows above over a UTC day. A day that has rows above and was not summed since they changed is stale, and then its
 -- numbers mean nothing.
 CREATE TABLE rollup_days (
-    series_id bigint NOT NULL,
+    series_id integer NOT NULL,
     day timestamptz NOT NULL,
     stale boolean NOT NULL,
     events bigint NOT NULL,

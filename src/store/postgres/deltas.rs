@@ -1,18 +1,149 @@
-//! Deltas of the rollups as binary COPY takes them: the form of [`copy`](super::copy), with `bucket` as `ts` there, `minutes` an i16,
-//! `events` an i64, and `users` (`bytea`) as its bytes.
+//! What a flush adds to the rollups, and which events with an id it is about.
+//!
+//! Invariant: deltas count exactly the rows that their own transaction stored. Events without an id are all stored or none is.
+//! Those with an id go through a temporary table, because COPY cannot skip what is there already, and the merge tells which ones
+//! were stored whenever some were not.
 
 use bytes::{BufMut as _, BytesMut};
+use futures_util::future::try_join;
+use tokio_postgres::{Client, Row, Statement};
 
-use super::copy::{POSTGRES_EPOCH_MICROS, length, put_text};
-use crate::rollup::fold::DeltaRef;
+use super::copy::{self, POSTGRES_EPOCH_MICROS, length, put_text};
+use super::copy_in::{self, CopyIn};
+use super::error::Failure;
+use super::instant::Instant;
+use crate::batch::BatchView;
+use crate::rollup::fold::{DeltaRef, Fold};
 
-/// The columns, in the order in which [`put_row`] writes them.
+/// The columns of `rollup_deltas`, in the order in which deltas are written.
 pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, users";
 
 const FIELDS: i16 = 6;
 
-/// Appends one delta.
-pub(super) fn put_row(out: &mut BytesMut, delta: &DeltaRef<'_>) {
+/// The temporary table and its statements, prepared once a connection.
+#[derive(Clone)]
+pub(super) struct Staging {
+    /// Takes the events.
+    pub(super) copy: Statement,
+    merge: Statement,
+}
+
+impl Staging {
+    /// Must run outside the transaction of a batch: a rollback would take the table along.
+    pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
+        client
+            .batch_execute("CREATE TEMPORARY TABLE IF NOT EXISTS events_staging (LIKE events) ON COMMIT DELETE ROWS")
+            .await?;
+        let columns = copy::COLUMNS;
+        Ok(Self {
+            copy: client
+                .prepare(&copy_in::sql("events_staging", columns))
+                .await?,
+            // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The
+            // stored rows come back only when they are not the $1 that were sent, so most batches cost one row.
+            merge: client
+                .prepare(&format!(
+                    "WITH stored AS (
+                         INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ON CONFLICT DO NOTHING
+                         RETURNING ts, event_name, channel, user_id
+                     ), counted AS (SELECT count(*) AS rows FROM stored)
+                     SELECT rows, NULL::timestamptz, NULL::text, NULL::text, NULL::text FROM counted
+                     UNION ALL
+                     SELECT NULL, ts, event_name, channel, user_id FROM stored WHERE (SELECT rows FROM counted) <> $1"
+                ))
+                .await?,
+        })
+    }
+
+    /// Sends the batch's events with an id and stores those that are new. The merge is asked for right behind the rows, in the
+    /// same round trip.
+    pub(super) async fn merge(
+        &self,
+        client: &Client,
+        copy: CopyIn,
+        batch: BatchView<'_>,
+        with_id: usize,
+    ) -> Result<Merged, Failure> {
+        let events = batch.events().filter(|event| event.event_id.is_some());
+        let sent = i64::try_from(with_id).expect("a batch fits into memory");
+        // In this order: an error of the rows is the cause of the error that the merge then gets.
+        let (copied, rows) = try_join(
+            copy.send(events, copy::put_row),
+            client.query(&self.merge, &[&sent]),
+        )
+        .await?;
+        copied.must_be_all("events_staging")?;
+        let mut merged = Merged {
+            count: 0,
+            stored: None,
+        };
+        let mut stored = Vec::with_capacity(rows.len().saturating_sub(1));
+        for row in rows {
+            match row.try_get::<_, Option<i64>>(0)? {
+                Some(count) => merged.count = count,
+                None => stored.push(row),
+            }
+        }
+        if merged.count != sent {
+            merged.stored = Some(stored);
+        }
+        Ok(merged)
+    }
+}
+
+/// What a merge stored.
+pub(super) struct Merged {
+    count: i64,
+    /// The rows that were stored, unless all were.
+    stored: Option<Vec<Row>>,
+}
+
+impl Merged {
+    /// How many they are.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.count).expect("a count is not negative")
+    }
+
+    /// Folds them.
+    pub(super) fn fold_into<'a>(
+        &'a self,
+        fold: &mut Fold<'a>,
+        batch: BatchView<'a>,
+    ) -> Result<(), Failure> {
+        let Some(stored) = &self.stored else {
+            let events = batch.events().filter(|event| event.event_id.is_some());
+            events.for_each(|event| fold.add(&event));
+            return Ok(());
+        };
+        for row in stored {
+            let Instant(timestamp) = row.try_get(1)?;
+            fold.add_one(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, timestamp);
+        }
+        Ok(())
+    }
+}
+
+/// Stores what was folded.
+pub(super) async fn write(
+    client: &Client,
+    statement: &Statement,
+    fold: Fold<'_>,
+) -> Result<(), Failure> {
+    let deltas = fold.finish();
+    if deltas.is_empty() {
+        return Ok(());
+    }
+    let copy = copy_in::start(client, statement).await?;
+    let copied = copy.send(deltas.into_iter(), put_row).await?;
+    copied.must_be_all("rollup_deltas")
+}
+
+/// Appends one delta in the form of [`copy`]: `bucket` as `ts` there, `minutes` an i16, `events` an i64, `users` its bytes.
+///
+/// # Panics
+///
+/// Beyond 2^63 events.
+fn put_row(out: &mut BytesMut, delta: &DeltaRef<'_>) {
     out.put_i16(FIELDS);
     put_text(out, delta.event_name);
     put_text(out, delta.channel);
@@ -21,7 +152,7 @@ pub(super) fn put_row(out: &mut BytesMut, delta: &DeltaRef<'_>) {
     out.put_i32(2);
     out.put_i16(delta.bucket.width.minutes());
     out.put_i32(8);
-    out.put_i64(i64::try_from(delta.events).expect("a batch has fewer than 2^63 events"));
+    out.put_i64(i64::try_from(delta.events).expect("a count fits into 63 bits"));
     let users = delta.users.encode();
     out.put_i32(length(users.len()));
     out.put_slice(&users);

@@ -1,4 +1,4 @@
-//! `timestamptz` as tokio-postgres sends and reads it, without a calendar crate in between.
+//! An event's time as a `timestamptz` parameter or column of tokio-postgres, to the microsecond.
 
 use std::error::Error;
 
@@ -8,17 +8,18 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 use super::copy::POSTGRES_EPOCH_MICROS;
 use crate::event::Timestamp;
 
-/// A value of a `timestamptz` column.
-#[derive(Debug, Clone, Copy)]
+/// A `timestamptz`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Instant(pub(super) Timestamp);
 
 impl<'a> FromSql<'a> for Instant {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         let micros = i64::from_be_bytes(raw.try_into()?);
-        // `infinity` and its like are at the ends of the range.
+        // Infinity is the largest number there is.
         let micros = micros
             .checked_add(POSTGRES_EPOCH_MICROS)
-            .ok_or("a time out of range")?;
+            .filter(|_| micros != i64::MIN)
+            .ok_or("a time without end")?;
         Ok(Self(Timestamp::from_micros(micros)))
     }
 
@@ -27,8 +28,7 @@ impl<'a> FromSql<'a> for Instant {
 
 impl ToSql for Instant {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
-        let micros = self.0.as_micros().checked_sub(POSTGRES_EPOCH_MICROS);
-        out.put_i64(micros.ok_or("a time out of range")?);
+        out.put_i64(self.0.as_micros() - POSTGRES_EPOCH_MICROS);
         Ok(IsNull::No)
     }
 

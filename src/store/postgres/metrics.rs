@@ -5,15 +5,12 @@
 use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{BigInt, Text};
-use diesel::{QueryableByName, sql_query};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::AsyncPgConnection;
 
 use super::connect::Connector;
 use super::error::REPLY_GRACE;
 use super::pool::Readers;
-use super::snapshot::{PgSnapshot, as_count, is_too_large};
-use crate::batch::{Sequence, WalId};
+use super::snapshot::{PgSnapshot, is_too_large};
 use crate::query::snapshot::QueryTooLarge;
 use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
@@ -24,15 +21,6 @@ pub(super) enum Failure {
     Refused(String),
     /// Anything else, classified.
     Store(StoreError),
-}
-
-/// Time for the read of one row.
-const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[derive(QueryableByName)]
-struct Checkpoint {
-    #[diesel(sql_type = BigInt)]
-    flushed_through: i64,
 }
 
 impl From<StoreError> for Failure {
@@ -99,27 +87,6 @@ impl Metrics {
             })),
         };
         snapshot.end(answer).await
-    }
-
-    /// How far a log is flushed.
-    pub(super) async fn flushed_through(
-        &self,
-        wal_id: WalId,
-    ) -> Result<Option<Sequence>, StoreError> {
-        let mut connection = self.readers.checkout().await?;
-        let reading =
-            sql_query("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = $1::uuid")
-                .bind::<Text, _>(wal_id.to_string())
-                .load::<Checkpoint>(&mut connection);
-        let unavailable = |why: String| StoreError::Unavailable(why);
-        let rows = tokio::time::timeout(CHECKPOINT_TIMEOUT, reading)
-            .await
-            .map_err(|_| unavailable(format!("no answer within {CHECKPOINT_TIMEOUT:?}")))?
-            .map_err(|error| unavailable(error.to_string()))?;
-        Ok(rows
-            .into_iter()
-            .next()
-            .map(|row| as_count(row.flushed_through)))
     }
 
     /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever fails

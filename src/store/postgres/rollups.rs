@@ -1,132 +1,103 @@
-//! Keeping the rollups in PostgreSQL: a session of its own, and an advisory lock that one process holds at a time.
+//! Keeping the rollups on PostgreSQL: bulk statements over arrays, in transactions under a lock.
 //!
-//! The lock is the session's, not the transaction's, because under REPEATABLE READ the first statement fixes what the transaction sees:
-//! were that the statement that waits for the lock, the transaction would not see what the holder before it committed. A session that
-//! is dropped frees its lock and undoes its transaction.
+//! ```text
+//! session   transactions, the lock, the vacuum
+//! rows      columns ↔ deltas, parts, days
+//! span      first and last day of anything
+//! ```
+//!
+//! Rows go in by `INSERT … SELECT FROM unnest(…)`, in order of their key, which is the order of the index that takes them.
 
-mod days;
-mod parts;
+mod rows;
+mod series;
+mod session;
+mod span;
 
 use std::ops::Range;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
 
+use self::rows::{PartColumns, as_bigint, series_number};
+use self::session::Transactions;
 use super::connect::Session;
 use super::error::{Failure, bounded};
 use super::instant::Instant;
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserSet, Width};
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::{RollupStore, StoreError};
 
-/// Key of the advisory lock: "fast-ing" in ASCII, plus two.
-const ROLLUP_LOCK: i64 = 0x6661_7374_2d69_6e69;
-/// Time for one statement. Long, because `verify` and `rollup rebuild` read the events of whole days; the rest takes milliseconds.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
-/// Settings of the session. A process that stops between two statements must not keep the lock for long.
-const SETTINGS: &str = "SET statement_timeout = '300s'; SET lock_timeout = '30s'; SET jit = off; \
-                        SET idle_in_transaction_session_timeout = '60s'; SET synchronous_commit = on";
-/// Deltas taken since the last VACUUM beyond which there is another one: queries read the table's pages, dead rows and all.
-const DEAD_ROWS_MAX: usize = 5_000;
+/// Most rows with users that one statement takes: 5 MB at their largest.
+const ROWS_MAX: usize = 1_000;
 
-/// The session that keeps the rollups.
+/// A session that keeps the rollups.
 pub(super) struct PostgresRollups {
-    session: Session,
-    holds_lock: bool,
-    dead_rows: usize,
+    transactions: Transactions,
 }
 
 impl PostgresRollups {
-    /// Prepares a fresh session.
-    pub(super) async fn new(session: Session) -> Result<Self, StoreError> {
-        bounded(STATEMENT_TIMEOUT, session.client.batch_execute(SETTINGS)).await?;
-        Ok(Self {
-            session,
-            holds_lock: false,
-            dead_rows: 0,
-        })
+    /// On a fresh session; a statement may take `timeout`.
+    pub(super) fn new(session: Session, timeout: Duration) -> Self {
+        Self {
+            transactions: Transactions::new(session, timeout),
+        }
     }
 
-    fn client(&self) -> &Client {
-        &self.session.client
-    }
-
-    async fn run(&self, statements: &str) -> Result<(), StoreError> {
-        Ok(bounded(STATEMENT_TIMEOUT, self.client().batch_execute(statements)).await?)
-    }
-
-    async fn query(
-        &self,
-        sql: &str,
+    /// The rows of a query, each read by `read`.
+    async fn read<T>(
+        &mut self,
+        sql: &'static str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, StoreError> {
-        Ok(bounded(STATEMENT_TIMEOUT, self.client().query(sql, values)).await?)
+        read: impl Fn(&Row) -> Result<T, Failure>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.transactions.query(sql, values).await?;
+        let rows: Result<Vec<T>, Failure> = rows.iter().map(read).collect();
+        Ok(rows?)
     }
 
-    async fn execute(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, StoreError> {
-        Ok(bounded(STATEMENT_TIMEOUT, self.client().execute(sql, values)).await?)
-    }
-
-    /// Gives the space of deltas that were taken back to new ones. Autovacuum would come once a minute, too rarely for a busy table.
-    async fn vacuum(&mut self) {
-        if self.dead_rows < DEAD_ROWS_MAX {
-            return;
+    async fn stream(
+        &mut self,
+        range: Range<Timestamp>,
+        each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
+    ) -> Result<(), Failure> {
+        let sql = "SELECT event_name, channel, user_id, ts FROM events WHERE ts >= $1 AND ts < $2";
+        let limit = self.transactions.allow_long().await?;
+        let values = [Instant(range.start), Instant(range.end)];
+        let rows = self.transactions.client().query_raw(sql, &values);
+        let mut rows = pin!(bounded(limit, rows).await?);
+        while let Some(row) = bounded(limit, rows.try_next()).await? {
+            let Instant(timestamp) = row.try_get(3)?;
+            each(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, timestamp);
         }
-        self.dead_rows = 0;
-        if let Err(error) = self.run("VACUUM rollup_deltas").await {
-            tracing::debug!("cannot vacuum rollup_deltas: {error}");
-        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl RollupStore for PostgresRollups {
     async fn begin(&mut self, wait: bool) -> Result<bool, StoreError> {
-        if wait {
-            self.query("SELECT pg_advisory_lock($1)", &[&ROLLUP_LOCK])
-                .await?;
-        } else {
-            let rows = self
-                .query("SELECT pg_try_advisory_lock($1)", &[&ROLLUP_LOCK])
-                .await?;
-            if !rows.first().is_some_and(|row| row.get(0)) {
-                return Ok(false);
-            }
-        }
-        self.holds_lock = true;
-        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
-        Ok(true)
+        Ok(self.transactions.begin(wait).await?)
     }
 
     async fn begin_reading(&mut self) -> Result<(), StoreError> {
-        self.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .await
+        Ok(self.transactions.begin_reading().await?)
     }
 
     async fn commit(&mut self) -> Result<(), StoreError> {
-        self.run("COMMIT").await?;
-        if self.holds_lock {
-            self.holds_lock = false;
-            self.query("SELECT pg_advisory_unlock($1)", &[&ROLLUP_LOCK])
-                .await?;
-        }
-        self.vacuum().await;
-        Ok(())
+        Ok(self.transactions.commit().await?)
     }
 
     async fn take_deltas(&mut self, rows_max: usize) -> Result<Vec<Delta>, StoreError> {
-        let rows = self
-            .query(
-                "DELETE FROM rollup_deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup_deltas LIMIT $1))
-                 RETURNING event_name, channel, bucket, minutes, events, users",
-                &[&as_bigint(rows_max as u64)],
-            )
-            .await?;
-        self.dead_rows += rows.len();
-        rows.iter().map(delta).collect()
+        // Nobody else deletes while we hold the lock, so the rows are still where the inner query saw them.
+        let sql = "DELETE FROM rollup_deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup_deltas LIMIT $1))
+                   RETURNING event_name, channel, bucket, minutes, events, users";
+        let deltas = self.read(sql, &[&limit(rows_max)], rows::delta).await?;
+        self.transactions.deleted_deltas(deltas.len() as u64);
+        Ok(deltas)
     }
 
     async fn take_minutes(
@@ -134,23 +105,69 @@ impl RollupStore for PostgresRollups {
         before: Timestamp,
         rows_max: usize,
     ) -> Result<Vec<Part>, StoreError> {
-        parts::take_minutes(self, before, rows_max).await
+        let sql = "DELETE FROM rollups WHERE ctid = ANY (ARRAY(
+                       SELECT ctid FROM rollups WHERE minutes = 1 AND bucket < $1 ORDER BY bucket LIMIT $2))
+                   RETURNING series_id, bucket, minutes, events, users";
+        let read = |row: &Row| rows::part(row, 0);
+        let mut parts = self
+            .read(sql, &[&Instant(before), &limit(rows_max)], read)
+            .await?;
+        parts.sort_unstable_by_key(|part| (part.bucket, part.series));
+        Ok(parts)
     }
 
     async fn series_ids(&mut self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {
-        parts::series_ids(self, keys).await
+        Ok(series::ids(&mut self.transactions, keys).await?)
     }
 
     async fn parts_at(&mut self, keys: &[(SeriesId, Bucket)]) -> Result<Vec<Part>, StoreError> {
-        parts::at(self, keys).await
+        let sql = "SELECT series_id, bucket, minutes, events, users
+                   FROM unnest($1::integer[], $2::timestamptz[], $3::smallint[]) AS k (series_id, bucket, minutes)
+                   JOIN rollups USING (series_id, bucket, minutes)";
+        let PartColumns {
+            series,
+            buckets,
+            minutes,
+        } = PartColumns::of(keys.iter().copied());
+        let read = |row: &Row| rows::part(row, 0);
+        self.read(sql, &[&series, &buckets, &minutes], read).await
     }
 
     async fn put_parts(&mut self, parts: &[Part]) -> Result<(), StoreError> {
-        parts::put(self, parts).await
+        let sql = "INSERT INTO rollups (series_id, bucket, minutes, events, users)
+                   SELECT * FROM unnest($1::integer[], $2::timestamptz[], $3::smallint[], $4::bigint[], $5::bytea[])
+                   ON CONFLICT (series_id, bucket, minutes) DO UPDATE SET events = excluded.events, users = excluded.users";
+        let mut parts: Vec<&Part> = parts.iter().collect();
+        parts.sort_unstable_by_key(|part| (part.series, part.bucket));
+        for parts in parts.chunks(ROWS_MAX) {
+            let PartColumns {
+                series,
+                buckets,
+                minutes,
+            } = PartColumns::of(parts.iter().map(|part| (part.series, part.bucket)));
+            let (events, users) = tallies(parts.iter().map(|part| &part.tally));
+            self.transactions
+                .execute(sql, &[&series, &buckets, &minutes, &events, &users])
+                .await?;
+        }
+        Ok(())
     }
 
     async fn mark_stale(&mut self, days: &[(SeriesId, Day)]) -> Result<(), StoreError> {
-        days::mark_stale(self, days).await
+        // Rows that are stale already are left out before the conflict, which would lock and so write them.
+        let sql = "INSERT INTO rollup_days (series_id, day, stale, events, users)
+                   SELECT series_id, day, true, 0, $3 FROM unnest($1::integer[], $2::timestamptz[]) AS k (series_id, day)
+                   WHERE NOT EXISTS (SELECT FROM rollup_days AS d WHERE d.series_id = k.series_id AND d.day = k.day AND d.stale)
+                   ON CONFLICT (series_id, day) DO UPDATE SET stale = true";
+        let mut days = days.to_vec();
+        days.sort_unstable();
+        days.dedup();
+        let (series, starts) = day_columns(days.into_iter());
+        let nobody = UserSet::empty().encode();
+        self.transactions
+            .execute(sql, &[&series, &starts, &nobody])
+            .await?;
+        Ok(())
     }
 
     async fn stale_days(
@@ -158,31 +175,63 @@ impl RollupStore for PostgresRollups {
         before: Day,
         rows_max: usize,
     ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
-        days::stale(self, before, rows_max).await
+        let sql =
+            "SELECT series_id, day FROM rollup_days WHERE stale AND day < $1 ORDER BY day LIMIT $2";
+        let read = |row: &Row| Ok((rows::series(row, 0)?, rows::day(row, 1)?));
+        self.read(sql, &[&Instant(before.start()), &limit(rows_max)], read)
+            .await
     }
 
     async fn parts_of_day(&mut self, series: SeriesId, day: Day) -> Result<Vec<Part>, StoreError> {
-        parts::of_day(self, series, day).await
+        let sql = "SELECT series_id, bucket, minutes, events, users FROM rollups
+                   WHERE series_id = $1 AND bucket >= $2 AND bucket < $3";
+        let [start, end] = ends(day);
+        let read = |row: &Row| rows::part(row, 0);
+        self.read(sql, &[&series_number(series), &start, &end], read)
+            .await
     }
 
     async fn put_days(&mut self, days: &[(SeriesId, Day, Tally)]) -> Result<(), StoreError> {
-        days::put(self, days).await
+        let sql = "INSERT INTO rollup_days (series_id, day, stale, events, users)
+                   SELECT series_id, day, false, events, users
+                   FROM unnest($1::integer[], $2::timestamptz[], $3::bigint[], $4::bytea[]) AS k (series_id, day, events, users)
+                   ON CONFLICT (series_id, day) DO UPDATE SET stale = false, events = excluded.events, users = excluded.users";
+        let mut days: Vec<_> = days.iter().collect();
+        days.sort_unstable_by_key(|(series, day, _)| (*series, *day));
+        for days in days.chunks(ROWS_MAX) {
+            let (series, starts) = day_columns(days.iter().map(|(series, day, _)| (*series, *day)));
+            let (events, users) = tallies(days.iter().map(|(_, _, tally)| tally));
+            self.transactions
+                .execute(sql, &[&series, &starts, &events, &users])
+                .await?;
+        }
+        Ok(())
     }
 
     async fn series_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
-        days::series_on(self, day).await
+        let sql = "SELECT event_name, channel FROM rollup_days JOIN rollup_series ON id = series_id
+                   WHERE day = $1 AND event_name IS NOT NULL";
+        self.read(sql, &[&Instant(day.start())], rows::key).await
     }
 
     async fn overflow_on(&mut self, day: Day) -> Result<Option<u64>, StoreError> {
-        days::overflow_on(self, day).await
+        let sql = "SELECT events FROM rollup_overflow WHERE day = $1";
+        let read = |row: &Row| rows::count(row, 0);
+        let counts = self.read(sql, &[&Instant(day.start())], read).await?;
+        Ok(counts.first().copied())
     }
 
     async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError> {
-        days::add_overflow(self, day, events).await
+        let sql = "INSERT INTO rollup_overflow AS o (day, events) VALUES ($1, $2)
+                   ON CONFLICT (day) DO UPDATE SET events = o.events + excluded.events";
+        self.transactions
+            .execute(sql, &[&Instant(day.start()), &as_bigint(events)])
+            .await?;
+        Ok(())
     }
 
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError> {
-        days::stored(self).await
+        Ok(span::read(&mut self.transactions).await?)
     }
 
     async fn read_events(
@@ -190,119 +239,83 @@ impl RollupStore for PostgresRollups {
         range: Range<Timestamp>,
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError> {
-        let (from, to) = (Instant(range.start), Instant(range.end));
-        let reading = async {
-            let values: [&(dyn ToSql + Sync); 2] = [&from, &to];
-            let rows = self
-                .client()
-                .query_raw(
-                    "SELECT event_name, channel, user_id, ts FROM events WHERE ts >= $1 AND ts < $2",
-                    values,
-                )
-                .await?;
-            let mut rows = std::pin::pin!(rows);
-            while let Some(row) = rows.try_next().await? {
-                let Instant(ts) = row.try_get(3)?;
-                each(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, ts);
-            }
-            Ok::<_, tokio_postgres::Error>(())
-        };
-        Ok(bounded(STATEMENT_TIMEOUT, reading).await?)
+        Ok(self.stream(range, each).await?)
     }
 
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
-        parts::on(self, day).await
+        // By way of the series, whose number is what the key of rollups begins with; no index knows the bucket alone.
+        let sql = "SELECT event_name, channel, series_id, bucket, minutes, events, users
+                   FROM rollup_series JOIN rollups ON series_id = id AND bucket >= $1 AND bucket < $2";
+        let [start, end] = ends(day);
+        let read = |row: &Row| Ok((rows::key(row)?, rows::part(row, 2)?));
+        self.read(sql, &[&start, &end], read).await
     }
 
     async fn sums_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, SeriesId, Tally)>, StoreError> {
-        days::sums_on(self, day).await
+        let sql = "SELECT event_name, channel, series_id, events, users
+                   FROM rollup_days JOIN rollup_series ON id = series_id WHERE day = $1 AND NOT stale";
+        let read = |row: &Row| Ok((rows::key(row)?, rows::series(row, 2)?, rows::tally(row, 3)?));
+        self.read(sql, &[&Instant(day.start())], read).await
     }
 
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
-        let rows = self
-            .query(
-                "SELECT event_name, channel, bucket, minutes, events, users FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2",
-                &[&Instant(day.start()), &Instant(day.end())],
-            )
-            .await?;
-        rows.iter().map(delta).collect()
+        let sql = "SELECT event_name, channel, bucket, minutes, events, users FROM rollup_deltas
+                   WHERE bucket >= $1 AND bucket < $2";
+        let [start, end] = ends(day);
+        self.read(sql, &[&start, &end], rows::delta).await
     }
 
     async fn clear_day(&mut self, day: Day) -> Result<(), StoreError> {
-        parts::clear(self, day).await?;
-        days::clear(self, day).await?;
-        self.execute(
-            "DELETE FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2",
-            &[&Instant(day.start()), &Instant(day.end())],
-        )
-        .await?;
+        let parts = "DELETE FROM rollups USING rollup_series WHERE series_id = id AND bucket >= $1 AND bucket < $2";
+        let deltas = "DELETE FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2";
+        let days = "DELETE FROM rollup_days WHERE day = $1";
+        let overflow = "DELETE FROM rollup_overflow WHERE day = $1";
+        let [start, end] = ends(day);
+        self.transactions.execute(parts, &[&start, &end]).await?;
+        let deleted = self.transactions.execute(deltas, &[&start, &end]).await?;
+        self.transactions.deleted_deltas(deleted);
+        self.transactions.execute(days, &[&start]).await?;
+        self.transactions.execute(overflow, &[&start]).await?;
         Ok(())
     }
 
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
-        let rows = self
-            .query("SELECT rebuild_needed FROM rollup_state", &[])
-            .await?;
-        let row = rows
-            .first()
-            .ok_or_else(|| damaged(&"rollup_state has no row"))?;
-        value(row, 0)
+        let sql = "SELECT rebuild_needed FROM rollup_state";
+        let read = |row: &Row| Ok(row.try_get(0)?);
+        let needed = self.read(sql, &[], read).await?;
+        needed.first().copied().ok_or_else(no_state)
     }
 
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
-        self.execute("UPDATE rollup_state SET rebuild_needed = false", &[])
-            .await?;
-        Ok(())
+        let sql = "UPDATE rollup_state SET rebuild_needed = false";
+        match self.transactions.execute(sql, &[]).await? {
+            1 => Ok(()),
+            _ => Err(no_state()),
+        }
     }
 }
 
-/// A delta from its six columns.
-fn delta(row: &Row) -> Result<Delta, StoreError> {
-    Ok(Delta {
-        event_name: value(row, 0)?,
-        channel: value(row, 1)?,
-        bucket: bucket(row, 2)?,
-        tally: tally(row, 4)?,
-    })
+fn no_state() -> StoreError {
+    StoreError::Schema(
+        "the table rollup_state has lost its row: insert one, with rebuild_needed = true, and run `fast-ingest migrate up`".to_owned(),
+    )
 }
 
-/// The column `bucket`, with `minutes` behind it.
-fn bucket(row: &Row, column: usize) -> Result<Bucket, StoreError> {
-    let Instant(start) = value(row, column)?;
-    let minutes: i16 = value(row, column + 1)?;
-    let width = Width::from_minutes(minutes.into());
-    let width = width.ok_or_else(|| damaged(&format!("a rollup of {minutes} minutes")))?;
-    Ok(Bucket { start, width })
+fn limit(rows_max: usize) -> i64 {
+    i64::try_from(rows_max).unwrap_or(i64::MAX)
 }
 
-/// The column `events`, with `users` behind it.
-fn tally(row: &Row, column: usize) -> Result<Tally, StoreError> {
-    Ok(Tally {
-        events: count(row, column)?,
-        users: UserSet::decode(value(row, column + 1)?).map_err(|error| damaged(&error))?,
-    })
+fn ends(day: Day) -> [Instant; 2] {
+    [Instant(day.start()), Instant(day.end())]
 }
 
-fn count(row: &Row, column: usize) -> Result<u64, StoreError> {
-    let count: i64 = value(row, column)?;
-    u64::try_from(count).map_err(|_| damaged(&"a negative number of events"))
+fn day_columns(days: impl Iterator<Item = (SeriesId, Day)>) -> (Vec<i32>, Vec<Instant>) {
+    days.map(|(series, day)| (series_number(series), Instant(day.start())))
+        .unzip()
 }
 
-fn value<'r, T: tokio_postgres::types::FromSql<'r>>(
-    row: &'r Row,
-    column: usize,
-) -> Result<T, StoreError> {
-    row.try_get(column)
-        .map_err(|error| Failure::from(error).into())
-}
-
-/// What no code of ours wrote. Retrying cannot help.
-fn damaged(what: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Schema(format!(
-        "{what}; `fast-ingest rollup rebuild` makes the rollups afresh"
-    ))
-}
-
-fn as_bigint(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+fn tallies<'a>(tallies: impl Iterator<Item = &'a Tally>) -> (Vec<i64>, Vec<Vec<u8>>) {
+    tallies
+        .map(|tally| (as_bigint(tally.events), tally.users.encode()))
+        .unzip()
 }

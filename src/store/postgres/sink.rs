@@ -2,25 +2,27 @@
 //!
 //! One transaction a batch, and its first statement moves the checkpoint by compare-and-set. Whatever else happens to a
 //! transaction of ours (its reply lost, its session a zombie), another one that stored the same events must have moved the same
-//! row first, so at most one of them commits. The last rows of the transaction are the rollups' deltas, folded from exactly the events
-//! that it stores. Settings ride in the same message as BEGIN, so a batch costs six round trips, and two more if events carry ids.
+//! row first, so at most one of them commits. What the stored events add to the rollups goes into the same transaction.
+//!
+//! A batch costs six round trips: BEGIN, settings and checkpoint; start and end of the COPY of events (with ids, the end together with
+//! the merge); start and end of the COPY of deltas; COMMIT. A batch that mixes events with and without ids costs two more. No COPY is
+//! started ahead of a reply: tokio-postgres sends one Sync too many after a COPY that the server would not start, and loses track of
+//! the replies.
 //!
 //! It runs on tokio-postgres itself, because diesel-async has no COPY and hides the SQLSTATE that errors are classified by.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use futures_util::SinkExt as _;
+use futures_util::future::try_join;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, CopyInSink, Row, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::connect::Session;
 use super::copy;
-use super::deltas;
+use super::copy_in;
+use super::deltas::{self, Staging};
 use super::error::{Failure, bounded};
-use super::instant::Instant;
 use super::partitions::{self, Partitions};
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::event::Timestamp;
@@ -31,11 +33,7 @@ use crate::store::{EventSink, Flushed, StoreError, quarantine};
 pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
 /// A transaction whose client falls silent between two statements ends by itself after this time, and lets go of the
 /// checkpoint. In the middle of a COPY no timeout of the server applies: there its keepalives find out that the client is gone.
-const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
-/// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same time.
-const CHUNK_BYTES: usize = 128 * 1024;
-/// Room for the row that crosses the end of a chunk; a larger row grows the buffer.
-const ROW_BYTES: usize = 4 * 1024;
+pub(super) const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
 /// A connection that flushes.
 pub(super) struct PostgresSink {
@@ -51,13 +49,6 @@ struct Statements {
     copy_deltas: Statement,
     /// For events with an `event_id`; made when the first one comes.
     staging: Option<Staging>,
-}
-
-/// Events with an id go through a temporary table, because COPY cannot skip what is there already.
-#[derive(Clone)]
-struct Staging {
-    copy: Statement,
-    merge: Statement,
 }
 
 impl PostgresSink {
@@ -95,7 +86,8 @@ impl PostgresSink {
             wal_id = batch.wal_id(),
             after = batch.after(),
         );
-        let replies = bounded(self.flush_timeout, self.client().simple_query(&moved)).await?;
+        let moving = bounded(self.flush_timeout, self.client().simple_query(&moved)).await;
+        let replies = moving.map_err(|failure| no_event_to_blame("wal_checkpoints", failure))?;
         match last_row_count(&replies) {
             1 => Ok(()),
             0 => Err(StoreError::CheckpointMoved.into()),
@@ -141,19 +133,19 @@ impl PostgresSink {
     async fn prepare(&mut self, staging_needed: bool) -> Result<(), Failure> {
         let client = &self.session.client;
         if self.statements.is_none() {
-            let (events, deltas) = (
-                copy_sql("events", copy::COLUMNS),
-                copy_sql("rollup_deltas", deltas::COLUMNS),
-            );
+            let events = copy_in::sql("events", copy::COLUMNS);
+            let deltas = copy_in::sql("rollup_deltas", deltas::COLUMNS);
+            let preparing = try_join(client.prepare(&events), client.prepare(&deltas));
+            let (copy_events, copy_deltas) = bounded(self.flush_timeout, preparing).await?;
             self.statements = Some(Statements {
-                copy_events: bounded(self.flush_timeout, client.prepare(&events)).await?,
-                copy_deltas: bounded(self.flush_timeout, client.prepare(&deltas)).await?,
+                copy_events,
+                copy_deltas,
                 staging: None,
             });
         }
         let statements = self.statements.as_mut().expect("prepared above");
         if staging_needed && statements.staging.is_none() {
-            statements.staging = Some(bounded(self.flush_timeout, prepare_staging(client)).await?);
+            statements.staging = Some(bounded(self.flush_timeout, Staging::prepare(client)).await?);
         }
         Ok(())
     }
@@ -165,95 +157,37 @@ impl PostgresSink {
             .statements
             .as_ref()
             .expect("prepared before the transaction");
-        let with_id = shape.with_id as u64;
-        let merged = match &statements.staging {
-            Some(staging) if with_id > 0 => self.merge(staging, batch).await?,
-            _ => Merged::default(),
-        };
+        let (client, limit) = (self.client(), self.flush_timeout);
+        let staging = statements.staging.as_ref().filter(|_| shape.with_id > 0);
+        let without_id = batch.len() - shape.with_id;
+        // Declared before the fold, which borrows names from it.
+        let merged;
         let mut fold = Fold::new(Timestamp::now());
-        match &merged.rows {
-            None => batch
-                .events()
-                .filter(|event| event.event_id.is_some())
-                .for_each(|event| fold.add(&event)),
-            Some(rows) => {
-                for row in rows {
-                    let Instant(ts) = row.try_get(1)?;
-                    fold.add_one(row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, ts);
-                }
-            }
+        if without_id > 0 {
+            let copy = bounded(limit, copy_in::start(client, &statements.copy_events)).await?;
+            let events = batch.events().filter(|event| event.event_id.is_none());
+            // Folded in the same pass, while the server stores what was sent.
+            let events = events.inspect(|event| fold.add(event));
+            bounded(limit, copy.send(events, copy::put_row))
+                .await?
+                .must_be_all("events")?;
         }
-        let plain = batch.len() as u64 - with_id;
-        if plain > 0 {
-            // Folded on the way, while the server is busy with the rows before.
-            let events = batch
-                .events()
-                .filter(|event| event.event_id.is_none())
-                .inspect(|event| fold.add(event));
-            let copied = self
-                .copy_in(&statements.copy_events, events, |out, event| {
-                    copy::put_row(out, &event);
-                })
-                .await?;
-            if copied != plain {
-                // The rollups could not know which.
-                return Err(StoreError::Schema(format!(
-                    "{} of {plain} events were dropped on their way into the table: look for triggers or rules on events",
-                    plain - copied.min(plain)
-                ))
-                .into());
-            }
+        let mut merged_count = 0;
+        if let Some(staging) = staging {
+            let copy = bounded(limit, copy_in::start(client, &staging.copy)).await?;
+            merged = bounded(limit, staging.merge(client, copy, batch, shape.with_id)).await?;
+            merged.fold_into(&mut fold, batch)?;
+            merged_count = merged.count();
         }
-        let deltas = fold.finish().into_iter();
-        self.copy_in(&statements.copy_deltas, deltas, |out, delta| {
-            deltas::put_row(out, &delta);
-        })
-        .await?;
+        let deltas = deltas::write(client, &statements.copy_deltas, fold);
+        bounded(limit, deltas)
+            .await
+            .map_err(|failure| no_event_to_blame("rollup_deltas", failure))?;
         self.commit().await?;
         Ok(Flushed {
-            stored: plain + merged.stored,
-            duplicates: with_id - merged.stored,
+            stored: without_id as u64 + merged_count,
+            duplicates: shape.with_id as u64 - merged_count,
         })
-    }
-
-    /// Stores the events with an id that are not there yet.
-    async fn merge(&self, staging: &Staging, batch: BatchView<'_>) -> Result<Merged, Failure> {
-        let events = batch.events().filter(|event| event.event_id.is_some());
-        self.copy_in(&staging.copy, events, |out, event| {
-            copy::put_row(out, &event);
-        })
-        .await?;
-        let merge = self.client().query(&staging.merge, &[]);
-        let mut rows = bounded(self.flush_timeout, merge).await?;
-        let mut stored = None;
-        for row in &rows {
-            stored = stored.or(row.try_get::<_, Option<i64>>(0)?);
-        }
-        rows.retain(|row| row.try_get::<_, Option<i64>>(0).is_ok_and(|n| n.is_none()));
-        let stored = stored.and_then(|stored| u64::try_from(stored).ok());
-        let stored = stored.expect("the statement counts");
-        let staged = batch
-            .events()
-            .filter(|event| event.event_id.is_some())
-            .count() as u64;
-        Ok(Merged {
-            stored,
-            rows: (stored != staged).then_some(rows),
-        })
-    }
-
-    /// Streams rows through a prepared COPY, each put by `put`; returns how many the server took.
-    async fn copy_in<T>(
-        &self,
-        statement: &Statement,
-        rows: impl Iterator<Item = T> + Send,
-        put: impl Fn(&mut BytesMut, T) + Send,
-    ) -> Result<u64, Failure> {
-        bounded(
-            self.flush_timeout,
-            copy_in(self.client(), statement, rows, put),
-        )
-        .await
     }
 
     async fn store_in_quarantine(
@@ -364,15 +298,6 @@ impl EventSink for PostgresSink {
     }
 }
 
-/// What became of the events with an id.
-#[derive(Default)]
-struct Merged {
-    /// Number of those that were not there yet.
-    stored: u64,
-    /// Time, name, channel and user of each of them from the second column on; `None` when none was left out.
-    rows: Option<Vec<Row>>,
-}
-
 /// What has to be known of a batch before its transaction begins.
 struct Shape {
     months: Vec<partitions::Month>,
@@ -391,54 +316,15 @@ impl Shape {
     }
 }
 
-fn copy_sql(table: &str, columns: &str) -> String {
-    format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)")
-}
-
-async fn prepare_staging(client: &Client) -> Result<Staging, tokio_postgres::Error> {
-    client
-        .batch_execute("CREATE TEMPORARY TABLE IF NOT EXISTS events_staging (LIKE events) ON COMMIT DELETE ROWS")
-        .await?;
-    let columns = copy::COLUMNS;
-    Ok(Staging {
-        copy: client.prepare(&copy_sql("events_staging", columns)).await?,
-        // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The rows
-        // themselves come back only when some were left out, because only then does it matter which.
-        merge: client
-            .prepare(&format!(
-                "WITH stored AS (
-                     INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ON CONFLICT DO NOTHING
-                     RETURNING ts, event_name, channel, user_id
-                 ), counted AS (SELECT count(*) AS n FROM stored)
-                 SELECT n, NULL::timestamptz, NULL, NULL, NULL FROM counted
-                 UNION ALL
-                 SELECT NULL, ts, event_name, channel, user_id FROM stored
-                 WHERE (SELECT n FROM counted) <> (SELECT count(*) FROM events_staging)"
-            ))
-            .await?,
-    })
-}
-
-async fn copy_in<T>(
-    client: &Client,
-    statement: &Statement,
-    rows: impl Iterator<Item = T> + Send,
-    put: impl Fn(&mut BytesMut, T) + Send,
-) -> Result<u64, tokio_postgres::Error> {
-    let sink: CopyInSink<Bytes> = client.copy_in(statement).await?;
-    let mut sink = pin!(sink);
-    let mut chunk = BytesMut::with_capacity(CHUNK_BYTES + ROW_BYTES);
-    copy::put_header(&mut chunk);
-    for row in rows {
-        put(&mut chunk, row);
-        if chunk.len() >= CHUNK_BYTES {
-            sink.feed(chunk.split().freeze()).await?;
-            chunk.reserve(CHUNK_BYTES + ROW_BYTES);
-        }
+/// A refusal of one of our own tables. Taken for a fault of the data it would set events aside that are well.
+fn no_event_to_blame(table: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
+            "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
+        ))
+        .into(),
+        other => other,
     }
-    copy::put_trailer(&mut chunk);
-    sink.feed(chunk.freeze()).await?;
-    sink.finish().await
 }
 
 /// The row count of the last statement in a simple query.

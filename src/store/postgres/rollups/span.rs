@@ -1,0 +1,94 @@
+//! The first and last day of anything stored, without reading all events.
+
+use std::time::Duration;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::super::error::{Failure, bounded};
+use super::super::instant::Instant;
+use super::session::Transactions;
+use crate::event::Timestamp;
+use crate::rollup::Day;
+
+/// Range of each partition in order, as text for this very session. What is not cut by time alone (a default partition, a table that
+/// somebody partitioned anew or not at all) may hold any time.
+const RANGES: &str = "SELECT lower::text, upper::text FROM (
+        SELECT coalesce(substring(bound FROM $re$FROM \\('([^']+)'\\)$re$)::timestamptz, '-infinity') AS lower,
+               coalesce(substring(bound FROM $re$TO \\('([^']+)'\\)$re$)::timestamptz, 'infinity') AS upper
+        FROM (SELECT CASE WHEN pg_get_partkeydef(inhparent) = 'RANGE (ts)' THEN pg_get_expr(relpartbound, pg_class.oid) END AS bound
+              FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass
+              UNION ALL
+              SELECT NULL WHERE NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'events'::regclass)) AS partitions
+    ) AS ranges ORDER BY ranges.lower";
+/// First and last event of a range. Asked of the parent, so that it does not matter what becomes of a partition.
+const ENDS: &str = "SELECT min(ts), max(ts) FROM events WHERE ts >= $1::text::timestamptz AND ts < $2::text::timestamptz";
+/// First and last of what the rollups hold.
+const KEPT: &str = "SELECT min(first), max(last) FROM (
+        SELECT min(bucket) AS first, max(bucket) AS last FROM rollups
+        UNION ALL SELECT min(bucket), max(bucket) FROM rollup_deltas
+        UNION ALL SELECT min(day), max(day) FROM rollup_days
+    ) AS kept";
+
+type Ends = Option<(Timestamp, Timestamp)>;
+
+/// First and last day.
+pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day, Day)>, Failure> {
+    let ranges = ranges(&transactions.query(RANGES, &[]).await?)?;
+    let limit = transactions.allow_long().await?;
+    let kept = bounded(limit, transactions.client().query_one(KEPT, &[])).await?;
+    let found = [ends(&kept)?, of_events(transactions, limit, &ranges).await?];
+    let found = || found.iter().flatten();
+    let first = found().map(|(first, _)| Day::of(*first)).min();
+    let last = found().map(|(_, last)| Day::of(*last)).max();
+    Ok(first.zip(last))
+}
+
+/// Looks from both sides for the first range that is not empty, for ranges of partitions do not overlap.
+async fn of_events(
+    transactions: &Transactions,
+    limit: Duration,
+    ranges: &[(String, String)],
+) -> Result<Ends, Failure> {
+    let read = async |(lower, upper): &(String, String)| {
+        let values: [&(dyn ToSql + Sync); 2] = [lower, upper];
+        let asked = transactions.client().query_one(ENDS, &values);
+        ends(&bounded(limit, asked).await?)
+    };
+    let mut later = ranges.iter();
+    let (first, last) = loop {
+        let Some(range) = later.next() else {
+            return Ok(None);
+        };
+        if let Some(ends) = read(range).await? {
+            break ends;
+        }
+    };
+    for range in later.rev() {
+        if let Some((_, last)) = read(range).await? {
+            return Ok(Some((first, last)));
+        }
+    }
+    Ok(Some((first, last)))
+}
+
+/// One range for all where a partition may hold any time.
+fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, Failure> {
+    let mut ranges: Vec<(String, String)> = Vec::new();
+    for row in rows {
+        let range = (row.try_get(0)?, row.try_get(1)?);
+        if range == ("-infinity".to_owned(), "infinity".to_owned()) {
+            return Ok(vec![range]);
+        }
+        ranges.push(range);
+    }
+    Ok(ranges)
+}
+
+fn ends(row: &Row) -> Result<Ends, Failure> {
+    let first: Option<Instant> = row.try_get(0)?;
+    let last: Option<Instant> = row.try_get(1)?;
+    Ok(first
+        .zip(last)
+        .map(|(Instant(first), Instant(last))| (first, last)))
+}
