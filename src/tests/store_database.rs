@@ -240,13 +240,13 @@ impl Database {
         }
     }
 
-    /// Keeps PostgreSQL's queries of `events` waiting while the returned session lives. SQLite's readers never wait.
+    /// Keeps PostgreSQL's queries of `events` and of rollups waiting while the returned session lives. SQLite's readers never wait.
     pub(crate) async fn block_queries(&self) -> Option<tokio_postgres::Client> {
         match &self.location {
             StoreLocation::Postgres(_) => {
                 let session = self.session().await;
                 session
-                    .batch_execute("BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+                    .batch_execute("BEGIN; LOCK TABLE events, rollup_days, rollups, rollup_deltas IN ACCESS EXCLUSIVE MODE")
                     .await
                     .unwrap();
                 Some(session)

@@ -242,7 +242,7 @@ async fn a_dropped_query_is_cancelled_in_the_server() {
             .await
     });
     let running = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                   AND application_name = 'fast-ingest' AND query LIKE '%by_user%' AND state = 'active')";
+                   AND application_name = 'fast-ingest' AND query LIKE '%rollup%' AND state = 'active')";
     wait_until(&observer, running).await;
     waiting.abort();
     wait_until(&observer, &format!("NOT {running}")).await;
@@ -271,7 +271,7 @@ async fn busy_connections_are_said_to_be_busy() {
             .metrics(&query("view", 0, FEBRUARY, None))
             .await
     });
-    wait_until(&observer, "EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE '%by_user%' AND wait_event_type = 'Lock')").await;
+    wait_until(&observer, "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%rollup%' AND wait_event_type = 'Lock')").await;
     let error = store
         .metrics(&query("view", 0, FEBRUARY, None))
         .await

@@ -19,7 +19,7 @@ fn every_parameter_reaches_the_store() {
         channel,
     };
     let channels = by(None, false, true);
-    let table: [(&str, Change<'_>); 19] = [
+    let table: [(&str, Change<'_>); 20] = [
         ("", &|_| ()),
         ("tz=UTC", &|_| ()),
         ("exact=false", &|_| ()),
@@ -59,13 +59,20 @@ fn every_parameter_reaches_the_store() {
             query.group_by = channels;
             query.order = Order::UniqueUsers;
         }),
+        // Whoever asks for a few means the largest.
         ("group_by=channel&limit=1", &|query| {
             query.group_by = channels;
             query.limit = Some(1);
+            query.order = Order::TotalEvents;
+        }),
+        ("group_by=channel&limit=2&order=name", &|query| {
+            query.group_by = channels;
+            query.limit = Some(2);
         }),
         ("group_by=channel&limit=10000", &|query| {
             query.group_by = channels;
             query.limit = Some(10_000);
+            query.order = Order::TotalEvents;
         }),
         (
             "group_by=hour,channel&limit=5&order=total_events",

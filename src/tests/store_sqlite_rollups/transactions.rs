@@ -103,8 +103,9 @@ async fn what_cannot_be_read_is_an_error_that_says_what() {
         .execute("INSERT INTO rollup_deltas VALUES ('view', 'web', 0, 1, 1, x'09')")
         .await;
     let error = begun(&database).await.take_deltas(1).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert!(error.to_string().contains("set of users"), "{error}");
+    assert!(error.to_string().contains("rollup rebuild"), "{error}");
     database
         .execute("UPDATE rollup_deltas SET users = x'00', events = -1")
         .await;
