@@ -46,6 +46,8 @@ use self::figures::{Bound, Figures};
 use self::server::Server;
 use self::traffic::Traffic;
 
+/// Events of the dense traffic: most of a day.
+const DENSE_EVENTS: u64 = 1_000_000;
 /// Longest time for one row of the table: a slow answer is measured a few times less, not for hours.
 const BUDGET: Duration = Duration::from_secs(120);
 
@@ -77,6 +79,13 @@ async fn main() {
                 Bound::AtMost(2.0),
             );
         }
+        let database = home.fresh_database("dense").await;
+        measure_size(
+            &database,
+            &Traffic::dense(home.now, DENSE_EVENTS),
+            &mut figures,
+        )
+        .await;
         let database = home.fresh_database("flush").await;
         flush::measure(&database, &mut figures).await;
     }
@@ -141,28 +150,39 @@ async fn measure_one(database: &Database, traffic: &Traffic, figures: &mut Figur
         "%",
         Bound::AtLeast(95.0),
     );
+    days.p99
+}
+
+/// How much the rollups of steady traffic take.
+async fn measure_size(database: &Database, traffic: &Traffic, figures: &mut Figures) {
+    traffic.load_into(database.store()).await;
+    settle(database).await;
+    database.tidy().await;
     let size = database.size().await;
-    let per_million = |bytes: i64| bytes as f64 / events as f64 * 1e6 / f64::from(1 << 20);
+    let (kind, events) = (database.kind.name(), traffic.events);
+    let mib = |bytes: i64| bytes as f64 / f64::from(1 << 20);
+    let mut add = |name: &str, value: f64, unit: &'static str, bound: Bound| {
+        figures.add(kind, events, name, value, unit, bound);
+    };
     add(
-        "rollups per million events",
-        per_million(size.rollups),
+        "dense traffic: rollups",
+        mib(size.rollups),
         "MiB",
         Bound::None,
     );
     add(
-        "events per million events",
-        per_million(size.events),
+        "dense traffic: events",
+        mib(size.events),
         "MiB",
         Bound::None,
     );
     let share = size.rollups as f64 / size.events as f64;
     add(
         "rollups over events",
-        percent(share),
+        100.0 * share,
         "%",
         Bound::AtMost(5.0),
     );
-    days.p99
 }
 
 /// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed up.

@@ -1,11 +1,15 @@
-//! Randomness enough to spread retries, and no more: nothing here is for secrets.
+//! Randomness enough to spread retries and hashes, and no more: nothing here is for secrets.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A number in `[0, 1)`. Each hasher of the standard library has a random seed.
+/// Any number. Each hasher of the standard library has a random seed.
+pub(crate) fn number() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
+/// A number in `[0, 1)`.
 pub(crate) fn fraction() -> f64 {
-    let bits = RandomState::new().hash_one(0_u8) >> 11;
-    bits as f64 / (1_u64 << 53) as f64
+    (number() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -44,6 +44,17 @@ impl Traffic {
         }
     }
 
+    /// As dense as a hundred million events in [`DAYS`], and old enough that no minute is kept apart any more.
+    pub(crate) fn dense(now: i64, events: u64) -> Self {
+        let end = now - 3 * DAY_MICROS;
+        let micros_each = DAYS * DAY_MICROS / 100_000_000;
+        let length = i64::try_from(events).expect("a small number") * micros_each;
+        Self {
+            events,
+            range: end - length..end,
+        }
+    }
+
     /// Stores the events through a sink; goes on where an earlier run stopped.
     pub(crate) async fn load_into(&self, store: &dyn EventStore) {
         let wal_id = WalId(Uuid::from_u128(1));

@@ -1,9 +1,13 @@
 //! A batch folded into deltas: what its events add to the rollups.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 
-use super::{Bucket, PART_EXACT_MAX, UserHash, UserSet, UserUnion, Width};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Bucket, PART_EXACT_MAX, UserHash, UserSet, Width};
 use crate::event::{EventRef, Timestamp};
+use crate::random;
 
 /// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to quarters at once.
 pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
@@ -13,7 +17,9 @@ pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
 pub struct Fold<'a> {
     /// From here on events go to minutes.
     minutes_from: Timestamp,
-    tallies: HashMap<Key<'a>, Sum>,
+    sums: Vec<Sum<'a>>,
+    /// Where each key's sum is.
+    places: HashMap<Key<'a>, usize, SeededState>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,9 +30,10 @@ struct Key<'a> {
 }
 
 #[derive(Debug)]
-struct Sum {
-    events: u64,
-    users: UserUnion,
+struct Sum<'a> {
+    key: Key<'a>,
+    /// The user of each event. Telling them apart can wait until all are there: sorting is cheaper than a look-up for each.
+    users: Vec<UserHash>,
 }
 
 /// A delta whose names are still in the batch.
@@ -49,7 +56,8 @@ impl<'a> Fold<'a> {
     pub fn new(now: Timestamp) -> Self {
         Self {
             minutes_from: Timestamp::from_micros(now.as_micros() - MINUTES_KEPT_MICROS),
-            tallies: HashMap::new(),
+            sums: Vec::new(),
+            places: HashMap::with_hasher(SeededState(random::number())),
         }
     }
 
@@ -81,28 +89,70 @@ impl<'a> Fold<'a> {
             channel,
             bucket: Bucket::of(timestamp, width),
         };
-        let sum = self.tallies.entry(key).or_insert_with(|| Sum {
-            events: 0,
-            users: UserUnion::new(PART_EXACT_MAX),
+        let place = *self.places.entry(key).or_insert_with(|| {
+            let users = Vec::new();
+            self.sums.push(Sum { key, users });
+            self.sums.len() - 1
         });
-        sum.events += 1;
-        sum.users.add(UserHash::of(user_id));
+        self.sums[place].users.push(UserHash::of(user_id));
     }
 
     /// The deltas, in order of name, channel and time.
     pub fn finish(self) -> Vec<DeltaRef<'a>> {
-        let mut tallies: Vec<_> = self.tallies.into_iter().collect();
-        tallies.sort_unstable_by_key(|(key, _)| *key);
-        let delta = |(key, sum): (Key<'a>, Sum)| DeltaRef {
+        let mut sums = self.sums;
+        sums.sort_unstable_by_key(|sum| sum.key);
+        let delta = |Sum { key, users }: Sum<'a>| DeltaRef {
             event_name: key.event_name,
             channel: key.channel,
             bucket: key.bucket,
-            events: sum.events,
-            users: sum.users.finish(),
+            events: users.len() as u64,
+            users: UserSet::of(users, PART_EXACT_MAX),
         };
-        tallies.into_iter().map(delta).collect()
+        sums.into_iter().map(delta).collect()
     }
 }
+
+/// Hashes of keys, with a seed of its own for each fold: whoever chooses names must not be able to choose collisions.
+#[derive(Debug)]
+struct SeededState(u64);
+
+struct SeededHasher(u64);
+
+impl BuildHasher for SeededState {
+    type Hasher = SeededHasher;
+
+    fn build_hasher(&self) -> SeededHasher {
+        SeededHasher(self.0)
+    }
+}
+
+impl Hasher for SeededHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = xxh3_64_with_seed(bytes, self.0);
+    }
+
+    /// The end of a text.
+    fn write_u8(&mut self, byte: u8) {
+        self.write_i64(i64::from(byte));
+    }
+
+    /// The width of a bucket.
+    fn write_isize(&mut self, number: isize) {
+        self.write_i64(number as i64);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.0 = (self.0.rotate_left(32) ^ number.cast_unsigned()).wrapping_mul(ODD);
+    }
+
+    fn finish(&self) -> u64 {
+        // The table goes by the highest and the lowest bits; a product has its best ones in the middle.
+        self.0 ^ (self.0 >> 29)
+    }
+}
+
+/// 2^64 divided by the golden ratio, which spreads neighbours far apart (D. Knuth, "The Art of Computer Programming" 3, 6.4).
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
 mod tests {

@@ -85,6 +85,18 @@ impl UserSet {
         Self(Form::Exact(Vec::new()))
     }
 
+    /// The set of these users, who may occur more than once: a sketch if there are more than `exact_max`.
+    pub fn of(mut users: Vec<UserHash>, exact_max: usize) -> Self {
+        users.sort_unstable();
+        users.dedup();
+        if users.len() <= exact_max {
+            return Self(Form::Exact(users.into_iter().map(|user| user.0).collect()));
+        }
+        let mut union = UserUnion::new(0);
+        users.into_iter().for_each(|user| union.add(user));
+        union.finish()
+    }
+
     /// How many they are.
     pub fn count(&self) -> UniqueUsers {
         match &self.0 {
@@ -339,6 +351,8 @@ mod tests {
             if is_exact {
                 assert_eq!(set.count(), UniqueUsers::exactly(n));
             }
+            let repeated = users(0..n).chain(users(0..n / 2)).collect();
+            assert_eq!(UserSet::of(repeated, exact_max).encode(), set.encode());
         }
     }
 

@@ -4,6 +4,7 @@
 //! the rows take. One transaction a month, because an import that spans decades would otherwise fill the server's lock table.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
@@ -11,7 +12,7 @@ use tokio_postgres::Client;
 
 use super::error::Failure;
 use super::sink::LOCK_TIMEOUT;
-use crate::batch::BatchView;
+use crate::event::Timestamp;
 use crate::store::StoreError;
 
 /// Key of the advisory lock under which partitions are made, so that two flushers do not race: "fast-ing" in ASCII, plus one.
@@ -71,22 +72,31 @@ impl Month {
 }
 
 /// The months that a batch touches, without repetition.
-pub(super) fn months(batch: BatchView<'_>) -> Vec<Month> {
-    let mut months: Vec<Month> = Vec::new();
-    // Events of one batch mostly share a month, so the calendar is asked only when one leaves the current month.
-    let mut current = 0..0;
-    for event in batch.events() {
-        let micros = event.timestamp.as_micros();
-        if current.contains(&micros) {
-            continue;
+#[derive(Debug, Default)]
+pub(super) struct Months {
+    seen: Vec<Month>,
+    /// Events of one batch mostly share a month, so the calendar is asked only when one leaves the current month.
+    current: Range<i64>,
+}
+
+impl Months {
+    /// Adds the month of an event.
+    pub(super) fn add(&mut self, timestamp: Timestamp) {
+        let micros = timestamp.as_micros();
+        if self.current.contains(&micros) {
+            return;
         }
         let month = Month::of(micros);
-        current = month.start_micros()..month.next().start_micros();
-        if !months.contains(&month) {
-            months.push(month);
+        self.current = month.start_micros()..month.next().start_micros();
+        if !self.seen.contains(&month) {
+            self.seen.push(month);
         }
     }
-    months
+
+    /// In the order in which they were first seen.
+    pub(super) fn seen(&self) -> &[Month] {
+        &self.seen
+    }
 }
 
 /// The partitions that are known to be there. A partition may vanish behind its back; then it is forgotten and asked again.

@@ -23,7 +23,7 @@ use super::copy;
 use super::copy_in;
 use super::deltas::{self, Staging};
 use super::error::{Failure, bounded};
-use super::partitions::{self, Partitions};
+use super::partitions::{Month, Months, Partitions};
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::rollup::fold::Fold;
@@ -119,7 +119,7 @@ impl PostgresSink {
         }
     }
 
-    async fn ensure_partitions(&mut self, months: &[partitions::Month]) -> Result<(), Failure> {
+    async fn ensure_partitions(&mut self, months: &[Month]) -> Result<(), Failure> {
         let Self {
             session,
             partitions,
@@ -267,7 +267,7 @@ impl EventSink for PostgresSink {
         }
         let shape = Shape::of(batch);
         self.prepare(shape.with_id > 0).await?;
-        self.ensure_partitions(&shape.months).await?;
+        self.ensure_partitions(shape.months.seen()).await?;
         let failure = match self.store(batch, &shape).await {
             Ok(flushed) => return Ok(flushed),
             Err(failure) => self.rollback_after(failure).await,
@@ -277,7 +277,7 @@ impl EventSink for PostgresSink {
         };
         tracing::warn!(message, "a partition vanished; making it again");
         self.partitions.forget();
-        self.ensure_partitions(&shape.months).await?;
+        self.ensure_partitions(shape.months.seen()).await?;
         match self.store(batch, &shape).await {
             Ok(flushed) => Ok(flushed),
             Err(failure) => Err(self.rollback_after(failure).await.into()),
@@ -300,19 +300,21 @@ impl EventSink for PostgresSink {
 
 /// What has to be known of a batch before its transaction begins.
 struct Shape {
-    months: Vec<partitions::Month>,
+    months: Months,
     with_id: usize,
 }
 
 impl Shape {
     fn of(batch: BatchView<'_>) -> Self {
-        Self {
-            months: partitions::months(batch),
-            with_id: batch
-                .events()
-                .filter(|event| event.event_id.is_some())
-                .count(),
+        let mut shape = Self {
+            months: Months::default(),
+            with_id: 0,
+        };
+        for event in batch.events() {
+            shape.months.add(event.timestamp);
+            shape.with_id += usize::from(event.event_id.is_some());
         }
+        shape
     }
 }
 
