@@ -46,8 +46,8 @@ use self::figures::{Bound, Figures};
 use self::server::Server;
 use self::traffic::Traffic;
 
-/// Events of the dense traffic: most of a day.
-const DENSE_EVENTS: u64 = 1_000_000;
+/// Events of the dense traffic: some days.
+const DENSE_EVENTS: u64 = 4_000_000;
 /// Longest time for one row of the table: a slow answer is measured a few times less, not for hours.
 const BUDGET: Duration = Duration::from_secs(120);
 

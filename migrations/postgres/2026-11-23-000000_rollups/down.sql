@@ -1,3 +1,5 @@
+DROP INDEX events_ts;
+CREATE INDEX events_ts ON events USING brin (ts);
 DROP TABLE rollup_state;
 DROP TABLE rollup_overflow;
 DROP TABLE rollup_days;

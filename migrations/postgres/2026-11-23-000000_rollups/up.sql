@@ -25,7 +25,7 @@ CREATE TABLE rollup_series (
 );
 
 -- Disjoint pieces of time: each event of a series is in exactly one of its rows here or in one delta. Room is left in each page
--- because the newest rows are updated again and again.
+-- because minutes are updated again and again while they are new.
 CREATE TABLE rollups (
     series_id integer NOT NULL,
     bucket timestamptz NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE rollups (
     events bigint NOT NULL,
     users bytea NOT NULL,
     PRIMARY KEY (series_id, bucket, minutes)
-) WITH (fillfactor = 80);
+) WITH (fillfactor = 90);
 ALTER TABLE rollups ALTER COLUMN users SET STORAGE EXTERNAL;
 -- Finds what is old enough to be merged into 15 minutes.
 CREATE INDEX rollups_minutes ON rollups (bucket) WHERE minutes = 1;
@@ -65,3 +65,7 @@ CREATE TABLE rollup_state (
     rebuild_needed boolean NOT NULL
 );
 INSERT INTO rollup_state (rebuild_needed) SELECT EXISTS (SELECT FROM events);
+
+-- Queries read events at the edges of their range, some minutes each. Ranges of 32 pages instead of 128 let them read a third.
+DROP INDEX events_ts;
+CREATE INDEX events_ts ON events USING brin (ts) WITH (pages_per_range = 32);
