@@ -2,10 +2,13 @@
 //!
 //! Six days of them, around a blizzard, live in `fixtures`. The whole year is used where it lies beside the repository.
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::postgres::Cluster;
@@ -73,10 +76,143 @@ fn whole_year() -> Option<Files> {
 }
 
 fn check(data_dir: &Path, database: &Database, files: &Files) {
-    let server = Launch::new(data_dir, database).start();
+    let server = Launch::new(data_dir, database)
+        .with("--rollup-interval", "100ms")
+        .start();
     import(&server.url(), &files.events, &[]);
     assert_answers(&server, files);
+    database.wait_until_compacted();
+    assert_answers(&server, files);
+    assert_new_york_days(&server, &files.events);
+    database.assert_rollups_are_right();
+
+    tamper(database);
+    assert_named(database);
+    let rebuilt = run(&[&["rollup", "rebuild"][..], &database.flags()].concat());
+    assert_eq!(rebuilt.code(), 0, "{rebuilt:?}");
+    database.assert_rollups_are_right();
+    assert_answers(&server, files);
     server.stop();
+}
+
+/// A rollup that gets an event too many: departures of JetBlue in a quarter of an hour of the day before the blizzard.
+const TAMPERED: (&str, &str) = ("departure / B6", "2013-02-07T23:00:00Z");
+
+fn tamper(database: &Database) {
+    let bucket = match database {
+        Database::Sqlite(_) => "unixepoch('2013-02-07T23:00:00Z') * 1000000",
+        Database::Postgres(_) => "timestamptz '2013-02-07T23:00:00Z'",
+    };
+    let row = format!(
+        "series_id = (SELECT id FROM rollup_series WHERE event_name = 'departure' AND channel = 'B6') AND bucket = {bucket}"
+    );
+    let found = database.rows(&format!("SELECT count(*) FROM rollups WHERE {row}"));
+    assert_eq!(found, ["1"]);
+    database.execute(&format!(
+        "UPDATE rollups SET events = events + 1 WHERE {row}"
+    ));
+}
+
+/// `verify` names the rollup that was tampered with. The sum of its day, if there is one by now, is of the parts before or after.
+fn assert_named(database: &Database) {
+    let ended = run(&[&["verify"][..], &database.flags()].concat());
+    assert_eq!(ended.code(), 65, "{ended:?}");
+    let (series, bucket) = TAMPERED;
+    let (of_day, of_bucket): (Vec<_>, Vec<_>) = ended
+        .stdout
+        .lines()
+        .partition(|line| line.contains(", 1 day: "));
+    let [line] = of_bucket[..] else {
+        panic!("{ended:?}")
+    };
+    let prefix = format!("{series}, {bucket}, 15 min: rollups have ");
+    assert!(line.starts_with(&prefix), "{ended:?}");
+    let numbers = line[prefix.len()..].replace(" events, the rows", "");
+    let numbers: Vec<u64> = numbers.split(' ').map(|n| n.parse().unwrap()).collect();
+    assert!(numbers[1] > 0 && numbers[0] == numbers[1] + 1, "{ended:?}");
+    assert!(of_day.len() <= 1, "{ended:?}");
+    let day = format!("{series}, 2013-02-07T00:00:00Z, 1 day: the sum has ");
+    assert!(
+        of_day.iter().all(|line| line.starts_with(&day)),
+        "{ended:?}"
+    );
+}
+
+/// Days and hours in the time zone of the flights, against a plain recount of the file.
+fn assert_new_york_days(server: &Server, events: &Path) {
+    let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
+    let (mut days, mut hours) = (Recount::default(), Recount::default());
+    // The blizzard, from the evening before; and all of it.
+    let (from, to) = (1_360_282_345, 1_360_500_000);
+    for line in BufReader::new(GzDecoder::new(File::open(events).unwrap())).lines() {
+        let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if event["event_name"] != "departure" {
+            continue;
+        }
+        let second = event["timestamp"].as_i64().unwrap();
+        let user = event["user_id"].as_str().unwrap();
+        let instant = jiff::Timestamp::from_second(second).unwrap();
+        let midnight = zone.to_datetime(instant).date().at(0, 0, 0, 0);
+        let start = zone.to_ambiguous_timestamp(midnight).unambiguous().unwrap();
+        days.add(start, user);
+        if (from..to).contains(&second) {
+            // Full hours of New York are full hours of UTC.
+            let hour = jiff::Timestamp::from_second(second - second.rem_euclid(3600)).unwrap();
+            hours.add(hour, user);
+        }
+    }
+    let tz = "America/New_York";
+    for (recount, query) in [
+        (
+            days,
+            json!({"from": 1_350_000_000, "to": 1_400_000_000, "group_by": "day"}),
+        ),
+        (hours, json!({"from": from, "to": to, "group_by": "hour"})),
+    ] {
+        let expected = recount.answer();
+        for exact in [false, true] {
+            let mut query = query.clone();
+            query["event_name"] = json!("departure");
+            query["tz"] = json!(tz);
+            query["exact"] = json!(exact);
+            let mut answer = ask(server, &query);
+            if !exact {
+                // The days of the range together may be an estimate; those of a day never have that many users.
+                answer["unique_users"] = expected["unique_users"].clone();
+            }
+            assert_eq!(answer, expected, "{query}");
+        }
+    }
+}
+
+/// Events and users by the beginning of their group.
+#[derive(Default)]
+struct Recount {
+    total: (u64, HashSet<String>),
+    groups: BTreeMap<String, (u64, HashSet<String>)>,
+}
+
+impl Recount {
+    fn add(&mut self, start: jiff::Timestamp, user: &str) {
+        let group = self.groups.entry(start.to_string()).or_default();
+        for (events, users) in [&mut self.total, group] {
+            *events += 1;
+            users.insert(user.to_owned());
+        }
+    }
+
+    /// In the shape of `ask`.
+    fn answer(&self) -> Value {
+        let groups = self
+            .groups
+            .iter()
+            .map(|(start, (events, users))| (start.clone(), json!([events, users.len()])));
+        json!({
+            "total_events": self.total.0,
+            "unique_users": self.total.1.len(),
+            "groups": groups.collect::<serde_json::Map<_, _>>(),
+        })
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use stored::Database;
 /// Nothing in these tests takes nearly as long: it turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at something that cannot wake us.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How a process ended, and what it said.
 #[derive(Debug)]

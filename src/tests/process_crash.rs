@@ -1,6 +1,5 @@
 //! kill -9 at any moment, under load, during recovery, again and again: nothing acknowledged is lost, nothing is stored twice.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use crate::ledger::{Ledger, Load, Outcome};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::process::{Launch, run};
+use crate::random::Random;
 
 const KILLS: u64 = 16;
 const CLIENTS: u32 = 4;
@@ -87,28 +87,4 @@ fn assert_faults_were_real(ledger: &Ledger, unknown: usize) {
     assert!(unknown >= KILLS as usize / 2, "only {unknown} were cut off");
     let refused = ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(_)));
     assert_eq!(refused, 0, "nothing was full");
-}
-
-/// Numbers that another run can repeat: SplitMix64.
-struct Random(u64);
-
-impl Random {
-    /// Seeded by `TEST_SEED`, or at random; the seed is printed, and shown when the test fails.
-    fn from_environment() -> Self {
-        let given = std::env::var("TEST_SEED").ok();
-        let seed = given.map_or_else(
-            || RandomState::new().hash_one(0_u8),
-            |seed| seed.parse().expect("TEST_SEED is a number"),
-        );
-        eprintln!("TEST_SEED={seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
 }

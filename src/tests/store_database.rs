@@ -50,7 +50,12 @@ pub(crate) fn wal_id() -> WalId {
 
 /// A batch that begins behind `after`.
 pub(crate) fn batch_of(after: u64, events: &[Event<'_>]) -> Batch {
-    let mut batch = Batch::new(wal_id(), after);
+    batch_from(wal_id(), after, events)
+}
+
+/// The same from any log.
+pub(crate) fn batch_from(wal_id: WalId, after: u64, events: &[Event<'_>]) -> Batch {
+    let mut batch = Batch::new(wal_id, after);
     for event in events {
         let tags: Option<TagsBuf> = event.tags.map(|tags| tags.iter().copied().collect());
         let event = EventRef {
@@ -96,10 +101,10 @@ pub(crate) struct Database {
 /// A row of `events`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Stored {
-    event_name: String,
-    channel: String,
-    user_id: String,
-    micros: i64,
+    pub(crate) event_name: String,
+    pub(crate) channel: String,
+    pub(crate) user_id: String,
+    pub(crate) micros: i64,
     event_id: Option<String>,
     campaign_id: Option<String>,
     tags: Option<Vec<String>>,

@@ -1,12 +1,14 @@
 //! What a database really holds, read behind the server's back.
 
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
 
 use rusqlite::OpenFlags;
 use serde_json::Value;
 
 use crate::postgres::{self, Cluster};
-use crate::process::run;
+use crate::process::{LOOK_AGAIN, PATIENCE, run};
 
 /// The database of one test.
 #[derive(Debug, Clone)]
@@ -28,6 +30,13 @@ pub(crate) struct StoredEvent {
     pub(crate) campaign_id: Option<String>,
     pub(crate) tags: Option<Value>,
     pub(crate) metadata: Option<Value>,
+}
+
+/// An open transaction of another program.
+pub(crate) struct Held {
+    /// Before the runtime that serves it.
+    _client: tokio_postgres::Client,
+    _runtime: tokio::runtime::Runtime,
 }
 
 impl Database {
@@ -103,6 +112,52 @@ impl Database {
                 rows.map(text).collect()
             }),
         }
+    }
+
+    /// Begins a transaction with these statements and leaves it open until the guard is dropped. PostgreSQL only.
+    pub(crate) fn hold(&self, sql: &str) -> Held {
+        let Self::Postgres(url) = self else {
+            panic!("SQLite has no sessions")
+        };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = runtime.block_on(async {
+            let client = postgres::connect(url).await;
+            client
+                .batch_execute(&format!("BEGIN; {sql}"))
+                .await
+                .unwrap();
+            client
+        });
+        Held {
+            _client: client,
+            _runtime: runtime,
+        }
+    }
+
+    /// Looks until nothing is left for compaction.
+    #[track_caller]
+    pub(crate) fn wait_until_compacted(&self) {
+        self.wait_for("compacted", |database| {
+            database.rows("SELECT count(*) FROM rollup_deltas") == ["0"]
+        });
+    }
+
+    /// Looks until the database is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, what: &str, is_wanted: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_wanted(self) {
+            assert!(Instant::now() < deadline, "never {what}");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// `fast-ingest verify` must find that the rollups say what the events say.
+    #[track_caller]
+    pub(crate) fn assert_rollups_are_right(&self) {
+        let ended = run(&[&["verify"][..], &self.flags()].concat());
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        assert!(ended.stdout.ends_with(": no difference\n"), "{ended:?}");
     }
 
     /// Every stored event, in no order.

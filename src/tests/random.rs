@@ -1,0 +1,44 @@
+//! Numbers that look random and that another run can repeat.
+
+use std::hash::{BuildHasher, RandomState};
+
+/// SplitMix64.
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// Seeded by `TEST_SEED`, or at random; the seed is printed, and shown when the test fails.
+    pub(crate) fn from_environment() -> Self {
+        let given = std::env::var("TEST_SEED").ok();
+        let seed = given.map_or_else(
+            || RandomState::new().hash_one(0_u8),
+            |seed| seed.parse().expect("TEST_SEED is a number"),
+        );
+        eprintln!("TEST_SEED={seed}");
+        Self(seed)
+    }
+
+    /// A number from 0 on, below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    /// True in so many of a hundred cases.
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of these.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        let index = self.below(choices.len() as u64);
+        choices[usize::try_from(index).unwrap()]
+    }
+
+    /// Another source, for a thread of its own: the numbers of each do not hang on who is faster.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self(self.below(u64::MAX))
+    }
+}
