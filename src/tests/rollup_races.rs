@@ -38,6 +38,7 @@ contract! {
 
 const FLUSHERS: u128 = 3;
 const BATCHES: usize = 50;
+const REBUILDS: usize = 3;
 /// Later than any event.
 const FOREVER: i64 = 4_000_000_000_000_000;
 
@@ -90,7 +91,7 @@ fn run(race: Race, mut random: Random) -> usize {
         scope.spawn(move || block_on(Keeper::new(race.store(), settings, token).run()));
         let numbers = random.fork();
         scope.spawn(move || block_on(race.keep_at_any_time(numbers)));
-        let rebuilding = scope.spawn(move || block_on(race.rebuild_once()));
+        let rebuilding = scope.spawn(move || block_on(race.rebuild()));
         scope.spawn(move || block_on(race.ask_about_everything()));
         let numbers = random.fork();
         scope.spawn(move || block_on(race.ask_about_a_piece(numbers)));
@@ -189,18 +190,21 @@ impl Race {
         }
     }
 
-    /// Makes the rollups of all days afresh when half of the batches are there.
-    async fn rebuild_once(&self) {
+    /// Makes the rollups of all days afresh when half of the batches are there, some times over: what is flushed and compacted between
+    /// two of its statements must not get lost.
+    async fn rebuild(&self) {
         let half = FLUSHERS as usize * BATCHES / 2;
         while self.flushed.load(Ordering::Relaxed) < half {
             thread::sleep(Duration::from_millis(1));
         }
         let mut store = self.rollups().await;
         let all = days(&mut *store, None, None).await.unwrap();
-        for day in touched(&all) {
-            rebuild_day(&mut *store, day, self.pairs_max, Timestamp::now())
-                .await
-                .unwrap();
+        for _ in 0..REBUILDS {
+            for day in touched(&all) {
+                rebuild_day(&mut *store, day, self.pairs_max, Timestamp::now())
+                    .await
+                    .unwrap();
+            }
         }
     }
 
