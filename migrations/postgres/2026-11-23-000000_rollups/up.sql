@@ -11,7 +11,14 @@ CREATE TABLE rollup_deltas (
     minutes smallint NOT NULL CHECK (minutes IN (1, 15)),
     events bigint NOT NULL,
     users bytea NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 50000,
+    -- Dead entries in few pages would otherwise be left for later, and keep an empty table from shrinking.
+    vacuum_index_cleanup = on
+);
 ALTER TABLE rollup_deltas ALTER COLUMN users SET STORAGE EXTERNAL;
 CREATE INDEX rollup_deltas_name_bucket ON rollup_deltas (event_name, bucket);
 
