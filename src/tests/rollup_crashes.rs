@@ -13,7 +13,7 @@ use crate::process::stored::{Database, Held};
 use crate::process::{Launch, Server};
 use crate::random::Random;
 
-const KILLS: u64 = 10;
+const KILLS: u64 = 7;
 /// Whose keeper is at work nearly all the time.
 const RESTLESS: [(&str, &str); 3] = [
     ("--rollup-interval", "1ms"),
