@@ -8,12 +8,14 @@
 //!  answer   validate, budgets    commit  retries   or SQLite
 //!           encode
 //!
-//!  http/query ──→ query ──→ store                                (read path)
+//!  rollup ──→ store                       (beside it: merges what flushes add up to, checks it, makes it afresh)
+//!
+//!  http/query ──→ query ──→ store                                (read path: rollups, and events at the edges)
 //! ```
 //!
 //! No arrow runs back except the ack: `wal` answers the request that `http` holds open, once `fdatasync` has returned. `intake` and
 //! `wal` are the two ends of the ring and share its vocabulary (submission, record, space in the log).
-//! `event`, `batch` and `query` are the domain: they know neither hyper nor diesel. Only `cli::serve` sees everything.
+//! `event`, `batch`, `query` and `rollup` are the domain: they know neither hyper nor diesel. Only `cli::serve` sees everything.
 
 pub mod http;
 
