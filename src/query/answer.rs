@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::calendar::Calendar;
-use super::groups::{Entries, Users};
+use super::groups::{Adder, Entries, Users};
 use super::plan::{self, OverflowRule, Stretches};
 use super::snapshot::{DayRow, EventFilter, RollupRow, SeriesFilter, Snapshot};
 use super::{DAY_MICROS, GROUPS_MAX, MetricsQuery, MetricsReport, Source};
@@ -101,7 +101,7 @@ async fn from_events<S: Snapshot>(
     answering
         .count_events(snapshot, query.from..query.to)
         .await?;
-    answering.report(Source::Events, usize::MAX)
+    answering.report(snapshot, Source::Events, usize::MAX).await
 }
 
 async fn from_rollups<S: Snapshot>(
@@ -110,11 +110,15 @@ async fn from_rollups<S: Snapshot>(
 ) -> Result<MetricsReport, AnswerError<S::Error>> {
     let mut answering = Answering::new(query);
     if query.from < query.to {
-        let days = answering.read_days(snapshot).await?;
+        let Some(days) = answering.read_days(snapshot).await? else {
+            return from_events(snapshot, query).await;
+        };
         let rows = answering.read_rows(snapshot, &days).await?;
         answering.add_rollups(snapshot, days, rows).await?;
     }
-    answering.report(Source::Rollups, GROUP_EXACT_MAX)
+    answering
+        .report(snapshot, Source::Rollups, GROUP_EXACT_MAX)
+        .await
 }
 
 /// What is known about the UTC days of the range.
@@ -157,19 +161,20 @@ impl<'a> Answering<'a> {
         }
     }
 
+    /// `None` when there are no rollups to rely on.
     async fn read_days<S: Snapshot>(
         &mut self,
         snapshot: &mut S,
-    ) -> Result<Days, AnswerError<S::Error>> {
+    ) -> Result<Option<Days>, AnswerError<S::Error>> {
         let touched = Day::of(self.range.start).start()..self.range.end;
         let rule = OverflowRule::of(&self.events);
-        let mut overflowed = match rule {
-            OverflowRule::Unharmed => Vec::new(),
-            _ => snapshot
-                .overflowed_days(touched.clone())
-                .await
-                .map_err(AnswerError::Store)?,
+        let overflowed = snapshot.overflowed_days(touched.clone()).await;
+        let Some(mut overflowed) = overflowed.map_err(AnswerError::Store)? else {
+            return Ok(None);
         };
+        if rule == OverflowRule::Unharmed {
+            overflowed.clear();
+        }
         let asks_admission = rule == OverflowRule::UnlessAdmitted && !overflowed.is_empty();
         let whole = plan::whole_days(&self.range);
         let may_fit = plan::days_may_fit(&whole, self.calendar.as_mut());
@@ -191,11 +196,11 @@ impl<'a> Answering<'a> {
         let overflowed = Stretches::union(overflowed.into_iter().map(day_range));
         let from = plan::from_quarter(&self.range);
         if !may_fit {
-            return Ok(Days {
+            return Ok(Some(Days {
                 sums: Vec::new(),
                 in_parts: Stretches::union([from]).without(&overflowed),
                 overflowed,
-            });
+            }));
         }
         // The others were read for admission alone.
         sums.retain(|row| whole.contains(&row.day.start()));
@@ -212,11 +217,11 @@ impl<'a> Answering<'a> {
         sums.retain(|row| !without_sum.contains(&row.day));
         let edges = [from.start..whole.start, whole.end..from.end];
         let in_parts = without_sum.into_iter().map(day_range).chain(edges);
-        Ok(Days {
+        Ok(Some(Days {
             sums,
             in_parts: Stretches::union(in_parts).without(&overflowed),
             overflowed,
-        })
+        }))
     }
 
     /// Parts and deltas that overlap the range, in order of time.
@@ -325,8 +330,17 @@ impl<'a> Answering<'a> {
         }
     }
 
-    fn report<E>(self, source: Source, exact_max: usize) -> Result<MetricsReport, AnswerError<E>> {
-        let (total, groups) = self.entries.sum_up(self.query, self.calendar, exact_max)?;
+    async fn report<S: Snapshot>(
+        self,
+        snapshot: &mut S,
+        source: Source,
+        exact_max: usize,
+    ) -> Result<MetricsReport, AnswerError<S::Error>> {
+        let mut adder = Adder::new(snapshot, exact_max);
+        let (total, groups) = self
+            .entries
+            .sum_up(&mut adder, self.query, self.calendar)
+            .await?;
         Ok(MetricsReport {
             total,
             source,

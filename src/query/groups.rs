@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use super::answer::{AnswerError, USERS_COUNTED_MAX};
 use super::calendar::{Calendar, TimeBucket};
-use super::snapshot::UserCount;
+use super::snapshot::{Snapshot, UserCount};
 use super::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, MetricsQuery, Order};
 use crate::event::Timestamp;
-use crate::rollup::users::{DamagedSet, UserHash, UserSet, UserUnion};
+use crate::rollup::users::{UserHash, UserSet, UserUnion};
 
 /// Stands between name and channel. Neither can contain it, and nothing sorts before it, so that pairs sort like their texts.
 const SEPARATOR: char = '\0';
@@ -103,14 +103,14 @@ impl Entries {
         self.users_counted
     }
 
-    /// The whole range and its groups. Sets stay exact up to `exact_max` users.
-    pub(super) fn sum_up<E>(
+    /// The whole range and its groups.
+    pub(super) async fn sum_up<S: Snapshot>(
         mut self,
+        adder: &mut Adder<'_, S>,
         query: &MetricsQuery,
         mut calendar: Option<Calendar>,
-        exact_max: usize,
-    ) -> Result<(Counts, Vec<Group>), AnswerError<E>> {
-        let places = self.places(query, exact_max)?;
+    ) -> Result<(Counts, Vec<Group>), AnswerError<S::Error>> {
+        let places = self.places(adder, query).await?;
         for entry in &mut self.entries {
             entry.text = places.of_text[entry.text];
         }
@@ -120,14 +120,14 @@ impl Entries {
             return Err(AnswerError::TooManyGroups);
         }
         if self.grouping.is_none() {
-            let (total, _) = add_up(&self.entries, exact_max)?;
+            let (total, _) = adder.add_up(&self.entries).await?;
             return Ok((total, Vec::new()));
         }
         let mut total_events = 0;
-        let mut users = UserUnion::new(exact_max);
+        let mut users = UserUnion::new(adder.exact_max);
         let mut summed = Vec::new();
         for entries in self.entries.chunk_by(of_one_group) {
-            let (counts, set) = add_up(entries, exact_max)?;
+            let (counts, set) = adder.add_up(entries).await?;
             total_events += counts.total_events;
             users.add_set(set);
             summed.push((entries[0].key(), counts));
@@ -153,7 +153,11 @@ impl Entries {
     }
 
     /// Orders the texts and gives those beyond the limit the last place together.
-    fn places(&mut self, query: &MetricsQuery, exact_max: usize) -> Result<Places, DamagedSet> {
+    async fn places<S: Snapshot>(
+        &mut self,
+        adder: &mut Adder<'_, S>,
+        query: &MetricsQuery,
+    ) -> Result<Places, AnswerError<S::Error>> {
         let mut weights = vec![0_u64; self.texts.len()];
         match query.order {
             Order::Name => {}
@@ -165,7 +169,7 @@ impl Entries {
             Order::UniqueUsers => {
                 self.entries.sort_unstable_by_key(|entry| entry.text);
                 for entries in self.entries.chunk_by(|a, b| a.text == b.text) {
-                    let (counts, _) = add_up(entries, exact_max)?;
+                    let (counts, _) = adder.add_up(entries).await?;
                     weights[entries[0].text] = counts.users.count;
                 }
             }
@@ -230,22 +234,63 @@ struct Places {
 /// What was summed up, by bucket of time and place.
 type Summed = Vec<((Timestamp, usize), Counts)>;
 
-fn add_up(entries: &[Entry], exact_max: usize) -> Result<(Counts, UserSet), DamagedSet> {
-    let mut total_events = 0;
-    let mut users = UserUnion::new(exact_max);
-    for entry in entries {
-        total_events += entry.events;
-        match &entry.users {
-            Users::Encoded(bytes) => users.add_set(UserSet::decode(bytes)?),
-            Users::One(user) => users.add(*user),
+/// Adds entries up, and takes a breath now and again: a large answer takes seconds, and others wait for the thread.
+pub(super) struct Adder<'s, S> {
+    snapshot: &'s mut S,
+    /// Most users that a set tells apart.
+    exact_max: usize,
+    /// Work since the last breath.
+    work: u32,
+}
+
+/// Work between two breaths, in users that are added: some milliseconds.
+const WORK_MAX: u32 = 100_000;
+/// What merging a set is worth: 50 µs when it is a full sketch.
+const SET_WORK: u32 = 1_000;
+
+impl<'s, S: Snapshot> Adder<'s, S> {
+    /// For sets that stay exact up to `exact_max` users.
+    pub(super) fn new(snapshot: &'s mut S, exact_max: usize) -> Self {
+        Self {
+            snapshot,
+            exact_max,
+            work: 0,
         }
     }
-    let users = users.finish();
-    let counts = Counts {
-        total_events,
-        users: users.count(),
-    };
-    Ok((counts, users))
+
+    async fn add_up(
+        &mut self,
+        entries: &[Entry],
+    ) -> Result<(Counts, UserSet), AnswerError<S::Error>> {
+        let mut total_events = 0;
+        let mut users = UserUnion::new(self.exact_max);
+        for entry in entries {
+            total_events += entry.events;
+            self.work += match &entry.users {
+                Users::Encoded(bytes) => {
+                    users.add_set(UserSet::decode(bytes)?);
+                    SET_WORK
+                }
+                Users::One(user) => {
+                    users.add(*user);
+                    1
+                }
+            };
+            if self.work >= WORK_MAX {
+                self.work = 0;
+                let breath = self.snapshot.breathe().await;
+                breath.map_err(AnswerError::Store)?;
+            }
+        }
+        let users = users.finish();
+        // Finishing a set takes about as long as merging one, and then it goes into the whole range's.
+        self.work += 2 * SET_WORK;
+        let counts = Counts {
+            total_events,
+            users: users.count(),
+        };
+        Ok((counts, users))
+    }
 }
 
 /// Adds zeros for every bucket of the range and every place that has none.

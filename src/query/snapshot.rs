@@ -156,11 +156,12 @@ pub trait Snapshot: Send {
         range: Range<Timestamp>,
     ) -> impl Future<Output = Result<Vec<RollupRow>, Self::Error>> + Send;
 
-    /// The days in a range that have pairs without a series, in order.
+    /// The days in a range that have pairs without a series, in order; `None` when the rollups are not built yet, so that nothing of
+    /// them may be believed.
     fn overflowed_days(
         &mut self,
         range: Range<Timestamp>,
-    ) -> impl Future<Output = Result<Vec<Day>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Vec<Day>>, Self::Error>> + Send;
 
     /// Number of events of any name in the parts and deltas that begin in a range: what it would cost to read its events.
     fn events_stored(
@@ -177,6 +178,10 @@ pub trait Snapshot: Send {
         starts: &[Timestamp],
         each: &mut (dyn FnMut(UserCount<'_>) + Send),
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// To be called every few milliseconds while what was read is summed up: lets others have the thread, and fails when the
+    /// question's time is up or nobody waits for the answer.
+    fn breathe(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 #[cfg(test)]

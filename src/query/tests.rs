@@ -312,3 +312,30 @@ fn a_damaged_set_is_an_error() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn rollups_that_are_not_built_yet_are_not_believed() {
+    let events = vec![event(1, FEBRUARY), event(2, FEBRUARY + MINUTE)];
+    let mut model = Model::compacted(Vec::new());
+    model.events = events;
+    model.rebuild_needed = true;
+    let report = ask(&mut model, &views(FEBRUARY, FEBRUARY + DAY_MICROS)).unwrap();
+    assert_eq!(report.total, Counts::exactly(2, 2));
+    assert_eq!(report.source, Source::Events);
+}
+
+#[test]
+fn summing_up_much_takes_breaths() {
+    let events: Vec<Event> = (0..3_000)
+        .map(|n| event(n % 7, FEBRUARY + n as i64 * 15 * MINUTE))
+        .collect();
+    let to = FEBRUARY + 3_000 * 15 * MINUTE;
+    let mut model = Model::compacted(events);
+    let mut query = views(FEBRUARY, to);
+    query.group_by = Grouping::by(TimeUnit::Hour);
+    query.zone = TimeZone::get("Asia/Kolkata").unwrap();
+    let report = ask(&mut model, &query).unwrap();
+    assert_eq!(report.total.total_events, 3_000);
+    // 3,000 sets are merged, and 750 are finished: thirty breaths at the least.
+    assert!(model.breaths >= 30, "{}", model.breaths);
+}

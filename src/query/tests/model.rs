@@ -62,6 +62,9 @@ pub(super) struct Model {
     deltas: Vec<RollupRow>,
     days: Vec<DayRow>,
     overflowed: BTreeSet<Day>,
+    pub(super) rebuild_needed: bool,
+    /// How often a summing-up took a breath.
+    pub(super) breaths: usize,
     calls: Calls,
 }
 
@@ -167,6 +170,8 @@ impl Model {
             parts: parts.into_iter().map(row).collect(),
             deltas: deltas.into_iter().map(row).collect(),
             overflowed,
+            rebuild_needed: false,
+            breaths: 0,
             calls: Calls::default(),
         }
     }
@@ -297,9 +302,18 @@ impl Snapshot for Model {
         Ok(self.deltas.iter().filter(begins).filter_map(row).collect())
     }
 
-    async fn overflowed_days(&mut self, range: Range<Timestamp>) -> Result<Vec<Day>, Infallible> {
+    async fn overflowed_days(
+        &mut self,
+        range: Range<Timestamp>,
+    ) -> Result<Option<Vec<Day>>, Infallible> {
         let days = self.overflowed.iter().copied();
-        Ok(days.filter(|day| range.contains(&day.start())).collect())
+        let days = days.filter(|day| range.contains(&day.start())).collect();
+        Ok((!self.rebuild_needed).then_some(days))
+    }
+
+    async fn breathe(&mut self) -> Result<(), Infallible> {
+        self.breaths += 1;
+        Ok(())
     }
 
     async fn events_stored(&mut self, range: Range<Timestamp>) -> Result<u64, Infallible> {

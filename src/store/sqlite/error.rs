@@ -38,6 +38,11 @@ pub(super) fn store_error(error: &Error) -> StoreError {
     }
 }
 
+/// What a query ends with that its progress handler ended.
+pub(super) fn interrupted() -> Error {
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None)
+}
+
 /// Whether a query was ended by its progress handler.
 pub(super) fn is_interrupt(error: &Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted)

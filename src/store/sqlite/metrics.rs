@@ -14,8 +14,9 @@ pub(super) async fn answer(
     query: &MetricsQuery,
 ) -> Result<MetricsReport, StoreError> {
     let query = query.clone();
-    let reading = readers.read(move |reader| {
+    let reading = readers.read_until(move |reader, limit| {
         SqliteSnapshot::with(reader, |snapshot| {
+            snapshot.end_at(limit);
             let answer = query::answer(snapshot, &query)
                 .now_or_never()
                 .expect("SQLite never waits");

@@ -47,6 +47,14 @@ impl Readers {
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.read_until(|reader, _| work(reader)).await
+    }
+
+    /// The same for work that computes between its statements and must look at the limit by itself.
+    pub(super) async fn read_until<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection, Limit) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let permit =
             match tokio::time::timeout(CHECKOUT_TIMEOUT, Arc::clone(&self.permits).acquire_owned())
                 .await
@@ -70,7 +78,8 @@ impl Readers {
                 deadline: Instant::now() + query_timeout,
                 cancelled,
             };
-            match interruptible(&mut reader, limit, work) {
+            let limit_of_work = limit.clone();
+            match interruptible(&mut reader, limit, |reader| work(reader, limit_of_work)) {
                 Ok(result) => {
                     idle.put(reader);
                     Ok(result)
@@ -125,13 +134,15 @@ impl Drop for CancelOnDrop {
 }
 
 /// When a query has to end.
-struct Limit {
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
     deadline: Instant,
     cancelled: Arc<AtomicBool>,
 }
 
 impl Limit {
-    fn is_reached(&self) -> bool {
+    /// Whether that is now.
+    pub(super) fn is_reached(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }
 }
@@ -150,7 +161,11 @@ fn interruptible<T>(
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::query::snapshot::Snapshot as _;
+    use crate::store::sqlite::snapshot::SqliteSnapshot;
 
     /// Runs for ever unless it is interrupted.
     fn endless(reader: &mut Connection) -> rusqlite::Result<i64> {
@@ -176,6 +191,26 @@ mod tests {
                 .unwrap(),
             1
         );
+    }
+
+    #[tokio::test]
+    async fn computing_between_statements_ends_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.db");
+        std::fs::write(&path, "").unwrap();
+        let readers = Readers::new(&path, 1, Duration::from_millis(1));
+        let reading = readers.read_until(|reader, limit| {
+            SqliteSnapshot::with(reader, |snapshot| {
+                snapshot.end_at(limit);
+                loop {
+                    snapshot.breathe().now_or_never().unwrap()?;
+                }
+                #[allow(unreachable_code, reason = "it only ends by an error")]
+                Ok(())
+            })
+        });
+        let error = reading.await.unwrap_err();
+        assert!(matches!(error, StoreError::QueryTimeout(_)), "{error}");
     }
 
     #[test]

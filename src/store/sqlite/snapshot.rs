@@ -11,6 +11,8 @@ use std::ops::Range;
 
 use rusqlite::{Connection, Row, ToSql, params};
 
+use super::error::interrupted;
+use super::readers::Limit;
 use super::rows;
 use crate::event::Timestamp;
 use crate::query::snapshot::{
@@ -22,6 +24,7 @@ use crate::rollup::Day;
 pub(super) struct SqliteSnapshot<'c> {
     connection: &'c mut Connection,
     allowance: Allowance,
+    limit: Option<Limit>,
 }
 
 impl SqliteSnapshot<'_> {
@@ -35,10 +38,16 @@ impl SqliteSnapshot<'_> {
         let mut snapshot = SqliteSnapshot {
             connection,
             allowance: Allowance::default(),
+            limit: None,
         };
         let result = work(&mut snapshot);
         snapshot.connection.execute_batch("ROLLBACK")?;
         result
+    }
+
+    /// Lets the computation between two statements end like a statement.
+    pub(super) fn end_at(&mut self, limit: Limit) {
+        self.limit = Some(limit);
     }
 
     fn rows<T>(
@@ -128,13 +137,31 @@ impl Snapshot for SqliteSnapshot<'_> {
             .collect()
     }
 
-    async fn overflowed_days(&mut self, range: Range<Timestamp>) -> rusqlite::Result<Vec<Day>> {
+    async fn overflowed_days(
+        &mut self,
+        range: Range<Timestamp>,
+    ) -> rusqlite::Result<Option<Vec<Day>>> {
+        let is_built: bool = self
+            .connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM rollup_state WHERE NOT rebuild_needed)")?
+            .query_row([], |row| row.get(0))?;
+        if !is_built {
+            return Ok(None);
+        }
         let [from, to] = bounds(&range);
         self.rows(
             "SELECT day FROM rollup_overflow WHERE day >= ?1 AND day < ?2 ORDER BY day",
             params![from, to],
             |row| rows::day(row, 0),
         )
+        .map(Some)
+    }
+
+    async fn breathe(&mut self) -> rusqlite::Result<()> {
+        match &self.limit {
+            Some(limit) if limit.is_reached() => Err(interrupted()),
+            _ => Ok(()),
+        }
     }
 
     async fn events_stored(&mut self, range: Range<Timestamp>) -> rusqlite::Result<u64> {

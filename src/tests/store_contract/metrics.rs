@@ -5,7 +5,8 @@ use std::time::Duration;
 use fast_ingest::config::StoreSettings;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
-    Counts, DAY_MICROS, GROUPS_MAX, Group, GroupKey, Grouping, HOUR_MICROS, TimeBucket, TimeUnit,
+    Counts, DAY_MICROS, GROUPS_MAX, Group, GroupKey, Grouping, HOUR_MICROS, Source, TimeBucket,
+    TimeUnit,
 };
 use fast_ingest::store::{self, StoreError};
 
@@ -17,6 +18,7 @@ contract! {
     metrics_group_by_day_and_hour_in_utc,
     metrics_group_by_channel_in_order_of_bytes,
     metrics_of_nothing_are_zero,
+    rollups_that_are_not_built_are_not_believed,
     an_answer_has_10_000_groups_and_no_more,
     a_query_that_takes_too_long_is_ended,
 }
@@ -245,4 +247,30 @@ fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> Group
         },
         counts: Counts::exactly(total_events, unique_users),
     }
+}
+
+async fn rollups_that_are_not_built_are_not_believed(database: Database) {
+    let events = [
+        event("view", "ann", FEBRUARY),
+        event("view", "bob", FEBRUARY),
+    ];
+    database
+        .sink_at(0)
+        .await
+        .flush(batch_of(0, &events).view())
+        .await
+        .unwrap();
+    let ask = async || {
+        let query = query("view", FEBRUARY, FEBRUARY + DAY_MICROS, None);
+        let report = database.store().metrics(&query).await.unwrap();
+        (report.total.total_events, report.source)
+    };
+    assert_eq!(ask().await, (2, Source::Rollups));
+    database.execute("DELETE FROM rollup_deltas").await;
+    database
+        .execute("UPDATE rollup_state SET rebuild_needed = NOT rebuild_needed")
+        .await;
+    assert_eq!(ask().await, (2, Source::Events));
+    database.execute("DELETE FROM rollup_state").await;
+    assert_eq!(ask().await, (2, Source::Events));
 }

@@ -41,11 +41,11 @@ pub(super) struct Sum {
     pub(super) users: Option<Vec<u8>>,
 }
 
-/// A row of `rollup_overflow`.
+/// A row of `rollup_overflow`, or the one without a day.
 #[derive(QueryableByName)]
 pub(super) struct Overflow {
-    #[diesel(sql_type = Timestamptz)]
-    pub(super) day: PgTimestamp,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    pub(super) day: Option<PgTimestamp>,
 }
 
 /// Number of events.
