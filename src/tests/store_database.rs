@@ -226,6 +226,20 @@ impl Database {
         }
     }
 
+    /// Runs statements that may fail, and returns what the database says then.
+    pub(crate) async fn try_execute(&self, sql: &str) -> Result<(), String> {
+        match &self.location {
+            StoreLocation::Postgres(_) => {
+                let done = self.session().await.batch_execute(sql).await;
+                done.map_err(|error| error.as_db_error().unwrap().message().to_owned())
+            }
+            StoreLocation::Sqlite(_) => {
+                let done = self.file().execute_batch(sql);
+                done.map_err(|error| error.to_string())
+            }
+        }
+    }
+
     /// Makes the database refuse events of one name, as a person's own constraint could.
     pub(crate) async fn refuse_events_named(&self, name: &str) {
         match &self.location {

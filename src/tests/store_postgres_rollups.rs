@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::rollup::{Bucket, Day, Part, SeriesKey, Tally, UserHash, UserUnion, Width};
-use fast_ingest::store::{Flushed, RollupStore, StoreError};
+use fast_ingest::store::{Flushed, RollupStore, StoreError, migrations};
 
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, wal_id};
 
@@ -431,4 +431,54 @@ async fn a_checkpoint_is_read_without_its_lock_and_after_a_lost_session() {
     // The first look may still find the old session; the next one makes another.
     let mut looks = vec![read().await, read().await];
     assert_eq!(looks.pop().unwrap().unwrap(), Some(6));
+}
+
+/// An open flush of the release before: what it commits while the migration waits for it must not go uncounted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_migration_waits_for_open_flushes_and_sees_what_they_stored() {
+    let database = Database::postgres().await;
+    let mut sink = database.sink_at(0).await;
+    let events = [event("view", "ann", FEBRUARY)];
+    sink.flush(batch_of(0, &events).view()).await.unwrap();
+    let down = database.migrate(|location| migrations::down(location, false));
+    down.await.unwrap();
+    // A server's default may be anything; with this one a waiting transaction would see what was before its wait.
+    database
+        .execute(
+            "DELETE FROM events;
+             DO $$ BEGIN
+                 EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
+             END $$",
+        )
+        .await;
+    let session = database.session().await;
+    session
+        .batch_execute(
+            "BEGIN; UPDATE wal_checkpoints SET flushed_through = 2, updated_at = now();
+             INSERT INTO events (ts, event_name, channel, user_id) VALUES ('2026-02-01Z', 'view', 'web', 'bob')",
+        )
+        .await
+        .unwrap();
+    let migrating = tokio::spawn({
+        let database = database.clone();
+        async move {
+            let up = |location: &_| {
+                migrations::apply(location, std::time::Duration::ZERO)?;
+                migrations::build_rollups(location, 1_000)
+            };
+            database.migrate(up).await
+        }
+    });
+    let watcher = database.session().await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'wal_checkpoints'::regclass AND NOT granted";
+    loop {
+        let waiting: i64 = watcher.query_one(waiting, &[]).await.unwrap().get(0);
+        if waiting > 0 {
+            break;
+        }
+        assert!(!migrating.is_finished(), "did not wait");
+    }
+    session.batch_execute("COMMIT").await.unwrap();
+    let built = migrating.await.unwrap().unwrap();
+    assert_eq!(built.map(|built| built.events), Some(1));
 }

@@ -71,6 +71,13 @@ CREATE TABLE rollup_state (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     rebuild_needed boolean NOT NULL
 );
+
+-- Keeps out servers of the releases before, which look at the schema only when they start: they would go on to store rows without deltas,
+-- and nothing would ever count these. Each of their flushes begins with an UPDATE of updated_at; it fails now as one on a schema
+-- that does not fit (42703), which makes them keep their events in the log until a server of this release flushes it. The lock that this
+-- takes is granted when all open flushes have ended. So the statement that comes next, which reads a fresh snapshot (READ COMMITTED,
+-- see src/store/postgres/migrate.rs), sees all that was ever stored without deltas.
+ALTER TABLE wal_checkpoints RENAME COLUMN updated_at TO moved_at;
 INSERT INTO rollup_state (rebuild_needed) SELECT EXISTS (SELECT FROM events);
 
 -- Queries read events at the edges of their range, some minutes each. Ranges of 32 pages instead of 128 let them read a third.

@@ -1,3 +1,4 @@
+ALTER TABLE wal_checkpoints RENAME COLUMN moved_at TO updated_at;
 DROP TABLE rollup_state;
 DROP TABLE rollup_overflow;
 DROP TABLE rollup_days;

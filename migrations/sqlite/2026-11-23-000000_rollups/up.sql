@@ -61,4 +61,10 @@ CREATE TABLE rollup_state (
     only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     rebuild_needed INTEGER NOT NULL CHECK (rebuild_needed IN (0, 1))
 ) STRICT;
+
+-- Keeps out servers of the releases before, which look at the schema only when they start: they would go on to store rows without deltas,
+-- and nothing would ever count these. Each of their flushes begins with an UPDATE of updated_at; it fails now as one on a schema
+-- that does not fit ("no such column"), which makes them keep their events in the log until a server of this release flushes it. This
+-- transaction is the only writer, so the statement that comes next sees all that was ever stored without deltas.
+ALTER TABLE wal_checkpoints RENAME COLUMN updated_at TO moved_at;
 INSERT INTO rollup_state (rebuild_needed) SELECT EXISTS (SELECT 1 FROM events);

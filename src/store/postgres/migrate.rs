@@ -70,9 +70,13 @@ async fn locked_harness(
     connector: &Connector,
 ) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
     let mut connection = connector.connect_diesel().await?;
-    // The lock goes with the session. The first of two runs works, the second then finds nothing to do.
+    // The lock goes with the session. The first of two runs works, the second then finds nothing to do. READ COMMITTED, whatever the
+    // server's default is: a migration that waited for a table must see afterwards what those it waited for have stored.
     connection
-        .batch_execute(&format!("SET lock_timeout = '60s'; SELECT pg_advisory_lock({MIGRATION_LOCK}); RESET lock_timeout"))
+        .batch_execute(&format!(
+            "SET default_transaction_isolation = 'read committed'; \
+             SET lock_timeout = '60s'; SELECT pg_advisory_lock({MIGRATION_LOCK}); RESET lock_timeout"
+        ))
         .await
         .map_err(|error| migration_error(&error))?;
     Ok(AsyncMigrationHarness::new(connection))

@@ -79,7 +79,7 @@ impl PostgresSink {
     /// Begins the transaction of a batch and moves the checkpoint over it.
     async fn begin_and_move(&self, batch: BatchView<'_>) -> Result<(), Failure> {
         let moved = format!(
-            "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, updated_at = now() \
+            "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, moved_at = now() \
              WHERE wal_id = '{wal_id}' AND flushed_through = {after}",
             begin = self.begin(),
             through = batch.through(),

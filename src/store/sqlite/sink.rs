@@ -126,7 +126,7 @@ pub(super) fn flushed_through(
 fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<(), StoreError> {
     let moved = transaction
         .prepare_cached(
-            "UPDATE wal_checkpoints SET flushed_through = ?1, updated_at = CURRENT_TIMESTAMP \
+            "UPDATE wal_checkpoints SET flushed_through = ?1, moved_at = CURRENT_TIMESTAMP \
              WHERE wal_id = ?2 AND flushed_through = ?3",
         )
         .and_then(|mut update| {

@@ -8,6 +8,7 @@ use crate::store_database::{Database, FEBRUARY, batch_of, event, query, wal_id};
 contract! {
     a_missing_schema_names_the_command,
     a_schema_from_the_future_blames_the_binary,
+    a_server_of_the_release_before_can_store_nothing_more,
 }
 
 async fn a_missing_schema_names_the_command(database: Database) {
@@ -52,4 +53,28 @@ async fn a_schema_from_the_future_blames_the_binary(database: Database) {
     );
     let error = database.migrate(migrations::up).await.unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
+}
+
+/// It looks at the schema only when it starts, so its flush must fail, and as one that keeps its events.
+async fn a_server_of_the_release_before_can_store_nothing_more(database: Database) {
+    let old_flush =
+        "UPDATE wal_checkpoints SET flushed_through = 1, updated_at = CURRENT_TIMESTAMP";
+    let refusal = database.try_execute(old_flush).await.unwrap_err();
+    assert!(refusal.contains("updated_at"), "{refusal}");
+
+    // What such a failure means, told by a flush of today on a schema that has moved on likewise.
+    let mut sink = database.sink_at(0).await;
+    let events = [event("view", "ann", FEBRUARY)];
+    database
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN moved_at TO later")
+        .await;
+    let error = sink.flush(batch_of(0, &events).view()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+    assert_eq!(database.count("events").await, 0);
+    database
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO moved_at")
+        .await;
+    let mut sink = database.store().open_sink().await.unwrap();
+    let flushed = sink.flush(batch_of(0, &events).view()).await.unwrap();
+    assert_eq!(flushed.stored, 1);
 }
