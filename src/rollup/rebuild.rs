@@ -5,7 +5,7 @@
 //! together. A flush that commits meanwhile is in neither, and its deltas stay. So at every instant, and wherever an interruption
 //! falls, a day is either old or new, and nothing is lost or counted twice.
 
-use super::recount::{PairCounts, Recount, Recounted, sum_up};
+use super::recount::{Admitted, Recount, Recounted, sum_up};
 use super::{DAY_EXACT_MAX, Day, Part, fold};
 use crate::event::Timestamp;
 use crate::store::{RollupStore, StoreError};
@@ -129,40 +129,30 @@ async fn begin(store: &mut dyn RollupStore) -> Result<(), StoreError> {
     }
 }
 
-/// Counts a day. More pairs than there is room for are known only at the end: then the day is read again for those that are admitted,
-/// so that memory never holds more series than that.
+/// Counts a day. The database chooses among the pairs, so that memory never holds more of them than get a series.
 async fn recount(
     store: &mut dyn RollupStore,
     day: Day,
     pairs_max: usize,
     minutes_from: Timestamp,
 ) -> Result<Recounted, StoreError> {
-    let range = day.start()..day.end();
-    let mut pairs = PairCounts::default();
-    let mut recount = Some(Recount::new(minutes_from, None));
+    // One more tells whether there is room for all.
+    let mut pairs = store.pairs_on(day, pairs_max.saturating_add(1)).await?;
+    let admitted = (pairs.len() > pairs_max).then(|| {
+        pairs.truncate(pairs_max);
+        let mut admitted = Admitted::default();
+        pairs.iter().for_each(|pair| admitted.insert(pair));
+        admitted
+    });
+    drop(pairs);
+    let mut recount = Recount::new(minutes_from, admitted);
     store
         .read_events(
-            range.clone(),
+            day.start()..day.end(),
             &mut |event_name, channel, user_id, timestamp| {
-                pairs.add(event_name, channel);
-                if pairs.pairs() > pairs_max {
-                    recount = None;
-                }
-                if let Some(recount) = &mut recount {
-                    recount.add(event_name, channel, user_id, timestamp);
-                }
+                recount.add(event_name, channel, user_id, timestamp);
             },
         )
-        .await?;
-    if let Some(recount) = recount {
-        return Ok(recount.finish());
-    }
-    let mut recount = Recount::new(minutes_from, Some(pairs.admit(pairs_max)));
-    drop(pairs);
-    store
-        .read_events(range, &mut |event_name, channel, user_id, timestamp| {
-            recount.add(event_name, channel, user_id, timestamp);
-        })
         .await?;
     Ok(recount.finish())
 }

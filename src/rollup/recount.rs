@@ -4,7 +4,6 @@
 //! what comes out here equals, byte for byte, what flushes and compaction arrive at by way of deltas and minutes: a set is a sketch
 //! exactly when its bucket has more than [`PART_EXACT_MAX`] users, because no smaller piece of a bucket can have more users than it.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Bucket, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserUnion, Width};
@@ -40,46 +39,6 @@ impl Admitted {
         self.names
             .get(event_name)
             .is_some_and(|channels| channels.contains(channel))
-    }
-}
-
-/// Events of each (name, channel) pair, to choose by.
-#[derive(Debug, Default)]
-pub struct PairCounts {
-    names: HashMap<String, HashMap<String, u64>>,
-    pairs: usize,
-}
-
-impl PairCounts {
-    /// Counts an event.
-    pub fn add(&mut self, event_name: &str, channel: &str) {
-        let events = entry(entry(&mut self.names, event_name), channel);
-        self.pairs += usize::from(*events == 0);
-        *events += 1;
-    }
-
-    /// Number of pairs.
-    pub fn pairs(&self) -> usize {
-        self.pairs
-    }
-
-    /// The pairs with most events, ties in the order of their names.
-    pub fn admit(&self, pairs_max: usize) -> Admitted {
-        let mut pairs: Vec<_> = self
-            .names
-            .iter()
-            .flat_map(|(name, channels)| {
-                channels
-                    .iter()
-                    .map(move |(channel, events)| (Reverse(*events), name, channel))
-            })
-            .collect();
-        pairs.sort_unstable();
-        let mut admitted = Admitted::default();
-        for (_, event_name, channel) in pairs.into_iter().take(pairs_max) {
-            entry(&mut admitted.names, event_name).insert(channel.clone());
-        }
-        admitted
     }
 }
 
@@ -322,24 +281,11 @@ mod tests {
     }
 
     #[test]
-    fn the_pairs_with_most_events_are_admitted_and_the_others_overflow() {
-        let mut counts = PairCounts::default();
-        for (name, channel) in [
-            ("view", "web"),
-            ("view", "web"),
-            ("view", "web"),
-            ("view", "app"),
-            ("click", "web"),
-        ] {
-            counts.add(name, channel);
-        }
-        assert_eq!(counts.pairs(), 3);
-        let one = counts.admit(1);
+    fn pairs_that_are_not_admitted_overflow_and_a_name_counts_all_of_its_pairs() {
+        let mut one = Admitted::default();
+        one.insert(&key(Some("view"), Some("web")));
         assert!(one.has_pair("view", "web") && !one.has_pair("view", "app"));
-        assert!(!one.has_name("click"));
-        // The tie goes to the first by name.
-        let two = counts.admit(2);
-        assert!(two.has_pair("click", "web") && !two.has_pair("view", "app"));
+        assert!(one.has_name("view") && !one.has_name("click"));
 
         let recounted = fed(i64::MAX, Some(one));
         assert_eq!((recounted.events, recounted.overflow), (5, 2));

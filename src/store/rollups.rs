@@ -81,6 +81,9 @@ pub trait RollupStore: Send {
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError>;
 
+    /// Up to `pairs_max` (name, channel) pairs with most stored events on a day, most first, ties in the order of their names' bytes.
+    async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError>;
+
     /// All parts of a day, with what their series count.
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError>;
 

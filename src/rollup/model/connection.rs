@@ -315,6 +315,10 @@ impl RollupStore for Connection {
         Ok(())
     }
 
+    async fn pairs_on(&mut self, _: Day, _: usize) -> Result<Vec<SeriesKey>, StoreError> {
+        unreachable!("a rebuild's")
+    }
+
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
         let read = |tables: &mut Tables| {
             let parts = parts_of(tables, day).into_iter();

@@ -326,6 +326,21 @@ impl RollupStore for Model {
         Ok(())
     }
 
+    async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError> {
+        let mut pairs: BTreeMap<SeriesKey, u64> = BTreeMap::new();
+        for (name, channel, _, micros) in &self.seen().events {
+            if Day::of(Timestamp::from_micros(*micros)) == day {
+                let [pair, ..] = series_of(name, channel);
+                *pairs.entry(pair).or_default() += 1;
+            }
+        }
+        let mut pairs: Vec<_> = pairs.into_iter().collect();
+        // Stable, so ties stay in the order of their names.
+        pairs.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+        pairs.truncate(pairs_max);
+        Ok(pairs.into_iter().map(|(pair, _)| pair).collect())
+    }
+
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
         let seen = self.seen();
         let parts = seen.parts.iter();

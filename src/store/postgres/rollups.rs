@@ -34,6 +34,10 @@ use crate::store::{RollupStore, StoreError};
 /// Most rows with users that one statement takes: 5 MB at their largest.
 const ROWS_MAX: usize = 1_000;
 
+/// Pairs of a range by their events; in the order of bytes, whatever the database's own is.
+const PAIRS: &str = "SELECT event_name, channel FROM events WHERE ts >= $1 AND ts < $2 GROUP BY event_name, channel
+                     ORDER BY count(*) DESC, event_name COLLATE \"C\", channel COLLATE \"C\" LIMIT $3";
+
 /// A session that keeps the rollups.
 pub(super) struct PostgresRollups {
     transactions: Transactions,
@@ -240,6 +244,14 @@ impl RollupStore for PostgresRollups {
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError> {
         Ok(self.stream(range, each).await?)
+    }
+
+    async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError> {
+        let [start, end] = ends(day);
+        let values: [&(dyn ToSql + Sync); 3] = [&start, &end, &limit(pairs_max)];
+        let rows = self.transactions.query_long(PAIRS, &values).await?;
+        let keys: Result<Vec<_>, Failure> = rows.iter().map(rows::key).collect();
+        Ok(keys?)
     }
 
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, params};
 
 use super::connection::{self, BUSY_TIMEOUT};
 use super::error::store_error;
@@ -144,6 +144,10 @@ impl RollupStore for SqliteRollups {
         self.run(|connection| read_events(connection, range, each))
     }
 
+    async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError> {
+        self.run(|connection| pairs_on(connection, day, pairs_max))
+    }
+
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
         self.run(|connection| parts::on(connection, day))
     }
@@ -214,6 +218,29 @@ fn read_events(
         each(text(0)?, text(1)?, text(2)?, timestamp);
     }
     Ok(())
+}
+
+/// The pairs with most events on a day; SQLite compares names by their bytes.
+fn pairs_on(
+    connection: &Connection,
+    day: Day,
+    pairs_max: usize,
+) -> rusqlite::Result<Vec<SeriesKey>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT event_name, channel FROM ({events}) GROUP BY event_name, channel \
+             ORDER BY count(*) DESC, event_name, channel LIMIT ?3",
+            events = events_sql()
+        ))?
+        .query_map(
+            params![
+                day.start().as_micros(),
+                day.end().as_micros(),
+                rows::integer(pairs_max as u64)
+            ],
+            |row| rows::series_key(row, 0),
+        )?
+        .collect()
 }
 
 fn events_sql() -> String {

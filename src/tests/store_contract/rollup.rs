@@ -26,6 +26,7 @@ contract! {
     the_rollup_lock_lets_one_compact_at_a_time,
     pairs_beyond_the_cap_are_counted_without_a_series_for_good,
     two_keepers_and_a_flush_lose_nothing_and_count_nothing_twice,
+    the_pairs_with_most_events_come_first_and_ties_by_their_bytes,
 }
 
 /// An event that was stored: name, channel, user, time.
@@ -372,4 +373,43 @@ async fn two_keepers_and_a_flush_lose_nothing_and_count_nothing_twice(database: 
     }
     assert_whole(&database, &rows).await;
     fresh_days(&database, &rows).await;
+}
+
+async fn the_pairs_with_most_events_come_first_and_ties_by_their_bytes(database: Database) {
+    let start = Day::of(Timestamp::now()).start().as_micros() - 9 * DAY_MICROS;
+    let row = |name, channel, after| -> Row { (name, channel, "ann".to_owned(), start + after) };
+    let rows = [
+        row("view", "web", 0),
+        row("view", "web", 1),
+        row("view", "web", DAY_MICROS - 1),
+        row("view", "app", 0),
+        // In most languages after "app" and before "view".
+        row("Zoo", "web", 0),
+        row("ähre", "b", 0),
+        row("ähre", "B", 0),
+        // Of other days.
+        row("late", "web", DAY_MICROS),
+        row("early", "web", -1),
+    ];
+    flush(&database, 0, &rows).await;
+    let mut store = rollups(&database).await;
+    store.begin_reading().await.unwrap();
+    let day = Day::of(Timestamp::from_micros(start));
+    let expected = [
+        ("view", "web"),
+        ("Zoo", "web"),
+        ("view", "app"),
+        ("ähre", "B"),
+        ("ähre", "b"),
+    ];
+    for pairs_max in [1, 3, 5, 100] {
+        let pairs = store.pairs_on(day, pairs_max).await.unwrap();
+        let told = pairs.iter().map(|pair| {
+            let [name, channel] = [&pair.event_name, &pair.channel].map(|text| text.as_deref());
+            (name.unwrap(), channel.unwrap())
+        });
+        let expected = &expected[..pairs_max.min(expected.len())];
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+    store.commit().await.unwrap();
 }

@@ -22,7 +22,7 @@ const ROLLUP_LOCK: i64 = 0x6661_7374_2d69_6e69;
 const VACUUM_ROWS: u64 = 5_000;
 /// Longest that a statement which reads a large part of `events` may take.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// Longest silence of such a statement.
+/// Longest silence of such a statement, and of ours before the next one.
 const LONG_SILENCE: Duration = Duration::from_secs(600);
 
 /// A session and its transaction.
@@ -108,9 +108,25 @@ impl Transactions {
         bounded(self.timeout, self.client().execute(&statement, values)).await
     }
 
-    /// Lets the statements that follow take long, and says how long to wait for each of their rows.
+    /// As [`Transactions::query`], with the time that reading a large part of `events` takes.
+    pub(super) async fn query_long(
+        &mut self,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Failure> {
+        self.allow_long().await?;
+        let statement = self.prepared(sql).await?;
+        bounded(LONG_TIMEOUT, self.client().query(&statement, values)).await
+    }
+
+    /// Lets the statements that follow take long, and says how long to wait for each of their rows. What is read may take long to
+    /// be worked up as well, between this statement and the next, so the transaction may idle longer too.
     pub(super) async fn allow_long(&self) -> Result<Duration, Failure> {
-        let allow = format!("SET LOCAL statement_timeout = {}", LONG_TIMEOUT.as_millis());
+        let allow = format!(
+            "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
+            LONG_TIMEOUT.as_millis(),
+            LONG_SILENCE.as_millis()
+        );
         bounded(self.timeout, self.client().batch_execute(&allow)).await?;
         Ok(LONG_SILENCE)
     }
