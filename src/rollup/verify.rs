@@ -4,13 +4,13 @@
 //!
 //! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many, by the same
 //!   users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
-//! * A series that has parts on a day has a row for the day's sum, and a sum that is not stale is that of the parts.
+//! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of the parts.
 //! * On a day with overflow, pairs without parts have no series, and the overflow counts exactly their compacted events. A name without
 //!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
 
 mod difference;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::difference::{Difference, Fault, Place};
 use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
@@ -20,9 +20,6 @@ use super::{
 };
 use crate::event::Timestamp;
 use crate::store::{RollupStore, StoreError};
-
-/// More stale days than any database has; a number that every database takes.
-const STALE_DAYS_MAX: usize = i32::MAX as usize;
 
 /// What verifying a day came to.
 #[derive(Debug)]
@@ -40,8 +37,8 @@ struct Kept {
     deltas: Vec<Delta>,
     /// Those that are not stale.
     sums: Vec<(SeriesKey, SeriesId, Tally)>,
-    /// Series whose sum is stale; read only if some have no other.
-    stale: HashSet<SeriesId>,
+    /// Series whose sum is stale.
+    stale: Vec<SeriesKey>,
     overflow: Option<u64>,
 }
 
@@ -72,20 +69,11 @@ pub async fn verify_day(store: &mut dyn RollupStore, day: Day) -> Result<Verdict
 }
 
 async fn read(store: &mut dyn RollupStore, day: Day) -> Result<Kept, StoreError> {
-    let parts = store.parts_on(day).await?;
-    let sums = store.sums_on(day).await?;
-    let mut stale = HashSet::new();
-    let summed: HashSet<SeriesId> = sums.iter().map(|(_, series, _)| *series).collect();
-    if parts.iter().any(|(_, part)| !summed.contains(&part.series)) {
-        let days = store.stale_days(Day::of(day.end()), STALE_DAYS_MAX).await?;
-        let today = days.into_iter().filter(|(_, stale)| *stale == day);
-        stale.extend(today.map(|(series, _)| series));
-    }
     Ok(Kept {
-        parts,
+        parts: store.parts_on(day).await?,
         deltas: store.deltas_on(day).await?,
-        sums,
-        stale,
+        sums: store.sums_on(day).await?,
+        stale: store.stale_on(day).await?,
         overflow: store.overflow_on(day).await?,
     })
 }
@@ -112,7 +100,7 @@ fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -
         stale,
         ..
     } = kept;
-    check_sums(day, &parts, sums, &stale, &mut differences);
+    check_sums(day, &parts, sums, stale, &mut differences);
     let rollups = by_quarter(parts, deltas, admitted);
     check_quarters(&rows.series, &rollups, &mut differences);
     differences
@@ -152,14 +140,14 @@ fn check_sums(
     day: Day,
     parts: &[(SeriesKey, Part)],
     sums: Vec<(SeriesKey, SeriesId, Tally)>,
-    stale: &HashSet<SeriesId>,
+    stale: Vec<SeriesKey>,
     differences: &mut Vec<Difference>,
 ) {
-    let mut by_series: BTreeMap<&SeriesKey, (SeriesId, Sum)> = BTreeMap::new();
+    let mut by_series: BTreeMap<&SeriesKey, Sum> = BTreeMap::new();
     for (series, part) in parts {
-        let (_, sum) = by_series
+        let sum = by_series
             .entry(series)
-            .or_insert_with(|| (part.series, Sum::new(DAY_EXACT_MAX)));
+            .or_insert_with(|| Sum::new(DAY_EXACT_MAX));
         sum.add(part.tally.clone());
     }
     let mut differs = |series: &SeriesKey, fault: Fault| {
@@ -170,22 +158,34 @@ fn check_sums(
         });
     };
     for (series, _, sum) in sums {
-        let parts = by_series
-            .remove(&series)
-            .map_or_else(nothing, |(_, parts)| parts.finish());
-        if sum.events != parts.events {
-            let (sum, parts) = (sum.events, parts.events);
-            differs(&series, Fault::SumEvents { sum, parts });
-        } else if !are_same_users(&sum.users, &parts.users) {
-            let (sum, parts) = (sum.users.count().count, parts.users.count().count);
-            differs(&series, Fault::SumUsers { sum, parts });
+        let parts = by_series.remove(&series).map(Sum::finish);
+        if let Some(fault) = fault_of_sum(&sum, parts) {
+            differs(&series, fault);
         }
     }
-    for (series, (id, _)) in by_series {
-        if !stale.contains(&id) {
-            differs(series, Fault::NoSum);
+    for series in stale {
+        if by_series.remove(&series).is_none() {
+            differs(&series, Fault::NoParts);
         }
     }
+    for series in by_series.into_keys() {
+        differs(series, Fault::NoSum);
+    }
+}
+
+/// What is wrong with a sum that is not stale; a series without parts has `None`.
+fn fault_of_sum(sum: &Tally, parts: Option<Tally>) -> Option<Fault> {
+    let has_parts = parts.is_some();
+    let parts = parts.unwrap_or_else(nothing);
+    if sum.events != parts.events {
+        let (sum, parts) = (sum.events, parts.events);
+        return Some(Fault::SumEvents { sum, parts });
+    }
+    if !are_same_users(&sum.users, &parts.users) {
+        let (sum, parts) = (sum.users.count().count, parts.users.count().count);
+        return Some(Fault::SumUsers { sum, parts });
+    }
+    (!has_parts).then_some(Fault::NoParts)
 }
 
 /// A sum may have been made of minutes, none of which had too many users to name, where the quarter that they were merged into has: then

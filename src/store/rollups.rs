@@ -90,6 +90,9 @@ pub trait RollupStore: Send {
     /// All sums of a day that are not stale, with what their series count.
     async fn sums_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, SeriesId, Tally)>, StoreError>;
 
+    /// What those series count whose sum of a day is stale.
+    async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError>;
+
     /// All deltas of a day, which stay where they are.
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError>;
 

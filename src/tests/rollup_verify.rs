@@ -82,6 +82,14 @@ async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database)
             ][..],
         ),
         (
+            "DELETE FROM rollups WHERE series_id IN (SELECT id FROM rollup_series WHERE channel = 'web');
+             UPDATE rollup_days SET stale = (1 = 1) WHERE series_id IN (SELECT id FROM rollup_series WHERE channel = 'web')",
+            &[
+                "page_view / web, 2026-02-01T00:00:00Z, 1 day: there are no parts, but a sum or a mark that one is due",
+                "page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 0 events, the rows 3",
+            ][..],
+        ),
+        (
             "DELETE FROM events WHERE user_id = 'ann';
              INSERT INTO rollup_overflow SELECT min(day), 1 FROM rollup_days",
             &[

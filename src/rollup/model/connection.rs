@@ -340,6 +340,10 @@ impl RollupStore for Connection {
         self.on_tables(false, read).await
     }
 
+    async fn stale_on(&mut self, _: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        unreachable!("verifying's")
+    }
+
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
         let read = |tables: &mut Tables| {
             let deltas = tables.deltas.values();

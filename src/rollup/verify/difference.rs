@@ -57,6 +57,8 @@ pub enum Fault {
     },
     /// There are parts, but no row of the day says so, and queries would miss them.
     NoSum,
+    /// There are no parts, but a row of the day, which queries take to mean that the series counts what happened on it.
+    NoParts,
     /// The day's overflow is not what its rows without a series come to.
     Overflow {
         /// As the rollups have it.
@@ -113,6 +115,7 @@ impl fmt::Display for Fault {
             Self::NoSum => {
                 f.write_str("there are parts, but neither a sum nor a mark that one is due")
             }
+            Self::NoParts => f.write_str("there are no parts, but a sum or a mark that one is due"),
             Self::Overflow { rollups, rows } => write!(
                 f,
                 "rollups have {rollups} events without a series of their own, the rows {rows}"

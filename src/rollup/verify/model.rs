@@ -259,12 +259,10 @@ impl RollupStore for Model {
 
     async fn stale_days(
         &mut self,
-        before: Day,
-        rows_max: usize,
+        _before: Day,
+        _rows_max: usize,
     ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
-        let days = self.seen().days.iter();
-        let stale = days.filter(|((_, day), sum)| sum.is_none() && *day < before);
-        Ok(stale.map(|(key, _)| *key).take(rows_max).collect())
+        unreachable!("compaction's")
     }
 
     async fn parts_of_day(
@@ -363,6 +361,14 @@ impl RollupStore for Model {
         let fresh = days.filter_map(|((series, _), sum)| Some((*series, sum.clone()?)));
         let named = |(id, sum): (SeriesId, Tally)| (seen.series[id as usize].clone(), id, sum);
         Ok(fresh.map(named).collect())
+    }
+
+    async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        let seen = self.seen();
+        let days = seen.days.iter();
+        let stale = days.filter(|((_, of), sum)| *of == day && sum.is_none());
+        let named = |((series, _), _): (&(SeriesId, Day), _)| seen.series[*series as usize].clone();
+        Ok(stale.map(named).collect())
     }
 
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {

@@ -270,6 +270,11 @@ impl RollupStore for PostgresRollups {
         self.read(sql, &[&Instant(day.start())], read).await
     }
 
+    async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        let sql = "SELECT event_name, channel FROM rollup_days JOIN rollup_series ON id = series_id WHERE day = $1 AND stale";
+        self.read(sql, &[&Instant(day.start())], rows::key).await
+    }
+
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
         let sql = "SELECT event_name, channel, bucket, minutes, events, users FROM rollup_deltas
                    WHERE bucket >= $1 AND bucket < $2";

@@ -156,6 +156,10 @@ impl RollupStore for SqliteRollups {
         self.run(|connection| days::sums_on(connection, day))
     }
 
+    async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        self.run(|connection| days::stale_on(connection, day))
+    }
+
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
         self.run(|connection| deltas::on(connection, day))
     }

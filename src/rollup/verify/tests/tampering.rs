@@ -111,3 +111,18 @@ async fn a_sum_without_parts_is_found() {
     )
     .await;
 }
+
+/// Queries go by the row alone, and on a day with overflow they would not count the events of what they take to have a series.
+#[tokio::test]
+async fn a_row_of_the_day_without_parts_is_found_stale_or_not() {
+    for row in [None, Some(tally(0, 0..0))] {
+        assert_found(
+            |tables| {
+                let series = tables.series_id(&key("gone", "web"));
+                tables.days.insert((series, today()), row);
+            },
+            &["gone / web, 2026-02-01T00:00:00Z, 1 day: there are no parts, but a sum or a mark that one is due"],
+        )
+        .await;
+    }
+}

@@ -87,6 +87,17 @@ pub(super) fn sums_on(
         .collect()
 }
 
+/// The series whose sum of a day is stale.
+pub(super) fn stale_on(connection: &Connection, day: Day) -> rusqlite::Result<Vec<SeriesKey>> {
+    connection
+        .prepare_cached(
+            "SELECT s.event_name, s.channel FROM rollup_days d CROSS JOIN rollup_series s ON s.id = d.series_id \
+             WHERE d.day = ?1 AND d.stale",
+        )?
+        .query_map([day.start().as_micros()], |row| rows::series_key(row, 0))?
+        .collect()
+}
+
 /// Events of a day that found no room for a series of their own.
 pub(super) fn overflow_on(connection: &Connection, day: Day) -> rusqlite::Result<Option<u64>> {
     connection
