@@ -42,7 +42,7 @@ fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Resu
     // Also when nothing was applied: an earlier run may have been interrupted here.
     let built =
         migrations::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
-    if let Some(Rebuilt { days, events }) = built {
+    if let Some(Rebuilt { days, events, .. }) = built {
         let (days, events) = (plural(days, "day"), plural(events, "event"));
         say(format_args!("built rollups for {events} in {days}"))?;
     } else if applied.is_empty() {

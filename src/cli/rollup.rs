@@ -13,8 +13,8 @@ use crate::config::StoreLocation;
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::Day;
-use crate::rollup::rebuild::{self, Rebuilt, rebuild_day};
-use crate::rollup::verify::verify_day;
+use crate::rollup::rebuild::{self, Rebuilt, Rules, rebuild_day};
+use crate::rollup::verify::{Fault, verify_day};
 use crate::store::{self, RollupStore, StoreError, migrations};
 
 /// Differences that are told one by one: enough to see what kind they are of.
@@ -43,6 +43,9 @@ pub struct RebuildArgs {
     /// How many series.
     #[command(flatten)]
     rollups: RollupArgs,
+    /// Removes the rollups of days that have not one event left; without it they are kept, because their history is nowhere else
+    #[arg(long)]
+    forget: bool,
 }
 
 /// A range of UTC days.
@@ -74,15 +77,30 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
 pub fn run(command: RollupCommand) -> Result<(), Failure> {
     let RollupCommand::Rebuild(args) = command;
     let location = migrate::locate(&args.database)?;
-    let pairs_max = args.rollups.rollup_pairs_max;
+    let rules = Rules {
+        pairs_max: args.rollups.rollup_pairs_max,
+        forget: args.forget,
+    };
     let rebuild_one = async |store: &mut dyn RollupStore, day, rebuilt: &mut Rebuilt, _: &_| {
-        rebuilt.add_day(rebuild_day(store, day, pairs_max, Timestamp::now()).await?);
+        rebuilt.add(rebuild_day(store, day, rules, Timestamp::now()).await?);
         Ok(())
     };
-    let Rebuilt { days, events } =
-        on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;
-    let (days, events) = (plural(days, "day"), plural(events, "event"));
-    say(format_args!("rebuilt {days}, {events}"))
+    let rebuilt = on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;
+    let (days, events) = (plural(rebuilt.days, "day"), plural(rebuilt.events, "event"));
+    say(format_args!("rebuilt {days}, {events}"))?;
+    if rebuilt.kept > 0 {
+        let days = plural(rebuilt.kept, "day");
+        say(format_args!(
+            "kept the rollups of {days} whose events are gone; --forget removes them"
+        ))?;
+    }
+    if rebuilt.forgotten > 0 {
+        let days = plural(rebuilt.forgotten, "day");
+        say(format_args!(
+            "removed the rollups of {days} whose events are gone"
+        ))?;
+    }
+    Ok(())
 }
 
 /// What verifying has come to.
@@ -91,6 +109,8 @@ struct Verified {
     counted: Rebuilt,
     differences: u64,
     days_with_differences: u64,
+    /// Differences that are days whose events are gone.
+    days_gone: u64,
 }
 
 async fn verify_one(
@@ -104,6 +124,8 @@ async fn verify_one(
     verified.days_with_differences += u64::from(!verdict.differences.is_empty());
     for difference in &verdict.differences {
         verified.differences += 1;
+        let is_gone = matches!(difference.fault, Fault::EventsGone { .. });
+        verified.days_gone += u64::from(is_gone);
         if verified.differences <= DIFFERENCES_TOLD_MAX {
             // Clears the bar, lets the line through and draws the bar again.
             bar.suspend(|| say(difference))?;
@@ -115,9 +137,10 @@ async fn verify_one(
 impl Verified {
     fn conclude(self) -> Result<(), Failure> {
         let Self {
-            counted: Rebuilt { days, events },
+            counted: Rebuilt { days, events, .. },
             differences,
             days_with_differences,
+            days_gone,
         } = self;
         if differences == 0 {
             let (days, events) = (plural(days, "day"), plural(events, "event"));
@@ -127,14 +150,19 @@ impl Verified {
         if untold > 0 {
             say(format_args!("and {untold} more"))?;
         }
-        Err(Failure::new(
-            ExitStatus::Data,
+        let summary = if differences == days_gone {
+            anyhow!(
+                "{} with rollups but without events; `fast-ingest rollup rebuild --forget` removes these rollups",
+                plural(days_gone, "day")
+            )
+        } else {
             anyhow!(
                 "{} in {}; `fast-ingest rollup rebuild` makes the rollups afresh",
                 plural(differences, "difference"),
                 plural(days_with_differences, "day")
-            ),
-        ))
+            )
+        };
+        Err(Failure::new(ExitStatus::Data, summary))
     }
 }
 
@@ -254,9 +282,14 @@ mod tests {
     #[test]
     fn many_differences_end_in_their_number() {
         let verified = |differences, days_with_differences| Verified {
-            counted: Rebuilt { days: 9, events: 9 },
+            counted: Rebuilt {
+                days: 9,
+                events: 9,
+                ..Rebuilt::default()
+            },
             differences,
             days_with_differences,
+            days_gone: 0,
         };
         verified(0, 0).conclude().unwrap();
         for (verified, expected) in [

@@ -4,6 +4,9 @@
 //! exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush commits an event and its delta
 //! together. A flush that commits meanwhile is in neither, and its deltas stay. So at every instant, and wherever an interruption
 //! falls, a day is either old or new, and nothing is lost or counted twice.
+//!
+//! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the rollups are all
+//! that is left of it.
 
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use super::{DAY_EXACT_MAX, Day, Part, fold};
@@ -19,6 +22,37 @@ const SERIES_AT_ONCE: usize = 100;
 /// Parts in one call of the store.
 const PARTS_AT_ONCE: usize = 1_000;
 
+/// How days are rebuilt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Pairs of event name and channel that get a series on a day.
+    pub pairs_max: usize,
+    /// Whether the rollups of a day go whose events are all gone. They are the only history of such a day: somebody removed old events
+    /// to save room, and wants to keep their numbers.
+    pub forget: bool,
+}
+
+impl Rules {
+    /// With a cap on pairs; nothing is forgotten.
+    pub fn new(pairs_max: usize) -> Self {
+        Self {
+            pairs_max,
+            forget: false,
+        }
+    }
+}
+
+/// What became of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RebuiltDay {
+    /// It has rollups for so many events, maybe none.
+    Rebuilt(u64),
+    /// It has rollups, but no events any more, and was left alone.
+    Kept,
+    /// It had rollups, but no events any more, and has neither now.
+    Forgotten,
+}
+
 /// What was rebuilt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
@@ -26,9 +60,22 @@ pub struct Rebuilt {
     pub days: u64,
     /// Events on them.
     pub events: u64,
+    /// Days that were left alone because their events are gone.
+    pub kept: u64,
+    /// Days whose rollups were removed because their events are gone.
+    pub forgotten: u64,
 }
 
 impl Rebuilt {
+    /// Adds what became of a day.
+    pub fn add(&mut self, day: RebuiltDay) {
+        match day {
+            RebuiltDay::Rebuilt(events) => self.add_day(events),
+            RebuiltDay::Kept => self.kept += 1,
+            RebuiltDay::Forgotten => self.forgotten += 1,
+        }
+    }
+
     /// Adds a day with so many events.
     pub fn add_day(&mut self, events: u64) {
         self.days += u64::from(events > 0);
@@ -36,8 +83,7 @@ impl Rebuilt {
     }
 }
 
-/// Makes a day's rollups afresh, with series for at most `pairs_max` pairs. Returns the number of events; what it wrote is durable by
-/// then.
+/// Makes a day's rollups afresh. What it wrote is durable when it returns.
 ///
 /// Fresh events go to minutes, as a flush at `now` would have it, everything else to quarters. Days that have no minutes any more get
 /// their sums at once, all others are left to compaction.
@@ -48,21 +94,46 @@ impl Rebuilt {
 pub async fn rebuild_day(
     store: &mut dyn RollupStore,
     day: Day,
-    pairs_max: usize,
+    rules: Rules,
     now: Timestamp,
-) -> Result<u64, StoreError> {
+) -> Result<RebuiltDay, StoreError> {
     begin(store).await?;
+    let rebuilt = rebuild(store, day, rules, now).await?;
+    store.commit().await?;
+    Ok(rebuilt)
+}
+
+/// All of a day's transaction but its beginning and its end.
+async fn rebuild(
+    store: &mut dyn RollupStore,
+    day: Day,
+    rules: Rules,
+    now: Timestamp,
+) -> Result<RebuiltDay, StoreError> {
     let minutes_from = Timestamp::from_micros(now.as_micros() - fold::MINUTES_KEPT_MICROS);
-    let recounted = recount(store, day, pairs_max, minutes_from).await?;
+    let recounted = recount(store, day, rules.pairs_max, minutes_from).await?;
+    let are_events_gone = recounted.events == 0 && has_rollups(store, day).await?;
+    if are_events_gone && !rules.forget {
+        return Ok(RebuiltDay::Kept);
+    }
     store.clear_day(day).await?;
+    if are_events_gone {
+        return Ok(RebuiltDay::Forgotten);
+    }
     let (events, overflow) = (recounted.events, recounted.overflow);
     let has_minutes = day.end() > minutes_from;
     write(store, day, recounted, has_minutes).await?;
     if overflow > 0 {
         store.add_overflow(day, overflow).await?;
     }
-    store.commit().await?;
-    Ok(events)
+    Ok(RebuiltDay::Rebuilt(events))
+}
+
+/// Whether rollups count any event of a day.
+async fn has_rollups(store: &mut dyn RollupStore, day: Day) -> Result<bool, StoreError> {
+    Ok(!store.parts_on(day).await?.is_empty()
+        || !store.deltas_on(day).await?.is_empty()
+        || store.sums_on(day).await?.iter().any(|(_, _, sum)| sum.events > 0))
 }
 
 /// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to do.
@@ -84,7 +155,8 @@ pub async fn build_if_needed(
     }
     let mut rebuilt = Rebuilt::default();
     for day in days(store, None, None).await? {
-        rebuilt.add_day(rebuild_day(store, day, pairs_max, Timestamp::now()).await?);
+        let rules = Rules::new(pairs_max);
+        rebuilt.add(rebuild_day(store, day, rules, Timestamp::now()).await?);
     }
     begin(store).await?;
     store.set_rebuilt().await?;

@@ -7,6 +7,8 @@
 //! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of the parts.
 //! * On a day with overflow, pairs without parts have no series, and the overflow counts exactly their compacted events. A name without
 //!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
+//!
+//! A day with rollups and not one event is told as such: most likely its events were removed to save room.
 
 mod difference;
 
@@ -92,7 +94,13 @@ impl Kept {
 
 fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -> Vec<Difference> {
     let mut differences = Vec::new();
-    check_overflow(day, &rows, &kept, admitted, &mut differences);
+    if rows.events == 0 {
+        differences.extend(check_gone(day, &kept, admitted));
+    }
+    let are_events_gone = !differences.is_empty();
+    if !are_events_gone {
+        check_overflow(day, &rows, &kept, admitted, &mut differences);
+    }
     let Kept {
         parts,
         deltas,
@@ -101,9 +109,26 @@ fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -
         ..
     } = kept;
     check_sums(day, &parts, sums, stale, &mut differences);
-    let rollups = by_quarter(parts, deltas, admitted);
-    check_quarters(&rows.series, &rollups, &mut differences);
+    if !are_events_gone {
+        let rollups = by_quarter(parts, deltas, admitted);
+        check_quarters(&rows.series, &rollups, &mut differences);
+    }
     differences
+}
+
+/// What there is to say of a day without events: one thing, rather than the same of each of its buckets.
+fn check_gone(day: Day, kept: &Kept, admitted: Option<&Admitted>) -> Option<Difference> {
+    let merged = by_quarter(kept.parts.clone(), kept.deltas.clone(), admitted);
+    let of_series = |buckets: &Buckets| buckets.values().map(|tally| tally.events).sum();
+    let merged = merged.values().map(of_series);
+    let summed = kept.sums.iter().map(|(_, _, sum)| sum.events);
+    // That of all events, unless it is missing.
+    let rollups = merged.chain(summed).max()?;
+    (rollups > 0).then_some(Difference {
+        series: EVERYTHING,
+        place: Place::Day(day),
+        fault: Fault::EventsGone { rollups },
+    })
 }
 
 fn check_overflow(

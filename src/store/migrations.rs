@@ -55,7 +55,7 @@ pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
 /// finds nothing to do.
 pub fn up_within(location: &StoreLocation, pairs_max: usize) -> Result<Vec<String>, StoreError> {
     let names = apply(location, Duration::ZERO)?;
-    if let Some(Rebuilt { days, events }) = build_rollups(location, pairs_max)? {
+    if let Some(Rebuilt { days, events, .. }) = build_rollups(location, pairs_max)? {
         tracing::info!(
             days,
             events,

@@ -5,7 +5,7 @@ use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::Day;
-use fast_ingest::rollup::rebuild::{PAIRS_MAX_DEFAULT, Rebuilt, rebuild_day};
+use fast_ingest::rollup::rebuild::{PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day};
 use fast_ingest::rollup::verify::verify_day;
 use fast_ingest::store::{StoreError, migrations};
 use tokio::sync::watch;
@@ -16,6 +16,7 @@ use crate::store_database::{Database, Event, FEBRUARY, batch_of, event};
 
 contract! {
     a_rollup_that_was_tampered_with_is_named_and_mended,
+    days_whose_events_were_removed_keep_their_rollups,
     only_the_days_asked_for_are_gone_through,
     rebuilding_loses_and_doubles_nothing_while_flushes_go_on,
     events_that_are_older_than_the_rollups_are_counted,
@@ -119,6 +120,28 @@ async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database)
     assert_says(&verified, "verified 2 events in 1 day: no difference\n");
 }
 
+async fn days_whose_events_were_removed_keep_their_rollups(database: Database) {
+    store_three_events(&database).await;
+    let rebuild = ["rollup", "rebuild"];
+    assert_says(&command(&database, &rebuild).await, "rebuilt 1 day, 3 events\n");
+    database.execute("DELETE FROM events").await;
+    let gone = "2026-02-01: rollups have 3 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days\n";
+    let kept = "rebuilt 0 days, 0 events\nkept the rollups of 1 day whose events are gone; --forget removes them\n";
+    for _ in 0..2 {
+        let ended = command(&database, &["verify"]).await;
+        assert_eq!(ended.stdout, gone);
+        ended.assert_refusal(65, &["1 day with rollups", "`fast-ingest rollup rebuild --forget`"]);
+        assert_says(&command(&database, &rebuild).await, kept);
+        assert_eq!(database.count("rollup_days").await, 3);
+    }
+    let forgot = command(&database, &["rollup", "rebuild", "--forget"]).await;
+    let removed = "rebuilt 0 days, 0 events\nremoved the rollups of 1 day whose events are gone\n";
+    assert_says(&forgot, removed);
+    assert_eq!(database.count("rollups").await, 0);
+    let verified = command(&database, &["verify"]).await;
+    assert_says(&verified, "verified 0 events in 0 days: no difference\n");
+}
+
 async fn only_the_days_asked_for_are_gone_through(database: Database) {
     let mut sink = database.sink_at(0).await;
     let events = [
@@ -174,9 +197,10 @@ async fn rebuilding_loses_and_doubles_nothing_while_flushes_go_on(database: Data
     });
     let day = Day::of(Timestamp::from_micros(FEBRUARY));
     let mut rollups = database.store().open_rollups().await.unwrap();
+    let rules = Rules::new(PAIRS_MAX_DEFAULT);
     // Ends with the flusher, which drops its end. Waiting for a flush each time lets SQLite's one writer at a time be either.
     while flushes.changed().await.is_ok() {
-        rebuild_day(&mut *rollups, day, PAIRS_MAX_DEFAULT, Timestamp::now())
+        rebuild_day(&mut *rollups, day, rules, Timestamp::now())
             .await
             .unwrap();
         let verdict = verify_day(&mut *rollups, day).await.unwrap();
@@ -217,7 +241,12 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
         .migrate(|location| migrations::build_rollups(location, PAIRS_MAX_DEFAULT))
         .await
         .unwrap();
-    assert_eq!(built, Some(Rebuilt { days: 1, events: 3 }));
+    let expected = Rebuilt {
+        days: 1,
+        events: 3,
+        ..Rebuilt::default()
+    };
+    assert_eq!(built, Some(expected));
     database.store().check_schema().await.unwrap();
     let again = command(&database, &["migrate", "up"]).await;
     assert_says(&again, "nothing to apply: the schema is up to date\n");

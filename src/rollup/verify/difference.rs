@@ -59,6 +59,11 @@ pub enum Fault {
     NoSum,
     /// There are no parts, but a row of the day, which queries take to mean that the series counts what happened on it.
     NoParts,
+    /// Not one event of the day is stored, though the rollups have some.
+    EventsGone {
+        /// As the rollups have it.
+        rollups: u64,
+    },
     /// The day's overflow is not what its rows without a series come to.
     Overflow {
         /// As the rollups have it.
@@ -76,6 +81,11 @@ impl fmt::Display for Difference {
             place,
             fault,
         } = self;
+        if let (Place::Day(day), Fault::EventsGone { .. }) = (place, fault) {
+            let start = day.start().to_string();
+            let day = start.split('T').next().unwrap_or_default();
+            return write!(f, "{day}: {fault}");
+        }
         write!(f, "{}, {place}: {fault}", describe(series))
     }
 }
@@ -116,6 +126,10 @@ impl fmt::Display for Fault {
                 f.write_str("there are parts, but neither a sum nor a mark that one is due")
             }
             Self::NoParts => f.write_str("there are no parts, but a sum or a mark that one is due"),
+            Self::EventsGone { rollups } => write!(
+                f,
+                "rollups have {rollups} events and no event is stored: were they removed on purpose? rollup rebuild keeps such days"
+            ),
             Self::Overflow { rollups, rows } => write!(
                 f,
                 "rollups have {rollups} events without a series of their own, the rows {rows}"

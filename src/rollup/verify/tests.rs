@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::model::{Event, Model, Tables};
 use super::*;
 use crate::query::{DAY_MICROS, HOUR_MICROS};
-use crate::rollup::rebuild::{self, Rebuilt, rebuild_day};
+use crate::rollup::rebuild::{self, Rebuilt, RebuiltDay, Rules, rebuild_day};
 use crate::rollup::{MINUTE_MICROS, QUARTER_MICROS, Width};
 
 /// 2026-02-01T00:00:00Z.
@@ -85,8 +85,15 @@ async fn verify(model: &mut Model) -> Vec<String> {
 
 /// At an instant when the day is over.
 async fn rebuild(model: &mut Model, pairs_max: usize) -> u64 {
+    match rebuild_by(model, Rules::new(pairs_max)).await {
+        RebuiltDay::Rebuilt(events) => events,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn rebuild_by(model: &mut Model, rules: Rules) -> RebuiltDay {
     let now = Timestamp::from_micros(FEBRUARY + 2 * DAY_MICROS);
-    rebuild_day(model, today(), pairs_max, now).await.unwrap()
+    rebuild_day(model, today(), rules, now).await.unwrap()
 }
 
 fn key(name: &str, channel: &str) -> SeriesKey {
@@ -181,7 +188,8 @@ fn contents(tables: &Tables) -> Vec<(SeriesKey, String, u64, Vec<u8>)> {
 async fn a_day_that_goes_on_keeps_fresh_minutes_and_is_left_stale() {
     let mut model = compacted(&some_events());
     let now = FEBRUARY + 11 * HOUR_MICROS;
-    rebuild_day(&mut model, today(), PAIRS_MAX, Timestamp::from_micros(now))
+    let rules = Rules::new(PAIRS_MAX);
+    rebuild_day(&mut model, today(), rules, Timestamp::from_micros(now))
         .await
         .unwrap();
     assert_eq!(verify(&mut model).await, [""; 0]);
@@ -284,6 +292,33 @@ async fn on_a_day_with_overflow_a_name_whose_series_is_gone_is_found() {
 }
 
 #[tokio::test]
+async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_told_otherwise() {
+    let some = some_events();
+    for mut model in [compacted(&some), settled(&some, PAIRS_MAX), settled(&some, 1)] {
+        model.tables().events.clear();
+        let before = model.tables().clone();
+        let gone = "2026-02-01: rollups have 480 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days";
+        assert_eq!(verify(&mut model).await, [gone]);
+        let rules = Rules::new(PAIRS_MAX);
+        assert_eq!(rebuild_by(&mut model, rules).await, RebuiltDay::Kept);
+        let after = model.tables().clone();
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+        let forget = Rules {
+            forget: true,
+            ..rules
+        };
+        assert_eq!(rebuild_by(&mut model, forget).await, RebuiltDay::Forgotten);
+        assert_eq!(verify(&mut model).await, [""; 0]);
+        let tables = model.tables().clone();
+        assert!(tables.parts.is_empty() && tables.deltas.is_empty() && tables.days.is_empty());
+        assert!(tables.overflow.is_empty());
+        // A day that never had anything is neither.
+        let nothing = RebuiltDay::Rebuilt(0);
+        assert_eq!(rebuild_by(&mut model, rules).await, nothing);
+    }
+}
+
+#[tokio::test]
 async fn a_flush_between_snapshot_and_commit_is_neither_lost_nor_doubled() {
     let mut model = settled(&few_events(), PAIRS_MAX);
     model.tables().flush(&few_events(), FEBRUARY);
@@ -327,7 +362,12 @@ async fn the_first_build_covers_all_days_and_goes_on_after_an_interruption() {
     }
     model.fail_commit = None;
     let built = rebuild::build_if_needed(&mut model, PAIRS_MAX).await;
-    assert_eq!(built.unwrap(), Some(Rebuilt { days: 3, events }));
+    let expected = Rebuilt {
+        days: 3,
+        events,
+        ..Rebuilt::default()
+    };
+    assert_eq!(built.unwrap(), Some(expected));
     assert_eq!(
         rebuild::build_if_needed(&mut model, PAIRS_MAX)
             .await
