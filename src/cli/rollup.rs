@@ -13,7 +13,7 @@ use crate::config::StoreLocation;
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::Day;
-use crate::rollup::rebuild::{self, Rebuilt, Rules, rebuild_day};
+use crate::rollup::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
 use crate::rollup::verify::{Fault, verify_day};
 use crate::store::{self, RollupStore, StoreError, migrations};
 
@@ -82,7 +82,7 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
         forget: args.forget,
     };
     let rebuild_one = async |store: &mut dyn RollupStore, day, rebuilt: &mut Rebuilt, _: &_| {
-        rebuilt.add(rebuild_day(store, day, rules, Timestamp::now()).await?);
+        rebuilt.add(rebuild_day_and_rest(store, day, rules).await?);
         Ok(())
     };
     let rebuilt = on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;

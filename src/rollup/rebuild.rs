@@ -8,6 +8,10 @@
 //! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the rollups are all
 //! that is left of it.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use super::{DAY_EXACT_MAX, Day, Part, fold};
 use crate::event::Timestamp;
@@ -19,6 +23,10 @@ pub const PAIRS_MAX_DEFAULT: usize = 10_000;
 
 /// Series that are written at once: all their parts are some megabytes.
 const SERIES_AT_ONCE: usize = 100;
+/// Shortest rest after a day: many days have hardly any events, and their transactions would follow each other without a gap.
+const REST_MIN: Duration = Duration::from_millis(20);
+/// Longest rest after a day: a flush looks every 100 ms.
+const REST_MAX: Duration = Duration::from_secs(1);
 /// Parts in one call of the store.
 const PARTS_AT_ONCE: usize = 1_000;
 
@@ -100,6 +108,23 @@ pub async fn rebuild_day(
     begin(store).await?;
     let rebuilt = rebuild(store, day, rules, now).await?;
     store.commit().await?;
+    Ok(rebuilt)
+}
+
+/// As [`rebuild_day`], then rests for as long as that took. In SQLite a rebuild is the only writer most of its time, and a flush that
+/// waits looks only now and again whether it is its turn; without a rest it might never be.
+///
+/// # Errors
+///
+/// As [`rebuild_day`].
+pub async fn rebuild_day_and_rest(
+    store: &mut dyn RollupStore,
+    day: Day,
+    rules: Rules,
+) -> Result<RebuiltDay, StoreError> {
+    let began_at = Instant::now();
+    let rebuilt = rebuild_day(store, day, rules, Timestamp::now()).await?;
+    sleep(began_at.elapsed().clamp(REST_MIN, REST_MAX)).await;
     Ok(rebuilt)
 }
 

@@ -5,7 +5,9 @@ use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::Day;
-use fast_ingest::rollup::rebuild::{PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day};
+use fast_ingest::rollup::rebuild::{
+    PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day, rebuild_day_and_rest,
+};
 use fast_ingest::rollup::verify::verify_day;
 use fast_ingest::store::{StoreError, migrations};
 use tokio::sync::watch;
@@ -19,6 +21,7 @@ contract! {
     days_whose_events_were_removed_keep_their_rollups,
     only_the_days_asked_for_are_gone_through,
     rebuilding_loses_and_doubles_nothing_while_flushes_go_on,
+    flushes_get_in_between_the_days_of_a_rebuild,
     events_that_are_older_than_the_rollups_are_counted,
     a_schema_that_is_behind_is_refused,
 }
@@ -209,6 +212,39 @@ async fn rebuilding_loses_and_doubles_nothing_while_flushes_go_on(database: Data
     flusher.await.unwrap();
     let verdict = verify_day(&mut *rollups, day).await.unwrap();
     assert_eq!((verdict.events, verdict.differences), (2 * FLUSHES, vec![]));
+}
+
+async fn flushes_get_in_between_the_days_of_a_rebuild(database: Database) {
+    const FLUSHES: u64 = 10;
+    let mut sink = database.sink_at(0).await;
+    let events: Vec<String> = (0..1_000).map(|number| format!("user-{number}")).collect();
+    let events: Vec<_> = events
+        .iter()
+        .map(|user| event("page_view", user, QUARTER_PAST_NINE))
+        .collect();
+    sink.flush(batch_of(0, &events).view()).await.unwrap();
+    let flusher = tokio::spawn(async move {
+        for number in 0..FLUSHES {
+            let events = [event("page_view", "ann", QUARTER_PAST_NINE)];
+            let batch = batch_of(1_000 + number, &events);
+            sink.flush(batch.view()).await.unwrap();
+        }
+    });
+    let day = Day::of(Timestamp::from_micros(FEBRUARY));
+    let mut rollups = database.store().open_rollups().await.unwrap();
+    let rules = Rules::new(PAIRS_MAX_DEFAULT);
+    // Day after day without a look at the flusher, which must come to an end all the same.
+    while !flusher.is_finished() {
+        rebuild_day_and_rest(&mut *rollups, day, rules)
+            .await
+            .unwrap();
+    }
+    flusher.await.unwrap();
+    let verdict = verify_day(&mut *rollups, day).await.unwrap();
+    assert_eq!(
+        (verdict.events, verdict.differences),
+        (1_000 + FLUSHES, vec![])
+    );
 }
 
 async fn events_that_are_older_than_the_rollups_are_counted(database: Database) {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::model::{Event, Model, Tables};
 use super::*;
 use crate::query::{DAY_MICROS, HOUR_MICROS};
-use crate::rollup::rebuild::{self, Rebuilt, RebuiltDay, Rules, rebuild_day};
+use crate::rollup::rebuild::{self, Rebuilt, RebuiltDay, Rules, rebuild_day, rebuild_day_and_rest};
 use crate::rollup::{MINUTE_MICROS, QUARTER_MICROS, Width};
 
 /// 2026-02-01T00:00:00Z.
@@ -289,6 +289,18 @@ async fn on_a_day_with_overflow_a_name_whose_series_is_gone_is_found() {
     model.tables().days.remove(&(name, today()));
     let found = verify(&mut model).await;
     assert!(found[0].starts_with("view / all channels, "), "{found:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rebuild_beside_a_server_rests_after_each_day() {
+    let mut model = settled(&few_events(), PAIRS_MAX);
+    let began_at = tokio::time::Instant::now();
+    rebuild_day_and_rest(&mut model, today(), Rules::new(PAIRS_MAX))
+        .await
+        .unwrap();
+    let rested = began_at.elapsed();
+    let virtually = std::time::Duration::from_millis(20);
+    assert!(rested >= virtually, "{rested:?}");
 }
 
 #[tokio::test]
