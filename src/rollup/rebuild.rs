@@ -163,7 +163,8 @@ async fn has_rollups(store: &mut dyn RollupStore, day: Day) -> Result<bool, Stor
 
 /// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to do.
 ///
-/// That it was done is noted last, so that a run that was interrupted is done again from the start.
+/// Each day's transaction notes where the next run goes on should this one be interrupted, and the last one that all is done. What is
+/// returned is what this run did.
 ///
 /// # Errors
 ///
@@ -174,14 +175,18 @@ pub async fn build_if_needed(
 ) -> Result<Option<Rebuilt>, StoreError> {
     store.begin_reading().await?;
     let is_needed = store.rebuild_needed().await?;
+    let from = store.build_from().await?;
     store.commit().await?;
     if !is_needed {
         return Ok(None);
     }
     let mut rebuilt = Rebuilt::default();
-    for day in days(store, None, None).await? {
-        let rules = Rules::new(pairs_max);
-        rebuilt.add(rebuild_day(store, day, rules, Timestamp::now()).await?);
+    let rules = Rules::new(pairs_max);
+    for day in days(store, from, None).await? {
+        begin(store).await?;
+        rebuilt.add(rebuild(store, day, rules, Timestamp::now()).await?);
+        store.set_build_from(Day::of(day.end())).await?;
+        store.commit().await?;
     }
     begin(store).await?;
     store.set_rebuilt().await?;

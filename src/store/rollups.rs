@@ -102,6 +102,12 @@ pub trait RollupStore: Send {
     /// Whether events were stored before there were rollups and are not counted yet.
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError>;
 
+    /// The first day of those events that is not counted yet; `None` when not one is.
+    async fn build_from(&mut self) -> Result<Option<Day>, StoreError>;
+
+    /// Notes that all days before this one are counted.
+    async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError>;
+
     /// Notes that all events are counted.
     async fn set_rebuilt(&mut self) -> Result<(), StoreError>;
 }

@@ -23,6 +23,7 @@ contract! {
     rebuilding_loses_and_doubles_nothing_while_flushes_go_on,
     flushes_get_in_between_the_days_of_a_rebuild,
     events_that_are_older_than_the_rollups_are_counted,
+    an_interrupted_first_build_goes_on_where_it_stopped,
     a_schema_that_is_behind_is_refused,
 }
 
@@ -287,6 +288,37 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
     let again = command(&database, &["migrate", "up"]).await;
     assert_says(&again, "nothing to apply: the schema is up to date\n");
     assert_says(&command(&database, &["verify"]).await, RIGHT);
+}
+
+async fn an_interrupted_first_build_goes_on_where_it_stopped(database: Database) {
+    let mut sink = database.sink_at(0).await;
+    let events = [0, 1, 2].map(|day| event("page_view", "ann", FEBRUARY + day * DAY_MICROS));
+    sink.flush(batch_of(0, &events).view()).await.unwrap();
+    let unbuilt = database.migrate(|location| {
+        migrations::down(location, false)?;
+        migrations::apply(location, std::time::Duration::ZERO)
+    });
+    unbuilt.await.unwrap();
+    // As the transaction of the first day leaves it.
+    let day = Day::of(Timestamp::from_micros(FEBRUARY));
+    let mut rollups = database.store().open_rollups().await.unwrap();
+    rollups.begin(true).await.unwrap();
+    assert_eq!(rollups.build_from().await.unwrap(), None);
+    let next = Day::of(day.end());
+    rollups.set_build_from(next).await.unwrap();
+    rollups.commit().await.unwrap();
+    rollups.begin_reading().await.unwrap();
+    assert_eq!(rollups.build_from().await.unwrap(), Some(next));
+    rollups.commit().await.unwrap();
+    let built = command(&database, &["migrate", "up"]).await;
+    assert_says(&built, "built rollups for 2 events in 2 days\n");
+    rollups.begin(true).await.unwrap();
+    assert_eq!(rollups.build_from().await.unwrap(), None);
+    assert!(!rollups.rebuild_needed().await.unwrap());
+    // One that lags behind must not leave a mark for a build to come.
+    rollups.set_build_from(next).await.unwrap();
+    assert_eq!(rollups.build_from().await.unwrap(), None);
+    rollups.commit().await.unwrap();
 }
 
 async fn a_schema_that_is_behind_is_refused(database: Database) {

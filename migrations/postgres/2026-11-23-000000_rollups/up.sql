@@ -67,9 +67,11 @@ CREATE TABLE rollup_overflow (
 );
 
 -- One row. Events that were stored before there were rollups have yet to be counted: `migrate up` does that and says so here.
+-- All days before `build_from` are counted already: there an interrupted run is taken up again.
 CREATE TABLE rollup_state (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    rebuild_needed boolean NOT NULL
+    rebuild_needed boolean NOT NULL,
+    build_from timestamptz
 );
 
 -- Keeps out servers of the releases before, which look at the schema only when they start: they would go on to store rows without deltas,

@@ -57,9 +57,11 @@ CREATE TABLE rollup_overflow (
 ) STRICT;
 
 -- One row. Events that were stored before there were rollups have yet to be counted: `migrate up` does that and says so here.
+-- All days before `build_from` are counted already: there an interrupted run is taken up again.
 CREATE TABLE rollup_state (
     only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
-    rebuild_needed INTEGER NOT NULL CHECK (rebuild_needed IN (0, 1))
+    rebuild_needed INTEGER NOT NULL CHECK (rebuild_needed IN (0, 1)),
+    build_from INTEGER
 ) STRICT;
 
 -- Keeps out servers of the releases before, which look at the schema only when they start: they would go on to store rows without deltas,

@@ -367,6 +367,14 @@ impl RollupStore for Connection {
         self.on_tables(false, |tables| tables.rebuild_needed).await
     }
 
+    async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
+        unreachable!("a rebuild's")
+    }
+
+    async fn set_build_from(&mut self, _: Day) -> Result<(), StoreError> {
+        unreachable!("a rebuild's")
+    }
+
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
         self.on_tables(true, |tables| tables.rebuild_needed = false)
             .await

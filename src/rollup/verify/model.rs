@@ -30,6 +30,7 @@ pub(crate) struct Tables {
     pub(crate) days: BTreeMap<(SeriesId, Day), Option<Tally>>,
     pub(crate) overflow: BTreeMap<Day, u64>,
     pub(crate) rebuild_needed: bool,
+    pub(crate) build_from: Option<Day>,
 }
 
 impl Tables {
@@ -392,6 +393,15 @@ impl RollupStore for Model {
 
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
         Ok(self.seen().rebuild_needed)
+    }
+
+    async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
+        Ok(self.seen().build_from)
+    }
+
+    async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
+        self.change(move |tables| tables.build_from = Some(day));
+        Ok(())
     }
 
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {

@@ -303,8 +303,23 @@ impl RollupStore for PostgresRollups {
         needed.first().copied().ok_or_else(no_state)
     }
 
+    async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
+        let sql = "SELECT build_from FROM rollup_state WHERE build_from IS NOT NULL";
+        let days = self.read(sql, &[], |row| Ok(rows::day(row, 0)?)).await?;
+        Ok(days.first().copied())
+    }
+
+    async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
+        // Another run may be through with it all.
+        let sql = "UPDATE rollup_state SET build_from = $1 WHERE rebuild_needed";
+        self.transactions
+            .execute(sql, &[&Instant(day.start())])
+            .await?;
+        Ok(())
+    }
+
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
-        let sql = "UPDATE rollup_state SET rebuild_needed = false";
+        let sql = "UPDATE rollup_state SET rebuild_needed = false, build_from = NULL";
         match self.transactions.execute(sql, &[]).await? {
             1 => Ok(()),
             _ => Err(no_state()),

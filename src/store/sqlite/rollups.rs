@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 
 use super::connection::{self, BUSY_TIMEOUT};
 use super::error::store_error;
@@ -176,9 +176,27 @@ impl RollupStore for SqliteRollups {
         self.run(rebuild_needed)
     }
 
-    async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
+    async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
+        let sql = "SELECT build_from FROM rollup_state WHERE build_from IS NOT NULL";
         self.run(|connection| {
-            connection.execute("UPDATE rollup_state SET rebuild_needed = 0", [])?;
+            let day = connection.query_row(sql, [], |row| rows::day(row, 0));
+            day.optional()
+        })
+    }
+
+    async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
+        // Another run may be through with it all.
+        let sql = "UPDATE rollup_state SET build_from = ?1 WHERE rebuild_needed";
+        self.run(|connection| {
+            connection.execute(sql, [day.start().as_micros()])?;
+            Ok(())
+        })
+    }
+
+    async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
+        let sql = "UPDATE rollup_state SET rebuild_needed = 0, build_from = NULL";
+        self.run(|connection| {
+            connection.execute(sql, [])?;
             Ok(())
         })
     }
