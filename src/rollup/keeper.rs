@@ -44,10 +44,24 @@ pub struct Keeper {
     stop: StopToken,
     /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's timeouts.
     deltas_max: usize,
+    /// Whether the last compaction left some.
+    left_some: bool,
     sums: Sums,
     backoff: Backoff,
     /// When the log last said that the rollups are not kept; `None` while all is well.
     reported_at: Option<Instant>,
+}
+
+/// When the next step is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There is more to do.
+    AtOnce,
+    /// There is more to do, and somebody else holds the lock. In SQLite that is mostly the flush, in the gaps of which nothing would ever
+    /// be compacted if each of them cost an interval.
+    Soon,
+    /// There is nothing to do just now.
+    AfterInterval,
 }
 
 /// When days are summed up.
@@ -66,6 +80,7 @@ impl Keeper {
             store,
             interval: settings.interval,
             deltas_max: limits.deltas_max,
+            left_some: false,
             limits,
             stop,
             sums: Sums {
@@ -103,17 +118,21 @@ impl Keeper {
         let opened_at = Instant::now();
         while opened_at.elapsed() < SESSION_AGE_MAX {
             let began_at = Instant::now();
-            let has_more = self.step(store.as_mut()).await?;
+            let next = self.step(store.as_mut()).await?;
             self.note_well();
-            // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be starved.
-            let pause = began_at.elapsed().min(PAUSE_MAX);
-            sleep(if has_more { pause } else { self.interval }).await;
+            sleep(match next {
+                // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be starved.
+                Next::AtOnce => began_at.elapsed().min(PAUSE_MAX),
+                Next::Soon => PAUSE_MAX.min(self.interval),
+                Next::AfterInterval => self.interval,
+            })
+            .await;
         }
         Ok(())
     }
 
-    /// Compacts, or sums up days when nothing is left to compact. Returns whether there is more to do at once.
-    async fn step(&mut self, store: &mut dyn RollupStore) -> Result<bool, StoreError> {
+    /// Compacts, or sums up days when nothing is left to compact. Returns when to go on.
+    async fn step(&mut self, store: &mut dyn RollupStore) -> Result<Next, StoreError> {
         let limits = Limits {
             deltas_max: self.deltas_max,
             ..self.limits
@@ -121,8 +140,13 @@ impl Keeper {
         let compacted = compact(store, Timestamp::now(), &limits).await?;
         self.deltas_max = (self.deltas_max + self.deltas_max / 8 + 1).min(self.limits.deltas_max);
         if compacted.is_locked_elsewhere {
-            return Ok(false);
+            return Ok(if self.left_some {
+                Next::Soon
+            } else {
+                Next::AfterInterval
+            });
         }
+        self.left_some = compacted.has_more;
         if compacted.deltas > 0 || compacted.minutes > 0 {
             let (deltas, minutes) = (compacted.deltas, compacted.minutes);
             tracing::debug!(
@@ -132,15 +156,19 @@ impl Keeper {
             );
         }
         if compacted.has_more {
-            return Ok(true);
+            return Ok(Next::AtOnce);
         }
         let began_at = Instant::now();
         if began_at < self.sums.due_at {
-            return Ok(false);
+            return Ok(Next::AfterInterval);
         }
         let summed_up = sum_up_days(store, Timestamp::now(), &self.limits).await?;
         self.sums.note(began_at.elapsed(), summed_up.has_more);
-        Ok(summed_up.has_more)
+        Ok(if summed_up.has_more {
+            Next::AtOnce
+        } else {
+            Next::AfterInterval
+        })
     }
 
     /// A step went well. A mere connection is no proof: the disk behind it may be full.

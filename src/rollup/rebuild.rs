@@ -158,7 +158,11 @@ async fn rebuild(
 async fn has_rollups(store: &mut dyn RollupStore, day: Day) -> Result<bool, StoreError> {
     Ok(!store.parts_on(day).await?.is_empty()
         || !store.deltas_on(day).await?.is_empty()
-        || store.sums_on(day).await?.iter().any(|(_, _, sum)| sum.events > 0))
+        || store
+            .sums_on(day)
+            .await?
+            .iter()
+            .any(|(_, _, sum)| sum.events > 0))
 }
 
 /// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to do.

@@ -127,14 +127,23 @@ async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database)
 async fn days_whose_events_were_removed_keep_their_rollups(database: Database) {
     store_three_events(&database).await;
     let rebuild = ["rollup", "rebuild"];
-    assert_says(&command(&database, &rebuild).await, "rebuilt 1 day, 3 events\n");
+    assert_says(
+        &command(&database, &rebuild).await,
+        "rebuilt 1 day, 3 events\n",
+    );
     database.execute("DELETE FROM events").await;
     let gone = "2026-02-01: rollups have 3 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days\n";
     let kept = "rebuilt 0 days, 0 events\nkept the rollups of 1 day whose events are gone; --forget removes them\n";
     for _ in 0..2 {
         let ended = command(&database, &["verify"]).await;
         assert_eq!(ended.stdout, gone);
-        ended.assert_refusal(65, &["1 day with rollups", "`fast-ingest rollup rebuild --forget`"]);
+        ended.assert_refusal(
+            65,
+            &[
+                "1 day with rollups",
+                "`fast-ingest rollup rebuild --forget`",
+            ],
+        );
         assert_says(&command(&database, &rebuild).await, kept);
         assert_eq!(database.count("rollup_days").await, 3);
     }

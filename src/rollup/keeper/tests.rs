@@ -242,3 +242,33 @@ async fn summing_up_pauses_for_many_times_what_it_took() {
     sums.note(took / 70, false);
     assert_eq!(sums.due_at - Instant::now(), SUMS_INTERVAL_MIN);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_busy_delays_what_is_left_only_shortly() {
+    let (store, shutdown) = (Arc::<Store>::default(), Shutdown::new());
+    let mut keeper = keeper(&store, &shutdown);
+    (keeper.deltas_max, keeper.limits.deltas_max) = (2, 2);
+    let mut connection = store.model.connect();
+    let mut other = store.model.connect();
+    other.begin(true).await.unwrap();
+    let next = keeper.step(&mut connection).await.unwrap();
+    assert_eq!(next, Next::AfterInterval, "nothing is known to be left");
+    other.commit().await.unwrap();
+    for name in ["a", "b", "c"] {
+        store.flush(name, Timestamp::now());
+    }
+    let next = keeper.step(&mut connection).await.unwrap();
+    assert_eq!(next, Next::AtOnce);
+    other.begin(true).await.unwrap();
+    for _ in 0..2 {
+        let next = keeper.step(&mut connection).await.unwrap();
+        assert_eq!(next, Next::Soon);
+    }
+    other.commit().await.unwrap();
+    let next = keeper.step(&mut connection).await.unwrap();
+    assert_eq!(next, Next::AfterInterval);
+    assert!(store.model.tables().deltas.is_empty());
+    other.begin(true).await.unwrap();
+    let next = keeper.step(&mut connection).await.unwrap();
+    assert_eq!(next, Next::AfterInterval, "all was compacted");
+}

@@ -306,7 +306,11 @@ async fn a_rebuild_beside_a_server_rests_after_each_day() {
 #[tokio::test]
 async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_told_otherwise() {
     let some = some_events();
-    for mut model in [compacted(&some), settled(&some, PAIRS_MAX), settled(&some, 1)] {
+    for mut model in [
+        compacted(&some),
+        settled(&some, PAIRS_MAX),
+        settled(&some, 1),
+    ] {
         model.tables().events.clear();
         let before = model.tables().clone();
         let gone = "2026-02-01: rollups have 480 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days";
