@@ -19,7 +19,7 @@ use fast_ingest::query::{DAY_MICROS, HOUR_MICROS, MetricsQuery};
 use fast_ingest::rollup::Day;
 use fast_ingest::rollup::compact::{Limits, compact, sum_up_days};
 use fast_ingest::rollup::keeper::Keeper;
-use fast_ingest::rollup::rebuild::{days, rebuild_day};
+use fast_ingest::rollup::rebuild::{Rules, days, rebuild_day};
 use fast_ingest::rollup::verify::verify_day;
 use fast_ingest::shutdown::Shutdown;
 use fast_ingest::store::{EventStore, RollupStore, StoreError, open};
@@ -201,9 +201,14 @@ impl Race {
         let all = days(&mut *store, None, None).await.unwrap();
         for _ in 0..REBUILDS {
             for day in touched(&all) {
-                rebuild_day(&mut *store, day, self.pairs_max, Timestamp::now())
-                    .await
-                    .unwrap();
+                rebuild_day(
+                    &mut *store,
+                    day,
+                    Rules::new(self.pairs_max),
+                    Timestamp::now(),
+                )
+                .await
+                .unwrap();
             }
         }
     }
