@@ -305,7 +305,7 @@ impl RollupStore for PostgresRollups {
 
     async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
         let sql = "SELECT build_from FROM rollup_state WHERE build_from IS NOT NULL";
-        let days = self.read(sql, &[], |row| Ok(rows::day(row, 0)?)).await?;
+        let days = self.read(sql, &[], |row| rows::day(row, 0)).await?;
         Ok(days.first().copied())
     }
 

@@ -249,11 +249,7 @@ fn pairs_on(
     pairs_max: usize,
 ) -> rusqlite::Result<Vec<SeriesKey>> {
     connection
-        .prepare_cached(&format!(
-            "SELECT event_name, channel FROM ({events}) GROUP BY event_name, channel \
-             ORDER BY count(*) DESC, event_name, channel LIMIT ?3",
-            events = events_sql()
-        ))?
+        .prepare_cached(&pairs_sql())?
         .query_map(
             params![
                 day.start().as_micros(),
@@ -263,6 +259,14 @@ fn pairs_on(
             |row| rows::series_key(row, 0),
         )?
         .collect()
+}
+
+fn pairs_sql() -> String {
+    format!(
+        "SELECT event_name, channel FROM ({events}) GROUP BY event_name, channel \
+         ORDER BY count(*) DESC, event_name, channel LIMIT ?3",
+        events = events_sql()
+    )
 }
 
 fn events_sql() -> String {

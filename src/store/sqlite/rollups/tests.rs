@@ -28,4 +28,8 @@ fn statements_find_their_rows_by_an_index() {
             assert!(!step.contains("TEMP B-TREE"), "{sql}: {step}");
         }
     }
+    // This one has to sort, but only what it found.
+    let steps = plan(&reader, &pairs_sql());
+    let is_found = |step: &String| step.contains(events_by_name_and_time);
+    assert!(steps.iter().any(is_found), "{steps:#?}");
 }
