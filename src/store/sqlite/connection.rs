@@ -1,9 +1,9 @@
 //! Opening the database file, always with the same pragmas.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::error::store_error;
 use super::side_file::SIDE_FILE_BYTES_MAX;
@@ -12,6 +12,8 @@ use crate::store::StoreError;
 
 /// Longest wait for another writer: the flush and the keeping of rollups are two, `migrate` or a person's own tool a third.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rest between two attempts where SQLite leaves the waiting to us.
+const BUSY_REST: Duration = Duration::from_millis(5);
 
 /// Opens an existing database for writing.
 ///
@@ -23,10 +25,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
          PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX};"
     );
-    connection
-        .execute_batch(&pragmas)
-        .map_err(|error| store_error(&error))?;
-    Ok(connection)
+    // SQLite does not wait by itself for the lock that the change to WAL takes, nor where somebody else's last connection removes the
+    // side files just now: two processes that open a new database at once would stand in each other's way.
+    let give_up_at = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.execute_batch(&pragmas) {
+            Ok(()) => return Ok(connection),
+            Err(error) if is_busy(&error) && Instant::now() < give_up_at => {
+                std::thread::sleep(BUSY_REST);
+            }
+            Err(error) => return Err(store_error(&error)),
+        }
+    }
+}
+
+/// Whether somebody else holds a lock.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: such a connection cannot set up the shared memory of
@@ -50,4 +65,28 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
         .busy_timeout(BUSY_TIMEOUT)
         .map_err(|error| store_error(&error))?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_database_that_is_locked_for_a_moment_opens_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.db");
+        std::fs::write(&path, "").unwrap();
+        let other = Connection::open(&path).unwrap();
+        other
+            .execute_batch("BEGIN IMMEDIATE; CREATE TABLE t (x);")
+            .unwrap();
+        let opening = std::thread::spawn({
+            let path = path.clone();
+            move || open_writer(&path).map(drop)
+        });
+        // Long enough for the first attempts to fail; passing does not hang on it.
+        std::thread::sleep(20 * BUSY_REST);
+        other.execute_batch("COMMIT").unwrap();
+        opening.join().unwrap().unwrap();
+    }
 }

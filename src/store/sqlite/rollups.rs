@@ -13,9 +13,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::connection::{self, BUSY_TIMEOUT};
+use super::connection::{self, BUSY_TIMEOUT, is_busy};
 use super::error::store_error;
 use super::{deltas, rows};
 use crate::event::Timestamp;
@@ -214,10 +214,6 @@ fn try_shortly(attempts: i32) -> bool {
 fn rest(attempts: i32, longest: Duration) -> bool {
     std::thread::sleep(POLL);
     POLL.saturating_mul(attempts.unsigned_abs()) < longest
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 fn rebuild_needed(connection: &Connection) -> rusqlite::Result<bool> {
