@@ -36,6 +36,7 @@ mod backoff;
 pub mod cli;
 pub mod config;
 pub mod exit;
+mod mutants;
 mod random;
 pub mod shutdown;
 pub mod telemetry;

@@ -103,15 +103,11 @@ pub trait EventStore: Send + Sync {
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
 
     /// Opens a connection for keeping the rollups.
-    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
-        Err(StoreError::Unavailable("no rollups yet".to_owned()))
-    }
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
 
     /// How far a log, this server's or another's, is flushed into the database; `None` if the database has never heard of it. Takes no
     /// lock, so it may lag behind a commit that is under way.
-    async fn flushed_through(&self, _wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
-        Err(StoreError::Unavailable("not yet".to_owned()))
-    }
+    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
 }
 
 /// One connection that flushes. After any error but [`StoreError::Data`] and [`StoreError::CheckpointMoved`] it must be dropped.

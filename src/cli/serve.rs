@@ -350,3 +350,20 @@ impl<F: FnMut()> Drop for OnDrop<F> {
         (self.0)();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::Stage;
+
+    #[test]
+    fn a_part_that_panics_stops_the_process_as_a_defect() {
+        let shutdown = Shutdown::new();
+        let part = spawn_part("wal", &shutdown, || panic!("on purpose")).unwrap();
+        join(part);
+        assert_eq!(shutdown.stage(), Stage::Drain);
+        let failure = shutdown.take_failure().unwrap();
+        assert_eq!(failure.status, ExitStatus::Software);
+        assert!(failure.to_string().contains("the wal thread panicked"));
+    }
+}

@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep};
 use super::bisect;
 use super::checkpoint::{self, Checkpoint};
 use super::stop::{FlushStop, MINUTE, unless_stopped};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::batch::{Batch, Sequence};
 use crate::config::FlushSettings;
+use crate::mutants::{Bug, planted};
 use crate::store::{EventStore, StoreError};
 use crate::telemetry::Progress;
 use crate::wal::disk::{Disk, RealDisk};
@@ -26,8 +27,6 @@ const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
 /// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
 /// horizon, because autovacuum cannot freeze it.
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
-/// While the database stays away, the log says so this often.
-const REMINDER: Duration = Duration::from_secs(60);
 /// A batch is never made smaller than this after failures: below it a row costs a multiple.
 const ROWS_MIN: usize = 500;
 
@@ -54,8 +53,7 @@ pub struct Flusher<D: Disk = RealDisk> {
     /// its timeout gets batches that it can finish.
     rows_max: usize,
     backoff: Backoff,
-    /// When the log last said that the database stays away; `None` while all is well.
-    reported_at: Option<Instant>,
+    reminder: Reminder,
 }
 
 /// How one stay on a connection ended.
@@ -96,7 +94,7 @@ impl<D: Disk> Flusher<D> {
             progress,
             stop,
             backoff: Backoff::default(),
-            reported_at: None,
+            reminder: Reminder::default(),
         }
     }
 
@@ -132,6 +130,10 @@ impl<D: Disk> Flusher<D> {
             Some(Err(error)) => return Ok(Ended::Doubt(error)),
             Some(Ok(connected)) => connected,
         };
+        let mut read_after = flushed_through;
+        if planted(Bug::StoreAgainAfterDoubt) {
+            read_after = read_after.min(self.progress.flushed_through());
+        }
         self.checkpoint.judge(flushed_through, oldest)?;
         self.checkpoint.confirm(flushed_through);
         self.note_flushed(flushed_through)?;
@@ -140,7 +142,7 @@ impl<D: Disk> Flusher<D> {
             self.note_well();
         }
         let opened_at = Instant::now();
-        let mut reader = LogReader::new(Arc::clone(&self.log), flushed_through);
+        let mut reader = LogReader::new(Arc::clone(&self.log), read_after);
         let mut batch = Batch::new(self.log.wal_id(), flushed_through);
         loop {
             if opened_at.elapsed() >= SESSION_AGE_MAX {
@@ -151,6 +153,9 @@ impl<D: Disk> Flusher<D> {
                 Gathered::Batch => {}
                 Gathered::Idle => continue,
                 Gathered::Stopped => return Ok(Ended::Stopped),
+            }
+            if planted(Bug::RetireBeforeCommit) {
+                self.note_flushed(batch.view().through())?;
             }
             let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint);
             let Some(flushed) = unless_stopped(&mut self.stop, flushing).await else {
@@ -179,7 +184,7 @@ impl<D: Disk> Flusher<D> {
     fn note_well(&mut self) {
         self.progress.set_running();
         self.backoff.reset();
-        if self.reported_at.take().is_some() {
+        if self.reminder.end() {
             tracing::info!(
                 backlog = self.progress.flush_lag(),
                 "the database is back, flushing goes on"
@@ -248,12 +253,7 @@ impl<D: Disk> Flusher<D> {
     /// Says what went wrong, once and then now and again, and how long to wait.
     fn report(&mut self, error: &StoreError) -> Duration {
         let backlog = self.progress.flush_lag();
-        let is_due = self
-            .reported_at
-            .is_none_or(|reported_at| reported_at.elapsed() >= REMINDER);
-        if is_due {
-            self.reported_at = Some(Instant::now());
-        }
+        let is_due = self.reminder.is_due();
         if let StoreError::Schema(reason) = error {
             if self.progress.set_stopped(reason) || is_due {
                 tracing::error!(backlog, "flushing stopped, ingestion goes on: {reason}");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::compact::{Limits, compact, sum_up_days};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, Reminder};
 use crate::config::RollupSettings;
 use crate::event::Timestamp;
 use crate::shutdown::StopToken;
@@ -33,8 +33,6 @@ const ROWS_MIN: usize = 100;
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Wait between looks at a schema that is not ours: a person has to act first.
 const SCHEMA_RECHECK: Duration = Duration::from_secs(30);
-/// While the database stays away, the log says so this often.
-const REMINDER: Duration = Duration::from_secs(60);
 
 /// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the work.
 pub struct Keeper {
@@ -48,8 +46,7 @@ pub struct Keeper {
     left_some: bool,
     sums: Sums,
     backoff: Backoff,
-    /// When the log last said that the rollups are not kept; `None` while all is well.
-    reported_at: Option<Instant>,
+    reminder: Reminder,
 }
 
 /// When the next step is due.
@@ -88,7 +85,7 @@ impl Keeper {
                 spent: Duration::ZERO,
             },
             backoff: Backoff::default(),
-            reported_at: None,
+            reminder: Reminder::default(),
         }
     }
 
@@ -174,19 +171,14 @@ impl Keeper {
     /// A step went well. A mere connection is no proof: the disk behind it may be full.
     fn note_well(&mut self) {
         self.backoff.reset();
-        if self.reported_at.take().is_some() {
+        if self.reminder.end() {
             tracing::info!("the database is back, rollups are kept again");
         }
     }
 
     /// Says what went wrong, once and then now and again, and how long to wait.
     fn report(&mut self, error: &StoreError) -> Duration {
-        let is_due = self
-            .reported_at
-            .is_none_or(|reported_at| reported_at.elapsed() >= REMINDER);
-        if is_due {
-            self.reported_at = Some(Instant::now());
-        }
+        let is_due = self.reminder.is_due();
         if let StoreError::Schema(reason) = error {
             if is_due {
                 tracing::error!("rollups are not kept, queries read more and more rows: {reason}");

@@ -252,14 +252,7 @@ async fn recount(
     });
     drop(pairs);
     let mut recount = Recount::new(minutes_from, admitted);
-    store
-        .read_events(
-            day.start()..day.end(),
-            &mut |event_name, channel, user_id, timestamp| {
-                recount.add(event_name, channel, user_id, timestamp);
-            },
-        )
-        .await?;
+    recount.read(store, day).await?;
     Ok(recount.finish())
 }
 

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Bucket, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserUnion, Width};
+use super::{Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserUnion, Width};
 use crate::event::Timestamp;
+use crate::store::{RollupStore, StoreError};
 
 /// What a series has in each bucket.
 pub type Buckets = BTreeMap<Bucket, Tally>;
@@ -117,6 +118,18 @@ impl Recount {
             events: 0,
             overflow: 0,
         }
+    }
+
+    /// Adds the stored events of a day.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the database.
+    pub async fn read(&mut self, store: &mut dyn RollupStore, day: Day) -> Result<(), StoreError> {
+        let mut add = |event_name: &str, channel: &str, user_id: &str, timestamp| {
+            self.add(event_name, channel, user_id, timestamp);
+        };
+        store.read_events(day.start()..day.end(), &mut add).await
     }
 
     /// Counts an event.

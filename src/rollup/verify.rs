@@ -54,14 +54,7 @@ pub async fn verify_day(store: &mut dyn RollupStore, day: Day) -> Result<Verdict
     let kept = read(store, day).await?;
     let admitted = kept.admitted();
     let mut recount = Recount::new(Timestamp::from_micros(i64::MAX), admitted.clone());
-    store
-        .read_events(
-            day.start()..day.end(),
-            &mut |event_name, channel, user_id, timestamp| {
-                recount.add(event_name, channel, user_id, timestamp);
-            },
-        )
-        .await?;
+    recount.read(store, day).await?;
     store.commit().await?;
     let rows = recount.finish();
     Ok(Verdict {

@@ -22,6 +22,7 @@ use super::segment::{self, SegmentHeader};
 use crate::batch::Sequence;
 use crate::config::{SyncMode, WalSettings};
 use crate::intake::{Ack, Reservation, Submission};
+use crate::mutants::{Bug, planted};
 
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -179,6 +180,9 @@ impl<D: Disk> Committer<D> {
     /// Appends the group, syncs it, answers its waiters.
     fn commit(&mut self) -> Result<(), WalError> {
         self.append_group()?;
+        if planted(Bug::AckBeforeSync) {
+            self.answer();
+        }
         match self.sync {
             SyncMode::Group => self.sync()?,
             SyncMode::Interval(interval) => {
@@ -190,13 +194,17 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
+        self.answer();
+        // One huge bulk must not pin its size for ever.
+        self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
+        Ok(())
+    }
+
+    fn answer(&mut self) {
         for waiter in self.group.waiters.drain(..) {
             // A client that went away does not hear that its events are stored; nothing else depends on it.
             waiter.ack.send(Ok(waiter.through)).ok();
         }
-        // One huge bulk must not pin its size for ever.
-        self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
-        Ok(())
     }
 
     fn append_group(&mut self) -> Result<(), WalError> {
@@ -220,7 +228,10 @@ impl<D: Disk> Committer<D> {
 
     /// On return everything appended is on disk, and published.
     fn sync(&mut self) -> Result<(), WalError> {
-        let synced = self.active.sync_data();
+        let mut synced = self.active.sync_data();
+        if planted(Bug::RetrySync) && synced.is_err() {
+            synced = self.active.sync_data();
+        }
         synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
         self.unsynced_since = None;
         self.publish();

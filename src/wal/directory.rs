@@ -11,6 +11,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, SegmentHeader};
 use crate::batch::Sequence;
+use crate::mutants::{Bug, planted};
 
 const LOCK_NAME: &str = "LOCK";
 /// A segment that is being made. Never holds events.
@@ -157,7 +158,9 @@ pub fn create_segment<D: Disk>(
         .map_err(|error| WalError::io("sync", &unfinished, error))?;
     disk.rename(&unfinished, &path)
         .map_err(|error| WalError::io("rename to", &path, error))?;
-    sync_dir(disk, dir)?;
+    if !planted(Bug::NoDirectorySync) {
+        sync_dir(disk, dir)?;
+    }
     Ok(file)
 }
 

@@ -13,6 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use crate::batch::{Sequence, WalId};
+use crate::mutants::{Bug, planted};
 
 /// What the directory holds.
 #[derive(Debug)]
@@ -212,6 +213,7 @@ fn scan_last<D: Disk>(
         Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
         Err(ScanError::Invalid(reason)) => Some(judge_tail(&mut scanner, &path, last.end, reason)?),
     };
+    let torn_tail = torn_tail.filter(|_| !planted(Bug::AppendBehindTornTail));
     if let Some(tail) = &torn_tail {
         last.end = tail.offset;
     }
@@ -230,13 +232,13 @@ fn judge_tail<F: DiskFile>(
         .find_proof_of_damage(sequence)
         .map_err(|error| WalError::io("read", path, error))?;
     match proof {
-        Some(proof) => {
+        Some(proof) if !planted(Bug::SkipDamage) => {
             let detail = format!(
                 "{reason}, yet the record at byte {proof} was written after it had been synced"
             );
             Err(WalError::damage(path, offset, sequence, detail))
         }
-        None => Ok(TornTail {
+        _ => Ok(TornTail {
             segment: path.to_owned(),
             offset,
             bytes: file_end - offset,

@@ -1,6 +1,7 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
 use super::*;
+use crate::store::RollupStore;
 
 /// What happens to one flush, in order; afterwards all go well.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +57,12 @@ impl EventStore for Fateful {
             inner,
             fates: Arc::clone(&self.fates),
         }))
+    }
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        self.inner.open_rollups().await
+    }
+    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+        self.inner.flushed_through(wal_id).await
     }
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
         self.inner.metrics(query).await

@@ -14,7 +14,7 @@ use crate::config::HttpSettings;
 use crate::intake::{Budget, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::shutdown::Shutdown;
-use crate::store::EventSink;
+use crate::store::{EventSink, RollupStore};
 use crate::telemetry::Progress;
 use crate::wal::log::DurableMark;
 
@@ -42,6 +42,10 @@ impl EventStore for Marks {
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::batch::{Sequence, WalId};
 use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::shutdown::Shutdown;
@@ -34,6 +35,9 @@ impl EventStore for Store {
         unreachable!("not the keeper's business")
     }
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        unreachable!("not the keeper's business")
+    }
+    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
         unreachable!("not the keeper's business")
     }
     async fn metrics(&self, _query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

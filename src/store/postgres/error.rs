@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::mutants::{Bug, planted};
 use crate::store::StoreError;
 
 /// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never answer.
@@ -76,7 +77,12 @@ pub(super) fn store_error(error: &tokio_postgres::Error) -> StoreError {
 
 /// Classifies by SQLSTATE.
 pub(super) fn classify(code: &str, message: &str) -> StoreError {
-    match code.get(..2).unwrap_or_default() {
+    let class = code.get(..2).unwrap_or_default();
+    let class = match class {
+        "53" if planted(Bug::QuarantineOnDiskFull) => "54",
+        class => class,
+    };
+    match class {
         "22" | "23" | "54" => StoreError::Data {
             code: code.to_owned(),
             message: message.to_owned(),

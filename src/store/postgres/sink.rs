@@ -26,6 +26,7 @@ use super::error::{Failure, bounded};
 use super::partitions::{Month, Months, Partitions};
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::event::Timestamp;
+use crate::mutants::{Bug, planted};
 use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
@@ -78,13 +79,18 @@ impl PostgresSink {
 
     /// Begins the transaction of a batch and moves the checkpoint over it.
     async fn begin_and_move(&self, batch: BatchView<'_>) -> Result<(), Failure> {
+        let (wal_id, after) = (batch.wal_id(), batch.after());
+        let expected = if planted(Bug::NoCompareAndSet) {
+            format!("wal_id = '{wal_id}'")
+        } else if planted(Bug::CompareAndSetOfAnyLog) {
+            format!("flushed_through = {after}")
+        } else {
+            format!("wal_id = '{wal_id}' AND flushed_through = {after}")
+        };
         let moved = format!(
-            "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, moved_at = now() \
-             WHERE wal_id = '{wal_id}' AND flushed_through = {after}",
+            "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, moved_at = now() WHERE {expected}",
             begin = self.begin(),
             through = batch.through(),
-            wal_id = batch.wal_id(),
-            after = batch.after(),
         );
         let moving = bounded(self.flush_timeout, self.client().simple_query(&moved)).await;
         let replies = moving.map_err(|failure| no_event_to_blame("wal_checkpoints", failure))?;
