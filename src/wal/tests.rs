@@ -1,12 +1,16 @@
 //! The log against real files; only failing disks are made up, by wrapping the real one.
 
+mod bit_flips;
 mod committer;
+mod exhaustive;
 mod faulty_disk;
 mod golden;
+mod ledger;
 mod power_cut;
 mod reader;
 mod recovery;
 mod simulated_disk;
+mod swarm;
 
 use std::fs;
 use std::path::{Path, PathBuf};

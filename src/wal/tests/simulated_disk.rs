@@ -1,22 +1,36 @@
-//! A disk in memory that forgets: it keeps what was written apart from what was synced, and a power cut decides by a seed what of
-//! the difference survives, sector by sector and in any order.
+//! A disk in memory that forgets and fails: it keeps what was written apart from what was synced, a power cut decides what of the
+//! difference survives (see [`damage`]), and any operation can be told to fail (see [`faults`]).
+//!
+//! What it takes for granted, as the log does: a write leaves the bytes beside it alone, even in the same sector; a rename is atomic; a
+//! directory whose sync failed keeps its changes pending until a later sync succeeds.
 
-use std::collections::BTreeMap;
+mod damage;
+mod faults;
+mod inode;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::wal::disk::{Disk, DiskFile};
+use crossbeam_channel::Sender;
 
-const SECTOR: usize = 512;
+pub(super) use damage::{Damage, Dice};
+pub(super) use faults::{Fault, FaultKind};
+
+use self::faults::{Operation, Verdict};
+use self::inode::Inode;
+use crate::intake::Submission;
+use crate::wal::disk::{Disk, DiskFile};
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct SimulatedDisk {
     world: Arc<Mutex<World>>,
+    arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct World {
     inodes: Vec<Inode>,
     /// Names as the running system sees them, and as the device has them.
@@ -28,22 +42,14 @@ struct World {
     operations: usize,
     /// The operation at which the power goes; it and all later ones fail.
     cut_at: Option<usize>,
-    lies: Lies,
-}
-
-/// Syncs that say "done" and do nothing: to show that a test would notice.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Lies {
-    pub(super) data: bool,
-    pub(super) directory: bool,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Inode {
-    /// What the running system sees.
-    seen: Vec<u8>,
-    /// What the device has.
-    durable: Vec<u8>,
+    fault: Option<Fault>,
+    /// Operations so far that the armed fault could have met, and how often it did.
+    fault_chances: usize,
+    fired: usize,
+    /// Whether a directory sync has failed in this process.
+    directory_failed: bool,
+    touched_after_failure: usize,
+    dice: Dice,
 }
 
 #[derive(Debug, Clone)]
@@ -53,28 +59,35 @@ enum NameChange {
     Rename(PathBuf, PathBuf, usize),
 }
 
-/// Deterministic numbers from a seed (splitmix64, Steele and others 2014).
+/// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as the ring.
 #[derive(Debug)]
-pub(super) struct Dice(pub(super) u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
+pub(super) struct Arrivals {
+    pub(super) ring: Sender<Submission>,
+    pub(super) lots: VecDeque<Vec<Submission>>,
 }
 
 impl SimulatedDisk {
-    pub(super) fn new(lies: Lies) -> Self {
-        let world = World {
-            lies,
-            ..World::default()
-        };
+    pub(super) fn new() -> Self {
+        Self::of(World {
+            inodes: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending_names: Vec::new(),
+            operations: 0,
+            cut_at: None,
+            fault: None,
+            fault_chances: 0,
+            fired: 0,
+            directory_failed: false,
+            touched_after_failure: 0,
+            dice: Dice(0),
+        })
+    }
+
+    fn of(world: World) -> Self {
         Self {
             world: Arc::new(Mutex::new(world)),
+            arrivals: Arc::default(),
         }
     }
 
@@ -84,58 +97,129 @@ impl SimulatedDisk {
         world.cut_at = Some(world.operations + operation);
     }
 
-    /// Operations that are left before the power goes; 0 when it is gone.
-    pub(super) fn operations_until_cut(&self) -> usize {
+    /// Whether that operation has come.
+    pub(super) fn is_power_gone(&self) -> bool {
         let world = self.lock();
         world
             .cut_at
-            .map_or(usize::MAX, |cut_at| cut_at.saturating_sub(world.operations))
+            .is_some_and(|cut_at| world.operations >= cut_at)
+    }
+
+    /// Lets an operation fail. What it leaves behind is decided by the seed.
+    pub(super) fn arm(&self, fault: Fault, seed: u64) {
+        let mut world = self.lock();
+        world.fault = Some(fault);
+        world.fault_chances = 0;
+        world.fired = 0;
+        world.dice = Dice(seed);
+    }
+
+    /// How often the fault that was armed last has struck.
+    pub(super) fn fired(&self) -> usize {
+        self.lock().fired
+    }
+
+    /// Writes and syncs on a file after one of them had failed, by the same process: there must never be one.
+    pub(super) fn touched_after_failure(&self) -> usize {
+        self.lock().touched_after_failure
     }
 
     /// Another disk with the same content.
     pub(super) fn copy(&self) -> Self {
-        Self {
-            world: Arc::new(Mutex::new(self.lock().clone())),
-        }
+        Self::of(self.lock().clone())
     }
 
-    /// The disk as the next start finds it, and how many bytes or names were lost on the way.
-    pub(super) fn after_power_cut(&self, dice: &mut Dice) -> (Self, usize) {
+    /// What the next process finds when only this one ended: the page cache is still there. The disk works again.
+    pub(super) fn after_process_death(&self) -> Self {
+        let mut world = self.lock().clone();
+        world.cut_at = None;
+        world.fault = None;
+        world.directory_failed = false;
+        world.inodes.iter_mut().for_each(Inode::forget_failure);
+        Self::of(world)
+    }
+
+    /// The disk as the next start finds it, and how many files or names are not what the running system had.
+    pub(super) fn after_power_cut(&self, damage: Damage, dice: &mut Dice) -> (Self, usize) {
         let world = self.lock();
         let mut lost = 0;
         let mut inodes = Vec::with_capacity(world.inodes.len());
         for inode in &world.inodes {
-            let bytes = survivors(inode, dice, &mut lost);
-            inodes.push(Inode {
-                seen: bytes.clone(),
-                durable: bytes,
-            });
+            let bytes = damage.survivors(inode, dice);
+            lost += usize::from(bytes != inode.seen());
+            inodes.push(Inode::on_device(bytes));
         }
         let mut names = world.durable_names.clone();
-        for change in &world.pending_names {
-            if dice.throw(2) == 0 {
-                lost += 1;
-            } else {
-                change.apply(&mut names);
-            }
+        for change in damage.surviving(&world.pending_names, dice) {
+            change.apply(&mut names);
         }
-        let survived = World {
-            inodes,
-            durable_names: names.clone(),
-            names,
-            lies: world.lies,
-            ..World::default()
+        lost += usize::from(names != world.names);
+        let survived = Self::new();
+        {
+            let mut after = survived.lock();
+            after.inodes = inodes;
+            after.durable_names = names.clone();
+            after.names = names;
+        }
+        (survived, lost)
+    }
+
+    /// Names of all files, in order.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.lock().names.keys().cloned().collect()
+    }
+
+    /// A file's bytes as the running system sees them.
+    pub(super) fn contents(&self, path: &Path) -> Vec<u8> {
+        let world = self.lock();
+        world.inodes[world.names[path]].seen().to_vec()
+    }
+
+    /// Puts other bytes on the device, behind everybody's back.
+    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) {
+        let mut world = self.lock();
+        let inode = world.names[path];
+        world.inodes[inode] = Inode::on_device(bytes.to_vec());
+    }
+
+    /// Takes a file off the device, behind everybody's back.
+    pub(super) fn lose(&self, path: &Path) {
+        let mut world = self.lock();
+        world.names.remove(path);
+        world.durable_names.remove(path);
+    }
+
+    /// Sends the first lot on its way, and lets each sync bring the next; the ring closes after the last.
+    pub(super) fn feed(&self, arrivals: Arrivals) {
+        *self.lock_arrivals() = Some(arrivals);
+        self.next_lot();
+    }
+
+    /// Drops what has not come yet.
+    pub(super) fn stop_feeding(&self) {
+        *self.lock_arrivals() = None;
+    }
+
+    fn next_lot(&self) {
+        let mut feeding = self.lock_arrivals();
+        let Some(arrivals) = feeding.as_mut() else {
+            return;
         };
-        (
-            Self {
-                world: Arc::new(Mutex::new(survived)),
-            },
-            lost,
-        )
+        for submission in arrivals.lots.pop_front().unwrap_or_default() {
+            // A log thread that has just failed takes no more: it counts as refused.
+            arrivals.ring.send(submission).ok();
+        }
+        if arrivals.lots.is_empty() {
+            *feeding = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
+    }
+
+    fn lock_arrivals(&self) -> MutexGuard<'_, Option<Arrivals>> {
+        self.arrivals.lock().unwrap()
     }
 
     fn file(&self, inode: usize) -> SimulatedFile {
@@ -144,36 +228,6 @@ impl SimulatedDisk {
             inode,
         }
     }
-}
-
-/// Old bytes, new bytes or zeros for each sector that was written and not synced; the length is the old one, the new one, or between.
-fn survivors(inode: &Inode, dice: &mut Dice, lost: &mut usize) -> Vec<u8> {
-    if inode.seen == inode.durable {
-        return inode.seen.clone();
-    }
-    let (shorter, longer) = (
-        inode.durable.len().min(inode.seen.len()),
-        inode.durable.len().max(inode.seen.len()),
-    );
-    let length = match dice.throw(3) {
-        0 => inode.durable.len(),
-        1 => inode.seen.len(),
-        _ => shorter + dice.throw((longer - shorter + 1) as u64) as usize,
-    };
-    let mut bytes = vec![0; length];
-    for start in (0..length).step_by(SECTOR) {
-        let sector = start..(start + SECTOR).min(length);
-        let source = if dice.throw(3) == 0 {
-            &inode.durable
-        } else {
-            &inode.seen
-        };
-        for at in sector {
-            bytes[at] = source.get(at).copied().unwrap_or(0);
-        }
-    }
-    *lost += usize::from(bytes != inode.seen);
-    bytes
 }
 
 impl NameChange {
@@ -194,23 +248,22 @@ impl NameChange {
 }
 
 impl World {
-    /// Counts a changing operation; an error once the power is gone.
-    fn operate(&mut self) -> io::Result<()> {
-        self.operations += 1;
-        match self.cut_at {
-            Some(cut_at) if self.operations >= cut_at => Err(io::Error::other("the power is gone")),
-            _ => Ok(()),
-        }
-    }
-
-    fn change_name(&mut self, change: NameChange) -> io::Result<()> {
-        // The change may still get to the device although the caller sees an error.
-        let outcome = self.operate();
-        if outcome.is_ok() || self.cut_at == Some(self.operations) {
+    fn change_name(&mut self, operation: Operation, change: NameChange) -> io::Result<()> {
+        let verdict = self.decide(operation);
+        // When the power goes, the change may still get to the device although the caller sees an error.
+        if matches!(verdict, Verdict::Go | Verdict::PowerGoes) {
             change.apply(&mut self.names);
             self.pending_names.push(change);
         }
-        outcome
+        verdict.outcome()
+    }
+
+    /// Notes a change of a file, whose process must not have seen one fail there.
+    fn touch(&mut self, inode: usize, operation: Operation) -> Verdict {
+        self.touched_after_failure += usize::from(self.inodes[inode].has_failed);
+        let verdict = self.decide(operation);
+        self.inodes[inode].has_failed |= verdict.outcome().is_err();
+        verdict
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
@@ -244,7 +297,7 @@ impl Disk for SimulatedDisk {
         }
         let inode = world.inodes.len();
         world.inodes.push(Inode::default());
-        world.change_name(NameChange::Set(path.to_owned(), inode))?;
+        world.change_name(Operation::Create, NameChange::Set(path.to_owned(), inode))?;
         Ok(self.file(inode))
     }
 
@@ -260,23 +313,30 @@ impl Disk for SimulatedDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.lock();
         let inode = world.find(from)?;
-        world.change_name(NameChange::Rename(from.to_owned(), to.to_owned(), inode))
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
+        world.change_name(Operation::Rename, change)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.lock();
         world.find(path)?;
-        world.change_name(NameChange::Remove(path.to_owned()))
+        world.change_name(Operation::Remove, NameChange::Remove(path.to_owned()))
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut world = self.lock();
-        world.operate()?;
-        if !world.lies.directory {
-            world.pending_names.clear();
-            world.durable_names = world.names.clone();
+        world.touched_after_failure += usize::from(world.directory_failed);
+        let verdict = world.decide(Operation::SyncDir);
+        match verdict {
+            Verdict::Go => {
+                for change in std::mem::take(&mut world.pending_names) {
+                    change.apply(&mut world.durable_names);
+                }
+            }
+            Verdict::Strike(FaultKind::LyingSyncDir) => world.pending_names.clear(),
+            _ => world.directory_failed = true,
         }
-        Ok(())
+        verdict.outcome()
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
@@ -298,60 +358,69 @@ pub(super) struct SimulatedFile {
 impl DiskFile for SimulatedFile {
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut world = self.disk.lock();
-        let outcome = world.operate();
-        if outcome.is_ok() || world.cut_at == Some(world.operations) {
-            let seen = &mut world.inodes[self.inode].seen;
-            let end = offset as usize + bytes.len();
-            seen.resize(seen.len().max(end), 0);
-            seen[offset as usize..end].copy_from_slice(bytes);
-        }
-        outcome
+        let verdict = world.touch(self.inode, Operation::Write);
+        let written = match verdict {
+            Verdict::Go | Verdict::PowerGoes => bytes.len(),
+            Verdict::Strike(FaultKind::WriteNoSpace | FaultKind::ShortWrite) => {
+                world.dice.throw(bytes.len() as u64) as usize
+            }
+            _ => 0,
+        };
+        world.inodes[self.inode].write(&bytes[..written], offset as usize);
+        verdict.outcome()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.disk.lock();
-        let rest = world.inodes[self.inode]
-            .seen
-            .get(offset as usize..)
-            .unwrap_or_default();
+        let mut world = self.disk.lock();
+        world.decide(Operation::Read).outcome()?;
+        let seen = world.inodes[self.inode].seen();
+        // Whoever believes a damaged length would allocate by it.
+        assert!(
+            buffer.len() <= seen.len().max(crate::wal::segment::HEADER_BYTES),
+            "{} bytes asked for of a file of {}",
+            buffer.len(),
+            seen.len()
+        );
+        let rest = seen.get(offset as usize..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
         buffer[..length].copy_from_slice(&rest[..length]);
         Ok(length)
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        let mut world = self.disk.lock();
-        world.operate()?;
-        if !world.lies.data {
-            let inode = &mut world.inodes[self.inode];
-            inode.durable = inode.seen.clone();
+        self.disk.next_lot();
+        let world = &mut *self.disk.lock();
+        let verdict = world.touch(self.inode, Operation::Sync);
+        let inode = &mut world.inodes[self.inode];
+        match verdict {
+            Verdict::Go => inode.sync(),
+            Verdict::Strike(FaultKind::LyingSync) => inode.give_up(|| false),
+            Verdict::Strike(_) => inode.give_up(|| world.dice.throw(2) == 0),
+            Verdict::PowerGoes | Verdict::PowerGone => {}
         }
-        Ok(())
+        verdict.outcome()
     }
 
     fn drop_cached(&self) -> io::Result<()> {
+        self.disk.lock().inodes[self.inode].drop_cached();
         Ok(())
     }
 
     fn truncate(&mut self, bytes: u64) -> io::Result<()> {
         let mut world = self.disk.lock();
-        let outcome = world.operate();
-        if outcome.is_ok() || world.cut_at == Some(world.operations) {
-            world.inodes[self.inode].seen.truncate(bytes as usize);
+        let verdict = world.touch(self.inode, Operation::Truncate);
+        if matches!(verdict, Verdict::Go | Verdict::PowerGoes) {
+            world.inodes[self.inode].truncate(bytes as usize);
         }
-        outcome
+        verdict.outcome()
     }
 
     fn bytes_len(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().inodes[self.inode].seen.len() as u64)
+        Ok(self.disk.lock().inodes[self.inode].seen().len() as u64)
     }
 
     fn has_name(&self) -> io::Result<bool> {
-        Ok(self
-            .disk
-            .lock()
-            .names
-            .values()
-            .any(|inode| *inode == self.inode))
+        let world = self.disk.lock();
+        Ok(world.names.values().any(|inode| *inode == self.inode))
     }
 }

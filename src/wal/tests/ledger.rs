@@ -1,0 +1,244 @@
+//! What the world outside knows of a log, and one stay of a server on a simulated disk that is held against it.
+
+use std::collections::BTreeSet;
+
+use tokio::sync::oneshot;
+
+use super::simulated_disk::{Arrivals, SimulatedDisk};
+use super::*;
+use crate::intake::Gate;
+use crate::wal::reader::LogReader;
+use crate::wal::record;
+
+/// Where the log is on every simulated disk.
+pub(super) const DIR: &str = "/wal";
+
+/// What was sent, acknowledged and flushed, over all stays.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Ledger {
+    /// Users in the order of their sequences, as far as they were sent and not found missing since.
+    pub(super) sent: Vec<u64>,
+    /// How many users were ever sent, lost ones included: no number is used twice.
+    pub(super) issued: u64,
+    /// The longest run of `sent` that was acknowledged, or found by a start.
+    pub(super) acked: usize,
+    /// Sequences up to here are in the database: their segments may be gone.
+    pub(super) flushed_through: usize,
+    /// Syncing later than answering, so that an acknowledgement promises nothing.
+    pub(super) is_interval: bool,
+    pub(super) tally: Tally,
+}
+
+/// What a ledger has seen, for the test's last line.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Tally {
+    pub(super) acked: usize,
+    pub(super) torn_tails: usize,
+    pub(super) lost: usize,
+    pub(super) doubled: usize,
+    pub(super) phantom: usize,
+}
+
+/// What a server does on the disk.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    /// The sizes of the requests; one lot comes with each sync, the first before all.
+    pub(super) lots: Vec<Vec<usize>>,
+    pub(super) segment_bytes: u64,
+    /// How many events at the end are not yet in the database when it stops.
+    pub(super) unflushed: usize,
+}
+
+impl Plan {
+    pub(super) fn of(lots: &[&[usize]]) -> Self {
+        Self {
+            lots: lots.iter().map(|lot| lot.to_vec()).collect(),
+            segment_bytes: 1500,
+            unflushed: 1,
+        }
+    }
+}
+
+pub(super) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
+    WalSettings {
+        dir: PathBuf::from(DIR),
+        sync,
+        ring_slots: 64,
+        bytes_max: 1 << 30,
+        segment_bytes,
+        disk_free_min: 0,
+    }
+}
+
+/// One stay of a server on the disk: what it finds must be what was acknowledged, then it takes records, flushes some, and ends.
+/// An error when the disk fails, or when the log refuses to start.
+pub(super) fn stay(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), WalError> {
+    let outcome = live(disk, ledger, plan);
+    disk.stop_feeding();
+    assert_eq!(
+        disk.touched_after_failure(),
+        0,
+        "nothing is written or synced where that has failed"
+    );
+    outcome
+}
+
+fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), WalError> {
+    let sync = match ledger.is_interval {
+        true => SyncMode::Interval(std::time::Duration::from_secs(3600)),
+        false => SyncMode::Group,
+    };
+    let OpenedLog {
+        log,
+        committer,
+        gate,
+        torn_tail,
+    } = open(disk.clone(), &settings(plan.segment_bytes, sync))?;
+    ledger.tally.torn_tails += usize::from(torn_tail.is_some());
+    ledger.hold_against(&log)?;
+
+    let (ring, submissions) = crossbeam_channel::unbounded();
+    let (mut lots, acks) = ledger.submit(&plan.lots, &gate);
+    if ledger.is_interval {
+        // There is no sync that could bring the second lot.
+        lots = vec![lots.into_iter().flatten().collect()];
+    }
+    disk.feed(Arrivals {
+        ring,
+        lots: lots.into(),
+    });
+    // On this thread, so that the order of operations is the same in every run.
+    let outcome = committer.run(&submissions);
+    disk.stop_feeding();
+    drop(submissions);
+    let mut refused = 0;
+    for (mut acked, events) in acks {
+        match acked.try_recv() {
+            Ok(Ok(_)) => {
+                assert_eq!(refused, 0, "an answer after a refusal");
+                ledger.acked += if ledger.is_interval { 0 } else { events };
+                ledger.tally.acked += events;
+            }
+            Err(oneshot::error::TryRecvError::Empty) => panic!("a waiter was left without answer"),
+            _ => refused += 1,
+        }
+    }
+    match &outcome {
+        Ok(()) => assert_eq!(refused, 0, "a refusal without a reason"),
+        Err(_) => assert_eq!(gate.check_open(), Err(Refusal::Poisoned)),
+    }
+    outcome?;
+    let flushed_through = (log.durable().through as usize).saturating_sub(plan.unflushed);
+    ledger.flushed_through = ledger.flushed_through.max(flushed_through);
+    log.retire_through(ledger.flushed_through as Sequence)
+}
+
+type Answer = oneshot::Receiver<Result<Sequence, Refusal>>;
+
+impl Ledger {
+    /// Reads what the log has behind the checkpoint: all that was acknowledged, in order and as sent, and nothing else.
+    fn hold_against(&mut self, log: &Arc<Log<SimulatedDisk>>) -> Result<(), WalError> {
+        let found = read(log, self.flushed_through)?;
+        let sent = self.sent.get(self.flushed_through..).unwrap_or_default();
+        let acked = self.acked.saturating_sub(self.flushed_through);
+        if found.len() < acked || !sent.starts_with(&found) {
+            let distinct: BTreeSet<_> = found.iter().collect();
+            let acknowledged = &sent[..acked];
+            self.tally.lost += acknowledged
+                .iter()
+                .filter(|user| !distinct.contains(user))
+                .count();
+            self.tally.doubled += found.len() - distinct.len();
+            self.tally.phantom += distinct.iter().filter(|user| !sent.contains(user)).count();
+            panic!(
+                "found {found:?}, acknowledged {acknowledged:?}, sent {sent:?}: {:?}",
+                self.tally
+            );
+        }
+        let recovered = self.flushed_through + found.len();
+        assert_eq!(log.recovered_through() as usize, recovered);
+        self.sent.truncate(recovered);
+        self.acked = recovered;
+        Ok(())
+    }
+
+    /// Makes the requests and notes their events as sent.
+    fn submit(
+        &mut self,
+        lots: &[Vec<usize>],
+        gate: &Arc<Gate>,
+    ) -> (Vec<Vec<Submission>>, Vec<(Answer, usize)>) {
+        let mut acks = Vec::new();
+        let mut submissions = Vec::new();
+        let budget = Budget::new(usize::MAX);
+        for lot in lots {
+            let mut requests = Vec::new();
+            for &events in lot {
+                let mut record = vec![0; record::HEADER_BYTES];
+                for _ in 0..events {
+                    self.issued += 1;
+                    self.sent.push(self.issued);
+                    encode_sized(self.issued, &mut record);
+                }
+                let (ack, acked) = oneshot::channel();
+                requests.push(Submission {
+                    event_count: events as u32,
+                    ack,
+                    in_flight: budget.try_reserve(record.len()).unwrap(),
+                    space: gate.reserve(record.len() as u64).unwrap(),
+                    record,
+                });
+                acks.push((acked, events));
+            }
+            submissions.push(requests);
+        }
+        (submissions, acks)
+    }
+}
+
+/// All durable users behind `after`; panics when an event is not what was sent.
+pub(super) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u64>, WalError> {
+    let mut reader = LogReader::new(Arc::clone(log), after as Sequence);
+    let mut batch = Batch::new(log.wal_id(), after as Sequence);
+    let mut users = Vec::new();
+    loop {
+        batch.reset((after + users.len()) as Sequence);
+        let is_full = reader.fill(&mut batch, 1000, 1 << 20)?;
+        let view = batch.view();
+        for (event, encoded) in view.events().zip(view.encoded()) {
+            let user = event.user_id.parse().unwrap();
+            let mut as_sent = Vec::new();
+            encode_sized(user, &mut as_sent);
+            assert_eq!(encoded, as_sent, "user {user}");
+            users.push(user);
+        }
+        if !is_full {
+            return Ok(users);
+        }
+    }
+}
+
+/// Opens the log and reads all that it holds, as a start and the flush together would.
+pub(super) fn read_all(disk: &SimulatedDisk) -> Result<Vec<u64>, WalError> {
+    let opened = open(disk.clone(), &settings(1500, SyncMode::Group))?;
+    let oldest = opened.log.directory().oldest_sequence() as usize;
+    read(&opened.log, oldest - 1)
+}
+
+/// An event whose size and bytes follow from its user.
+fn encode_sized(user: u64, out: &mut Vec<u8>) {
+    let campaign: String = (0..1 + user * 37 % 170)
+        .map(|at| char::from(b'a' + ((user + at) % 26) as u8))
+        .collect();
+    let event = EventRef {
+        event_name: "view",
+        channel: "web",
+        user_id: &user.to_string(),
+        timestamp: Timestamp::from_micros(1_700_000_000_000_000),
+        event_id: None,
+        campaign_id: Some(&campaign),
+        tags: None,
+        metadata: None,
+    };
+    codec::encode(&event, out);
+}
