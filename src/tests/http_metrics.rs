@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
+use fast_ingest::batch::{Sequence, WalId};
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
     Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
 };
 use fast_ingest::rollup::users::UniqueUsers;
-use fast_ingest::store::{EventSink, EventStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
 
 use crate::http_support::{PATIENCE, Setup, StoreStub, TestServer, get};
 
@@ -265,6 +266,14 @@ impl EventStore for EndlessStore {
         Err(StoreError::Unavailable(
             "the HTTP layer must not flush".to_owned(),
         ))
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    }
+
+    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
     async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, StoreError> {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::batch::{Sequence, WalId};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
-use fast_ingest::store::{EventSink, EventStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -128,6 +128,10 @@ impl EventStore for Marked {
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
         self.stub.open_sink().await
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use fast_ingest::batch::WalId;
+use fast_ingest::batch::{Sequence, WalId};
 use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Budget, Gate, Intake, Submission};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::shutdown::Shutdown;
-use fast_ingest::store::{EventSink, EventStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
 use fast_ingest::telemetry::Progress;
 use fast_ingest::wal::log::DurableMark;
 use serde_json::Value;
@@ -413,6 +413,14 @@ where
         Err(StoreError::Unavailable(
             "the HTTP layer must not flush".to_owned(),
         ))
+    }
+
+    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    }
+
+    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
+        Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

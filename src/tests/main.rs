@@ -20,7 +20,6 @@ mod ledger;
 mod migrations;
 mod postgres;
 mod process;
-mod process_crash;
 mod process_database;
 mod process_start;
 mod process_stop;
@@ -37,3 +36,6 @@ mod store_postgres_rollups;
 mod store_sqlite;
 mod store_sqlite_rollups;
 mod store_tls;
+#[allow(dead_code, reason = "run_torture.rs uses more of it than the tests")]
+mod torture;
+mod torture_briefly;

@@ -23,6 +23,8 @@ use stored::Database;
 
 /// Nothing in these tests takes nearly as long: it turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// What the server logs before its address once it listens.
+const READY: &str = "ready: listening on http://";
 /// Between two looks at something that cannot wake us.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -124,6 +126,8 @@ fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     arguments: Vec<String>,
+    /// A program with its arguments that runs the server, if any.
+    wrapper: Vec<String>,
 }
 
 impl Launch {
@@ -134,6 +138,7 @@ impl Launch {
             arguments: ["serve", "--data-dir", data_dir, "--port", "0"]
                 .map(str::to_owned)
                 .to_vec(),
+            wrapper: Vec::new(),
         };
         match database {
             Database::Sqlite(_) => launch,
@@ -145,6 +150,38 @@ impl Launch {
     pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
         self
+    }
+
+    /// The same run by another program, such as a tracer. It dies with that program, and that program must end as it did.
+    pub(crate) fn under<'a>(mut self, wrapper: impl IntoIterator<Item = &'a str>) -> Self {
+        self.wrapper = wrapper
+            .into_iter()
+            .chain(["setpriv", "--pdeathsig", "KILL"])
+            .map(str::to_owned)
+            .collect();
+        self
+    }
+
+    fn command(&self) -> Command {
+        let binary = binary();
+        let Some((program, arguments)) = self.wrapper.split_first() else {
+            let mut command = binary;
+            command.args(&self.arguments);
+            return command;
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(binary.get_program())
+            .args(&self.arguments);
+        for (name, value) in binary.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        command
     }
 
     /// The same on this port, for clients that wait for a server to come back.
@@ -163,9 +200,9 @@ impl Launch {
 
     /// Starts it and returns at once.
     pub(crate) fn spawn(&self) -> Server {
-        let mut command = binary();
-        command.args(&self.arguments).stdout(Stdio::null());
+        let mut command = self.command();
         let mut child = command
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -185,9 +222,7 @@ impl Launch {
 
     /// Starts it where a start must fail, and waits for its end.
     pub(crate) fn run_to_end(&self) -> Ended {
-        let mut command = binary();
-        command.args(&self.arguments);
-        run_to_end(command)
+        run_to_end(self.command())
     }
 }
 
@@ -213,13 +248,18 @@ impl Server {
 
     /// Waits for the line that names the address.
     pub(crate) fn wait_until_ready(&mut self) {
-        let line = self
-            .log
-            .wait_for_line("ready: listening on http://")
-            .unwrap_or_else(|| panic!("the server does not start:\n{}", self.log.text()));
-        let (_, url) = line.split_once("listening on http://").unwrap();
+        let is_ready = self.is_ready();
+        assert!(is_ready, "the server does not start:\n{}", self.log.text());
+    }
+
+    /// Waits for the line that names the address; false when it ends without.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let line = self.log.wait_for_line(READY);
+        let Some(line) = line else { return false };
+        let (_, url) = line.split_once(READY).unwrap();
         let address = url.split_whitespace().next().unwrap();
         self.address = Some(address.parse().unwrap());
+        true
     }
 
     /// Waits until its log has a line with these words.
@@ -266,9 +306,15 @@ impl Server {
     /// `kill -9`. Asserts that this is what ended it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
-        let status = self.child.wait().unwrap();
+        self.was_killed();
+    }
+
+    /// Waits for its end by a SIGKILL that comes from elsewhere. Asserts that this is what ended it.
+    pub(crate) fn was_killed(mut self) {
+        let status = wait_or_kill(&mut self.child);
         let log = self.read_log_to_end();
-        assert_eq!(status.signal(), Some(9), "it had ended before:\n{log}");
+        let signal = status.and_then(|status| status.signal());
+        assert_eq!(signal, Some(9), "another end than a kill:\n{log}");
     }
 
     /// Sends a signal and returns at once.
@@ -277,9 +323,21 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends SIGTERM and returns at once.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGTERM to a server that may have ended by now.
+    pub(crate) fn terminate_again(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        // It is not reaped yet, so the number is still its own.
+        kill_process(pid, Signal::TERM).ok();
     }
 
     /// Waits for its end.

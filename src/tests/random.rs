@@ -9,11 +9,20 @@ impl Random {
     /// Seeded by `TEST_SEED`, or at random; the seed is printed, and shown when the test fails.
     pub(crate) fn from_environment() -> Self {
         let given = std::env::var("TEST_SEED").ok();
-        let seed = given.map_or_else(
-            || RandomState::new().hash_one(0_u8),
-            |seed| seed.parse().expect("TEST_SEED is a number"),
-        );
+        let seed = given.map_or_else(Self::any_seed, |seed| {
+            seed.parse().expect("TEST_SEED is a number")
+        });
         eprintln!("TEST_SEED={seed}");
+        Self::seeded(seed)
+    }
+
+    /// A seed that nobody chose.
+    pub(crate) fn any_seed() -> u64 {
+        RandomState::new().hash_one(0_u8)
+    }
+
+    /// The numbers of one seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 

@@ -194,6 +194,12 @@ impl Database {
         sink
     }
 
+    /// Stores events as the first ones of the log.
+    pub(crate) async fn store_events(&self, events: &[Event<'_>]) {
+        let mut sink = self.sink_at(0).await;
+        sink.flush(batch_of(0, events).view()).await.unwrap();
+    }
+
     /// Where a PostgreSQL database is.
     pub(crate) fn url(&self) -> &str {
         match &self.location {

@@ -11,7 +11,7 @@ use fast_ingest::query::{
 use fast_ingest::store::{self, StoreError};
 
 use super::contract;
-use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, query};
+use crate::store_database::{Database, Event, FEBRUARY, event, query};
 
 contract! {
     metrics_count_a_half_open_range,
@@ -33,12 +33,7 @@ async fn metrics_count_a_half_open_range(database: Database) {
         event("view", "after", to),
         event("click", "cid", from),
     ];
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let metrics = async |from, to| {
         database
             .store()
@@ -64,12 +59,7 @@ async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
         event("view", "ann", fourth + 6 * HOUR_MICROS - 1),
         event("view", "bob", fourth + 6 * HOUR_MICROS),
     ];
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let report = async |from, to, by| {
         database
             .store()
@@ -114,12 +104,7 @@ async fn metrics_group_by_channel_in_order_of_bytes(database: Database) {
             ..event("view", "ann", FEBRUARY)
         })
         .collect();
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let query = query("view", FEBRUARY, FEBRUARY + 1, Some(Grouping::CHANNEL));
     let report = database.store().metrics(&query).await.unwrap();
     // A union: the same user in every channel is one user.
@@ -169,12 +154,7 @@ async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
             ..event("view", "ann", FEBRUARY + n as i64)
         })
         .collect();
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let up_to = async |count: usize, by| {
         let to = FEBRUARY + count as i64;
         database
@@ -207,12 +187,7 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
         .iter()
         .map(|user| event("view", user, FEBRUARY))
         .collect();
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let timeout = Duration::from_millis(1);
     let store = store::open(&StoreSettings {
         query_timeout: timeout,
@@ -254,12 +229,7 @@ async fn rollups_that_are_not_built_are_not_believed(database: Database) {
         event("view", "ann", FEBRUARY),
         event("view", "bob", FEBRUARY),
     ];
-    database
-        .sink_at(0)
-        .await
-        .flush(batch_of(0, &events).view())
-        .await
-        .unwrap();
+    database.store_events(&events).await;
     let ask = async || {
         let query = query("view", FEBRUARY, FEBRUARY + DAY_MICROS, None);
         let report = database.store().metrics(&query).await.unwrap();

@@ -1,0 +1,70 @@
+//! The fault harness: plans that break things around a real server while clients write down every answer, and oracles that hold
+//! the database to what was answered.
+//!
+//! `make torture PLAN=kill CYCLES=1000 SEED=1` runs one plan (see `run_torture.rs`); `torture_briefly.rs` runs a few cycles of each as
+//! tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the interleaving, so a seed
+//! repeats what was injected, not every step of the answer to it.
+
+pub(crate) mod plans;
+pub(crate) mod report;
+pub(crate) mod rig;
+
+use crate::random::Random;
+use report::Report;
+
+/// Something to break, and how.
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    /// One line for the list of plans.
+    pub(crate) about: &'static str,
+    /// Cycles when nobody says how many.
+    pub(crate) cycles: u32,
+    /// Injects about so many faults, in any order that the numbers say, and adds what it saw to the report. A violation is
+    /// a panic, or a count in the report.
+    pub(crate) run: fn(&mut Random, u32, &mut Report),
+}
+
+/// Every plan, in the order in which `make torture` runs them.
+pub(crate) const PLANS: &[Plan] = &[
+    Plan {
+        name: "kill",
+        about: "kill -9 at random times, also while starting; PostgreSQL",
+        cycles: 20,
+        run: plans::kill::on_postgresql,
+    },
+    Plan {
+        name: "kill-sqlite",
+        about: "the same on embedded SQLite",
+        cycles: 8,
+        run: plans::kill::on_sqlite,
+    },
+    Plan {
+        name: "term",
+        about: "SIGTERM, and SIGTERM twice, under load; both stores by turns",
+        cycles: 16,
+        run: plans::term::run,
+    },
+    Plan {
+        name: "syscalls",
+        about: "kill at the first, second, third … system call that writes, syncs, renames or sends; needs strace",
+        cycles: 60,
+        run: plans::syscalls::run,
+    },
+];
+
+impl Plan {
+    /// The plan of this name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        PLANS.iter().find(|plan| plan.name == name)
+    }
+
+    /// Runs it as a test: a violation is a panic, a plan that could not run here is said to be skipped.
+    #[track_caller]
+    pub(crate) fn run_briefly(&self, cycles: u32) {
+        let mut random = Random::from_environment();
+        let mut report = Report::new(self.name);
+        (self.run)(&mut random, cycles, &mut report);
+        eprintln!("{report}");
+        report.assert_held();
+    }
+}

@@ -1,0 +1,73 @@
+//! `kill -9` at random times under load, and again while the next server starts.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::postgres::Cluster;
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// After so many kills the books are closed, and the next ones begin with an empty database.
+const KILLS_A_LEG: u32 = 20;
+
+pub(crate) fn on_postgresql(random: &mut Random, cycles: u32, report: &mut Report) {
+    in_legs(cycles, |kills| {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::migrated(Cluster::shared());
+        leg(dir.path(), &database, random, kills, report);
+    });
+}
+
+pub(crate) fn on_sqlite(random: &mut Random, cycles: u32, report: &mut Report) {
+    in_legs(cycles, |kills| {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::embedded(dir.path());
+        leg(dir.path(), &database, random, kills, report);
+    });
+}
+
+fn in_legs(mut cycles: u32, mut leg: impl FnMut(u32)) {
+    while cycles > 0 {
+        let kills = cycles.min(KILLS_A_LEG);
+        leg(kills);
+        cycles -= kills;
+    }
+}
+
+fn leg(
+    data_dir: &std::path::Path,
+    database: &Database,
+    random: &mut Random,
+    kills: u32,
+    report: &mut Report,
+) {
+    let launch = Rig::busy(data_dir, database);
+    let mut rig = Rig::start(data_dir, database, launch);
+    for kill in 0..kills {
+        rig.load().wait_for_acks(1 + random.below(100));
+        // Not a wait for anything: it moves the kill away from the answer that ended the wait above.
+        thread::sleep(Duration::from_micros(random.below(5_000)));
+        rig.take_server(report).kill();
+        report.fired("kill -9");
+        if kill % 4 == 0 {
+            rig.assert_log_is_sound();
+        }
+        if random.chance(50) {
+            kill_during_start(&rig, random, report);
+        }
+        rig.restart();
+    }
+    rig.finish(report);
+}
+
+/// Kills a start before it is ready, twice in a row: what the first had mended must not harm the next.
+fn kill_during_start(rig: &Rig, random: &mut Random, report: &mut Report) {
+    for _ in 0..2 {
+        let starting = rig.launch().spawn();
+        thread::sleep(Duration::from_micros(random.below(40_000)));
+        starting.kill();
+        report.fired("kill -9 during start");
+    }
+}

@@ -1,0 +1,101 @@
+//! A kill at every boundary between two system calls that change the log, one after the other: strace counts the calls of each thread
+//! and kills at the K-th, for K from 1 on.
+//!
+//! A call is killed at its entry, so K stands for "everything up to call K - 1 was done, and nothing of call K". The first calls of
+//! a server belong to recovery, the later ones to the log thread.
+
+use std::process::{Command, Stdio};
+
+use crate::postgres::Cluster;
+use crate::process::Launch;
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// After so many kills the books are closed, and the next ones begin with an empty database.
+const KILLS_A_LEG: u32 = 50;
+
+/// Calls whose boundaries are tried, and what the fault is called. The second list has what happens once a segment only, which the
+/// calls of the first, once a group, would never let a count get to. The third has the talk with clients and the database.
+const SWEEPS: [(&str, &str); 3] = [
+    ("pwrite64,fdatasync,ftruncate", "kill at a write or sync"),
+    (
+        "fsync,unlink,unlinkat,rename,ftruncate",
+        "kill at a change of a name",
+    ),
+    (
+        "sendto,recvfrom,writev,write",
+        "kill at a message to or from the database or a client",
+    ),
+];
+
+pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
+    if let Err(reason) = strace_works() {
+        report.skip(reason);
+        return;
+    }
+    let mut calls = [0; SWEEPS.len()];
+    let mut left = cycles;
+    while left > 0 {
+        let kills = left.min(KILLS_A_LEG);
+        leg(kills, &mut calls, random, report);
+        left -= kills;
+    }
+}
+
+fn leg(kills: u32, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report: &mut Report) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::migrated(Cluster::shared());
+    // Segments that take a handful of requests, so that few calls lead through a whole rotation.
+    let launch = Launch::new(dir.path(), &database)
+        .with("--body-bytes-max", "16KiB")
+        .with("--event-bytes-max", "16KiB")
+        .with("--wal-segment-bytes", "16KiB")
+        .with("--flush-rows-max", "100")
+        .with("--flush-interval", "5ms");
+    let mut rig = Rig::start(dir.path(), &database, launch.clone());
+    rig.take_server(report).kill();
+    for kill in 0..kills {
+        let sweep = kill as usize % SWEEPS.len();
+        let (names, fault) = SWEEPS[sweep];
+        calls[sweep] += 1;
+        let inject = format!("inject={names}:signal=SIGKILL:when={}", calls[sweep]);
+        let traced = launch.clone().under([
+            "strace",
+            "-f",
+            "-qq",
+            "--seccomp-bpf",
+            "-o",
+            "/dev/null",
+            "-e",
+            &inject,
+        ]);
+        let mut server = traced.spawn();
+        if server.is_ready() {
+            rig.load().go_on_at(server.address());
+            report.fired(fault);
+        } else {
+            report.fired("kill at a call of the start");
+        }
+        server.was_killed();
+        if random.chance(20) {
+            rig.assert_log_is_sound();
+        }
+    }
+    rig.restart();
+    rig.finish(report);
+}
+
+fn strace_works() -> Result<(), String> {
+    let traced = Command::new("strace")
+        .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "true"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    match traced {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("strace may not trace here ({status})")),
+        Err(error) => Err(format!("strace does not start: {error}")),
+    }
+}

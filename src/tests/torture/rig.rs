@@ -1,0 +1,186 @@
+//! A server under load, to be tortured, and the oracles at the end of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::ledger::{Ledger, Load};
+use crate::process::stored::Database;
+use crate::process::{LOOK_AGAIN, Launch, Server, run};
+use crate::torture::report::{Footprint, Report};
+
+const CLIENTS: u32 = 4;
+/// Requests that must be acknowledged before the first fault and after the last one.
+const ACKS_AROUND: u64 = 30;
+/// A healed server takes and stores a fresh event within this.
+const LIVENESS: Duration = Duration::from_secs(30);
+/// Bounds for a server with few clients and small settings, far above what it takes, far below what a leak would.
+const FOOTPRINT_MAX: Footprint = Footprint {
+    rss_kib: 192 * 1024,
+    threads: 64,
+    files: 256,
+};
+
+/// A server with its clients and its database.
+pub(crate) struct Rig {
+    data_dir: PathBuf,
+    /// Looked into directly, not through what is broken on purpose.
+    database: Database,
+    launch: Launch,
+    server: Option<Server>,
+    load: Load,
+}
+
+impl Rig {
+    /// Starts a server with these settings under load, and waits until both work. `database` is where to look, which need not be
+    /// how the server gets there.
+    pub(crate) fn start(data_dir: &Path, database: &Database, launch: Launch) -> Self {
+        let server = launch.start();
+        let load = Load::start(server.address(), CLIENTS);
+        load.wait_for_acks(ACKS_AROUND);
+        Self {
+            data_dir: data_dir.to_owned(),
+            database: database.clone(),
+            launch,
+            server: Some(server),
+            load,
+        }
+    }
+
+    /// Small segments and batches: faults meet rotations, retirements and many transactions.
+    pub(crate) fn busy(data_dir: &Path, database: &Database) -> Launch {
+        Launch::new(data_dir, database)
+            .with("--wal-segment-bytes", "64KiB")
+            .with("--flush-rows-max", "200")
+            .with("--flush-interval", "5ms")
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    pub(crate) fn launch(&self) -> &Launch {
+        &self.launch
+    }
+
+    /// The running server, to be ended in the plan's own way.
+    pub(crate) fn take_server(&mut self, report: &mut Report) -> Server {
+        let server = self.server.take().expect("it runs");
+        report.note_footprint(footprint(server.pid()));
+        server
+    }
+
+    /// Starts a server again and sends the clients there.
+    pub(crate) fn restart(&mut self) {
+        self.go_on_with(self.launch.start());
+    }
+
+    /// Sends the clients to a server that was started in the plan's own way.
+    pub(crate) fn go_on_with(&mut self, server: Server) {
+        self.load.go_on_at(server.address());
+        self.server = Some(server);
+    }
+
+    /// `fast-ingest wal inspect` finds nothing wrong with the log of a server that does not run.
+    #[track_caller]
+    pub(crate) fn assert_log_is_sound(&self) {
+        let data_dir = self.data_dir.to_str().expect("a plain path");
+        let mut arguments = vec!["wal", "inspect", "--data-dir", data_dir];
+        if let Database::Postgres(url) = &self.database {
+            arguments.extend(["--database-url", url]);
+        }
+        let inspected = run(&arguments);
+        assert_eq!(inspected.code(), 0, "{inspected:?}");
+    }
+
+    /// Heals: asserts that the server takes and stores events again, ends the load, stops the server, and holds the database to
+    /// every answer. Returns these.
+    #[track_caller]
+    pub(crate) fn finish(self, report: &mut Report) -> Ledger {
+        let (ledger, database) = self.finish_unchecked(report);
+        let stored = database.events();
+        report.add(ledger.audit(&stored));
+        let quarantined = database.rows("SELECT count(*) FROM quarantine");
+        assert_eq!(quarantined, ["0"], "events were set aside");
+        // Sequences have no gaps, so the checkpoint counts the events of the one log that this database knows.
+        let checkpoints = database.rows("SELECT flushed_through FROM wal_checkpoints");
+        assert_eq!(
+            checkpoints,
+            [stored.len().to_string()],
+            "the checkpoint and the rows disagree"
+        );
+        ledger
+    }
+
+    /// The same without a look at the rows: for plans that expect more than one log, or events set aside.
+    #[track_caller]
+    pub(crate) fn finish_unchecked(mut self, report: &mut Report) -> (Ledger, Database) {
+        self.load.wait_for_acks(ACKS_AROUND);
+        self.assert_is_alive();
+        let server = self.take_server(report);
+        let ledger = self.load.finish();
+        server.wait_until_flushed();
+        assert_counts_are_right(&server, &self.database);
+        let health = server.health();
+        assert_eq!(health["status"], "ok", "{health}");
+        server.stop();
+        let data_dir = self.data_dir.to_str().expect("a plain path");
+        let inspected = run(&["wal", "inspect", "--data-dir", data_dir]);
+        assert_eq!(inspected.code(), 0, "{inspected:?}");
+        self.database.assert_rollups_are_right();
+        (ledger, self.database)
+    }
+
+    /// A fresh event is taken and can be seen in the database soon.
+    #[track_caller]
+    fn assert_is_alive(&self) {
+        let deadline = Instant::now() + LIVENESS;
+        loop {
+            let answer = self.load.probe("?wait=applied");
+            if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no event gets through: {answer:?}"
+            );
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// What metrics say is what is stored.
+#[track_caller]
+fn assert_counts_are_right(server: &Server, database: &Database) {
+    let query = "/metrics?event_name=*&from=1970-01-01T00:00:00Z&to=2027-01-01T00:00:00Z";
+    let answer = server.request("GET", query, "");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let stored = database.rows("SELECT count(*) FROM events");
+    assert_eq!([answer.json()["total_events"].to_string()], stored[..]);
+}
+
+/// Reads what a process takes; panics when that is beyond the bounds.
+#[track_caller]
+pub(crate) fn footprint(pid: u32) -> Footprint {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.map_or(0, |number| number.parse().unwrap())
+    };
+    let footprint = Footprint {
+        rss_kib: field("VmHWM:"),
+        threads: field("Threads:"),
+        files: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |files| files.count() as u64),
+    };
+    let is_bounded = footprint.rss_kib <= FOOTPRINT_MAX.rss_kib
+        && footprint.threads <= FOOTPRINT_MAX.threads
+        && footprint.files <= FOOTPRINT_MAX.files;
+    assert!(is_bounded, "{footprint:?} is beyond {FOOTPRINT_MAX:?}");
+    footprint
+}
