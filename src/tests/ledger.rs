@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub(crate) struct Entry {
     pub(crate) outcome: Outcome,
     /// When the system had taken all of it.
     pub(crate) sent_at: Instant,
+    /// When the outcome was known.
+    pub(crate) answered_at: Instant,
 }
 
 /// Everything the clients know.
@@ -76,18 +79,30 @@ struct State {
     is_stopping: bool,
     entries: Vec<Entry>,
     acks: u64,
+    refusals: u64,
     probes: u32,
 }
 
 impl Load {
     /// Starts clients that send as fast as they are answered.
     pub(crate) fn start(address: SocketAddr, clients: u32) -> Self {
+        Self::start_numbered(address, 0..clients, Duration::ZERO)
+    }
+
+    /// Starts clients that rest between an answer and the next request.
+    pub(crate) fn start_paced(address: SocketAddr, clients: u32, rest: Duration) -> Self {
+        Self::start_numbered(address, 0..clients, rest)
+    }
+
+    /// The same with clients of these numbers, so that several loads can share a database.
+    pub(crate) fn start_numbered(address: SocketAddr, clients: Range<u32>, rest: Duration) -> Self {
         let state = State {
             address,
             generation: 0,
             is_stopping: false,
             entries: Vec::new(),
             acks: 0,
+            refusals: 0,
             probes: 0,
         };
         let shared = Arc::new(Shared {
@@ -96,25 +111,39 @@ impl Load {
         });
         let start_client = |client| {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || work(&shared, client))
+            thread::spawn(move || work(&shared, client, rest))
         };
-        let clients = (0..clients).map(start_client).collect();
+        let clients = clients.map(start_client).collect();
         Self { shared, clients }
     }
 
     /// Waits until this many more requests were acknowledged.
     #[track_caller]
     pub(crate) fn wait_for_acks(&self, more: u64) {
+        self.wait_for("acknowledged", more, |state| state.acks);
+    }
+
+    /// Waits until this many more requests were refused.
+    #[track_caller]
+    pub(crate) fn wait_for_refusals(&self, more: u64) {
+        self.wait_for("refused", more, |state| state.refusals);
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, more: u64, count: impl Fn(&State) -> u64) {
         let state = self.shared.state.lock().unwrap();
-        let wanted = state.acks + more;
+        let wanted = count(&state) + more;
         let (state, waited) = self
             .shared
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| state.acks < wanted)
+            .wait_timeout_while(state, PATIENCE, |state| count(state) < wanted)
             .unwrap();
-        let acks = state.acks;
+        let found = count(&state);
         drop(state);
-        assert!(!waited.timed_out(), "{acks} acks, still no {wanted}");
+        assert!(
+            !waited.timed_out(),
+            "{found} requests {what}, still no {wanted}"
+        );
     }
 
     /// Sends one request of its own and returns its answer; it is in the ledger like any other.
@@ -125,6 +154,7 @@ impl Load {
             (state.address, state.probes)
         };
         let (path, body, events) = compose(PROBE, request);
+        let sent_at = Instant::now();
         let answer = Connection::open(address).and_then(|mut connection| {
             connection.request("POST", &format!("{path}{query}"), body.as_bytes())
         });
@@ -134,7 +164,8 @@ impl Load {
             request,
             events,
             outcome,
-            sent_at: Instant::now(),
+            sent_at,
+            answered_at: Instant::now(),
         });
         answer
     }
@@ -177,12 +208,13 @@ impl Shared {
         let mut state = self.state.lock().unwrap();
         state.entries.push(entry);
         state.acks += u64::from(entry.outcome == Outcome::Ack);
+        state.refusals += u64::from(matches!(entry.outcome, Outcome::Refused(_)));
         self.changed.notify_all();
     }
 }
 
 /// One client: request after request, each with new events, until told to end.
-fn work(shared: &Shared, client: u32) {
+fn work(shared: &Shared, client: u32, rest: Duration) {
     let mut kept: Option<(Connection, u64)> = None;
     let mut request = 0;
     while let Some((address, generation)) = shared.target() {
@@ -208,6 +240,7 @@ fn work(shared: &Shared, client: u32) {
             events,
             outcome,
             sent_at,
+            answered_at: Instant::now(),
         });
         request += 1;
         if let Ok(answer) = answer
@@ -215,8 +248,12 @@ fn work(shared: &Shared, client: u32) {
         {
             kept = Some((connection, generation));
         }
-        if matches!(outcome, Outcome::Refused(_)) {
-            shared.wait_for_next(generation, REFUSED_PAUSE);
+        let pause = match outcome {
+            Outcome::Refused(_) => REFUSED_PAUSE,
+            Outcome::Ack | Outcome::Unknown => rest,
+        };
+        if !pause.is_zero() {
+            shared.wait_for_next(generation, pause);
         }
     }
 }
@@ -298,6 +335,15 @@ impl Ledger {
             .iter()
             .filter(|entry| is_counted(entry))
             .count()
+    }
+
+    /// Leaves the outcome of what was answered in this time open.
+    pub(crate) fn forget_answers_in(&mut self, time: &Range<Instant>) {
+        for entry in &mut self.entries {
+            if time.contains(&entry.answered_at) {
+                entry.outcome = Outcome::Unknown;
+            }
+        }
     }
 
     /// Compares what the clients know with what the database holds.

@@ -184,6 +184,20 @@ impl Launch {
         command
     }
 
+    /// The same with all its state elsewhere.
+    pub(crate) fn in_directory(&self, data_dir: &Path) -> Self {
+        let mut elsewhere = self.clone();
+        let flag = elsewhere
+            .arguments
+            .iter()
+            .position(|flag| flag == "--data-dir");
+        data_dir
+            .to_str()
+            .unwrap()
+            .clone_into(&mut elsewhere.arguments[flag.unwrap() + 1]);
+        elsewhere
+    }
+
     /// The same on this port, for clients that wait for a server to come back.
     pub(crate) fn on_port(mut self, port: u16) -> Self {
         let flag = self.arguments.iter().position(|flag| flag == "--port");
@@ -303,10 +317,36 @@ impl Server {
         });
     }
 
+    /// Waits until the database has all that was acknowledged; false when the server ends before.
+    pub(crate) fn is_flushed_before_it_ends(&mut self) -> bool {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            let health = Connection::open(self.address())
+                .and_then(|mut connection| connection.request("GET", "/health", b""));
+            // An error is a server that is about to end.
+            if let Ok(health) = health
+                && health.json()["flush"]["state"] == "running"
+                && health.json()["flush"]["lag_events"] == 0
+            {
+                return true;
+            }
+            assert!(Instant::now() < deadline, "never flushed, never ended");
+            thread::sleep(LOOK_AGAIN);
+        }
+        false
+    }
+
     /// `kill -9`. Asserts that this is what ended it.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.was_killed();
+    }
+
+    /// `kill -9`, of a server that may just have ended by itself.
+    pub(crate) fn kill_or_find_ended(mut self) {
+        self.child.kill().ok();
+        wait_or_kill(&mut self.child);
+        self.read_log_to_end();
     }
 
     /// Waits for its end by a SIGKILL that comes from elsewhere. Asserts that this is what ended it.

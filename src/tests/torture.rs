@@ -5,6 +5,7 @@
 //! tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the interleaving, so a seed
 //! repeats what was injected, not every step of the answer to it.
 
+pub(crate) mod mounts;
 pub(crate) mod plans;
 pub(crate) mod report;
 pub(crate) mod rig;
@@ -49,6 +50,66 @@ pub(crate) const PLANS: &[Plan] = &[
         about: "kill at the first, second, third … system call that writes, syncs, renames or sends; needs strace",
         cycles: 60,
         run: plans::syscalls::run,
+    },
+    Plan {
+        name: "database",
+        about: "PostgreSQL stopped, crashed, killed, read-only, full, locked, frozen, its schema changed",
+        cycles: 18,
+        run: plans::database::run,
+    },
+    Plan {
+        name: "network",
+        about: "COMMIT or its answer lost, connections that fall silent, a transaction that commits late",
+        cycles: 12,
+        run: plans::network::run,
+    },
+    Plan {
+        name: "slow-database",
+        about: "a database so slow that the log reaches its cap, then recovery",
+        cycles: 3,
+        run: plans::slow::run,
+    },
+    Plan {
+        name: "two-logs",
+        about: "two servers with logs of their own on one database, one of them killed",
+        cycles: 6,
+        run: plans::servers::two_logs,
+    },
+    Plan {
+        name: "twins",
+        about: "a copy of a log beside the original, as after cloning a machine",
+        cycles: 4,
+        run: plans::servers::twins,
+    },
+    Plan {
+        name: "one-directory",
+        about: "a second process on the directory of a running or stopped one",
+        cycles: 10,
+        run: plans::servers::one_directory,
+    },
+    Plan {
+        name: "disk-errors",
+        about: "a write or sync of the log fails; needs strace",
+        cycles: 20,
+        run: plans::disk::errors,
+    },
+    Plan {
+        name: "disk-full",
+        about: "the log's disk fills up and is freed; needs root",
+        cycles: 2,
+        run: plans::disk::full,
+    },
+    Plan {
+        name: "moved",
+        about: "the log's directory is moved away under the server, or read-only at the start",
+        cycles: 4,
+        run: plans::disk::moved,
+    },
+    Plan {
+        name: "power",
+        about: "a real power cut: ext4 shut down without its journal; needs root and strace",
+        cycles: 10,
+        run: plans::power::cut,
     },
 ];
 

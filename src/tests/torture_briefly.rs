@@ -26,3 +26,53 @@ fn sigterm_under_load_leaves_no_answer_open() {
 fn a_kill_at_any_system_call_loses_and_doubles_nothing() {
     briefly("syscalls", 100);
 }
+
+#[test]
+fn whatever_happens_to_postgresql_clients_notice_nothing_and_all_is_stored_once() {
+    briefly("database", 18);
+}
+
+#[test]
+fn whatever_happens_to_its_connections_all_is_stored_once() {
+    briefly("network", 12);
+}
+
+#[test]
+fn a_log_at_its_cap_refuses_stores_nothing_of_it_and_opens_again() {
+    briefly("slow-database", 2);
+}
+
+#[test]
+fn servers_with_logs_of_their_own_share_a_database() {
+    briefly("two-logs", 6);
+}
+
+#[test]
+fn a_copied_log_stores_nothing_twice() {
+    briefly("twins", 3);
+}
+
+#[test]
+fn a_directory_belongs_to_one_process() {
+    briefly("one-directory", 6);
+}
+
+#[test]
+fn a_failing_system_call_ends_the_server_and_loses_nothing() {
+    briefly("disk-errors", 15);
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_is_served_again() {
+    briefly("disk-full", 2);
+}
+
+#[test]
+fn a_directory_that_goes_away_is_not_acknowledged_into() {
+    briefly("moved", 3);
+}
+
+#[test]
+fn a_real_power_cut_loses_nothing_acknowledged() {
+    briefly("power", 10);
+}

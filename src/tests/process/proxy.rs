@@ -1,43 +1,70 @@
-//! A TCP proxy in front of PostgreSQL that cuts a connection at the worst moment: around the COMMIT of a batch.
+//! A TCP proxy in front of PostgreSQL that does to connections what networks do: it cuts them around the COMMIT of a batch, holds
+//! them without closing anything, holds a COMMIT back until long after its sender gave up, and passes bytes on slowly.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use super::PATIENCE;
 use super::stored::Database;
 
 /// The simple query `COMMIT` on the wire. It is alone in its packet, because the flush waits for every answer before it.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
+/// What the first message of each batch has in it.
+const MOVE_CHECKPOINT: &[u8] = b"UPDATE wal_checkpoints";
+/// A slow connection passes on so much at a time.
+const SLOW_PIECE: usize = 1024;
 
-/// Where to cut.
-#[derive(Debug, Clone, Copy)]
+/// What the next batch meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The server never hears of the COMMIT.
+    /// The server never hears of the COMMIT, and the connection ends.
     BeforeCommit,
-    /// The server has committed, and its answer is lost.
+    /// The server has committed, its answer is lost, and the connection ends.
     AfterCommit,
+    /// The COMMIT is held back, with all of its connection and without a word, until [`Proxy::release`].
+    HoldCommit,
+    /// The same with the first message of a transaction. New connections work.
+    HoldBegin,
 }
 
 /// A proxy. Its threads end with the connections, and with the process.
 pub(crate) struct Proxy {
     database: Database,
-    cuts: Arc<Cuts>,
+    trouble: Arc<Trouble>,
 }
 
 #[derive(Default)]
-struct Cuts {
+struct Trouble {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// What the next COMMIT meets.
     armed: Option<Cut>,
+    /// Cuts that were made, holds included.
     done: u32,
+    connections: u64,
+    /// The connection that passes nothing on.
+    held: Option<u64>,
+    bytes_per_second: Option<u64>,
+}
+
+impl State {
+    /// The cut that is to happen at these bytes of a client.
+    fn take_cut_at(&mut self, bytes: &[u8]) -> Option<Cut> {
+        let is_met = match self.armed? {
+            Cut::HoldBegin => bytes
+                .windows(MOVE_CHECKPOINT.len())
+                .any(|window| window == MOVE_CHECKPOINT),
+            Cut::BeforeCommit | Cut::AfterCommit | Cut::HoldCommit => bytes == COMMIT,
+        };
+        if is_met { self.armed.take() } else { None }
+    }
 }
 
 impl Proxy {
@@ -50,14 +77,14 @@ impl Proxy {
         let (server, name) = rest.split_once('/').unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let cuts = Arc::new(Cuts::default());
+        let trouble = Arc::new(Trouble::default());
         thread::spawn({
-            let (cuts, server) = (Arc::clone(&cuts), server.to_owned());
+            let (trouble, server) = (Arc::clone(&trouble), server.to_owned());
             move || {
                 for client in listener.incoming() {
                     // A server that is down is told by hanging up.
                     if let Ok(upstream) = TcpStream::connect(&server) {
-                        pair(client.unwrap(), upstream, &cuts);
+                        pair(client.unwrap(), upstream, &trouble);
                     }
                 }
             }
@@ -65,7 +92,7 @@ impl Proxy {
         let url = format!("{user}@{address}/{name}?sslmode=disable");
         Self {
             database: Database::Postgres(url),
-            cuts,
+            trouble,
         }
     }
 
@@ -74,61 +101,101 @@ impl Proxy {
         &self.database
     }
 
-    /// Cuts the connection of the next COMMIT, and returns when that is done.
+    /// Cuts or holds the connection of the next batch, and returns when that is done.
+    #[track_caller]
     pub(crate) fn cut(&self, cut: Cut) {
-        let mut state = self.cuts.state.lock().unwrap();
+        let mut state = self.trouble.lock();
         state.armed = Some(cut);
         let wanted = state.done + 1;
-        let (state, _) = self
-            .cuts
-            .changed
-            .wait_timeout_while(state, PATIENCE, |state| state.done < wanted)
-            .unwrap();
-        assert_eq!(state.done, wanted, "no COMMIT came by");
+        let state = self.trouble.wait_while(state, |state| state.done < wanted);
+        assert_eq!(state.done, wanted, "no batch came by");
+    }
+
+    /// Lets everything pass that was held.
+    pub(crate) fn release(&self) {
+        self.trouble.lock().held = None;
+        self.trouble.changed.notify_all();
+    }
+
+    /// Passes on no more than this in a direction of a connection, or as much as comes.
+    pub(crate) fn slow_down(&self, bytes_per_second: Option<u64>) {
+        self.trouble.lock().bytes_per_second = bytes_per_second;
     }
 }
 
-impl Cuts {
+impl Trouble {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn wait_while<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        condition: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout_while(state, PATIENCE, condition);
+        waited.unwrap().0
+    }
+
     fn note_done(&self) {
-        self.state.lock().unwrap().done += 1;
+        self.lock().done += 1;
         self.changed.notify_all();
+    }
+
+    /// Waits while a connection is held. Both of its sockets stay open meanwhile, whatever becomes of the other ends.
+    fn wait_while_held(&self, connection: u64) {
+        let mut state = self.lock();
+        while state.held == Some(connection) {
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn bytes_per_second(&self) -> Option<u64> {
+        self.lock().bytes_per_second
     }
 }
 
 /// Moves bytes both ways until one side ends, or a cut.
-fn pair(client: TcpStream, server: TcpStream, cuts: &Arc<Cuts>) {
+fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
     }
+    let connection = {
+        let mut state = trouble.lock();
+        state.connections += 1;
+        state.connections
+    };
     let is_answer_lost = Arc::new(AtomicBool::new(false));
     let (client_end, server_end) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     thread::spawn({
-        let (cuts, is_answer_lost) = (Arc::clone(cuts), Arc::clone(&is_answer_lost));
+        let (trouble, is_answer_lost) = (Arc::clone(trouble), Arc::clone(&is_answer_lost));
         move || {
-            pump(&client, &server, |bytes| {
-                let cut = (bytes == COMMIT)
-                    .then(|| cuts.state.lock().unwrap().armed.take())
-                    .flatten();
+            pump(&client, &server, &trouble, |bytes| {
+                let cut = trouble.lock().take_cut_at(bytes);
                 match cut {
-                    None => true,
-                    Some(Cut::AfterCommit) => {
-                        is_answer_lost.store(true, Ordering::SeqCst);
-                        true
+                    None => {}
+                    Some(Cut::AfterCommit) => is_answer_lost.store(true, Ordering::SeqCst),
+                    Some(Cut::HoldCommit | Cut::HoldBegin) => {
+                        trouble.lock().held = Some(connection);
+                        trouble.note_done();
                     }
                     Some(Cut::BeforeCommit) => {
-                        cuts.note_done();
-                        false
+                        trouble.note_done();
+                        return false;
                     }
                 }
+                trouble.wait_while_held(connection);
+                true
             });
         }
     });
-    let cuts = Arc::clone(cuts);
+    let trouble = Arc::clone(trouble);
     thread::spawn(move || {
-        pump(&server_end, &client_end, |_| {
+        pump(&server_end, &client_end, &trouble, |_| {
+            trouble.wait_while_held(connection);
             let is_lost = is_answer_lost.load(Ordering::SeqCst);
             if is_lost {
-                cuts.note_done();
+                trouble.note_done();
             }
             !is_lost
         });
@@ -136,9 +203,27 @@ fn pair(client: TcpStream, server: TcpStream, cuts: &Arc<Cuts>) {
 }
 
 /// Passes on what `may_pass`; closes both sides at the first piece that may not, and at the end.
-fn pump(mut from: &TcpStream, mut to: &TcpStream, mut may_pass: impl FnMut(&[u8]) -> bool) {
+fn pump(
+    mut from: &TcpStream,
+    mut to: &TcpStream,
+    trouble: &Trouble,
+    mut may_pass: impl FnMut(&[u8]) -> bool,
+) {
     let mut piece = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut piece) {
+    loop {
+        let rate = trouble.bytes_per_second();
+        let room = if rate.is_some() {
+            SLOW_PIECE
+        } else {
+            piece.len()
+        };
+        let Ok(length @ 1..) = from.read(&mut piece[..room]) else {
+            break;
+        };
+        if let Some(rate) = rate {
+            // Not a wait for anything: this is what makes it slow.
+            thread::sleep(Duration::from_secs_f64(length as f64 / rate as f64));
+        }
         if !may_pass(&piece[..length]) || to.write_all(&piece[..length]).is_err() {
             break;
         }

@@ -98,20 +98,16 @@ impl Database {
                 });
                 rows.unwrap().map(Result::unwrap).collect()
             }
-            Self::Postgres(url) => block_on(async {
-                let client = postgres::connect(url).await;
-                let messages = client.simple_query(sql).await.unwrap();
-                let rows = messages.iter().filter_map(|message| match message {
-                    tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
-                    _ => None,
-                });
-                let text = |row: &tokio_postgres::SimpleQueryRow| {
-                    let columns = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL"));
-                    columns.collect::<Vec<_>>().join("|")
-                };
-                rows.map(text).collect()
-            }),
+            Self::Postgres(url) => block_on(postgres_rows(url, sql)).unwrap(),
         }
+    }
+
+    /// The same from a PostgreSQL that may be away.
+    pub(crate) fn try_rows(&self, sql: &str) -> Option<Vec<String>> {
+        let Self::Postgres(url) = self else {
+            panic!("SQLite is never away")
+        };
+        block_on(postgres_rows(url, sql)).ok()
     }
 
     /// Begins a transaction with these statements and leaves it open until the guard is dropped. PostgreSQL only.
@@ -205,6 +201,21 @@ fn sqlite_events(path: &Path) -> Vec<StoredEvent> {
         })
     });
     rows.unwrap().map(Result::unwrap).collect()
+}
+
+async fn postgres_rows(url: &str, sql: &str) -> Result<Vec<String>, tokio_postgres::Error> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    let messages = client.simple_query(sql).await?;
+    let rows = messages.iter().filter_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let text = |row: &tokio_postgres::SimpleQueryRow| {
+        let columns = (0..row.len()).map(|column| row.get(column).unwrap_or("NULL"));
+        columns.collect::<Vec<_>>().join("|")
+    };
+    Ok(rows.map(text).collect())
 }
 
 async fn postgres_events(url: &str) -> Vec<StoredEvent> {

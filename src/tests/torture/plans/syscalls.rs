@@ -87,7 +87,8 @@ fn leg(kills: u32, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report:
     rig.finish(report);
 }
 
-fn strace_works() -> Result<(), String> {
+/// Whether this machine lets us trace, or why not.
+pub(crate) fn strace_works() -> Result<(), String> {
     let traced = Command::new("strace")
         .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "true"])
         .stdin(Stdio::null())

@@ -1,0 +1,218 @@
+//! What happens to the log's own disk: system calls that fail, a disk that fills up, a directory that is moved away or may not be
+//! written to.
+
+use std::fs;
+use std::path::Path;
+
+use crate::ledger::Outcome;
+use crate::postgres::{Cluster, StopMode};
+use crate::process::Launch;
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::mounts::{Mount, unavailable};
+use crate::torture::plans::syscalls::strace_works;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// Exit status when the disk fails (`sysexits`).
+const IO: i32 = 74;
+/// After so many faults the books are closed, and the next ones begin with an empty database.
+const FAULTS_A_LEG: u32 = 24;
+const DISK_BYTES: u64 = 16 * 1024 * 1024;
+const BALLAST_BYTES: u64 = 12 * 1024 * 1024;
+const FLOOR_BYTES: u64 = 6 * 1024 * 1024;
+
+/// System calls of the log thread and how they fail. `fsync` is for directories, `fdatasync` for the log.
+const ERRORS: [(&str, &str); 5] = [
+    ("fdatasync:error=EIO", "fdatasync: EIO"),
+    ("pwrite64:error=EIO", "write: EIO"),
+    ("pwrite64:error=ENOSPC", "write: ENOSPC"),
+    ("fdatasync:error=ENOSPC", "fdatasync: ENOSPC"),
+    ("fsync:error=EIO", "directory sync: EIO"),
+];
+
+/// A failing system call ends the server, and nothing touches the file again.
+pub(crate) fn errors(random: &mut Random, cycles: u32, report: &mut Report) {
+    if let Err(reason) = strace_works() {
+        report.skip(reason);
+        return;
+    }
+    let mut done = 0;
+    while done < cycles {
+        let faults = (cycles - done).min(FAULTS_A_LEG);
+        errors_leg(done..done + faults, random, report);
+        done += faults;
+    }
+}
+
+fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::migrated(Cluster::shared());
+    // Rotations, so that directories are synced.
+    let launch = Launch::new(dir.path(), &database)
+        .with("--body-bytes-max", "16KiB")
+        .with("--event-bytes-max", "16KiB")
+        .with("--wal-segment-bytes", "16KiB")
+        .with("--flush-rows-max", "100")
+        .with("--flush-interval", "5ms");
+    let mut rig = Rig::start(dir.path(), &database, launch.clone());
+    rig.take_server(report).kill();
+    let trace = dir.path().join("trace");
+    for fault in faults {
+        let (call, name) = ERRORS[fault as usize % ERRORS.len()];
+        // Once, or from then on. The first calls of a thread belong to the start.
+        let lasts = if random.chance(50) { "+" } else { "" };
+        let inject = format!("inject={call}:when={}{lasts}", 1 + random.below(40));
+        let traced = launch.clone().under([
+            "strace",
+            "-f",
+            "-qq",
+            "--seccomp-bpf",
+            "-o",
+            trace.to_str().unwrap(),
+            "-e",
+            "trace=fdatasync,pwrite64,fsync",
+            "-e",
+            &inject,
+        ]);
+        let mut server = traced.spawn();
+        if server.is_ready() {
+            rig.load().go_on_at(server.address());
+        }
+        let ended = server.wait();
+        assert_eq!(ended.code(), IO, "{name}: {}", ended.stderr);
+        assert_not_touched_after_failure(&fs::read_to_string(&trace).unwrap());
+        report.fired(name);
+    }
+    rig.restart();
+    rig.finish(report);
+}
+
+/// No write or sync of a file follows a failed one, by the trace of all calls.
+#[track_caller]
+fn assert_not_touched_after_failure(trace: &str) {
+    let mut failed = Vec::new();
+    for line in trace.lines() {
+        let Some((_, file)) = line.split_once('(') else {
+            continue;
+        };
+        let file: String = file.chars().take_while(char::is_ascii_digit).collect();
+        assert!(!failed.contains(&file), "touched again: {line}\n{trace}");
+        if line.contains("(INJECTED)") && !line.contains("fsync(") {
+            failed.push(file);
+        }
+    }
+    assert!(trace.contains("(INJECTED)"), "nothing failed:\n{trace}");
+}
+
+/// The disk fills up: with a floor the server refuses in time and opens again by itself; without one it ends, and starts again once
+/// there is room.
+pub(crate) fn full(random: &mut Random, cycles: u32, report: &mut Report) {
+    if let Some(reason) = unavailable(&["mount"]) {
+        report.skip(reason);
+        return;
+    }
+    for cycle in 0..cycles {
+        let has_floor = cycle % 2 == 0;
+        if let Err(reason) = fill(has_floor, random, report) {
+            report.skip(reason);
+            return;
+        }
+    }
+}
+
+fn fill(has_floor: bool, random: &mut Random, report: &mut Report) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = Mount::tmpfs(&dir.path().join("mount"), DISK_BYTES)?;
+    let at = dir.path().join("mount");
+    let data_dir = at.join("data");
+    let ballast = at.join("ballast");
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    let floor = if has_floor { FLOOR_BYTES } else { 0 };
+    let launch = Rig::patient(&data_dir, &database).with("--disk-free-min", &floor.to_string());
+    let mut rig = Rig::start_paced(&data_dir, &database, launch);
+    rig.load().wait_for_acks(random.below(100));
+    cluster.stop(StopMode::Fast);
+    fill_file(&ballast);
+    if has_floor {
+        rig.load().wait_for_refusals(20);
+        let health = rig.server().request("GET", "/health", "");
+        assert_eq!(health.status, 503, "{health:?}");
+        report.fired("disk at its floor");
+        fs::remove_file(&ballast).unwrap();
+        rig.load().wait_for_acks(20);
+        cluster.start_again();
+    } else {
+        let ended = rig.take_server(report).wait();
+        assert_eq!(ended.code(), IO, "{}", ended.stderr);
+        ended.assert_refusal(IO, &["No space left", "free some space"]);
+        report.fired("disk full");
+        fs::remove_file(&ballast).unwrap();
+        cluster.start_again();
+        rig.restart();
+    }
+    let ledger = rig.finish(report);
+    let refused_otherwise =
+        ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));
+    assert_eq!(refused_otherwise, 0, "refused for another reason");
+    drop(mount);
+    Ok(())
+}
+
+/// Takes room on a disk.
+fn fill_file(path: &Path) {
+    fs::write(path, vec![1; usize::try_from(BALLAST_BYTES).unwrap()]).unwrap();
+}
+
+/// The log's directory is moved away under the server, which ends instead of acknowledging into nowhere; moved back, all is there.
+pub(crate) fn moved(random: &mut Random, cycles: u32, report: &mut Report) {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::migrated(Cluster::shared());
+    let launch = Rig::busy(dir.path(), &database);
+    let mut rig = Rig::start(dir.path(), &database, launch.clone());
+    let (here, away) = (dir.path().join("wal"), dir.path().join("away"));
+    for _ in 0..cycles {
+        rig.load().wait_for_acks(1 + random.below(100));
+        fs::rename(&here, &away).unwrap();
+        let ended = rig.take_server(report).wait();
+        assert_eq!(ended.code(), IO, "{}", ended.stderr);
+        report.fired("directory moved away");
+        assert!(!here.exists(), "nothing was made in its place");
+        fs::rename(&away, &here).unwrap();
+        if random.chance(50) && start_read_only(dir.path(), &launch) {
+            report.fired("start on a read-only directory");
+        }
+        rig.restart();
+    }
+    rig.finish(report);
+}
+
+/// A start where nothing may be written is refused, and changes nothing. False where we may not mount.
+fn start_read_only(data_dir: &Path, launch: &Launch) -> bool {
+    if unavailable(&["mount"]).is_some() {
+        return false;
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let at = elsewhere.path().join("read-only");
+    let Ok(mount) = Mount::read_only(data_dir, &at) else {
+        return false;
+    };
+    let before = contents(&data_dir.join("wal"));
+    let ended = launch.in_directory(&at).run_to_end();
+    ended.assert_refusal(IO, &["--data-dir must be a directory"]);
+    assert_eq!(contents(&data_dir.join("wal")), before);
+    drop(mount);
+    true
+}
+
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let content = |file: fs::DirEntry| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        (name, fs::read(file.path()).unwrap())
+    };
+    let mut files: Vec<_> = files.map(content).collect();
+    files.sort();
+    files
+}

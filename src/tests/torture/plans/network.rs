@@ -1,0 +1,81 @@
+//! What happens between the server and PostgreSQL: connections cut around a COMMIT, connections that say nothing any more, a
+//! transaction that commits long after its sender gave up.
+
+use crate::ledger::Outcome;
+use crate::postgres::Cluster;
+use crate::process::proxy::{Cut, Proxy};
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// After so many faults the books are closed, and the next ones begin with an empty database.
+const FAULTS_A_LEG: u32 = 24;
+/// Requests that must be acknowledged meanwhile.
+const ACKS_MEANWHILE: u64 = 20;
+
+pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
+    let mut fault = 0;
+    let mut left = cycles;
+    while left > 0 {
+        let faults = left.min(FAULTS_A_LEG);
+        leg(fault..fault + faults, random, report);
+        fault += faults;
+        left -= faults;
+    }
+}
+
+fn leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
+    let database = Database::migrated(Cluster::shared());
+    let proxy = Proxy::before(&database);
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Rig::patient(dir.path(), proxy.database());
+    let rig = Rig::start_paced(dir.path(), &database, launch);
+    for fault in faults {
+        rig.load().wait_for_acks(1 + random.below(ACKS_MEANWHILE));
+        // By turns: each kind is met whatever the number of cycles.
+        let name = match fault % 4 {
+            0 => {
+                proxy.cut(Cut::AfterCommit);
+                "answer to COMMIT lost"
+            }
+            1 => {
+                proxy.cut(Cut::BeforeCommit);
+                "COMMIT lost"
+            }
+            2 => {
+                proxy.cut(Cut::HoldBegin);
+                wait_until_noticed(&rig);
+                proxy.release();
+                "silent connection"
+            }
+            _ => {
+                proxy.cut(Cut::HoldCommit);
+                wait_until_noticed(&rig);
+                let before = checkpoint(&database);
+                proxy.release();
+                // Nobody else can move it while the late transaction holds its row.
+                database.wait_for("committed late", |database| checkpoint(database) > before);
+                "late commit of a given-up transaction"
+            }
+        };
+        report.fired(name);
+        rig.server().wait_for_health("well again", |health| {
+            health["status"] == "ok" && health["flush"]["state"] == "running"
+        });
+    }
+    let ledger = rig.finish(report);
+    let others = ledger.count(|entry| entry.outcome != Outcome::Ack);
+    assert_eq!(others, 0, "every answer is a 202");
+}
+
+fn wait_until_noticed(rig: &Rig) {
+    rig.server()
+        .wait_for_health("retrying", |health| health["flush"]["state"] == "retrying");
+    rig.load().wait_for_acks(ACKS_MEANWHILE);
+}
+
+fn checkpoint(database: &Database) -> u64 {
+    let rows = database.rows("SELECT flushed_through FROM wal_checkpoints");
+    rows[0].parse().unwrap()
+}

@@ -1,0 +1,119 @@
+//! A real kernel, a real file system, a real power cut: ext4 on a loop device is shut down without its journal, so that writes and syncs
+//! fail from then on, and after the next mount all that was not synced is gone. Needs root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::postgres::Cluster;
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::mounts::{Mount, unavailable};
+use crate::torture::plans::syscalls::strace_works;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// After so many cuts the books are closed, and the next ones begin with an empty database.
+const CUTS_A_LEG: u32 = 25;
+const IMAGE_BYTES: u64 = 256 * 1024 * 1024;
+/// Syncs are held up so long, as a disk would: here they take microseconds, and a cut would hardly ever meet something unsynced.
+const SLOW_SYNC: &str = "inject=fdatasync:delay_enter=3000";
+/// Exit status when the disk fails (`sysexits`).
+const IO: i32 = 74;
+
+pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
+    if let Some(reason) = unavailable(&["mount", "mkfs.ext4", "perl"]) {
+        report.skip(reason);
+        return;
+    }
+    if let Err(reason) = strace_works() {
+        report.skip(reason);
+        return;
+    }
+    let mut left = cycles;
+    while left > 0 {
+        let cuts = left.min(CUTS_A_LEG);
+        if let Err(reason) = cut_leg(cuts, random, report) {
+            report.skip(reason);
+            return;
+        }
+        left -= cuts;
+    }
+    // A cut that always found everything synced would prove nothing.
+    let with_loss = report.count("power cut that lost unsynced bytes");
+    let wanted = u64::from(cycles) * 3 / 10;
+    assert!(
+        with_loss >= wanted,
+        "only {with_loss} of {cycles} cuts hurt"
+    );
+}
+
+fn cut_leg(cuts: u32, random: &mut Random, report: &mut Report) -> Result<(), String> {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, at) = (dir.path().join("image"), dir.path().join("mount"));
+    Mount::make_ext4(&image, IMAGE_BYTES)?;
+    let mut mount = Mount::image(&image, &at)?;
+    let data_dir = at.join("data");
+    let database = Database::migrated(Cluster::shared());
+    // The disk is smaller than the room that a server leaves by default.
+    let launch = Rig::busy(&data_dir, &database).with("--disk-free-min", "0");
+    let slowed = launch.clone().under([
+        "strace",
+        "-f",
+        "-qq",
+        "--seccomp-bpf",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        SLOW_SYNC,
+    ]);
+    let mut rig = Rig::start(&data_dir, &database, slowed);
+    for _ in 0..cuts {
+        rig.load().wait_for_acks(1 + random.below(60));
+        // Not a wait for anything: it moves the cut away from the answer that ended the wait above.
+        thread::sleep(Duration::from_micros(random.below(3_000)));
+        let dark_since = Instant::now();
+        mount.cut_power();
+        let server = rig.take_server(report);
+        if random.chance(50) {
+            // It finds out by itself.
+            let ended = server.wait();
+            assert_eq!(ended.code(), IO, "{}", ended.stderr);
+            report.fired("write or sync failed on a real file system");
+        } else {
+            server.kill_or_find_ended();
+        }
+        let seen = lengths(&data_dir.join("wal"));
+        drop(mount);
+        mount = Mount::image(&image, &at)?;
+        let has_lost = seen != lengths(&data_dir.join("wal"));
+        report.fired(match has_lost {
+            true => "power cut that lost unsynced bytes",
+            false => "power cut",
+        });
+        rig.assert_log_is_sound();
+        // The kernel goes on without power, and a sync that is under way may then even succeed. Nobody could hear of it.
+        rig.note_dark(dark_since..Instant::now());
+        rig.restart();
+    }
+    // A tracer keeps signals to itself.
+    rig.take_server(report).kill_or_find_ended();
+    rig.go_on_with(launch.start());
+    rig.finish(report);
+    drop(mount);
+    Ok(())
+}
+
+/// The files of a directory and how long each is, as the running kernel sees them.
+fn lengths(dir: &Path) -> BTreeMap<String, u64> {
+    let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let length = |file: fs::DirEntry| {
+        let name = file.file_name().to_string_lossy().into_owned();
+        (name, file.metadata().unwrap().len())
+    };
+    files.map(length).collect()
+}

@@ -1,0 +1,135 @@
+//! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one directory.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::ledger::Load;
+use crate::postgres::{Cluster, StopMode};
+use crate::process::stored::Database;
+use crate::process::{Launch, Server};
+use crate::random::Random;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// Exit status of a process that finds its directory locked, or its log and database apart (`sysexits`).
+const LOCKED: i32 = 75;
+const DATA: i32 = 65;
+
+/// Two logs, one database: the checkpoint of one is no business of the other.
+pub(crate) fn two_logs(random: &mut Random, cycles: u32, report: &mut Report) {
+    let database = Database::migrated(Cluster::shared());
+    let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Both stand at checkpoint 0 before either takes an event.
+    let other = Rig::busy(other_dir.path(), &database);
+    let mut other_server = other.start();
+    let mut rig = Rig::start(dir.path(), &database, Rig::busy(dir.path(), &database));
+    let load = Load::start_numbered(other_server.address(), 100..102, Duration::ZERO);
+    for _ in 0..cycles {
+        load.wait_for_acks(1 + random.below(50));
+        rig.load().wait_for_acks(1 + random.below(50));
+        if random.chance(50) {
+            other_server.kill();
+            other_server = other.start();
+            load.go_on_at(other_server.address());
+        } else {
+            rig.take_server(report).kill();
+            rig.restart();
+        }
+        report.fired("kill -9 of one of two servers");
+    }
+    load.wait_for_acks(30);
+    let mut ledger = load.finish();
+    other_server.wait_until_flushed();
+    other_server.stop();
+    let (own, database) = rig.finish_unchecked(report);
+    ledger.entries.extend(own.entries);
+    report.add(ledger.audit(&database.events()));
+}
+
+/// A copy of a log runs beside the original, as after cloning a machine: what both hold is stored once.
+pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    // Batches of one size, so that both try the same steps.
+    let launch = Launch::new(dir.path(), &database)
+        .with("--flush-rows-max", "50")
+        .with("--flush-interval", "5ms");
+    let mut rig = Rig::start_paced(dir.path(), &database, launch.clone());
+    for _ in 0..cycles {
+        // Both must find something to store.
+        cluster.stop(StopMode::Fast);
+        rig.load().wait_for_acks(50 + random.below(100));
+        rig.take_server(report).kill();
+        let copy = tempfile::tempdir().unwrap();
+        copy_files(&dir.path().join("wal"), &copy.path().join("wal"));
+        // Nobody is let in before both have stored what they share.
+        let twin = launch.in_directory(copy.path()).spawn();
+        let original = launch.spawn();
+        cluster.start_again();
+        let ends = [twin, original].map(store_all_or_give_way);
+        assert!(ends.contains(&0), "both gave way: {ends:?}");
+        report.fired("twin of a log");
+        rig.restart();
+    }
+    rig.finish(report);
+}
+
+/// Waits until a server has flushed, and stops it; or until it ends because the database has moved on without it. Its exit status.
+fn store_all_or_give_way(mut server: Server) -> i32 {
+    if server.is_ready() && server.is_flushed_before_it_ends() {
+        server.terminate_again();
+    }
+    let ended = server.wait();
+    let code = ended.code();
+    assert!([0, DATA].contains(&code), "{}", ended.stderr);
+    code
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// A second process on the directory of a running, or stopped, first one leaves before it touches anything.
+pub(crate) fn one_directory(random: &mut Random, cycles: u32, report: &mut Report) {
+    let database = Database::migrated(Cluster::shared());
+    let dir = tempfile::tempdir().unwrap();
+    let links = tempfile::tempdir().unwrap();
+    let link = links.path().join("same");
+    std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+    let launch = Rig::busy(dir.path(), &database);
+    let mut rig = Rig::start(dir.path(), &database, launch.clone());
+    for _ in 0..cycles {
+        rig.load().wait_for_acks(1 + random.below(100));
+        let second = if random.chance(50) {
+            launch.in_directory(&link)
+        } else {
+            launch.clone()
+        };
+        let is_frozen = random.chance(50);
+        if is_frozen {
+            rig.server().signal(Signal::STOP);
+        }
+        let ended = second.run_to_end();
+        ended.assert_refusal(LOCKED, &["another fast-ingest process"]);
+        if is_frozen {
+            rig.server().signal(Signal::CONT);
+            report.fired("second process beside a stopped one");
+        } else {
+            report.fired("second process");
+        }
+        if random.chance(30) {
+            rig.take_server(report).kill();
+            // The lock went with the process.
+            rig.restart();
+        }
+    }
+    rig.finish(report);
+}
