@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
@@ -189,7 +190,10 @@ impl RequestBody {
                 Some(next) => Ok(next),
                 None => {
                     let silent_until = Instant::now() + pace.silence_max;
-                    timeout_at(silent_until.min(pace.ends), next)
+                    // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a body, such as
+                    // the endless zeros of a chunk size, can let these use up all that tokio allows a task at a time, and a timer
+                    // that had to keep to it would never fire.
+                    unconstrained(timeout_at(silent_until.min(pace.ends), next))
                         .await
                         .map_err(|_| silent_until < pace.ends)
                 }
