@@ -7,6 +7,9 @@
 
 mod cli_metrics;
 mod flights;
+mod hostile_flood;
+mod hostile_slow;
+mod hostile_support;
 mod http_connections;
 mod http_contract;
 mod http_health;
