@@ -105,6 +105,8 @@ pub(super) struct RequestBody {
     awaits_continue: bool,
     /// Set once no more of it will be read.
     end: Option<End>,
+    /// It is followed by trailers.
+    has_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +124,7 @@ impl RequestBody {
             incoming,
             awaits_continue: head.headers.contains_key(EXPECT),
             end: None,
+            has_trailers: false,
         }
     }
 
@@ -160,6 +163,11 @@ impl RequestBody {
 
     /// Brings the body to its end, so that the connection can carry another request. Says whether it can.
     pub(super) async fn finish(&mut self) -> bool {
+        // hyper ends trailers at an empty line with CR LF only. One that ends with LF alone ends them for other readers, and then what
+        // hyper took for trailers was the next request.
+        if self.has_trailers {
+            return false;
+        }
         if self.incoming.is_end_stream() {
             return true;
         }
@@ -209,7 +217,7 @@ impl RequestBody {
         })
     }
 
-    /// The next piece of the body; trailers are ignored.
+    /// The next piece of the body; what trailers say is ignored.
     async fn next_data(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.awaits_continue = false;
         loop {
@@ -226,6 +234,7 @@ impl RequestBody {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
                     }
+                    self.has_trailers = true;
                 }
             }
         }
