@@ -37,7 +37,7 @@ pub(crate) struct Siege {
     /// What it took before the attack.
     calm: Footprint,
     limits: Footprint,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Siege {
@@ -52,9 +52,25 @@ impl Siege {
         flags: &[(&str, &str)],
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
-        allow_many_sockets();
         let dir = tempfile::tempdir().unwrap();
         let database = Database::embedded(dir.path());
+        Self::begin_in(dir, database, limits, flags, change)
+    }
+
+    /// The same before this database.
+    pub(crate) fn begin_on(database: &Database, limits: Footprint, flags: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::begin_in(dir, database.clone(), limits, flags, |launch| launch)
+    }
+
+    fn begin_in(
+        dir: TempDir,
+        database: Database,
+        limits: Footprint,
+        flags: &[(&str, &str)],
+        change: impl FnOnce(Launch) -> Launch,
+    ) -> Self {
+        allow_many_sockets();
         let launch = flags.iter().fold(
             Launch::new(dir.path(), &database),
             |launch, (flag, value)| launch.with(flag, value),
@@ -71,7 +87,7 @@ impl Siege {
             watch,
             calm,
             limits,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -100,6 +116,30 @@ impl Siege {
     /// The same where the database must hold the events of the `told`, and may hold those of the other `attackers`.
     #[track_caller]
     pub(crate) fn lift_with_unknown(self, told: &[String], attackers: &[String]) -> Footprint {
+        let (database, ledger, peak, _dir) = self.end();
+        let (theirs, ours) = database
+            .events()
+            .into_iter()
+            .partition::<Vec<_>, _>(|event| event.user_id.starts_with(ATTACKER));
+        ledger.verify(&ours);
+        let mut stored: Vec<_> = attackers.to_vec();
+        stored.retain(|user| {
+            told.contains(user) || theirs.iter().any(|event| event.user_id == *user)
+        });
+        assert_stored_once(&theirs, &stored);
+        peak
+    }
+
+    /// The same where the test itself looks for what the attackers sent, and takes it out of the database.
+    #[track_caller]
+    pub(crate) fn lift_after(self, look: impl FnOnce(&Database)) {
+        let (database, ledger, _, _dir) = self.end();
+        look(&database);
+        ledger.verify(&database.events());
+    }
+
+    #[track_caller]
+    fn end(self) -> (Database, Ledger, Footprint, TempDir) {
         self.assert_goes_on();
         let ledger = self.load.finish();
         assert_all_answered(&ledger);
@@ -120,18 +160,7 @@ impl Siege {
         self.server.stop();
         let quarantined = self.database.rows("SELECT count(*) FROM quarantine");
         assert_eq!(quarantined, ["0"], "events were set aside");
-        let (theirs, ours) = self
-            .database
-            .events()
-            .into_iter()
-            .partition::<Vec<_>, _>(|event| event.user_id.starts_with(ATTACKER));
-        ledger.verify(&ours);
-        let mut stored: Vec<_> = attackers.to_vec();
-        stored.retain(|user| {
-            told.contains(user) || theirs.iter().any(|event| event.user_id == *user)
-        });
-        assert_stored_once(&theirs, &stored);
-        peak
+        (self.database, ledger, peak, self.dir)
     }
 }
 
