@@ -1,7 +1,7 @@
 //! Too much of everything, against the real binary: connections, files, heads, bodies in flight, bodies without an end.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -180,6 +180,76 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
         "{held} whole bodies were held at once"
     );
     siege.lift(&[]);
+}
+
+/// Bodies that stop just before their end, made to measure until no other large one gets in. Honest small requests do not notice.
+#[test]
+fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
+    const SMALL: usize = 16 * 1024;
+    // Room for the first, and then for less than another one.
+    let flags = [
+        ("--inflight-bytes-max", "15MiB"),
+        ("--body-timeout", "10min"),
+    ];
+    let limits = Footprint {
+        rss_kib: CALM.rss_kib + 15 * 1024,
+        files: 256,
+        ..CALM
+    };
+    let siege = Siege::begin(limits, &flags);
+    let open = |bytes: usize, sent: usize| {
+        let head = post_head("/events/bulk", &format!("Content-Length: {bytes}\r\n"));
+        Attacker::open(siege.address(), &[head, vec![b' '; sent]].concat())
+    };
+    let mut attackers = Vec::new();
+    let mut looks = 0;
+    while has_room(&siege, SMALL + 1) {
+        let (mut fits, mut too_large) = (SMALL + 1, 4 * 1024 * 1024 + 1);
+        while too_large - fits > 1024 {
+            let middle = usize::midpoint(fits, too_large);
+            if has_room(&siege, middle) {
+                fits = middle;
+            } else {
+                too_large = middle;
+            }
+        }
+        let mut attacker = open(fits, fits - 1);
+        wait_until("it is inside or refused", || {
+            looks += 1;
+            assert!(looks < 1000, "the budget does not fill");
+            attacker.look();
+            attacker.is_cut || attacker.status().is_some() || !has_room(&siege, fits)
+        });
+        attackers.push(attacker);
+    }
+    // Small ones for the rest, in every moment in which the honest client does not need it.
+    attackers.extend((0..100).map(|_| open(SMALL / 8, 1)));
+    siege.assert_goes_on();
+    assert!(!has_room(&siege, SMALL + 1), "they are still inside");
+    drop(attackers);
+    wait_until("there is room again", || has_room(&siege, 4 * 1024 * 1024));
+    siege.lift(&[]);
+}
+
+/// Whether a body of so many bytes would be read now.
+fn has_room(siege: &Siege, bytes: usize) -> bool {
+    let lines = format!("Content-Length: {bytes}\r\nExpect: 100-continue\r\n");
+    let mut client = Attacker::open(siege.address(), &post_head("/events/bulk", &lines));
+    wait_until("an answer", || {
+        client.look();
+        client.status().is_some()
+    });
+    // What it took itself is given back before the connection ends.
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    wait_until("the server's end", || {
+        client.look();
+        client.is_cut
+    });
+    match client.status() {
+        Some(100) => true,
+        Some(429) => false,
+        other => panic!("another answer: {other:?}"),
+    }
 }
 
 #[test]
