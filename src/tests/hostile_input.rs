@@ -19,6 +19,8 @@ const LIMITS: Footprint = Footprint {
     threads: 32,
     files: 128,
 };
+/// Events of several overlong parts are refused for what they say, not for their size.
+const FLAGS: [(&str, &str); 1] = [("--event-bytes-max", "4MiB")];
 /// Events of parts at random, beside the one event for each part.
 const RANDOM_EVENTS: usize = 150;
 /// Requests of several such events.
@@ -26,14 +28,14 @@ const RANDOM_BULKS: usize = 40;
 
 #[test]
 fn sqlite_holds_what_was_accepted_and_nothing_else() {
-    let siege = Siege::begin(LIMITS, &[]);
+    let siege = Siege::begin(LIMITS, &FLAGS);
     try_all(siege, "e.ts", "", "e.tags");
 }
 
 #[test]
 fn postgresql_holds_what_was_accepted_and_nothing_else() {
     let database = Database::migrated(Cluster::shared());
-    let siege = Siege::begin_on(&database, LIMITS, &[]);
+    let siege = Siege::begin_on(&database, LIMITS, &FLAGS);
     let micros = "(extract(epoch FROM e.ts) * 1000000)::bigint";
     try_all(siege, micros, "::jsonb", "to_json(e.tags)::text");
 }
