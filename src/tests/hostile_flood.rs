@@ -216,7 +216,7 @@ fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
         let mut attacker = open(fits, fits - 1);
         wait_until("it is inside or refused", || {
             looks += 1;
-            assert!(looks < 1000, "the budget does not fill");
+            assert!(looks < 300, "the budget does not fill");
             attacker.look();
             attacker.is_cut || attacker.status().is_some() || !has_room(&siege, fits)
         });
