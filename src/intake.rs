@@ -127,6 +127,12 @@ pub(crate) fn in_flight_bytes(body_bytes: usize) -> usize {
     2 * body_bytes + record::HEADER_BYTES
 }
 
+/// What large bodies leave of the byte budget to small ones: an eighth, as far as the largest body still fits into the rest.
+pub(crate) fn share_for_small(budget_bytes_max: usize, body_bytes_max: usize) -> usize {
+    let spare = budget_bytes_max.saturating_sub(in_flight_bytes(body_bytes_max));
+    spare.min(budget_bytes_max / 8)
+}
+
 /// The door. Cheap to share: one for all connections.
 #[derive(Debug)]
 pub struct Intake {

@@ -25,7 +25,7 @@ use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::{App, server};
-use crate::intake::{Budget, Gate, Intake, Submission};
+use crate::intake::{self, Budget, Gate, Intake, Submission};
 use crate::rollup::keeper::Keeper;
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
@@ -88,7 +88,12 @@ fn serve(
         ..
     } = opened;
     let progress = Progress::new(log.subscribe(), log.directory().oldest_sequence() - 1);
-    let budget = Budget::new(settings.http.inflight_bytes_max);
+    let http = &settings.http;
+    let share = intake::share_for_small(
+        http.inflight_bytes_max,
+        http.body_bytes_max.max(http.event_bytes_max),
+    );
+    let budget = Budget::with_share_for_small(http.inflight_bytes_max, share);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
     let applied = Applied::new(log.wal_id(), shutdown.drain_token());
     let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);

@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
@@ -104,6 +105,8 @@ pub(super) struct RequestBody {
     awaits_continue: bool,
     /// Set once no more of it will be read.
     end: Option<End>,
+    /// It is followed by trailers.
+    has_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +124,7 @@ impl RequestBody {
             incoming,
             awaits_continue: head.headers.contains_key(EXPECT),
             end: None,
+            has_trailers: false,
         }
     }
 
@@ -159,6 +163,11 @@ impl RequestBody {
 
     /// Brings the body to its end, so that the connection can carry another request. Says whether it can.
     pub(super) async fn finish(&mut self) -> bool {
+        // hyper ends trailers at an empty line with CR LF only. One that ends with LF alone ends them for other readers, and then what
+        // hyper took for trailers was the next request.
+        if self.has_trailers {
+            return false;
+        }
         if self.incoming.is_end_stream() {
             return true;
         }
@@ -189,7 +198,10 @@ impl RequestBody {
                 Some(next) => Ok(next),
                 None => {
                     let silent_until = Instant::now() + pace.silence_max;
-                    timeout_at(silent_until.min(pace.ends), next)
+                    // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a body, such as
+                    // the endless zeros of a chunk size, can let these use up all that tokio allows a task at a time, and a timer
+                    // that had to keep to it would never fire.
+                    unconstrained(timeout_at(silent_until.min(pace.ends), next))
                         .await
                         .map_err(|_| silent_until < pace.ends)
                 }
@@ -205,7 +217,7 @@ impl RequestBody {
         })
     }
 
-    /// The next piece of the body; trailers are ignored.
+    /// The next piece of the body; what trailers say is ignored.
     async fn next_data(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.awaits_continue = false;
         loop {
@@ -222,6 +234,7 @@ impl RequestBody {
                     if let Ok(data) = frame.into_data() {
                         return Ok(Some(data));
                     }
+                    self.has_trailers = true;
                 }
             }
         }

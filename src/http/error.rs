@@ -180,7 +180,8 @@ impl ApiError {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_encoding",
                 "Wrong content encoding",
-                "send the body without Content-Encoding".to_owned(),
+                "send the body without Content-Encoding, and with no Transfer-Encoding but chunked"
+                    .to_owned(),
             ),
             Self::BodyTooLarge { bytes_max } => problem(
                 StatusCode::PAYLOAD_TOO_LARGE,

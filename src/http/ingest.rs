@@ -5,7 +5,7 @@
 //! for more with `wait=applied`.
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 use super::App;
@@ -60,7 +60,7 @@ async fn receive(
     bytes_max: usize,
 ) -> Result<(Bytes, Admission), ApiError> {
     check_content_type(&head.headers)?;
-    check_content_encoding(&head.headers)?;
+    check_encodings(&head.headers)?;
     let room = Room::reserve(&app.intake, body, bytes_max)?;
     body.read(room, app.settings.body_timeout).await
 }
@@ -96,11 +96,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
-    let is_plain = !headers.contains_key(CONTENT_ENCODING)
-        || single_value(headers, &CONTENT_ENCODING)
-            .is_some_and(|value| value.eq_ignore_ascii_case(b"identity"));
-    if is_plain {
+/// The body must be what was sent. hyper looks only whether `chunked` is the last of the transfer codings, and undoes only that.
+fn check_encodings(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_none_but = |name: &HeaderName, plain: &[u8]| {
+        !headers.contains_key(name)
+            || single_value(headers, name).is_some_and(|value| value.eq_ignore_ascii_case(plain))
+    };
+    if is_none_but(&CONTENT_ENCODING, b"identity") && is_none_but(&TRANSFER_ENCODING, b"chunked") {
         Ok(())
     } else {
         Err(ApiError::UnsupportedEncoding)

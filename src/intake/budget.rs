@@ -12,6 +12,8 @@ use crate::mutants::{Bug, planted};
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
+    /// How far reservations may grow it. What is left is for new ones, which begin small.
+    growth_max: usize,
     /// Bytes reserved now; raised by connections, lowered by whoever drops a reservation.
     reserved: AtomicUsize,
 }
@@ -19,25 +21,32 @@ pub struct Budget {
 impl Budget {
     /// A budget of `bytes_max`, none of it reserved.
     pub fn new(bytes_max: usize) -> Arc<Self> {
+        Self::with_share_for_small(bytes_max, 0)
+    }
+
+    /// The same with a share that only new reservations may use, and growing ones may not: a few large bodies that stall would else
+    /// keep every small one out.
+    pub fn with_share_for_small(bytes_max: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
+            growth_max: bytes_max.saturating_sub(share),
             reserved: AtomicUsize::new(0),
         })
     }
 
     /// Reserves `bytes`, or says `None` at once when that would exceed the budget.
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.try_take(bytes).then(|| Reservation {
+        self.try_take(bytes, self.bytes_max).then(|| Reservation {
             budget: Arc::clone(self),
             bytes,
         })
     }
 
-    /// Whether `bytes` could be reserved now. Reserves nothing.
+    /// Whether a reservation could grow to `bytes` now. Reserves nothing.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.reserved()
             .checked_add(bytes)
-            .is_some_and(|sum| sum <= self.bytes_max || planted(Bug::NoByteBudget))
+            .is_some_and(|sum| sum <= self.growth_max || planted(Bug::NoByteBudget))
     }
 
     /// Bytes reserved now.
@@ -45,12 +54,12 @@ impl Budget {
         self.reserved.load(Ordering::Acquire)
     }
 
-    fn try_take(&self, bytes: usize) -> bool {
+    fn try_take(&self, bytes: usize, reserved_max: usize) -> bool {
         self.reserved
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
                 reserved
                     .checked_add(bytes)
-                    .filter(|&sum| sum <= self.bytes_max || planted(Bug::NoByteBudget))
+                    .filter(|&sum| sum <= reserved_max || planted(Bug::NoByteBudget))
             })
             .is_ok()
     }
@@ -66,7 +75,8 @@ pub struct Reservation {
 impl Reservation {
     /// Makes it `bytes` long, or says `false` and leaves it alone when that would exceed the budget. Never makes it shorter.
     pub fn try_grow_to(&mut self, bytes: usize) -> bool {
-        let fits = self.budget.try_take(bytes.saturating_sub(self.bytes));
+        let more = bytes.saturating_sub(self.bytes);
+        let fits = more == 0 || self.budget.try_take(more, self.budget.growth_max);
         if fits {
             self.bytes = self.bytes.max(bytes);
         }
@@ -95,6 +105,20 @@ mod tests {
         drop(second);
         assert_eq!(budget.reserved(), 0);
         assert!(budget.try_reserve(usize::MAX).is_none(), "no overflow");
+    }
+
+    #[test]
+    fn what_grows_leaves_a_share_to_what_is_new() {
+        let budget = Budget::with_share_for_small(100, 20);
+        let mut large = budget.try_reserve(10).unwrap();
+        assert!(budget.has_room(70) && !budget.has_room(71));
+        assert!(!large.try_grow_to(81), "into the share");
+        assert!(large.try_grow_to(80));
+        let small = budget.try_reserve(20).unwrap();
+        assert!(budget.try_reserve(1).is_none(), "one byte too many");
+        assert!(large.try_grow_to(80), "it has that already");
+        drop((large, small));
+        assert_eq!(budget.reserved(), 0);
     }
 
     #[test]

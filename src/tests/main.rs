@@ -7,6 +7,12 @@
 
 mod cli_metrics;
 mod flights;
+mod hostile_disconnect;
+mod hostile_flood;
+mod hostile_input;
+mod hostile_slow;
+mod hostile_smuggling;
+mod hostile_support;
 mod http_connections;
 mod http_contract;
 mod http_health;
