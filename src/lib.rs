@@ -38,5 +38,8 @@ pub mod config;
 pub mod exit;
 mod mutants;
 mod random;
+#[cfg(all(test, feature = "shuttle"))]
+mod schedules;
 pub mod shutdown;
+mod sync;
 pub mod telemetry;

@@ -4,9 +4,9 @@
 //! record always fits. The log thread turns reservations into used space; the flush thread gives space back when it retires segments.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Refusal;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The state of the door. One for the process.
 #[derive(Debug)]
@@ -121,8 +121,13 @@ impl Gate {
         Refusal::LogFull
     }
 
+    /// Whether a full log opens again with what is used now.
+    pub(crate) fn has_room_to_reopen(&self) -> bool {
+        self.bytes_used() <= self.bytes_reopen
+    }
+
     fn reopen_below_mark(&self) {
-        if self.bytes_used() <= self.bytes_reopen {
+        if self.has_room_to_reopen() {
             self.log_full.store(false, Ordering::Release);
         }
     }
