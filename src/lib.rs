@@ -38,7 +38,8 @@ pub mod config;
 pub mod exit;
 mod mutants;
 mod random;
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 mod schedules;
 pub mod shutdown;
 mod sync;

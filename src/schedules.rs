@@ -5,7 +5,8 @@
 //! needs no assertion. What it cannot show is what a processor does beyond taking turns; the memory orderings are argued where they
 //! stand.
 //!
-//! `make model` runs it. A failure prints a schedule, which `SCHEDULE='...' make model` runs again, step by step.
+//! `make model` runs it. A failure prints a schedule, and `SCHEDULE='...' cargo test --lib --features shuttle <name of the check>` takes
+//! the same steps again.
 
 mod commit;
 mod courses;

@@ -17,5 +17,6 @@ pub(crate) use {
     shuttle_tokio::sync::{oneshot, watch},
 };
 
-#[cfg(all(test, feature = "shuttle"))]
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
 pub(crate) mod ring;
