@@ -16,7 +16,7 @@ HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/b
 	[ "$$("$$dir/postgres" --version | awk '{ print int($$3) }')" -ge 15 ] && exit 0; done; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down check test torture bench postgres docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down check test model torture bench postgres docker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: postgres ## Formatting, lints, documentation, migrations up and down and 
 
 test: postgres ## All tests, on a throw-away PostgreSQL
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
+
+model: ## Run the log's protocol in random orders of its steps: SCHEDULES=1000000 for more
+	SCHEDULES=$(or $(SCHEDULES),10000) $(CARGO) test --locked --lib --features shuttle schedules::
 
 torture: postgres ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test torture -- \

@@ -9,13 +9,12 @@ pub mod gate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError};
-use tokio::sync::oneshot;
-
 pub use budget::{Budget, Reservation};
 pub use gate::{Gate, SpaceReservation};
 
 use crate::batch::Sequence;
+use crate::sync::oneshot;
+use crate::sync::ring::{self, Receiver, Sender, TrySendError};
 use crate::wal::record;
 
 /// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
@@ -148,7 +147,7 @@ impl Intake {
         budget: Arc<Budget>,
         gate: Arc<Gate>,
     ) -> (Self, Receiver<Submission>) {
-        let (ring, submissions) = crossbeam_channel::bounded(ring_slots);
+        let (ring, submissions) = ring::bounded(ring_slots);
         (Self { ring, budget, gate }, submissions)
     }
 

@@ -38,5 +38,9 @@ pub mod config;
 pub mod exit;
 mod mutants;
 mod random;
+#[cfg(test)]
+#[cfg(feature = "shuttle")]
+mod schedules;
 pub mod shutdown;
+mod sync;
 pub mod telemetry;

@@ -4,13 +4,13 @@
 //! do; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::exit::Failure;
+use crate::sync::{Mutex, MutexGuard, watch};
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ impl Shutdown {
     pub fn new() -> Self {
         Self {
             inner: Arc::new(Inner {
-                stage: watch::Sender::new(Stage::Running),
+                stage: watch::channel(Stage::Running).0,
                 failure: Mutex::new(None),
             }),
         }
@@ -140,7 +140,7 @@ impl Shutdown {
         });
     }
 
-    fn lock_failure(&self) -> std::sync::MutexGuard<'_, Option<Failure>> {
+    fn lock_failure(&self) -> MutexGuard<'_, Option<Failure>> {
         // The value is replaced whole, so a panic elsewhere cannot have left it half written.
         self.inner
             .failure

@@ -12,7 +12,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use crossbeam_channel::Receiver;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
@@ -29,6 +28,7 @@ use crate::intake::{self, Budget, Gate, Intake, Submission};
 use crate::rollup::keeper::Keeper;
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
+use crate::sync::ring::Receiver;
 use crate::telemetry::Progress;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
@@ -259,7 +259,7 @@ fn join(part: JoinHandle<()>) {
     part.join().expect("a part catches its own panics");
 }
 
-async fn close_gate_on_drain(shutdown: Shutdown, gate: Arc<Gate>) {
+pub(crate) async fn close_gate_on_drain(shutdown: Shutdown, gate: Arc<Gate>) {
     shutdown.drain_token().stopped().await;
     gate.drain();
 }

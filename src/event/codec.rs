@@ -324,6 +324,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
         #[test]
         fn arbitrary_bytes_never_panic_and_decode_only_to_what_encodes_to_them(
             bytes in prop_oneof![prop::collection::vec(any::<u8>(), 0..80), plausible()],
@@ -334,6 +336,34 @@ mod tests {
                 prop_assert_eq!(encoded_len(&bytes), Ok(again.len()));
                 prop_assert_eq!([&again, rest].concat(), bytes);
             }
+        }
+
+        #[test]
+        fn an_arbitrary_event_reads_back(
+            texts in prop::array::uniform3("\\PC{1,60}"),
+            optional in prop::array::uniform2(prop::option::of("\\PC{0,60}")),
+            tags in prop::option::of(prop::collection::vec("\\PC{0,60}", 0..8)),
+            metadata in prop::option::of("\\PC{0,300}"),
+            micros: i64,
+            behind: Vec<u8>,
+        ) {
+            let tags: Option<TagsBuf> = tags.as_ref().map(|tags| tags.iter().map(String::as_str).collect());
+            let event = EventRef {
+                event_name: &texts[0],
+                channel: &texts[1],
+                user_id: &texts[2],
+                timestamp: Timestamp::from_micros(micros),
+                event_id: optional[0].as_deref(),
+                campaign_id: optional[1].as_deref(),
+                tags: tags.as_ref().map(TagsBuf::as_tags),
+                metadata: metadata.as_deref(),
+            };
+            let mut bytes = encoded(&event);
+            prop_assert_eq!(encoded_len(&bytes), Ok(bytes.len()));
+            // Any cut is seen.
+            prop_assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+            bytes.extend_from_slice(&behind);
+            prop_assert_eq!(decode(&bytes), Ok((event, &behind[..])));
         }
     }
 }

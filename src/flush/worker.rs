@@ -210,7 +210,7 @@ impl<D: Disk> Flusher<D> {
         let mut durable = self.log.subscribe();
         let mut linger_until = None;
         loop {
-            durable.mark_unchanged();
+            drop(durable.borrow_and_update());
             let is_full = reader.fill(batch, rows_max, bytes_max)?;
             let stop = *self.stop.borrow_and_update();
             match stop {

@@ -57,6 +57,8 @@ impl fmt::Display for Receipt {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn receipt(through: Sequence) -> Receipt {
@@ -96,6 +98,24 @@ mod tests {
         ];
         for text in not_receipts {
             assert_eq!(Receipt::parse(&text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn any_receipt_is_read_back(wal_id: u128, through in 1..=u64::MAX) {
+            let receipt = Receipt { wal_id: WalId(Uuid::from_u128(wal_id)), through };
+            prop_assert_eq!(Receipt::parse(&receipt.to_string()), Some(receipt));
+        }
+
+        #[test]
+        fn a_receipt_has_one_spelling(text in "[0-9a-f]{30,50}|[0-9a-fA-F+{}-]{30,50}|\\PC{0,50}") {
+            if let Some(receipt) = Receipt::parse(&text) {
+                prop_assert!(receipt.through > 0);
+                prop_assert_eq!(receipt.to_string(), text);
+            }
         }
     }
 }

@@ -4,9 +4,9 @@
 //! its owner drops it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::mutants::{Bug, planted};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that may be in flight at once.
 #[derive(Debug)]

@@ -4,9 +4,9 @@
 //! record always fits. The log thread turns reservations into used space; the flush thread gives space back when it retires segments.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Refusal;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The state of the door. One for the process.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Gate {
 
     /// Gives back the space of a retired segment.
     pub fn release(&self, bytes: u64) {
-        self.bytes_used.fetch_sub(bytes, Ordering::AcqRel);
+        self.bytes_used.fetch_sub(bytes, Ordering::SeqCst);
         self.reopen_below_mark();
     }
 
@@ -115,15 +115,22 @@ impl Gate {
     }
 
     fn met_cap(&self) -> Refusal {
-        self.log_full.store(true, Ordering::Release);
-        // Space may have come back between the two steps, and then nobody else would open the gate again.
+        self.log_full.store(true, Ordering::SeqCst);
+        // Space may have come back between the two steps, and then nobody else would open the gate again. One order of all four
+        // steps, here and in `release`, makes sure of it: with less, this store may wait in the core behind the load that follows,
+        // and come out after whoever gave the space back has opened the gate.
         self.reopen_below_mark();
         Refusal::LogFull
     }
 
+    /// Whether a full log opens again with what is used now.
+    pub(crate) fn has_room_to_reopen(&self) -> bool {
+        self.bytes_used.load(Ordering::SeqCst) <= self.bytes_reopen
+    }
+
     fn reopen_below_mark(&self) {
-        if self.bytes_used() <= self.bytes_reopen {
-            self.log_full.store(false, Ordering::Release);
+        if self.has_room_to_reopen() {
+            self.log_full.store(false, Ordering::SeqCst);
         }
     }
 }
@@ -184,6 +191,8 @@ impl Drop for SpaceReservation {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -249,5 +258,44 @@ mod tests {
         assert_eq!(gate.check_open(), Err(Refusal::Draining));
         gate.poison();
         assert_eq!(gate.check_open(), Err(Refusal::Poisoned));
+    }
+
+    /// What [`crate::schedules`] cannot show, because its threads take turns: one core's store behind its own later load.
+    #[test]
+    fn a_cap_met_while_space_comes_back_leaves_the_gate_open() {
+        const ROUNDS: usize = 1_000_000;
+        let gate = Gate::new(1000, 0);
+        let arrived = AtomicUsize::new(0);
+        // Spinning, because a barrier that sleeps wakes its threads too far apart for them to meet.
+        let meet = |meeting: usize| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            let mut spins = 0;
+            while arrived.load(Ordering::SeqCst) < 2 * meeting {
+                spins += 1;
+                if spins % 1000 == 0 {
+                    std::thread::yield_now();
+                }
+                std::hint::spin_loop();
+            }
+        };
+        let mut left_closed = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    meet(2 * round + 1);
+                    gate.check_space(1).ok();
+                    meet(2 * round + 2);
+                }
+            });
+            for round in 0..ROUNDS {
+                gate.add_used(1000);
+                meet(2 * round + 1);
+                gate.release(1000);
+                meet(2 * round + 2);
+                left_closed += usize::from(gate.check_open().is_err());
+                gate.release(0);
+            }
+        });
+        assert_eq!(left_closed, 0, "of {ROUNDS} rounds");
     }
 }

@@ -5,9 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
 use crate::batch::Sequence;
+use crate::sync::watch;
 use crate::wal::log::DurableMark;
 
 /// Watermarks and the state of the flush. One for the process.
@@ -48,7 +47,7 @@ impl Progress {
     pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
         Arc::new(Self {
             durable,
-            flushed_through: watch::Sender::new(flushed_through),
+            flushed_through: watch::channel(flushed_through).0,
             flush: Mutex::new(FlushState::Starting),
         })
     }
@@ -139,7 +138,7 @@ mod tests {
             active_first: 1,
             active_end: 0,
         };
-        let durable = watch::Sender::new(nothing);
+        let durable = watch::channel(nothing).0;
         let progress = Progress::new(durable.subscribe(), 3);
         progress.flushed(3).await;
         let waiting = tokio::spawn({

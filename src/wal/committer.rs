@@ -9,9 +9,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use tokio::sync::watch;
-
 use super::directory;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
@@ -23,6 +20,8 @@ use crate::batch::Sequence;
 use crate::config::{SyncMode, WalSettings};
 use crate::intake::{Ack, Reservation, Submission};
 use crate::mutants::{Bug, planted};
+use crate::sync::ring::{Receiver, RecvTimeoutError};
+use crate::sync::watch;
 
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
@@ -128,7 +127,8 @@ impl<D: Disk> Committer<D> {
             match ring.recv_timeout(self.patience()) {
                 Ok(first) => {
                     if self.end >= self.segment_bytes {
-                        self.rotate()?;
+                        // While `first` waits: whoever hears of the failure must find the gate closed.
+                        self.rotate().inspect_err(|_| self.log.gate().poison())?;
                     }
                     self.gather(first, ring);
                     self.commit()?;

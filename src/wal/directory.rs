@@ -5,13 +5,14 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, SegmentHeader};
 use crate::batch::Sequence;
 use crate::mutants::{Bug, planted};
+use crate::sync::{Mutex, MutexGuard};
 
 const LOCK_NAME: &str = "LOCK";
 /// A segment that is being made. Never holds events.

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::directory::Directory;
 use super::disk::{Disk, RealDisk};
 use super::error::WalError;
 use crate::batch::{Sequence, WalId};
 use crate::intake::Gate;
+use crate::sync::watch;
 
 /// How far the log is on disk. Bytes behind it may be half written and must not be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use super::committer::Committer;
 use super::directory::{self, Directory};
 use super::disk::{Disk, DiskFile, RealDisk};
@@ -14,6 +12,7 @@ use super::recovery::{self, TornTail};
 use super::segment;
 use crate::config::WalSettings;
 use crate::intake::Gate;
+use crate::sync::watch;
 
 /// What [`open`] brings up.
 #[derive(Debug)]

@@ -112,3 +112,54 @@ pub(crate) fn read_u32(bytes: &[u8], at: usize) -> u32 {
 pub(crate) fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn a_record_reads_back_and_no_single_bit_can_change(
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+            salt: u32,
+            first_sequence in 1..u64::MAX - u64::from(u32::MAX),
+            durable_back: u64,
+            event_count in 1..u32::MAX,
+            flipped: prop::sample::Index,
+        ) {
+            let durable_through = first_sequence - 1 - durable_back % first_sequence;
+            let event_count = if payload.is_empty() { 0 } else { event_count };
+            let mut record = vec![0xaa; HEADER_BYTES];
+            record.extend_from_slice(&payload);
+            seal(&mut record, salt, first_sequence, durable_through, event_count);
+            let header = RecordHeader {
+                payload_bytes: payload.len() as u32,
+                first_sequence,
+                durable_through,
+                event_count,
+            };
+            prop_assert_eq!(decode_header(record.first_chunk().unwrap()), Some(header));
+            prop_assert_eq!(header.record_bytes(), record.len());
+            prop_assert!(checksum_holds(&record, salt));
+            prop_assert_eq!(&record[HEADER_BYTES..], &payload[..]);
+            prop_assert!(!checksum_holds(&record, salt ^ 1), "of another segment");
+
+            let bit = flipped.index(8 * record.len());
+            record[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(!checksum_holds(&record, salt));
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_no_header_or_one_that_makes_sense(bytes: [u8; HEADER_BYTES]) {
+            if let Some(header) = decode_header(&bytes) {
+                prop_assert!(header.durable_through < header.first_sequence);
+                prop_assert!(header.record_bytes() <= HEADER_BYTES + PAYLOAD_BYTES_MAX);
+                prop_assert!(header.last_sequence() >= header.first_sequence - 1);
+            }
+        }
+    }
+}

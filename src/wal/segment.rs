@@ -311,3 +311,50 @@ pub(super) fn read_full<F: DiskFile>(
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wal::tests::simulated_disk::SimulatedDisk;
+
+    /// Reads a header off a file of these bytes.
+    fn read(bytes: &[u8], named: Sequence) -> Result<SegmentHeader, WalError> {
+        let path = path_of(Path::new("/wal"), named);
+        let mut file = SimulatedDisk::new().create_new(&path).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        SegmentHeader::read(&file, &path)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn a_header_reads_back_and_no_single_bit_can_change(
+            salt: u32,
+            wal_id: u128,
+            number: u64,
+            first_sequence: u64,
+            previous_end: u64,
+            bit in 0..8 * HEADER_BYTES,
+        ) {
+            let wal_id = WalId(Uuid::from_u128(wal_id));
+            let header = SegmentHeader { salt, wal_id, number, first_sequence, previous_end };
+            let mut bytes = header.encode();
+            prop_assert_eq!(read(&bytes, first_sequence).unwrap(), header);
+            prop_assert!(read(&bytes, first_sequence ^ 1).is_err(), "under another name");
+            prop_assert!(read(&bytes[..bit / 8], first_sequence).is_err(), "cut off");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(read(&bytes, first_sequence).is_err());
+        }
+
+        #[test]
+        fn a_name_stands_for_one_sequence(sequence: u64, name in "[0-9]{18,22}\\.wal|[0-9a+ -]{20}\\.(wal|tmp)") {
+            prop_assert_eq!(sequence_of(&path_of(Path::new("/wal"), sequence)), Some(sequence));
+            if let Some(sequence) = sequence_of(Path::new(&name)) {
+                prop_assert_eq!(path_of(Path::new(""), sequence), Path::new(&name));
+            }
+        }
+    }
+}

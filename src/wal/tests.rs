@@ -5,11 +5,11 @@ mod committer;
 mod exhaustive;
 mod faulty_disk;
 mod golden;
-mod ledger;
+pub(crate) mod ledger;
 mod power_cut;
 mod reader;
 mod recovery;
-mod simulated_disk;
+pub(crate) mod simulated_disk;
 mod swarm;
 
 use std::fs;
@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::Receiver;
 use tempfile::TempDir;
 
 use super::committer::Committer;
@@ -29,6 +28,7 @@ use crate::batch::{Batch, Sequence};
 use crate::config::{SyncMode, WalSettings};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
+use crate::sync::ring::Receiver;
 
 /// A directory for one test, and settings that point at it.
 pub(crate) struct Place {

@@ -172,7 +172,7 @@ fn nearly_rfc3339() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn jiff_agrees(text in nearly_rfc3339()) {

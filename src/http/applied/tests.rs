@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use hyper::Request;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::*;
@@ -15,6 +14,7 @@ use crate::intake::{Budget, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::shutdown::Shutdown;
 use crate::store::{EventSink, RollupStore};
+use crate::sync::watch;
 use crate::telemetry::Progress;
 use crate::wal::log::DurableMark;
 

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn users(range: std::ops::Range<u64>) -> impl Iterator<Item = UserHash> {
@@ -106,5 +108,54 @@ fn what_is_no_set_is_refused() {
         &other_size,
     ] {
         assert!(UserSet::decode(bytes).is_err(), "{bytes:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Also whatever the order, and whichever parts were sets before.
+    #[test]
+    fn any_set_reads_back_and_is_its_parts(
+        ids in prop::collection::vec(0..400_u64, 0..300),
+        cut: prop::sample::Index,
+        exact_max in 0..300usize,
+    ) {
+        let hashes: Vec<_> = ids.iter().map(|id| UserHash::of(&id.to_string())).collect();
+        let whole = UserSet::of(hashes.clone(), exact_max);
+        let bytes = whole.encode();
+        let read = UserSet::decode(&bytes).unwrap();
+        prop_assert_eq!(read.encode(), bytes.clone());
+        prop_assert_eq!(read.count(), whole.count());
+        prop_assert_eq!(read.is_exact(), whole.is_exact());
+
+        let (left, right) = hashes.split_at(cut.index(hashes.len() + 1));
+        let mut union = UserUnion::new(exact_max);
+        union.add_set(UserSet::decode(&UserSet::of(right.to_vec(), exact_max).encode()).unwrap());
+        left.iter().for_each(|user| union.add(*user));
+        prop_assert_eq!(union.finish().encode(), bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_errors_or_sets(
+        kind in prop_oneof![Just(KIND_EXACT), any::<u8>()],
+        content in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let bytes = [&[kind][..], &content].concat();
+        if let Ok(set) = UserSet::decode(&bytes) {
+            prop_assert_eq!(set.encode(), bytes);
+        }
+    }
+
+    /// Not every changed bit of a sketch can be seen, but none of them may end the process.
+    #[test]
+    fn a_changed_set_is_an_error_or_another_set(n in 0..300_u64, exact_max in 0..300usize, flipped: prop::sample::Index) {
+        let mut bytes = set(0..n, exact_max).encode();
+        let bit = flipped.index(8 * bytes.len());
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(set) = UserSet::decode(&bytes) {
+            set.count();
+            set.encode();
+        }
     }
 }

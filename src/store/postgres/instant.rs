@@ -35,3 +35,37 @@ impl ToSql for Instant {
     accepts!(TIMESTAMPTZ);
     to_sql_checked!();
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn what_is_written_is_read_back(micros in 0..=253_402_387_139_999_999_i64) {
+            let instant = Instant(Timestamp::from_micros(micros));
+            let mut bytes = BytesMut::new();
+            instant.to_sql(&Type::TIMESTAMPTZ, &mut bytes).unwrap();
+            prop_assert_eq!(Instant::from_sql(&Type::TIMESTAMPTZ, &bytes).unwrap(), instant);
+        }
+
+        #[test]
+        fn any_number_is_an_instant_or_an_error(raw: i64, longer: Vec<u8>) {
+            if let Ok(Instant(timestamp)) = Instant::from_sql(&Type::TIMESTAMPTZ, &raw.to_be_bytes()) {
+                prop_assert_eq!(timestamp.as_micros() - POSTGRES_EPOCH_MICROS, raw);
+            }
+            prop_assert!(longer.len() == 8 || Instant::from_sql(&Type::TIMESTAMPTZ, &longer).is_err());
+        }
+    }
+
+    #[test]
+    fn the_infinities_are_no_instants() {
+        for raw in [i64::MIN, i64::MAX] {
+            assert!(Instant::from_sql(&Type::TIMESTAMPTZ, &raw.to_be_bytes()).is_err());
+        }
+    }
+}

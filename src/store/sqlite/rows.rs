@@ -63,3 +63,61 @@ pub(super) fn distinct(table: &str, column: &str) -> String {
          SELECT value FROM steps WHERE value IS NOT NULL"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::{Connection, params};
+
+    use super::*;
+    use crate::rollup::UserHash;
+
+    thread_local! {
+        static CONNECTION: Connection = Connection::open_in_memory().unwrap();
+    }
+
+    fn select<T>(
+        values: impl rusqlite::Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        CONNECTION.with(|connection| {
+            connection
+                .prepare_cached("SELECT ?1, ?2")?
+                .query_row(values, read)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn an_instant_and_a_width_are_read_back(micros: i64, minutes in prop_oneof![Just(1), Just(60), Just(1440), any::<i64>()]) {
+            match select([micros, minutes], |row| bucket(row, 0)) {
+                Ok(bucket) => {
+                    prop_assert_eq!(bucket.start.as_micros(), micros);
+                    prop_assert_eq!(i64::from(bucket.width.minutes()), minutes);
+                }
+                Err(_) => prop_assert_eq!(Width::from_minutes(minutes), None),
+            }
+            // Whatever stands there: no panic.
+            select([micros, minutes], |row| day(row, 0)).unwrap();
+        }
+
+        #[test]
+        fn a_tally_is_read_back(events: u64, users in prop::collection::vec("[a-z]{0,4}", 0..30), exact_max in 0..30usize) {
+            let events = events >> 1;
+            let users = UserSet::of(users.iter().map(|user| UserHash::of(user)).collect(), exact_max);
+            let read = select(params![integer(events), users.encode()], |row| tally(row, 0)).unwrap();
+            prop_assert_eq!(read.events, events);
+            prop_assert_eq!(read.users.encode(), users.encode());
+        }
+
+        #[test]
+        fn somebody_elses_values_are_errors(number: i64, bytes: Vec<u8>) {
+            match select(params![number, bytes], |row| tally(row, 0)) {
+                Ok(tally) => prop_assert_eq!(i64::try_from(tally.events), Ok(number)),
+                Err(_) => prop_assert!(number < 0 || UserSet::decode(&bytes).is_err()),
+            }
+        }
+    }
+}

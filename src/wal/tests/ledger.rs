@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use tokio::sync::oneshot;
-
 use super::simulated_disk::{Arrivals, SimulatedDisk};
 use super::*;
 use crate::intake::Gate;
+use crate::sync::{oneshot, ring};
 use crate::wal::reader::LogReader;
 use crate::wal::record;
 
@@ -59,7 +58,7 @@ impl Plan {
     }
 }
 
-pub(super) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
+pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
     WalSettings {
         dir: PathBuf::from(DIR),
         sync,
@@ -97,7 +96,7 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
     ledger.tally.torn_tails += usize::from(torn_tail.is_some());
     ledger.hold_against(&log)?;
 
-    let (ring, submissions) = crossbeam_channel::unbounded();
+    let (ring, submissions) = ring::unbounded();
     let (mut lots, acks) = ledger.submit(&plan.lots, &gate);
     if ledger.is_interval {
         // There is no sync that could bring the second lot.
@@ -197,7 +196,7 @@ impl Ledger {
 }
 
 /// All durable users behind `after`; panics when an event is not what was sent.
-pub(super) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u64>, WalError> {
+pub(crate) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u64>, WalError> {
     let mut reader = LogReader::new(Arc::clone(log), after as Sequence);
     let mut batch = Batch::new(log.wal_id(), after as Sequence);
     let mut users = Vec::new();
@@ -219,14 +218,14 @@ pub(super) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u6
 }
 
 /// Opens the log and reads all that it holds, as a start and the flush together would.
-pub(super) fn read_all(disk: &SimulatedDisk) -> Result<Vec<u64>, WalError> {
+pub(crate) fn read_all(disk: &SimulatedDisk) -> Result<Vec<u64>, WalError> {
     let opened = open(disk.clone(), &settings(1500, SyncMode::Group))?;
     let oldest = opened.log.directory().oldest_sequence() as usize;
     read(&opened.log, oldest - 1)
 }
 
 /// An event whose size and bytes follow from its user.
-fn encode_sized(user: u64, out: &mut Vec<u8>) {
+pub(crate) fn encode_sized(user: u64, out: &mut Vec<u8>) {
     let campaign: String = (0..1 + user * 37 % 170)
         .map(|at| char::from(b'a' + ((user + at) % 26) as u8))
         .collect();

@@ -11,21 +11,21 @@ mod inode;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
-pub(super) use damage::{Damage, Dice};
-pub(super) use faults::{Fault, FaultKind};
+pub(crate) use damage::{Damage, Dice};
+pub(crate) use faults::{Fault, FaultKind};
 
 use self::faults::{Operation, Verdict};
 use self::inode::Inode;
 use crate::intake::Submission;
+use crate::sync::ring::Sender;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wal::disk::{Disk, DiskFile};
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct SimulatedDisk {
+pub(crate) struct SimulatedDisk {
     world: Arc<Mutex<World>>,
     arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
@@ -61,13 +61,13 @@ enum NameChange {
 
 /// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as the ring.
 #[derive(Debug)]
-pub(super) struct Arrivals {
+pub(crate) struct Arrivals {
     pub(super) ring: Sender<Submission>,
     pub(super) lots: VecDeque<Vec<Submission>>,
 }
 
 impl SimulatedDisk {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::of(World {
             inodes: Vec::new(),
             names: BTreeMap::new(),
@@ -92,13 +92,13 @@ impl SimulatedDisk {
     }
 
     /// Lets the power go at the n-th changing operation from now on, counted from 1.
-    pub(super) fn cut_power_at(&self, operation: usize) {
+    pub(crate) fn cut_power_at(&self, operation: usize) {
         let mut world = self.lock();
         world.cut_at = Some(world.operations + operation);
     }
 
     /// Whether that operation has come.
-    pub(super) fn is_power_gone(&self) -> bool {
+    pub(crate) fn is_power_gone(&self) -> bool {
         let world = self.lock();
         world
             .cut_at
@@ -106,7 +106,7 @@ impl SimulatedDisk {
     }
 
     /// Lets an operation fail. What it leaves behind is decided by the seed.
-    pub(super) fn arm(&self, fault: Fault, seed: u64) {
+    pub(crate) fn arm(&self, fault: Fault, seed: u64) {
         let mut world = self.lock();
         world.fault = Some(fault);
         world.fault_chances = 0;
@@ -115,22 +115,22 @@ impl SimulatedDisk {
     }
 
     /// How often the fault that was armed last has struck.
-    pub(super) fn fired(&self) -> usize {
+    pub(crate) fn fired(&self) -> usize {
         self.lock().fired
     }
 
     /// Writes and syncs on a file after one of them had failed, by the same process: there must never be one.
-    pub(super) fn touched_after_failure(&self) -> usize {
+    pub(crate) fn touched_after_failure(&self) -> usize {
         self.lock().touched_after_failure
     }
 
     /// Another disk with the same content.
-    pub(super) fn copy(&self) -> Self {
+    pub(crate) fn copy(&self) -> Self {
         Self::of(self.lock().clone())
     }
 
     /// What the next process finds when only this one ended: the page cache is still there. The disk works again.
-    pub(super) fn after_process_death(&self) -> Self {
+    pub(crate) fn after_process_death(&self) -> Self {
         let mut world = self.lock().clone();
         world.cut_at = None;
         world.fault = None;
@@ -140,7 +140,7 @@ impl SimulatedDisk {
     }
 
     /// The disk as the next start finds it, and how many files or names are not what the running system had.
-    pub(super) fn after_power_cut(&self, damage: Damage, dice: &mut Dice) -> (Self, usize) {
+    pub(crate) fn after_power_cut(&self, damage: Damage, dice: &mut Dice) -> (Self, usize) {
         let world = self.lock();
         let mut lost = 0;
         let mut inodes = Vec::with_capacity(world.inodes.len());
@@ -165,38 +165,38 @@ impl SimulatedDisk {
     }
 
     /// Names of all files, in order.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.lock().names.keys().cloned().collect()
     }
 
     /// A file's bytes as the running system sees them.
-    pub(super) fn contents(&self, path: &Path) -> Vec<u8> {
+    pub(crate) fn contents(&self, path: &Path) -> Vec<u8> {
         let world = self.lock();
         world.inodes[world.names[path]].seen().to_vec()
     }
 
     /// Puts other bytes on the device, behind everybody's back.
-    pub(super) fn overwrite(&self, path: &Path, bytes: &[u8]) {
+    pub(crate) fn overwrite(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.lock();
         let inode = world.names[path];
         world.inodes[inode] = Inode::on_device(bytes.to_vec());
     }
 
     /// Takes a file off the device, behind everybody's back.
-    pub(super) fn lose(&self, path: &Path) {
+    pub(crate) fn lose(&self, path: &Path) {
         let mut world = self.lock();
         world.names.remove(path);
         world.durable_names.remove(path);
     }
 
     /// Sends the first lot on its way, and lets each sync bring the next; the ring closes after the last.
-    pub(super) fn feed(&self, arrivals: Arrivals) {
+    pub(crate) fn feed(&self, arrivals: Arrivals) {
         *self.lock_arrivals() = Some(arrivals);
         self.next_lot();
     }
 
     /// Drops what has not come yet.
-    pub(super) fn stop_feeding(&self) {
+    pub(crate) fn stop_feeding(&self) {
         *self.lock_arrivals() = None;
     }
 
@@ -350,7 +350,7 @@ impl Disk for SimulatedDisk {
 
 /// An open file on it.
 #[derive(Debug)]
-pub(super) struct SimulatedFile {
+pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
     inode: usize,
 }

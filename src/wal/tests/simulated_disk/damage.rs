@@ -4,11 +4,11 @@ use super::inode::{Inode, Pending, put};
 
 /// Deterministic numbers from a seed (splitmix64, Steele and others 2014).
 #[derive(Debug, Clone)]
-pub(in crate::wal::tests) struct Dice(pub(in crate::wal::tests) u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     /// A number from 0 on, below `sides`.
-    pub(in crate::wal::tests) fn throw(&mut self, sides: u64) -> u64 {
+    pub(crate) fn throw(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -17,7 +17,7 @@ impl Dice {
     }
 
     /// True once in so many throws, on the average.
-    pub(in crate::wal::tests) fn one_in(&mut self, sides: u64) -> bool {
+    pub(crate) fn one_in(&mut self, sides: u64) -> bool {
         self.throw(sides) == 0
     }
 
@@ -28,7 +28,7 @@ impl Dice {
 
 /// How a power cut strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal::tests) enum Damage {
+pub(crate) enum Damage {
     /// Nothing that was pending survives.
     Lost,
     /// All of it does.
@@ -42,7 +42,7 @@ pub(in crate::wal::tests) enum Damage {
 }
 
 impl Damage {
-    pub(in crate::wal::tests) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Lost,
         Self::Kept,
         Self::Prefix,
@@ -51,7 +51,7 @@ impl Damage {
     ];
 
     /// One of them, the plain prefix as the most common.
-    pub(in crate::wal::tests) fn thrown(dice: &mut Dice) -> Self {
+    pub(crate) fn thrown(dice: &mut Dice) -> Self {
         match dice.throw(8) {
             0 => Self::Lost,
             1 => Self::Kept,

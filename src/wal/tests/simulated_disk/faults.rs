@@ -21,7 +21,7 @@ pub(super) enum Operation {
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::wal::tests) enum FaultKind {
+pub(crate) enum FaultKind {
     /// Nothing is written.
     WriteError,
     /// The disk is full: a part is written.
@@ -43,7 +43,7 @@ pub(in crate::wal::tests) enum FaultKind {
 
 impl FaultKind {
     /// Those of which the caller is told.
-    pub(in crate::wal::tests) const RETURNED: [Self; 10] = [
+    pub(crate) const RETURNED: [Self; 10] = [
         Self::WriteError,
         Self::WriteNoSpace,
         Self::ShortWrite,
@@ -56,7 +56,7 @@ impl FaultKind {
         Self::TruncateError,
     ];
     /// Those of which it is not.
-    pub(in crate::wal::tests) const LIES: [Self; 2] = [Self::LyingSync, Self::LyingSyncDir];
+    pub(crate) const LIES: [Self; 2] = [Self::LyingSync, Self::LyingSyncDir];
 
     fn operation(self) -> Operation {
         match self {
@@ -74,11 +74,11 @@ impl FaultKind {
 
 /// A fault at the n-th operation of its kind, counted from 1.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::wal::tests) struct Fault {
-    pub(in crate::wal::tests) kind: FaultKind,
-    pub(in crate::wal::tests) at: usize,
+pub(crate) struct Fault {
+    pub(crate) kind: FaultKind,
+    pub(crate) at: usize,
     /// From then on, not only once.
-    pub(in crate::wal::tests) lasts: bool,
+    pub(crate) lasts: bool,
 }
 
 /// How an operation goes.

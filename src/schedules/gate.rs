@@ -1,0 +1,74 @@
+//! The gate and the budget under threads that reserve, use and give back at the same time.
+
+use std::sync::Arc;
+
+use shuttle::thread;
+
+use super::{check, throw};
+use crate::intake::{Budget, Gate, Refusal};
+
+/// Whatever happens to a reservation, and whoever meets the cap meanwhile: with room to reopen the gate is open.
+#[test]
+fn a_gate_with_room_is_never_left_closed() {
+    check(|| {
+        let gate = Gate::new(100, 0);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || come_and_go(&gate))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(gate.bytes_used(), 0, "all was given back");
+        assert_eq!(gate.check_open(), Ok(()));
+    });
+}
+
+fn come_and_go(gate: &Arc<Gate>) {
+    for _ in 0..2 {
+        if throw(3) == 0 {
+            gate.check_space(60).ok();
+        }
+        match gate.reserve(60) {
+            Ok(mut reservation) => {
+                if throw(2) == 0 {
+                    reservation.grow_to(95).ok();
+                }
+                reservation.shrink_to(50);
+                if throw(2) == 0 {
+                    // The log thread writes it, the flush retires it.
+                    reservation.consume();
+                    gate.release(50);
+                }
+            }
+            Err(refusal) => assert_eq!(refusal, Refusal::LogFull),
+        }
+        assert!(gate.bytes_used() <= 100, "the cap holds");
+    }
+}
+
+#[test]
+fn the_budget_holds_and_is_given_back() {
+    check(|| {
+        let budget = Budget::new(100);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let budget = Arc::clone(&budget);
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        if let Some(mut reservation) = budget.try_reserve(40) {
+                            reservation.try_grow_to(70);
+                            assert!(budget.reserved() <= 100, "the budget holds");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(budget.reserved(), 0);
+    });
+}
