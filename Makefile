@@ -46,6 +46,9 @@ torture: postgres ## Break things around a real server: PLAN=kill CYCLES=1000 SE
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test torture -- \
 		$(if $(PLAN),--plan $(PLAN)) $(if $(CYCLES),--cycles $(CYCLES)) $(if $(SEED),--seed $(SEED))
 
+mutants: postgres ## Plant twelve bugs, one after the other: the tests and the fault harness must catch each
+	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test mutants
+
 bench: ## Measure the layers against their limits
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
 
