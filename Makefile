@@ -16,7 +16,7 @@ HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/b
 	[ "$$("$$dir/postgres" --version | awk '{ print int($$3) }')" -ge 15 ] && exit 0; done; exit 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down check test torture bench postgres docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down check test torture fuzz bench postgres docker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,32 @@ test: postgres ## All tests, on a throw-away PostgreSQL
 torture: postgres ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test torture -- \
 		$(if $(PLAN),--plan $(PLAN)) $(if $(CYCLES),--cycles $(CYCLES)) $(if $(SEED),--seed $(SEED))
+
+FUZZ_TARGETS := parse segment mutated_segment metrics_query copy
+# The build has to find cargo-fuzz as `cargo fuzz`, wherever it was installed.
+FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
+# Inputs found in a run stay here; a run begins with the committed corpus and with them.
+FUZZ_FOUND := fuzz/target/found
+
+fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each target briefly
+	@if ! rustup toolchain list 2>/dev/null | grep -q ^nightly; then echo "fuzz: SKIPPED, no nightly toolchain"; exit 0; fi; \
+	set -e; \
+	[ -x target/tools/bin/cargo-fuzz ] || command -v cargo-fuzz >/dev/null || \
+		$(CARGO) install --locked --root target/tools cargo-fuzz; \
+	$(FUZZ) build --sanitizer none $(TARGET); \
+	for target in $(or $(TARGET),$(FUZZ_TARGETS)); do \
+		mkdir -p $(FUZZ_FOUND)/$$target; \
+		dictionary=; [ ! -f fuzz/dictionaries/$$target.dict ] || dictionary=-dict=fuzz/dictionaries/$$target.dict; \
+		log=$(FUZZ_FOUND)/$$target.log; \
+		if ! $(FUZZ) run --sanitizer none $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- \
+			-max_total_time=$(or $(SECONDS),30) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+			$$dictionary >$$log 2>&1; then \
+			tail -n 60 $$log; echo "fuzz: $$target FAILED; the input is in fuzz/artifacts/$$target, mend it and move it to fuzz/regressions/$$target"; exit 1; \
+		fi; \
+		awk -v target=$$target '/^stat::number_of_executed_units/ { runs = $$2 } /^stat::average_exec_per_sec/ { speed = $$2 } \
+			/^stat::new_units_added/ { found = $$2 } \
+			END { printf "fuzz: %s ok, %d executions, %d a second, %d new inputs\n", target, runs, speed, found }' $$log; \
+	done
 
 bench: ## Measure the layers against their limits
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
