@@ -8,11 +8,11 @@
 pub mod applied;
 mod body;
 mod connection;
-mod error;
+pub(crate) mod error;
 mod health;
 mod ingest;
-mod query;
-mod receipt;
+pub(crate) mod query;
+pub(crate) mod receipt;
 mod response;
 mod router;
 pub mod server;

@@ -36,6 +36,8 @@ mod backoff;
 pub mod cli;
 pub mod config;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod mutants;
 mod random;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 pub mod migrations;
 
-mod postgres;
+pub(crate) mod postgres;
 mod quarantine;
 pub mod rollups;
 mod sqlite;

@@ -69,13 +69,13 @@ pub(super) enum ApiError {
 
 /// One problem with one query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ParameterError {
+pub(crate) struct ParameterError {
     /// Name of the parameter, cut to 64 bytes.
-    pub(super) field: String,
+    pub(crate) field: String,
     /// Stable machine code.
-    pub(super) code: &'static str,
+    pub(crate) code: &'static str,
     /// What to do, in words; never echoes a value.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 impl From<Refusal> for ApiError {

@@ -3,12 +3,12 @@
 //! The store's future is awaited right here, in the connection's task: when the client goes away hyper drops the handler, that
 //! drops the store's future, and that cancels the query in the database. It must not be moved to a task of its own.
 
-mod parameters;
+pub(crate) mod parameters;
 mod report;
 
 use hyper::StatusCode;
 
-pub(super) use self::parameters::PARAMETERS;
+pub(crate) use self::parameters::PARAMETERS;
 use self::report::ReportBody;
 use super::App;
 use super::applied;

@@ -17,7 +17,7 @@ const SEQUENCE_DIGITS_MAX: usize = 16;
 
 /// A place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Receipt {
+pub(crate) struct Receipt {
     /// Which log.
     pub(super) wal_id: WalId,
     /// Sequence of the last event of the request, at least 1.

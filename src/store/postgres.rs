@@ -17,7 +17,7 @@
 
 mod checkpoints;
 mod connect;
-mod copy;
+pub(crate) mod copy;
 mod copy_in;
 mod deltas;
 mod error;

@@ -38,7 +38,10 @@ const MUTANTS: [(&str, Check); 12] = [
     ("NoCompareAndSet", Check::Plan("twins", 4)),
     ("CompareAndSetOfAnyLog", Check::Plan("two-logs", 6)),
     ("QuarantineOnDiskFull", Check::Plan("database", 9)),
-    ("NoByteBudget", Check::Integration("hostile_flood::large_bodies")),
+    (
+        "NoByteBudget",
+        Check::Integration("hostile_flood::large_bodies"),
+    ),
     ("StoreAgainAfterDoubt", Check::Plan("network", 4)),
 ];
 

@@ -69,11 +69,9 @@ impl<D: Disk> Directory<D> {
 
     /// The segment that holds `sequence`, or would.
     pub fn segment_of(&self, sequence: Sequence) -> Option<Segment> {
-        self.lock()
-            .iter()
-            .rev()
-            .find(|segment| segment.first_sequence <= sequence)
-            .copied()
+        let segments = self.lock();
+        let behind = segments.partition_point(|segment| segment.first_sequence <= sequence);
+        segments.get(behind.checked_sub(1)?).copied()
     }
 
     /// Where a segment logically ends; `None` while it is active.

@@ -87,14 +87,11 @@ impl<D: Disk> LogReader<D> {
         let record = match open.scanner.peek() {
             Ok(Some(record)) => record,
             Ok(None) => {
-                // The segment is at its end, yet there are durable events: they are in the next one.
-                if sequence != next
-                    || self
-                        .log
-                        .directory()
-                        .sealed_end(open.header.first_sequence)
-                        .is_none()
-                {
+                // The segment is at its end, yet there are durable events: they are in the next one, which must begin with them.
+                let successor = self.log.directory().segment_of(next);
+                let goes_on = open.header.first_sequence < next
+                    && successor.is_some_and(|segment| segment.first_sequence == next);
+                if sequence != next || !goes_on {
                     let detail = format!("the segment ends before sequence {next}");
                     return Err(WalError::damage(&path, offset, sequence, detail));
                 }
@@ -112,6 +109,12 @@ impl<D: Disk> LogReader<D> {
         if header.last_sequence() >= next {
             if !batch.is_empty() && !has_room {
                 return Ok(false);
+            }
+            // Not handed on, so not retired: the segment is still on the list.
+            let holder = self.log.directory().segment_of(header.last_sequence());
+            if holder.is_none_or(|holder| holder.first_sequence != open.header.first_sequence) {
+                let detail = "the record goes on where the next segment begins";
+                return Err(WalError::damage(&path, offset, sequence, detail));
             }
             let known = next.saturating_sub(header.first_sequence) as usize;
             let pushed = push_events(batch, record.payload, header.event_count as usize, known);

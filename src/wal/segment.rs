@@ -50,6 +50,16 @@ impl SegmentHeader {
         bytes
     }
 
+    /// Whether a log can have such a segment. A checksum holds over whatever it was computed from, so what is added up later is
+    /// looked at here.
+    fn is_possible(&self) -> bool {
+        let has_possible_end = match self.number {
+            1 => self.previous_end == 0,
+            _ => self.previous_end >= HEADER_BYTES as u64,
+        };
+        self.first_sequence > 0 && (1..u64::MAX).contains(&self.number) && has_possible_end
+    }
+
     /// Reads the header of a segment file and holds it against the file's name.
     ///
     /// # Errors
@@ -99,6 +109,10 @@ impl SegmentHeader {
             first_sequence: read_u64(&bytes, 40),
             previous_end: read_u64(&bytes, 48),
         };
+        if version == 0 || !header.is_possible() {
+            let detail = "the header's fields cannot be a segment's";
+            return Err(WalError::damage(path, 8, named, detail));
+        }
         if header.first_sequence != named {
             let detail = format!(
                 "the header says it begins at sequence {}",
@@ -239,14 +253,15 @@ impl<F: DiskFile> RecordScanner<F> {
         }
     }
 
-    /// Looks behind an invalid spot for a valid record that was written after `sequence` had been synced: the proof that the
+    /// Looks from an invalid spot on for a valid record that was written after `sequence` had been synced: the proof that the
     /// spot held durable data. Returns that record's offset.
     pub fn find_proof_of_damage(&mut self, sequence: Sequence) -> io::Result<Option<u64>> {
         let mut rest = vec![0; (self.end - self.offset) as usize];
         let length = read_full(&self.file, &mut rest, self.offset)?;
         rest.truncate(length);
-        // The invalid record may have lost its length field, so every byte may begin the next one.
-        for at in 1..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
+        // The invalid record may have lost its length field, so every byte may begin the next one. The first one too: a later
+        // record in the place of the one that is missing is no less a proof.
+        for at in 0..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
             let Some(header) = rest[at..].first_chunk().and_then(record::decode_header) else {
                 continue;
             };

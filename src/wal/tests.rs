@@ -2,6 +2,7 @@
 
 mod bit_flips;
 mod committer;
+mod crafted;
 mod exhaustive;
 mod faulty_disk;
 mod golden;

@@ -13,7 +13,7 @@ use crate::http::receipt::Receipt;
 use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order, TimeUnit};
 
 /// All that are known, as the answer to an unknown one lists them.
-pub(in crate::http) const PARAMETERS: &[&str] = &[
+pub(crate) const PARAMETERS: &[&str] = &[
     "event_name",
     "from",
     "to",
@@ -28,14 +28,14 @@ pub(in crate::http) const PARAMETERS: &[&str] = &[
     "after",
 ];
 /// Most problems that an answer lists.
-const ERRORS_LISTED_MAX: usize = 100;
+pub(crate) const ERRORS_LISTED_MAX: usize = 100;
 /// Longest part of an unknown parameter's name that is shown, in characters.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
 /// Most things that an answer is grouped by.
 const GROUPINGS_MAX: usize = 2;
 
 /// Reads the parameters: the question, and what must be flushed before it is answered.
-pub(super) fn parse(
+pub(crate) fn parse(
     query_string: &str,
 ) -> Result<(MetricsQuery, Option<Receipt>), Vec<ParameterError>> {
     let mut reader = Reader::new(query_string);

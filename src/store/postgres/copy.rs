@@ -29,19 +29,19 @@ const JSONB_VERSION: u8 = 1;
 const NULL: i32 = -1;
 
 /// Begins a stream: signature, flags, length of the header extension.
-pub(super) fn put_header(out: &mut BytesMut) {
+pub(crate) fn put_header(out: &mut BytesMut) {
     out.put_slice(b"PGCOPY\n\xff\r\n\0");
     out.put_i32(0);
     out.put_i32(0);
 }
 
 /// Ends a stream.
-pub(super) fn put_trailer(out: &mut BytesMut) {
+pub(crate) fn put_trailer(out: &mut BytesMut) {
     out.put_i16(-1);
 }
 
 /// Appends one event.
-pub(super) fn put_row(out: &mut BytesMut, event: &EventRef<'_>) {
+pub(crate) fn put_row(out: &mut BytesMut, event: &EventRef<'_>) {
     out.put_i16(FIELDS);
     out.put_i32(8);
     out.put_i64(event.timestamp.as_micros() - POSTGRES_EPOCH_MICROS);

@@ -1,0 +1,107 @@
+//! Arbitrary bytes as the segments of a log.
+//!
+//! The first byte says whether checksums are put right (without that, few inputs get past the first header) and whether the bytes
+//! are one segment or two.
+
+use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::memory_disk::MemoryDisk;
+
+const REPAIR_HEADERS: u8 = 1;
+const REPAIR_RECORDS: u8 = 2;
+const TWO_SEGMENTS: u8 = 4;
+/// The second segment's header takes over what has to fit to the first.
+const CHAIN: u8 = 8;
+
+/// A log of these bytes reads as the format document says, or is refused.
+///
+/// # Panics
+///
+/// When it is not, and when more is read or changed than is there.
+pub fn segment(data: &[u8]) {
+    let Some((&flags, data)) = data.split_first() else {
+        return;
+    };
+    let mut first = data.to_vec();
+    let mut second = None;
+    if flags & TWO_SEGMENTS != 0
+        && let Some((length, rest)) = data.split_first_chunk()
+    {
+        let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
+        first = rest[..length].to_vec();
+        second = Some(rest[length..].to_vec());
+    }
+    if let Some(second) = &mut second
+        && flags & CHAIN != 0
+    {
+        chain(&first, second);
+    }
+    let mut segments = Vec::new();
+    for mut bytes in [Some(first), second].into_iter().flatten() {
+        if flags & REPAIR_HEADERS != 0 {
+            repair_header(&mut bytes);
+        }
+        if flags & REPAIR_RECORDS != 0 {
+            repair_records(&mut bytes);
+        }
+        segments.push((named(&bytes), bytes));
+    }
+    // A directory has each name once, and the log reads them in order.
+    segments.sort_by_key(|(named, _)| *named);
+    segments.dedup_by_key(|(named, _)| *named);
+    let segments: Vec<_> = segments
+        .iter()
+        .map(|(named, bytes)| (*named, bytes.as_slice()))
+        .collect();
+    let expected = log_format::read_log(&segments);
+    let read = MemoryDisk::with_segments(segments).read_log();
+    let read = read
+        .as_ref()
+        .map(|events| events.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    assert_eq!(read, expected, "the log against the format document");
+}
+
+/// The name that makes the header right in this respect.
+fn named(bytes: &[u8]) -> u64 {
+    let field = bytes.get(40..).and_then(|rest| rest.first_chunk());
+    field.map_or(1, |field| u64::from_le_bytes(*field))
+}
+
+/// Identity, number and previous end as the first segment demands them.
+fn chain(first: &[u8], second: &mut [u8]) {
+    if let (Some(first_header), Some(header)) = (
+        first.get(..SEGMENT_HEADER_BYTES),
+        second.get_mut(..SEGMENT_HEADER_BYTES),
+    ) {
+        header[16..32].copy_from_slice(&first_header[16..32]);
+        let number = first_header[32..].first_chunk().expect("eight bytes");
+        let next = u64::from_le_bytes(*number).wrapping_add(1);
+        header[32..40].copy_from_slice(&next.to_le_bytes());
+        header[48..56].copy_from_slice(&(first.len() as u64).to_le_bytes());
+    }
+}
+
+fn repair_header(bytes: &mut [u8]) {
+    if let Some(header) = bytes.get_mut(..SEGMENT_HEADER_BYTES) {
+        header[..8].copy_from_slice(b"FSTINGST");
+        header[8..12].copy_from_slice(&1_u32.to_le_bytes());
+        let checksum = log_format::checksum(0, &header[..60]);
+        header[60..].copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// As far as the length fields lead.
+fn repair_records(bytes: &mut [u8]) {
+    let Some((header, mut rest)) = bytes.split_at_mut_checked(SEGMENT_HEADER_BYTES) else {
+        return;
+    };
+    let salt = u32::from_le_bytes(*header[12..].first_chunk().expect("four bytes"));
+    while let Some(length) = rest.get(4..).and_then(|rest| rest.first_chunk()) {
+        let length = RECORD_HEADER_BYTES.saturating_add(u32::from_le_bytes(*length) as usize);
+        let Some((record, behind)) = rest.split_at_mut_checked(length) else {
+            return;
+        };
+        let checksum = log_format::checksum(salt, &record[4..]);
+        record[..4].copy_from_slice(&checksum.to_le_bytes());
+        rest = behind;
+    }
+}
