@@ -349,9 +349,9 @@ mod tests {
         fn a_header_reads_back_and_no_single_bit_can_change(
             salt: u32,
             wal_id: u128,
-            number: u64,
-            first_sequence: u64,
-            previous_end: u64,
+            number in 2..u64::MAX,
+            first_sequence in 1..=u64::MAX,
+            previous_end in HEADER_BYTES as u64..,
             bit in 0..8 * HEADER_BYTES,
         ) {
             let wal_id = WalId(Uuid::from_u128(wal_id));
