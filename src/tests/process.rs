@@ -164,6 +164,18 @@ impl Launch {
         self
     }
 
+    /// The same under strace, which does to system calls what `expressions` say, and writes its trace to a file.
+    pub(crate) fn traced(self, trace: &Path, expressions: &[&str]) -> Self {
+        let mut wrapper = vec!["strace", "-f", "-qq", "--seccomp-bpf", "-o"];
+        wrapper.push(trace.to_str().unwrap());
+        wrapper.extend(
+            expressions
+                .iter()
+                .flat_map(|expression| ["-e", *expression]),
+        );
+        self.under(wrapper)
+    }
+
     fn command(&self) -> Command {
         let binary = binary();
         let Some((program, arguments)) = self.wrapper.split_first() else {

@@ -78,6 +78,17 @@ impl Rig {
             .with("--flush-interval", "5ms")
     }
 
+    /// Segments that take a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL only, lest the
+    /// embedded database's calls be taken for the log's.
+    pub(crate) fn tiny(data_dir: &Path, database: &Database) -> Launch {
+        Launch::new(data_dir, database)
+            .with("--body-bytes-max", "16KiB")
+            .with("--event-bytes-max", "16KiB")
+            .with("--wal-segment-bytes", "16KiB")
+            .with("--flush-rows-max", "100")
+            .with("--flush-interval", "5ms")
+    }
+
     /// For long outages: the flush gives up soon, and stores much at once afterwards.
     pub(crate) fn patient(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
@@ -104,6 +115,14 @@ impl Rig {
         let server = self.server.take().expect("it runs");
         report.note_footprint(footprint(server.pid()));
         server
+    }
+
+    /// Waits until the server has recovered from what was done to its database.
+    #[track_caller]
+    pub(crate) fn wait_until_well(&self) {
+        self.server().wait_for_health("well again", |health| {
+            health["status"] == "ok" && health["flush"]["state"] == "running"
+        });
     }
 
     /// Says that no answer can have got out in this time: whoever has one anyway knows nothing.

@@ -91,9 +91,7 @@ fn leg(faults: u32, rounds: &mut Rounds, random: &mut Random, report: &mut Repor
         let (fault, name) = rounds.next(random);
         break_and_mend(fault, &cluster, &database, &rig);
         report.fired(name);
-        rig.server().wait_for_health("well again", |health| {
-            health["status"] == "ok" && health["flush"]["state"] == "running"
-        });
+        rig.wait_until_well();
     }
     let ledger = rig.finish(report);
     let others = ledger.count(|entry| entry.outcome != Outcome::Ack);

@@ -49,12 +49,7 @@ fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Re
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());
     // Rotations, so that directories are synced.
-    let launch = Launch::new(dir.path(), &database)
-        .with("--body-bytes-max", "16KiB")
-        .with("--event-bytes-max", "16KiB")
-        .with("--wal-segment-bytes", "16KiB")
-        .with("--flush-rows-max", "100")
-        .with("--flush-interval", "5ms");
+    let launch = Rig::tiny(dir.path(), &database);
     let mut rig = Rig::start(dir.path(), &database, launch.clone());
     rig.take_server(report).kill();
     let trace = dir.path().join("trace");
@@ -63,18 +58,9 @@ fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Re
         // Once, or from then on. The first calls of a thread belong to the start.
         let lasts = if random.chance(50) { "+" } else { "" };
         let inject = format!("inject={call}:when={}{lasts}", 1 + random.below(40));
-        let traced = launch.clone().under([
-            "strace",
-            "-f",
-            "-qq",
-            "--seccomp-bpf",
-            "-o",
-            trace.to_str().unwrap(),
-            "-e",
-            "trace=fdatasync,pwrite64,fsync",
-            "-e",
-            &inject,
-        ]);
+        let traced = launch
+            .clone()
+            .traced(&trace, &["trace=fdatasync,pwrite64,fsync", &inject]);
         let mut server = traced.spawn();
         if server.is_ready() {
             rig.load().go_on_at(server.address());

@@ -60,9 +60,7 @@ fn leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
             }
         };
         report.fired(name);
-        rig.server().wait_for_health("well again", |health| {
-            health["status"] == "ok" && health["flush"]["state"] == "running"
-        });
+        rig.wait_until_well();
     }
     let ledger = rig.finish(report);
     let others = ledger.count(|entry| entry.outcome != Outcome::Ack);

@@ -59,18 +59,9 @@ fn cut_leg(cuts: u32, random: &mut Random, report: &mut Report) -> Result<(), St
     let database = Database::migrated(Cluster::shared());
     // The disk is smaller than the room that a server leaves by default.
     let launch = Rig::busy(&data_dir, &database).with("--disk-free-min", "0");
-    let slowed = launch.clone().under([
-        "strace",
-        "-f",
-        "-qq",
-        "--seccomp-bpf",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fdatasync",
-        "-e",
-        SLOW_SYNC,
-    ]);
+    let slowed = launch
+        .clone()
+        .traced(Path::new("/dev/null"), &["trace=fdatasync", SLOW_SYNC]);
     let mut rig = Rig::start(&data_dir, &database, slowed);
     for _ in 0..cuts {
         rig.load().wait_for_acks(1 + random.below(60));

@@ -4,10 +4,10 @@
 //! A call is killed at its entry, so K stands for "everything up to call K - 1 was done, and nothing of call K". The first calls of
 //! a server belong to recovery, the later ones to the log thread.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::postgres::Cluster;
-use crate::process::Launch;
 use crate::process::stored::Database;
 use crate::random::Random;
 use crate::torture::report::Report;
@@ -47,13 +47,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
 fn leg(kills: u32, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());
-    // Segments that take a handful of requests, so that few calls lead through a whole rotation.
-    let launch = Launch::new(dir.path(), &database)
-        .with("--body-bytes-max", "16KiB")
-        .with("--event-bytes-max", "16KiB")
-        .with("--wal-segment-bytes", "16KiB")
-        .with("--flush-rows-max", "100")
-        .with("--flush-interval", "5ms");
+    let launch = Rig::tiny(dir.path(), &database);
     let mut rig = Rig::start(dir.path(), &database, launch.clone());
     rig.take_server(report).kill();
     for kill in 0..kills {
@@ -61,16 +55,7 @@ fn leg(kills: u32, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report:
         let (names, fault) = SWEEPS[sweep];
         calls[sweep] += 1;
         let inject = format!("inject={names}:signal=SIGKILL:when={}", calls[sweep]);
-        let traced = launch.clone().under([
-            "strace",
-            "-f",
-            "-qq",
-            "--seccomp-bpf",
-            "-o",
-            "/dev/null",
-            "-e",
-            &inject,
-        ]);
+        let traced = launch.clone().traced(Path::new("/dev/null"), &[&inject]);
         let mut server = traced.spawn();
         if server.is_ready() {
             rig.load().go_on_at(server.address());
