@@ -164,9 +164,10 @@ impl Launch {
         self
     }
 
-    /// The same under strace, which does to system calls what `expressions` say, and writes its trace to a file.
+    /// The same under strace, which does to system calls what `expressions` say, and writes its trace, with the path
+    /// of each file, to another.
     pub(crate) fn traced(self, trace: &Path, expressions: &[&str]) -> Self {
-        let mut wrapper = vec!["strace", "-f", "-qq", "--seccomp-bpf", "-o"];
+        let mut wrapper = vec!["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-o"];
         wrapper.push(trace.to_str().unwrap());
         wrapper.extend(
             expressions
