@@ -31,6 +31,21 @@ fn drip_until_cut(attackers: &mut [Attacker], byte: u8) {
     });
 }
 
+/// Waits until the server has ended all of those who send nothing.
+fn wait_until_cut(silent: &mut [Attacker]) {
+    wait_until("the silent are cut", || {
+        silent.iter_mut().for_each(Attacker::look);
+        silent.iter().all(|attacker| attacker.is_cut)
+    });
+}
+
+fn assert_dripped(attackers: &[Attacker]) {
+    assert!(
+        attackers.iter().all(|attacker| attacker.dripped > 10),
+        "they dripped"
+    );
+}
+
 #[test]
 fn slow_heads_and_silence_are_cut() {
     let flags = [
@@ -51,14 +66,8 @@ fn slow_heads_and_silence_are_cut() {
     siege.assert_goes_on();
     drip_until_cut(&mut dripping, b'x');
     drip_until_cut(&mut second, b'x');
-    wait_until("the silent are cut", || {
-        silent.iter_mut().for_each(Attacker::look);
-        silent.iter().all(|attacker| attacker.is_cut)
-    });
-    assert!(
-        dripping.iter().all(|attacker| attacker.dripped > 10),
-        "they dripped"
-    );
+    wait_until_cut(&mut silent);
+    assert_dripped(&dripping);
     for attacker in silent.iter().chain(&dripping) {
         assert!(attacker.received.is_empty(), "{:?}", attacker.status());
     }
@@ -91,14 +100,8 @@ fn slow_and_silent_bodies_are_answered_and_cut() {
     dripping.extend((0..100).map(|_| open(&[&chunked[..], b"ffff\r\n{"])));
     siege.assert_goes_on();
     drip_until_cut(&mut dripping, b' ');
-    wait_until("the silent are cut", || {
-        silent.iter_mut().for_each(Attacker::look);
-        silent.iter().all(|attacker| attacker.is_cut)
-    });
-    assert!(
-        dripping.iter().all(|attacker| attacker.dripped > 10),
-        "they dripped"
-    );
+    wait_until_cut(&mut silent);
+    assert_dripped(&dripping);
     for attacker in silent.iter().chain(&dripping) {
         assert_eq!(attacker.status(), Some(408), "{:?}", attacker.received);
     }

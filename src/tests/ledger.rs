@@ -337,6 +337,13 @@ impl Ledger {
             .count()
     }
 
+    /// Nobody noticed anything of what was done to the database.
+    #[track_caller]
+    pub(crate) fn assert_all_acknowledged(&self) {
+        let others = self.count(|entry| entry.outcome != Outcome::Ack);
+        assert_eq!(others, 0, "every answer is a 202");
+    }
+
     /// Leaves the outcome of what was answered in this time open.
     pub(crate) fn forget_answers_in(&mut self, time: &Range<Instant>) {
         for entry in &mut self.entries {

@@ -327,9 +327,7 @@ impl Server {
     /// Waits until the database has all that was acknowledged.
     #[track_caller]
     pub(crate) fn wait_until_flushed(&self) {
-        self.wait_for_health("flushed", |health| {
-            health["flush"]["state"] == "running" && health["flush"]["lag_events"] == 0
-        });
+        self.wait_for_health("flushed", is_flushed);
     }
 
     /// Waits until the database has all that was acknowledged; false when the server ends before.
@@ -339,10 +337,7 @@ impl Server {
             let health = Connection::open(self.address())
                 .and_then(|mut connection| connection.request("GET", "/health", b""));
             // An error is a server that is about to end.
-            if let Ok(health) = health
-                && health.json()["flush"]["state"] == "running"
-                && health.json()["flush"]["lag_events"] == 0
-            {
+            if health.is_ok_and(|health| is_flushed(&health.json())) {
                 return true;
             }
             assert!(Instant::now() < deadline, "never flushed, never ended");
@@ -421,6 +416,11 @@ impl Server {
         }
         self.log.text()
     }
+}
+
+/// Whether the database has all that was acknowledged, by what `/health` says.
+fn is_flushed(health: &Value) -> bool {
+    health["flush"]["state"] == "running" && health["flush"]["lag_events"] == 0
 }
 
 impl Drop for Server {
