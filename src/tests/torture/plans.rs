@@ -1,5 +1,7 @@
 //! The plans, one file a kind of fault.
 
+use std::ops::Range;
+
 pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod kill;
@@ -9,3 +11,9 @@ pub(crate) mod servers;
 pub(crate) mod slow;
 pub(crate) mod syscalls;
 pub(crate) mod term;
+
+/// Cuts the cycles of a plan into legs: after each the books are closed, and the next begins with an empty database.
+fn legs(cycles: u32, cycles_a_leg: u32) -> impl Iterator<Item = Range<u32>> {
+    let starts = (0..cycles).step_by(cycles_a_leg as usize);
+    starts.map(move |start| start..cycles.min(start + cycles_a_leg))
+}

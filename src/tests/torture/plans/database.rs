@@ -1,6 +1,7 @@
 //! What happens to PostgreSQL itself: it stops, crashes, loses sessions, turns read-only, fills up, loses a column, holds a lock, freezes.
 //! Clients must notice none of it: every answer is a 202.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use crate::postgres::{Cluster, StopMode};
 use crate::process::stored::Database;
 use crate::process::{LOOK_AGAIN, PATIENCE};
 use crate::random::Random;
+use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -55,11 +57,8 @@ const FAULTS: [(Fault, &str); 9] = [
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     let mut rounds = Rounds::default();
-    let mut left = cycles;
-    while left > 0 {
-        let faults = left.min(FAULTS_A_LEG);
+    for faults in legs(cycles, FAULTS_A_LEG) {
         leg(faults, &mut rounds, random, report);
-        left -= faults;
     }
 }
 
@@ -79,13 +78,13 @@ impl Rounds {
     }
 }
 
-fn leg(faults: u32, rounds: &mut Rounds, random: &mut Random, report: &mut Report) {
+fn leg(faults: Range<u32>, rounds: &mut Rounds, random: &mut Random, report: &mut Report) {
     let cluster = Cluster::start();
     let database = Database::migrated(&cluster);
     let dir = tempfile::tempdir().unwrap();
     let launch = Rig::patient(dir.path(), &database);
     let rig = Rig::start_paced(dir.path(), &database, launch);
-    for _ in 0..faults {
+    for _ in faults {
         rig.load().wait_for_acks(1 + random.below(ACKS_MEANWHILE));
         let (fault, name) = rounds.next(random);
         break_and_mend(fault, &cluster, &database, &rig);

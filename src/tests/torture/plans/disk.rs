@@ -10,6 +10,7 @@ use crate::process::Launch;
 use crate::process::stored::Database;
 use crate::random::Random;
 use crate::torture::mounts::{Mount, unavailable};
+use crate::torture::plans::legs;
 use crate::torture::plans::syscalls::strace_works;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
@@ -37,11 +38,8 @@ pub(crate) fn errors(random: &mut Random, cycles: u32, report: &mut Report) {
         report.skip(reason);
         return;
     }
-    let mut done = 0;
-    while done < cycles {
-        let faults = (cycles - done).min(FAULTS_A_LEG);
-        errors_leg(done..done + faults, random, report);
-        done += faults;
+    for faults in legs(cycles, FAULTS_A_LEG) {
+        errors_leg(faults, random, report);
     }
 }
 

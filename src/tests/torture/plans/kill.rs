@@ -1,11 +1,13 @@
 //! `kill -9` at random times under load, and again while the next server starts.
 
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::random::Random;
+use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -13,26 +15,18 @@ use crate::torture::rig::Rig;
 const KILLS_A_LEG: u32 = 20;
 
 pub(crate) fn on_postgresql(random: &mut Random, cycles: u32, report: &mut Report) {
-    in_legs(cycles, |kills| {
+    for kills in legs(cycles, KILLS_A_LEG) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::migrated(Cluster::shared());
         leg(dir.path(), &database, random, kills, report);
-    });
+    }
 }
 
 pub(crate) fn on_sqlite(random: &mut Random, cycles: u32, report: &mut Report) {
-    in_legs(cycles, |kills| {
+    for kills in legs(cycles, KILLS_A_LEG) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::embedded(dir.path());
         leg(dir.path(), &database, random, kills, report);
-    });
-}
-
-fn in_legs(mut cycles: u32, mut leg: impl FnMut(u32)) {
-    while cycles > 0 {
-        let kills = cycles.min(KILLS_A_LEG);
-        leg(kills);
-        cycles -= kills;
     }
 }
 
@@ -40,12 +34,12 @@ fn leg(
     data_dir: &std::path::Path,
     database: &Database,
     random: &mut Random,
-    kills: u32,
+    kills: Range<u32>,
     report: &mut Report,
 ) {
     let launch = Rig::busy(data_dir, database);
     let mut rig = Rig::start(data_dir, database, launch);
-    for kill in 0..kills {
+    for kill in kills {
         rig.load().wait_for_acks(1 + random.below(100));
         // Not a wait for anything: it moves the kill away from the answer that ended the wait above.
         thread::sleep(Duration::from_micros(random.below(5_000)));

@@ -5,6 +5,7 @@ use crate::postgres::Cluster;
 use crate::process::proxy::{Cut, Proxy};
 use crate::process::stored::Database;
 use crate::random::Random;
+use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -14,13 +15,8 @@ const FAULTS_A_LEG: u32 = 24;
 const ACKS_MEANWHILE: u64 = 20;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
-    let mut fault = 0;
-    let mut left = cycles;
-    while left > 0 {
-        let faults = left.min(FAULTS_A_LEG);
-        leg(fault..fault + faults, random, report);
-        fault += faults;
-        left -= faults;
+    for faults in legs(cycles, FAULTS_A_LEG) {
+        leg(faults, random, report);
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::random::Random;
 use crate::torture::mounts::{Mount, unavailable};
+use crate::torture::plans::legs;
 use crate::torture::plans::syscalls::strace_works;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
@@ -32,14 +34,11 @@ pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
         report.skip(reason);
         return;
     }
-    let mut left = cycles;
-    while left > 0 {
-        let cuts = left.min(CUTS_A_LEG);
+    for cuts in legs(cycles, CUTS_A_LEG) {
         if let Err(reason) = cut_leg(cuts, random, report) {
             report.skip(reason);
             return;
         }
-        left -= cuts;
     }
     // A cut that always found everything synced would prove nothing.
     let with_loss = report.count("power cut that lost unsynced bytes");
@@ -50,7 +49,7 @@ pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
     );
 }
 
-fn cut_leg(cuts: u32, random: &mut Random, report: &mut Report) -> Result<(), String> {
+fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result<(), String> {
     let dir = tempfile::tempdir().unwrap();
     let (image, at) = (dir.path().join("image"), dir.path().join("mount"));
     Mount::make_ext4(&image, IMAGE_BYTES)?;
@@ -63,7 +62,7 @@ fn cut_leg(cuts: u32, random: &mut Random, report: &mut Report) -> Result<(), St
         .clone()
         .traced(Path::new("/dev/null"), &["trace=fdatasync", SLOW_SYNC]);
     let mut rig = Rig::start(&data_dir, &database, slowed);
-    for _ in 0..cuts {
+    for _ in cuts {
         rig.load().wait_for_acks(1 + random.below(60));
         // Not a wait for anything: it moves the cut away from the answer that ended the wait above.
         thread::sleep(Duration::from_micros(random.below(3_000)));

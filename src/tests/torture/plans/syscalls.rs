@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::random::Random;
+use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -36,22 +37,19 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
         return;
     }
     let mut calls = [0; SWEEPS.len()];
-    let mut left = cycles;
-    while left > 0 {
-        let kills = left.min(KILLS_A_LEG);
-        leg(kills, &mut calls, random, report);
-        left -= kills;
+    for kills in legs(cycles, KILLS_A_LEG) {
+        leg(kills.len(), &mut calls, random, report);
     }
 }
 
-fn leg(kills: u32, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report: &mut Report) {
+fn leg(kills: usize, calls: &mut [u32; SWEEPS.len()], random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());
     let launch = Rig::tiny(dir.path(), &database);
     let mut rig = Rig::start(dir.path(), &database, launch.clone());
     rig.take_server(report).kill();
     for kill in 0..kills {
-        let sweep = kill as usize % SWEEPS.len();
+        let sweep = kill % SWEEPS.len();
         let (names, fault) = SWEEPS[sweep];
         calls[sweep] += 1;
         let inject = format!("inject={names}:signal=SIGKILL:when={}", calls[sweep]);
