@@ -172,7 +172,7 @@ fn describe_verdict(verdict: &Verdict) -> String {
         ),
         Verdict::Sound(findings) => {
             let next = findings.next_sequence;
-            match &findings.torn_tail {
+            match findings.torn_tail() {
                 None => format!("sound; a start would go on at sequence {next}"),
                 Some(tail) => format!(
                     "a start would cut a torn tail of {} bytes at byte {} of {} and go on at sequence {next} (or the server is \

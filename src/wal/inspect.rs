@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
-use super::recovery::{self, Findings};
+use super::recovery::{self, Findings, TailKind};
 use super::segment::{self, RecordScanner, ScanError};
 use super::{directory, segment::SegmentHeader};
 use crate::batch::Sequence;
@@ -88,7 +88,19 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
         }
         segments.push(report);
     }
-    let verdict = match (recovery::examine(disk, dir), damage) {
+    let found = recovery::examine(disk, dir);
+    // Room that was made ahead is no trouble.
+    if let (
+        Ok(Findings {
+            tail: Some(tail), ..
+        }),
+        Some(last),
+    ) = (&found, segments.last_mut())
+        && tail.kind == TailKind::Blank
+    {
+        last.trouble = None;
+    }
+    let verdict = match (found, damage) {
         (Err(error), _) => Verdict::Refused(error),
         (Ok(_), Some(error)) => Verdict::StoppedLater(error),
         (Ok(findings), None) if findings.wal_id.is_none() => Verdict::Empty,

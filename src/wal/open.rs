@@ -8,7 +8,7 @@ use super::directory::{self, Directory};
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::error::WalError;
 use super::log::{DurableMark, Log};
-use super::recovery::{self, TornTail};
+use super::recovery::{self, Tail};
 use super::segment;
 use crate::config::WalSettings;
 use crate::intake::Gate;
@@ -24,7 +24,7 @@ pub struct OpenedLog<D: Disk = RealDisk> {
     /// Opens and closes with the log's space.
     pub gate: Arc<Gate>,
     /// What recovery cut off, for the log line.
-    pub torn_tail: Option<TornTail>,
+    pub torn_tail: Option<Tail>,
 }
 
 /// Locks the directory (making it if need be), recovers the log and begins a fresh segment.

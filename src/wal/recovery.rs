@@ -1,7 +1,7 @@
 //! What a start finds in the directory, and what it does about it.
 //!
 //! [`examine`] only looks: it reads the headers of all segments and the records of the last one, so its cost does not grow with
-//! the backlog. [`apply`] makes the outcome durable: cuts a torn tail (keeping a copy) and begins a fresh segment whose header
+//! the backlog. [`apply`] makes the outcome durable: cuts a tail (keeping a copy of a torn one) and begins a fresh segment whose header
 //! states where the old one ended. Nothing is changed before everything has been judged.
 
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ pub struct Findings {
     pub segments: Vec<FoundSegment>,
     /// The sequence that the next event gets.
     pub next_sequence: Sequence,
-    /// The torn tail of the last segment, if it has one.
-    pub torn_tail: Option<TornTail>,
+    /// What is behind the last record of the last segment, if anything is.
+    pub tail: Option<Tail>,
 }
 
 /// One segment as found.
@@ -39,13 +39,33 @@ pub struct FoundSegment {
 
 /// Bytes behind the last valid record that no acknowledged event can be part of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TornTail {
+pub struct Tail {
     /// The segment.
     pub segment: PathBuf,
     /// Where the tail begins.
     pub offset: u64,
-    /// How long it is.
+    /// How long it is. A torn one includes what is left of the room behind it.
     pub bytes: u64,
+    /// What it is.
+    pub kind: TailKind,
+}
+
+/// What a tail is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TailKind {
+    /// Zeros: room that was made ahead of records that never came.
+    Blank,
+    /// Part of a group that was never synced.
+    Torn,
+}
+
+impl Findings {
+    /// The torn tail of the last segment, if it has one.
+    pub fn torn_tail(&self) -> Option<&Tail> {
+        self.tail
+            .as_ref()
+            .filter(|tail| tail.kind == TailKind::Torn)
+    }
 }
 
 /// A recovered log, ready to be written to.
@@ -61,8 +81,8 @@ pub struct Recovered<F> {
     pub active_header: SegmentHeader,
     /// Everything up to here was found, and is durable.
     pub recovered_through: Sequence,
-    /// What was cut off.
-    pub torn_tail: Option<TornTail>,
+    /// What was cut off, unless it was blank.
+    pub torn_tail: Option<Tail>,
 }
 
 /// Looks at the directory and judges it. Changes nothing.
@@ -92,15 +112,15 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
             wal_id: None,
             segments,
             next_sequence: 1,
-            torn_tail: None,
+            tail: None,
         });
     };
-    let (next_sequence, torn_tail) = scan_last(disk, dir, last)?;
+    let (next_sequence, tail) = scan_last(disk, dir, last)?;
     Ok(Findings {
         wal_id: Some(last.header.wal_id),
         segments,
         next_sequence,
-        torn_tail,
+        tail,
     })
 }
 
@@ -116,9 +136,9 @@ pub fn apply<D: Disk>(
         wal_id,
         mut segments,
         next_sequence,
-        torn_tail,
+        tail,
     } = findings;
-    if let Some(tail) = &torn_tail {
+    if let Some(tail) = &tail {
         cut(disk, dir, tail)?;
     }
     // A segment without events would share its name with the fresh one, which takes its place.
@@ -153,7 +173,7 @@ pub fn apply<D: Disk>(
         active,
         active_header,
         recovered_through: next_sequence - 1,
-        torn_tail,
+        torn_tail: tail.filter(|tail| tail.kind == TailKind::Torn),
     })
 }
 
@@ -197,67 +217,75 @@ fn check_chain(
     Ok(())
 }
 
-/// Walks the last segment; returns the next sequence, and sets its logical end before a torn tail.
+/// Walks the last segment; returns the next sequence, and sets its logical end before a tail.
 fn scan_last<D: Disk>(
     disk: &D,
     dir: &Path,
     last: &mut FoundSegment,
-) -> Result<(Sequence, Option<TornTail>), WalError> {
+) -> Result<(Sequence, Option<Tail>), WalError> {
     let path = segment::path_of(dir, last.header.first_sequence);
     let file = disk
         .open(&path)
         .map_err(|error| WalError::io("open", &path, error))?;
     let mut scanner = RecordScanner::new(file, &last.header, last.end);
-    let torn_tail = match scanner.walk(|_| {}) {
+    let tail = match scanner.walk(|_| {}) {
         Ok(()) => None,
         Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
-        Err(ScanError::Invalid(reason)) => Some(judge_tail(&mut scanner, &path, last.end, reason)?),
+        Err(ScanError::Invalid(reason)) => Some(judge_tail(&scanner, &path, reason)?),
     };
-    let torn_tail = torn_tail.filter(|_| !planted(Bug::AppendBehindTornTail));
-    if let Some(tail) = &torn_tail {
+    let tail = tail.filter(|_| !planted(Bug::AppendBehindTornTail));
+    if let Some(tail) = &tail {
         last.end = tail.offset;
     }
-    Ok((scanner.next_sequence(), torn_tail))
+    Ok((scanner.next_sequence(), tail))
 }
 
-/// Tells a torn tail from damage (see the format document).
+/// Tells a tail from damage (see the format document).
 fn judge_tail<F: DiskFile>(
-    scanner: &mut RecordScanner<F>,
+    scanner: &RecordScanner<F>,
     path: &Path,
-    file_end: u64,
     reason: &str,
-) -> Result<TornTail, WalError> {
+) -> Result<Tail, WalError> {
     let (offset, sequence) = (scanner.offset(), scanner.next_sequence());
-    let proof = scanner
-        .find_proof_of_damage(sequence)
+    let rest = scanner
+        .read_rest()
         .map_err(|error| WalError::io("read", path, error))?;
-    match proof {
+    match scanner.find_proof_of_damage(&rest, sequence) {
         Some(proof) if !planted(Bug::SkipDamage) => {
             let detail = format!(
                 "{reason}, yet the record at byte {proof} was written after it had been synced"
             );
             Err(WalError::damage(path, offset, sequence, detail))
         }
-        _ => Ok(TornTail {
-            segment: path.to_owned(),
-            offset,
-            bytes: file_end - offset,
-        }),
+        _ => {
+            let is_blank = rest.iter().all(|&byte| byte == 0);
+            Ok(Tail {
+                segment: path.to_owned(),
+                offset,
+                bytes: rest.len() as u64,
+                kind: if is_blank {
+                    TailKind::Blank
+                } else {
+                    TailKind::Torn
+                },
+            })
+        }
     }
 }
 
-/// Copies a torn tail aside, then cuts it off.
-fn cut<D: Disk>(disk: &D, dir: &Path, tail: &TornTail) -> Result<(), WalError> {
+/// Cuts a tail off; a torn one is first copied aside.
+fn cut<D: Disk>(disk: &D, dir: &Path, tail: &Tail) -> Result<(), WalError> {
     let path = &tail.segment;
     let mut file = disk
         .open_rw(path)
         .map_err(|error| WalError::io("open", path, error))?;
-    let mut bytes = vec![0; tail.bytes as usize];
-    let length = segment::read_full(&file, &mut bytes, tail.offset)
-        .map_err(|error| WalError::io("read", path, error))?;
-
-    bytes.truncate(length);
-    keep_copy(disk, tail, &bytes)?;
+    if tail.kind == TailKind::Torn {
+        let mut bytes = vec![0; tail.bytes as usize];
+        let length = segment::read_full(&file, &mut bytes, tail.offset)
+            .map_err(|error| WalError::io("read", path, error))?;
+        bytes.truncate(length);
+        keep_copy(disk, tail, &bytes)?;
+    }
     file.truncate(tail.offset)
         .map_err(|error| WalError::io("cut", path, error))?;
     file.sync_data()
@@ -268,7 +296,7 @@ fn cut<D: Disk>(disk: &D, dir: &Path, tail: &TornTail) -> Result<(), WalError> {
 /// Writes the cut bytes beside the segment, under a name that no earlier cut has taken.
 ///
 /// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
-fn keep_copy<D: Disk>(disk: &D, tail: &TornTail, bytes: &[u8]) -> Result<(), WalError> {
+fn keep_copy<D: Disk>(disk: &D, tail: &Tail, bytes: &[u8]) -> Result<(), WalError> {
     for attempt in 0_u64.. {
         let mut name = tail.segment.as_os_str().to_owned();
         name.push(format!(".torn-{}", tail.offset));

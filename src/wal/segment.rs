@@ -253,12 +253,17 @@ impl<F: DiskFile> RecordScanner<F> {
         }
     }
 
-    /// Looks from an invalid spot on for a valid record that was written after `sequence` had been synced: the proof that the
-    /// spot held durable data. Returns that record's offset.
-    pub fn find_proof_of_damage(&mut self, sequence: Sequence) -> io::Result<Option<u64>> {
+    /// Everything from here to the logical end, as it is.
+    pub fn read_rest(&self) -> io::Result<Vec<u8>> {
         let mut rest = vec![0; (self.end - self.offset) as usize];
         let length = read_full(&self.file, &mut rest, self.offset)?;
         rest.truncate(length);
+        Ok(rest)
+    }
+
+    /// Looks in the rest, which begins at an invalid spot, for a valid record that was written after `sequence` had been synced: the
+    /// proof that the spot held durable data. Returns that record's offset.
+    pub fn find_proof_of_damage(&self, rest: &[u8], sequence: Sequence) -> Option<u64> {
         // The invalid record may have lost its length field, so every byte may begin the next one. The first one too: a later
         // record in the place of the one that is missing is no less a proof.
         for at in 0..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
@@ -269,10 +274,10 @@ impl<F: DiskFile> RecordScanner<F> {
             if header.durable_through >= sequence
                 && whole.is_some_and(|bytes| record::checksum_holds(bytes, self.salt))
             {
-                return Ok(Some(self.offset + at as u64));
+                return Some(self.offset + at as u64);
             }
         }
-        Ok(None)
+        None
     }
 
     /// Makes the next `bytes` of the file available.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::wal::record;
-use crate::wal::recovery::{Findings, examine};
+use crate::wal::recovery::{Findings, Tail, TailKind, examine};
 use crate::wal::segment::SegmentHeader;
 
 /// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a marker follows.
@@ -54,7 +54,7 @@ fn every_length_of_a_cut_tail_keeps_every_whole_record() {
             || length == whole.len()
             || ends.contains(&(length as u64));
         assert_eq!(
-            findings.torn_tail.is_none(),
+            findings.torn_tail().is_none(),
             is_between_records,
             "cut at {length}"
         );
@@ -106,6 +106,48 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
         0,
         "nothing is cut twice"
     );
+}
+
+#[test]
+fn a_crash_leaves_room_that_is_cut_without_a_copy_and_a_stop_leaves_none() {
+    let place = Place::new();
+    let ends = three_records(&place);
+    let path = place.segments()[0].clone();
+    let whole = fs::read(&path).unwrap();
+    let marker_bytes = record::HEADER_BYTES as u64;
+    assert_eq!(whole.len() as u64, ends[2] + marker_bytes, "no room");
+    // As a kill would leave it: the marker was not written, the room was not cut.
+    let mut crashed = whole[..ends[2] as usize].to_vec();
+    crashed.extend_from_slice(&[0; 100_000]);
+    fs::write(&path, &crashed).unwrap();
+    let findings = examined(&place).unwrap();
+    assert!(findings.torn_tail().is_none());
+    assert_eq!(
+        findings.tail.unwrap(),
+        Tail {
+            segment: path.clone(),
+            offset: ends[2],
+            bytes: 100_000,
+            kind: TailKind::Blank,
+        }
+    );
+
+    let running = start(&place.settings());
+    assert_eq!(running.cut_bytes, 0);
+    running.append(&[5]).unwrap();
+    assert_eq!(running.read_after(0).unwrap(), [1, 2, 3, 4, 5]);
+    let active = place.segments()[1].clone();
+    let bytes_len = || fs::metadata(&active).unwrap().len();
+    let end = running.log.durable().active_end;
+    assert!(bytes_len() > end, "room is made ahead");
+    running.stop().unwrap();
+    assert_eq!(bytes_len(), end + marker_bytes, "no room");
+    assert_eq!(fs::read(&path).unwrap(), &whole[..ends[2] as usize]);
+    let is_copy = |path: &Path| path.to_string_lossy().contains("torn");
+    let copies = fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .filter(|entry| is_copy(&entry.as_ref().unwrap().path()));
+    assert_eq!(copies.count(), 0);
 }
 
 #[test]
@@ -216,7 +258,7 @@ fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
 
     let findings = examined(&place).unwrap();
     assert_eq!(findings.next_sequence, 2);
-    let tail = findings.torn_tail.unwrap();
+    let tail = findings.torn_tail().unwrap();
     assert_eq!(
         (tail.offset, tail.bytes),
         (starts[1] as u64, (bytes.len() - starts[1]) as u64)
