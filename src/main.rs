@@ -7,6 +7,10 @@ use fast_ingest::cli::{self, Cli, Command};
 use fast_ingest::exit::ExitStatus;
 use fast_ingest::telemetry;
 
+/// Records are made by one thread and dropped by another, at every request: mimalloc hands them back without a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
