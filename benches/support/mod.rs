@@ -1,4 +1,11 @@
-//! What the benches share: bodies of distinct events, and a log in a directory of its own.
+//! What the benches share: bodies of distinct events, loads and servers, and the table that comes out.
+
+pub(crate) mod client;
+pub(crate) mod process;
+pub(crate) mod requests;
+pub(crate) mod servers;
+pub(crate) mod table;
+pub(crate) mod traffic;
 
 use std::fmt::Write as _;
 
@@ -31,4 +38,37 @@ pub(crate) fn bulk_body(events: usize, with_metadata: bool) -> String {
     }
     body.push(']');
     body
+}
+
+/// The value within which this share of the values lies; they are in order.
+pub(crate) fn quantile<T: Copy>(sorted: &[T], share: f64) -> T {
+    let index = (sorted.len() as f64 * share).ceil() as usize;
+    sorted[index.clamp(1, sorted.len()) - 1]
+}
+
+/// The middle one of some values.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    quantile(&values, 0.5)
+}
+
+/// What to run: everything whose name has the first free argument in it. Criterion takes it for the same.
+pub(crate) struct Selection(Option<String>);
+
+impl Selection {
+    /// Reads the command line.
+    pub(crate) fn of(arguments: &[String]) -> Self {
+        let mut free = arguments
+            .iter()
+            .skip(1)
+            .filter(|argument| !argument.starts_with('-'));
+        Self(free.next().cloned())
+    }
+
+    /// Whether a measure, or some of a group of measures, is to be run.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|wanted| name.contains(wanted) || wanted.starts_with(name))
+    }
 }

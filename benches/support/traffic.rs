@@ -22,8 +22,8 @@ pub(crate) const NAMES: [&str; 8] = [
     "share",
     "log_out",
 ];
-const CHANNELS: [&str; 4] = ["web", "ios", "android", "email"];
-const USERS: u64 = 1_000_000;
+pub(crate) const CHANNELS: [&str; 4] = ["web", "ios", "android", "email"];
+pub(crate) const USERS: u64 = 1_000_000;
 /// Rows of one transaction, as the flush makes them when it is behind.
 const BATCH_ROWS: u64 = 20_000;
 

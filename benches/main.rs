@@ -1,0 +1,47 @@
+//! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints the table.
+//!
+//! `cargo bench -- parse` runs one layer.
+
+#![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
+
+mod http_ingest;
+mod support;
+
+#[path = "../src/tests/postgres.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "it belongs to the tests, and they use the rest"
+)]
+mod postgres;
+use support::traffic;
+
+use std::time::Duration;
+
+use criterion::Criterion;
+
+/// The server's: what it is compared with gets the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, role, address] = &arguments[..]
+        && role == support::servers::BARE_SERVER
+    {
+        support::servers::serve_bare(address);
+        return;
+    }
+    // `cargo test --benches` only wants to know that it builds.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args();
+    let mut table = support::table::Table::default();
+    let selection = support::Selection::of(&arguments);
+    http_ingest::run(&mut criterion, &selection, &mut table);
+    println!("\n{table}");
+}
