@@ -1,9 +1,13 @@
 //! What the benches share: bodies of distinct events, loads and servers, and the table that comes out.
 
+pub(crate) mod batches;
 pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod paired;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod servers;
+pub(crate) mod store;
 pub(crate) mod table;
 pub(crate) mod traffic;
 

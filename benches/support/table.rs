@@ -76,7 +76,7 @@ impl Row {
             with_unit(self.ours),
             self.limit.map_or_else(String::new, with_unit),
             self.ratio()
-                .map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+                .map_or_else(String::new, |ratio| Figure(ratio).to_string()),
             target,
             met.to_owned(),
         ]

@@ -1,0 +1,116 @@
+//! What both flush benches do: the same batches through our sink and past it, by turns, in three sizes.
+//!
+//! A contender takes a batch and says how long it took. What it prepares before it starts its clock is not ours to measure.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use fast_ingest::batch::{Batch, BatchView, WalId};
+use fast_ingest::query::HOUR_MICROS;
+use uuid::Uuid;
+
+use super::paired;
+use super::table::{Row, Table, Target};
+use crate::traffic::{Traffic, now};
+
+/// The log that all batches come from.
+pub(crate) const WAL_ID: WalId = WalId(Uuid::from_u128(1));
+
+/// Rows of a batch, and how often each contender stores one: small batches take less time and vary more.
+const SIZES: [(u64, usize); 3] = [(1_000, 41), (10_000, 21), (50_000, 11)];
+/// From this size on a batch is large enough for its fixed costs not to count, so the target holds.
+const ROWS_OF_TARGET: u64 = 10_000;
+/// Busy traffic.
+const ROWS_A_SECOND: u64 = 10_000;
+
+/// A comparison of two ways to store a batch.
+pub(crate) struct Contest {
+    /// The bench.
+    pub(crate) layer: &'static str,
+    /// What criterion calls the one that is not ours.
+    pub(crate) limit: &'static str,
+    /// Least share of the limit's rate.
+    pub(crate) ratio_min: f64,
+}
+
+impl Contest {
+    /// Measures both in all sizes.
+    pub(crate) fn run(
+        &self,
+        criterion: &mut Criterion,
+        table: &mut Table,
+        mut ours: impl FnMut(BatchView<'_>) -> Duration,
+        mut limit: impl FnMut(BatchView<'_>) -> Duration,
+    ) {
+        // Each goes through the same traffic at its own pace, so that every batch follows the one before.
+        let (mut batches_of_ours, mut batches_of_limit) = (Batches::new(), Batches::new());
+        for (rows, rounds) in SIZES {
+            let rate = |time: Duration| rows as f64 / time.as_secs_f64();
+            let medians = paired::medians(
+                rounds,
+                || rate(ours(batches_of_ours.next(rows))),
+                || rate(limit(batches_of_limit.next(rows))),
+            );
+            table.add(Row {
+                layer: self.layer.to_owned(),
+                what: format!("batches of {rows}: rows a second"),
+                unit: "/s",
+                ours: medians.ours,
+                limit: Some(medians.limit),
+                target: if rows >= ROWS_OF_TARGET {
+                    Target::RatioAtLeast(self.ratio_min)
+                } else {
+                    Target::None
+                },
+            });
+        }
+        let mut group = criterion.benchmark_group(self.layer);
+        group.sampling_mode(SamplingMode::Flat).sample_size(10);
+        for (rows, _) in SIZES {
+            group.throughput(Throughput::Elements(rows));
+            group.bench_function(BenchmarkId::new("ours", rows), |bencher| {
+                bencher.iter_custom(|flushes| {
+                    let flush = |_| ours(batches_of_ours.next(rows));
+                    (0..flushes).map(flush).sum()
+                });
+            });
+            group.bench_function(BenchmarkId::new(self.limit, rows), |bencher| {
+                bencher.iter_custom(|flushes| {
+                    let flush = |_| limit(batches_of_limit.next(rows));
+                    (0..flushes).map(flush).sum()
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// One batch after the other, as the flush would read them from a log.
+struct Batches {
+    traffic: Traffic,
+    next: u64,
+    batch: Batch,
+}
+
+impl Batches {
+    fn new() -> Self {
+        // An hour of traffic up to now is more than any run stores.
+        let range = now() - HOUR_MICROS..now();
+        Self {
+            traffic: Traffic {
+                events: 3600 * ROWS_A_SECOND,
+                range,
+            },
+            next: 0,
+            batch: Batch::new(WAL_ID, 0),
+        }
+    }
+
+    fn next(&mut self, rows: u64) -> BatchView<'_> {
+        let first = self.next;
+        self.next += rows;
+        self.batch.reset(first);
+        self.traffic.fill(&mut self.batch, first..self.next);
+        self.batch.view()
+    }
+}
