@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
 mod http_ingest;
+mod parse;
 mod support;
 
 #[path = "../src/tests/postgres.rs"]
@@ -42,6 +43,11 @@ fn main() {
         .configure_from_args();
     let mut table = support::table::Table::default();
     let selection = support::Selection::of(&arguments);
-    http_ingest::run(&mut criterion, &selection, &mut table);
+    if selection.has("parse") {
+        parse::run(&mut criterion, &selection, &mut table);
+    }
+    if selection.has("http_ingest") {
+        http_ingest::run(&mut criterion, &selection, &mut table);
+    }
     println!("\n{table}");
 }
