@@ -1,102 +1,210 @@
-//! Append, sync and ack for a number of waiters, against bare write and fdatasync of the same bytes on the same disk.
+//! Append, sync and ack for a number of waiters, against bare write and fdatasync of as many bytes on the same disk.
+//!
+//! Every waiter submits its next event as soon as the last one is acked, as clients on keep-alive connections do. So a group is whatever
+//! came in while the one before was synced, and there are more syncs than rounds of all waiters: they are counted at the disk.
 
-#[path = "support/mod.rs"]
-mod support;
+mod counting;
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::thread;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use fast_ingest::config::{SyncMode, WalSettings};
 use fast_ingest::event::parse;
 use fast_ingest::intake::{Budget, EncodedRecord, Intake};
-use fast_ingest::wal::disk::RealDisk;
+use fast_ingest::wal::{self, WalError};
 use tempfile::TempDir;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
-fn record() -> EncodedRecord {
-    let body = support::bulk_body(1, true);
-    let mut record = EncodedRecord::with_capacity_for(body.len());
-    let events = parse::parse_bulk(body.as_bytes(), 1, support::now(), record.buffer())
-        .expect("a valid body");
-    record.set_event_count(events);
-    record
-}
+use self::counting::{CountingDisk, Counts};
+use crate::support::disk::{BareFile, fresh_directory};
+use crate::support::table::{Row, Table, Target};
+use crate::support::{bulk_body, median, now, paired};
 
-fn group_commit(criterion: &mut Criterion) {
+const WAITERS: [usize; 4] = [1, 16, 64, 256];
+/// The number of waiters that has a target.
+const WAITERS_OF_TARGET: usize = 64;
+/// Turns of each contender.
+const ROUNDS: usize = 9;
+/// How long a turn should take.
+const TURN: Duration = Duration::from_millis(250);
+/// Events of each waiter in the turn that says how many fit into [`TURN`].
+const EVENTS_OF_TRIAL: u64 = 50;
+
+/// Measures all numbers of waiters.
+pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     let mut group = criterion.benchmark_group("group_commit");
-    for waiters in [1_usize, 16, 64, 256] {
+    group.sampling_mode(SamplingMode::Flat).sample_size(20);
+    for waiters in WAITERS {
+        let template = encoded_event();
+        let mut log = RunningLog::open();
+        let mut bare = BareFile::create();
+        compare(&mut log, &mut bare, &template, waiters, table);
         group.throughput(Throughput::Elements(waiters as u64));
-        group.bench_with_input(
-            BenchmarkId::new("ours", waiters),
-            &waiters,
-            |bencher, &waiters| {
-                let dir = TempDir::new_in("target").expect("a directory on the disk under test");
-                let settings = WalSettings {
-                    dir: dir.path().join("wal"),
-                    sync: SyncMode::Group,
-                    ring_slots: 1024,
-                    bytes_max: 1 << 40,
-                    segment_bytes: 64 << 20,
-                    disk_free_min: 0,
-                };
-                let opened = fast_ingest::wal::open(RealDisk, &settings).expect("a fresh log");
-                let (intake, ring) =
-                    Intake::new(settings.ring_slots, Budget::new(1 << 30), opened.gate);
-                let committer = opened.committer;
-                let log_thread = thread::spawn(move || committer.run(&ring));
-                let runtime = Builder::new_current_thread().build().expect("a runtime");
-                bencher.iter(|| {
-                    runtime.block_on(async {
-                        let mut pending = Vec::with_capacity(waiters);
-                        for _ in 0..waiters {
-                            let admission = intake.admit(1024).expect("there is room");
-                            let mut submission = Box::pin(intake.submit(admission, record()));
-                            // The first poll puts it on the ring.
-                            std::future::poll_fn(|context| {
-                                let polled = submission.as_mut().poll(context);
-                                assert!(
-                                    polled.is_pending()
-                                        || matches!(polled, std::task::Poll::Ready(Ok(_)))
-                                );
-                                if polled.is_pending() {
-                                    std::task::Poll::Ready(None)
-                                } else {
-                                    std::task::Poll::Ready(Some(()))
-                                }
-                            })
-                            .await
-                            .map_or_else(|| pending.push(submission), |()| ());
-                        }
-                        for submission in pending {
-                            submission.await.expect("synced");
-                        }
-                    });
-                });
-                drop(intake);
-                log_thread.join().expect("no panic").expect("no failure");
-            },
-        );
-        group.bench_with_input(
-            BenchmarkId::new("write_fdatasync", waiters),
-            &waiters,
-            |bencher, &waiters| {
-                let dir = TempDir::new_in("target").expect("a directory on the disk under test");
-                let file = File::create(dir.path().join("bare")).expect("a file");
-                let mut record = record();
-                let bytes = record.buffer().repeat(waiters);
-                let mut offset = 0;
-                bencher.iter(|| {
-                    file.write_all_at(&bytes, offset).expect("written");
-                    file.sync_data().expect("synced");
-                    offset += bytes.len() as u64;
-                });
-            },
-        );
+        group.bench_function(BenchmarkId::new("ours", waiters), |bencher| {
+            bencher.iter_custom(|events| log.turn(&template, waiters, events).elapsed);
+        });
+        // One group of all waiters at a time: as well as it could go.
+        let bytes = template.repeat(waiters);
+        group.bench_function(BenchmarkId::new("write_fdatasync", waiters), |bencher| {
+            bencher.iter(|| bare.append_and_sync(&bytes));
+        });
+        log.close();
     }
     group.finish();
 }
 
-criterion_group!(benches, group_commit);
-criterion_main!(benches);
+fn compare(
+    log: &mut RunningLog,
+    bare: &mut BareFile,
+    template: &[u8],
+    waiters: usize,
+    table: &mut Table,
+) {
+    let trial = log.turn(template, waiters, EVENTS_OF_TRIAL);
+    let turns = TURN.as_secs_f64() / trial.elapsed.as_secs_f64();
+    let events_each = (EVENTS_OF_TRIAL as f64 * turns).ceil() as u64;
+    let last = Cell::new(trial);
+    let event_rates = RefCell::new(Vec::new());
+    let medians = paired::medians(
+        ROUNDS,
+        || {
+            let turn = log.turn(template, waiters, events_each);
+            last.set(turn);
+            let events = waiters as u64 * events_each;
+            let rate = |count: u64| count as f64 / turn.elapsed.as_secs_f64();
+            event_rates.borrow_mut().push(rate(events));
+            rate(turn.syncs)
+        },
+        || {
+            let Turn { syncs, bytes, .. } = last.get();
+            let group_bytes = usize::try_from(bytes / syncs).expect("a group fits into memory");
+            let group = vec![b'x'; group_bytes];
+            let started = Instant::now();
+            for _ in 0..syncs {
+                bare.append_and_sync(&group);
+            }
+            syncs as f64 / started.elapsed().as_secs_f64()
+        },
+    );
+    let mut add = |what: &str, ours, limit, target| {
+        table.add(Row {
+            layer: "group_commit".to_owned(),
+            what: format!("{waiters} waiters: {what}"),
+            unit: "/s",
+            ours,
+            limit: Some(limit),
+            target,
+        });
+    };
+    let target = match waiters {
+        WAITERS_OF_TARGET => Target::RatioAtLeast(0.95),
+        _ => Target::None,
+    };
+    add("syncs a second", medians.ours, medians.limit, target);
+    // If each sync answered all of them.
+    let events_max = medians.limit * waiters as f64;
+    let events = median(event_rates.into_inner());
+    add("events a second", events, events_max, Target::None);
+}
+
+/// An event with metadata, as the log takes it.
+fn encoded_event() -> Vec<u8> {
+    let body = bulk_body(1, true);
+    let mut record = EncodedRecord::with_capacity_for(body.len());
+    parse::parse_bulk(body.as_bytes(), 1, now(), record.buffer()).expect("a valid body");
+    record.buffer().clone()
+}
+
+fn record_of(template: &[u8]) -> EncodedRecord {
+    let mut record = EncodedRecord::with_capacity_for(template.len());
+    record.buffer().clear();
+    record.buffer().extend_from_slice(template);
+    record.set_event_count(1);
+    record
+}
+
+/// The log with its thread, and a runtime whose tasks wait for it.
+struct RunningLog {
+    intake: Arc<Intake>,
+    counts: Arc<Counts>,
+    thread: JoinHandle<Result<(), WalError>>,
+    runtime: Runtime,
+    _directory: TempDir,
+}
+
+/// What happened in a turn.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    elapsed: Duration,
+    syncs: u64,
+    bytes: u64,
+}
+
+impl RunningLog {
+    fn open() -> Self {
+        let directory = fresh_directory();
+        let settings = WalSettings {
+            dir: directory.path().join("wal"),
+            sync: SyncMode::Group,
+            ring_slots: 1024,
+            bytes_max: 1 << 40,
+            segment_bytes: 64 << 20,
+            disk_free_min: 0,
+        };
+        let disk = CountingDisk::default();
+        let counts = Arc::clone(&disk.counts);
+        let opened = wal::open(disk, &settings).expect("a fresh log");
+        let (intake, ring) = Intake::new(settings.ring_slots, Budget::new(1 << 30), opened.gate);
+        let committer = opened.committer;
+        Self {
+            intake: Arc::new(intake),
+            counts,
+            thread: thread::spawn(move || committer.run(&ring)),
+            runtime: Builder::new_current_thread().build().expect("a runtime"),
+            _directory: directory,
+        }
+    }
+
+    /// Every waiter submits so many events, one after the other.
+    fn turn(&mut self, template: &[u8], waiters: usize, events_each: u64) -> Turn {
+        let records = || (0..events_each).map(|_| record_of(template)).collect();
+        // Made before the clock starts: a server's other threads do that.
+        let records_of_all: Vec<Vec<_>> = (0..waiters).map(|_| records()).collect();
+        let (syncs, bytes) = self.counts.read();
+        let started = Instant::now();
+        self.runtime.block_on(async {
+            let submitting = records_of_all
+                .into_iter()
+                .map(|records| tokio::spawn(submit_all(Arc::clone(&self.intake), records)));
+            for task in submitting.collect::<Vec<_>>() {
+                task.await.expect("no panic");
+            }
+        });
+        let elapsed = started.elapsed();
+        let (syncs_after, bytes_after) = self.counts.read();
+        Turn {
+            elapsed,
+            syncs: syncs_after - syncs,
+            bytes: bytes_after - bytes,
+        }
+    }
+
+    /// Ends the log's thread.
+    fn close(self) {
+        drop(self.intake);
+        let outcome = self.thread.join().expect("no panic");
+        outcome.expect("the disk works");
+    }
+}
+
+async fn submit_all(intake: Arc<Intake>, records: Vec<EncodedRecord>) {
+    for mut record in records {
+        let admission = intake.admit(record.buffer().len());
+        let admission = admission.expect("the log and the budget are large");
+        let submitted = intake.submit(admission, record).await;
+        submitted.expect("the ring holds all waiters");
+    }
+}

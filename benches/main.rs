@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
+mod group_commit;
 mod http_ingest;
 mod parse;
 mod support;
@@ -45,6 +46,9 @@ fn main() {
     let selection = support::Selection::of(&arguments);
     if selection.has("parse") {
         parse::run(&mut criterion, &selection, &mut table);
+    }
+    if selection.has("group_commit") {
+        group_commit::run(&mut criterion, &mut table);
     }
     if selection.has("http_ingest") {
         http_ingest::run(&mut criterion, &selection, &mut table);
