@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
+mod flush_sqlite;
 mod group_commit;
 mod http_ingest;
 mod parse;
@@ -49,6 +50,9 @@ fn main() {
     }
     if selection.has("group_commit") {
         group_commit::run(&mut criterion, &mut table);
+    }
+    if selection.has("flush_sqlite") {
+        flush_sqlite::run(&mut criterion, &mut table);
     }
     if selection.has("http_ingest") {
         http_ingest::run(&mut criterion, &selection, &mut table);

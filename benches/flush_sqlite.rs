@@ -1,0 +1,98 @@
+//! The whole flush into SQLite, against a bare loop of a prepared INSERT in one transaction.
+//!
+//! The bare one has its events decoded before the clock starts and keeps no checkpoint and no rollups. Its table has the same columns and
+//! indexes, in a file of its own, with the same promise: synced at every commit.
+
+use std::path::Path;
+use std::time::Instant;
+
+use criterion::Criterion;
+use fast_ingest::batch::BatchView;
+use fast_ingest::config::StoreLocation;
+use fast_ingest::event::EventRef;
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::runtime::Builder;
+
+use crate::support::batches::{Contest, WAL_ID};
+use crate::support::table::Table;
+use crate::support::{disk, store};
+
+/// Measures batches of all sizes.
+pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
+    let directory = disk::fresh_directory();
+    let path = directory.path().join("events.db");
+    // The flush has such a runtime to itself.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let store = runtime.block_on(store::open(StoreLocation::Sqlite(path.clone())));
+    let sink = runtime.block_on(store.open_sink());
+    let mut sink = sink.expect("the file is there");
+    let created = runtime.block_on(sink.create_checkpoint(WAL_ID, 0));
+    created.expect("a new log");
+    let mut bare = open_bare(&directory.path().join("bare.db"), &path);
+    let contest = Contest {
+        layer: "flush_sqlite",
+        limit: "bare_insert",
+        ratio_min: 0.8,
+    };
+    contest.run(
+        criterion,
+        table,
+        |batch| {
+            let started = Instant::now();
+            runtime.block_on(sink.flush(batch)).expect("stored");
+            started.elapsed()
+        },
+        |batch: BatchView<'_>| {
+            let events: Vec<_> = batch.events().collect();
+            let started = Instant::now();
+            store_bare(&mut bare, &events).expect("stored");
+            started.elapsed()
+        },
+    );
+}
+
+/// A new file with a table like that of the events.
+fn open_bare(path: &Path, events: &Path) -> Connection {
+    let bare = Connection::open(path).expect("a new file");
+    bare.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL")
+        .expect("nobody else has it open");
+    let events = Connection::open(events).expect("the store made it");
+    let mut statements = events
+        .prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'events' AND sql IS NOT NULL")
+        .expect("every file has a schema");
+    let statements = statements.query_map([], |row| row.get::<_, String>(0));
+    // The table comes before its indexes, as it was made first.
+    for statement in statements.expect("every file has a schema") {
+        let statement = statement.expect("a text");
+        bare.execute_batch(&statement).expect("an empty file");
+    }
+    bare
+}
+
+fn store_bare(bare: &mut Connection, events: &[EventRef<'_>]) -> rusqlite::Result<()> {
+    let transaction = bare.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        // The traffic has none.
+        let tags = None::<&str>;
+        for event in events {
+            insert.execute(params![
+                event.timestamp.as_micros(),
+                event.event_name,
+                event.channel,
+                event.user_id,
+                event.event_id,
+                event.campaign_id,
+                tags,
+                event.metadata
+            ])?;
+        }
+    }
+    transaction.commit()
+}
