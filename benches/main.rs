@@ -4,6 +4,9 @@
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
+#[path = "../src/store/postgres/copy.rs"]
+mod copy;
+mod flush_postgres;
 mod flush_sqlite;
 mod group_commit;
 mod http_ingest;
@@ -22,6 +25,8 @@ use support::traffic;
 use std::time::Duration;
 
 use criterion::Criterion;
+// The rows of COPY are made by the same code on both sides; it knows the event by this name.
+use fast_ingest::event;
 
 /// The server's: what it is compared with gets the same.
 #[global_allocator]
@@ -53,6 +58,9 @@ fn main() {
     }
     if selection.has("flush_sqlite") {
         flush_sqlite::run(&mut criterion, &mut table);
+    }
+    if selection.has("flush_postgres") {
+        flush_postgres::run(&mut criterion, &mut table);
     }
     if selection.has("http_ingest") {
         http_ingest::run(&mut criterion, &selection, &mut table);
