@@ -10,6 +10,7 @@ mod flush_postgres;
 mod flush_sqlite;
 mod group_commit;
 mod http_ingest;
+mod metrics_query;
 mod parse;
 mod support;
 
@@ -64,6 +65,9 @@ fn main() {
     }
     if selection.has("http_ingest") {
         http_ingest::run(&mut criterion, &selection, &mut table);
+    }
+    if selection.has("metrics_query") {
+        metrics_query::run(&mut criterion, &mut table);
     }
     println!("\n{table}");
 }

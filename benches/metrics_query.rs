@@ -1,188 +1,209 @@
 //! Metrics queries over millions of events, against hand-written SQL over the same rows, and what keeping rollups costs the flush.
 //!
-//! Not by criterion: one query takes from a millisecond to many seconds, and what counts is the slowest of a hundred. Everything goes
-//! through the store's own doors; only what it is compared with is SQL.
+//! The table has the slowest of many different questions, which criterion does not look for; its own figures are about a few of them.
+//! Everything goes through the store's own doors; only what it is compared with is SQL.
 //!
 //! | variable                   | meaning                                                                                        |
 //! |----------------------------|------------------------------------------------------------------------------------------------|
-//! | `FAST_INGEST_BENCH_ROWS`   | numbers of events, default `1000000,4000000`                                                    |
+//! | `FAST_INGEST_BENCH_ROWS`   | numbers of events, default `1000000,10000000` on PostgreSQL and `1000000` on SQLite             |
 //! | `FAST_INGEST_BENCH_STORES` | default `postgres,sqlite`                                                                       |
 //! | `FAST_INGEST_BENCH_KEEP`   | a directory that keeps the loaded databases: a hundred million rows are loaded once, not each time. When root runs this, PostgreSQL runs as another user, who must get at it |
 //! | `TMPDIR`                   | where PostgreSQL is when nothing is kept; default `/tmp`                                       |
 
-#![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
-
-#[path = "../src/store/postgres/copy.rs"]
-mod copy;
-#[path = "metrics_query/database.rs"]
 mod database;
-#[path = "metrics_query/figures.rs"]
-mod figures;
-#[path = "metrics_query/flush.rs"]
 mod flush;
-#[path = "metrics_query/measure.rs"]
 mod measure;
-#[path = "../src/tests/postgres.rs"]
-#[allow(
-    dead_code,
-    clippy::unwrap_used,
-    reason = "it belongs to the tests, and they use the rest"
-)]
-mod postgres;
-#[path = "metrics_query/server.rs"]
 mod server;
-#[path = "metrics_query/traffic.rs"]
-mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-// The rows of COPY are made by the same code on both sides; it knows the event by this name.
-use fast_ingest::event::{self, Timestamp};
+use criterion::{BenchmarkId, Criterion, SamplingMode};
+use fast_ingest::event::Timestamp;
 use fast_ingest::rollup::compact::{Limits, compact, sum_up_days};
+use tokio::runtime::{Builder, Runtime};
 
 use self::database::{Database, Kind};
-use self::figures::{Bound, Figures};
 use self::server::Server;
-use self::traffic::Traffic;
+use crate::support::disk;
+use crate::support::table::{Row, Table, Target};
+use crate::traffic::{self, Traffic};
 
 /// Events of the dense traffic: some days.
 const DENSE_EVENTS: u64 = 4_000_000;
 /// Longest time for one row of the table: a slow answer is measured a few times less, not for hours.
-const BUDGET: Duration = Duration::from_secs(120);
+const BUDGET: Duration = Duration::from_secs(15);
 
-#[tokio::main]
-async fn main() {
-    // `cargo test --benches` only wants to know that it builds.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return;
-    }
+/// Measures all stores.
+pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
+    // Connections go on with their own work between two questions.
+    let runtime = Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let settings = Settings::from_environment();
-    let mut figures = Figures::default();
     for &kind in &settings.kinds {
         let home = Home::new(kind, settings.keep.as_deref());
-        let mut slowest = Vec::new();
-        for &events in &settings.events {
+        let mut p99s = Vec::new();
+        for &events in settings.events(kind) {
             let traffic = Traffic::ending_at(home.now, events);
-            let database = home.database(&format!("events_{events}")).await;
-            slowest.push(measure_one(&database, &traffic, &mut figures).await);
+            let database = runtime.block_on(home.database(&format!("events_{events}")));
+            p99s.push(runtime.block_on(measure_one(&database, &traffic, table)));
+            bench_questions(criterion, &runtime, &database, &traffic);
         }
-        if let [first, .., last] = slowest[..] {
-            let events = settings.events.last().copied().unwrap_or_default();
-            let name = "days: p99 at the most events over p99 at the fewest";
-            figures.add(
-                kind.name(),
-                events,
-                name,
-                last / first,
-                "×",
-                Bound::AtMost(2.0),
-            );
+        if let ([first, .., last], [.., events]) = (&p99s[..], settings.events(kind)) {
+            let subject = Subject {
+                store: kind.name(),
+                events: *events,
+            };
+            table.add(subject.row(
+                "30 days by day: p99, against that of the fewest events",
+                "ms",
+                *last,
+                Some(*first),
+                Target::RatioAtMost(2.0),
+            ));
         }
-        let database = home.fresh_database("dense").await;
-        measure_size(
-            &database,
-            &Traffic::dense(home.now, DENSE_EVENTS),
-            &mut figures,
-        )
-        .await;
-        let database = home.fresh_database("flush").await;
-        flush::measure(&database, &mut figures).await;
+        runtime.block_on(async {
+            let database = home.fresh_database("dense").await;
+            measure_size(&database, &Traffic::dense(home.now, DENSE_EVENTS), table).await;
+            let database = home.fresh_database("flush").await;
+            flush::measure(&database, table).await;
+        });
     }
-    figures.print();
+}
+
+/// What a row of the table is about.
+struct Subject {
+    store: &'static str,
+    events: u64,
+}
+
+impl Subject {
+    fn of(database: &Database, events: u64) -> Self {
+        Self {
+            store: database.kind.name(),
+            events,
+        }
+    }
+
+    fn row(
+        &self,
+        what: &str,
+        unit: &'static str,
+        ours: f64,
+        limit: Option<f64>,
+        target: Target,
+    ) -> Row {
+        let Self { store, events } = self;
+        Row {
+            layer: "metrics_query".to_owned(),
+            what: format!("{store}, {events} events: {what}"),
+            unit,
+            ours,
+            limit,
+            target,
+        }
+    }
 }
 
 /// Loads one database and measures it; returns the p99 of the days.
-async fn measure_one(database: &Database, traffic: &Traffic, figures: &mut Figures) -> f64 {
+async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) -> f64 {
     traffic.load_into(database.store()).await;
     settle(database).await;
     database.tidy().await;
-    let (kind, events) = (database.kind.name(), traffic.events);
-    let mut add = |name: &str, value: f64, unit: &'static str, bound: Bound| {
-        figures.add(kind, events, name, value, unit, bound);
-    };
+    let subject = Subject::of(database, traffic.events);
     let days = measure::latencies(database.store(), traffic, measure::Edges::Midnight).await;
-    let days_max = match database.kind {
-        Kind::Postgres => 10.0,
-        Kind::Sqlite => 20.0,
-    };
-    add("30 days by day: p50", days.p50, "ms", Bound::None);
-    add(
-        "30 days by day: p99",
-        days.p99,
-        "ms",
-        Bound::AtMost(days_max),
-    );
     let ragged = measure::latencies(database.store(), traffic, measure::Edges::Second).await;
-    add("30 ragged days: p50", ragged.p50, "ms", Bound::None);
-    add("30 ragged days: p99", ragged.p99, "ms", Bound::AtMost(25.0));
     database.add_index().await;
     let by_hand = measure::by_hand(database, traffic).await;
     let accuracy = measure::accuracy(database, traffic).await;
     database.drop_index().await;
-    add("30 days, SQL over rows: p50", by_hand, "ms", Bound::None);
-    // The goal is for a hundred million events; with fewer the rows are quicker to read and the rollups are not.
-    let faster = 1_000.0 * events as f64 / 100e6;
+    let days_max = match database.kind {
+        Kind::Postgres => 10.0,
+        Kind::Sqlite => 20.0,
+    };
+    // The goal is a thousandth with a hundred million events; with fewer the rows are quicker to read and the rollups are not.
+    let share_max = 0.001 * 100e6 / traffic.events as f64;
+    let mut add = |what: &str, unit, value, limit, target| {
+        table.add(subject.row(what, unit, value, limit, target));
+    };
     add(
-        "times faster",
-        by_hand / days.p50,
-        "×",
-        Bound::AtLeast(faster),
+        "30 days by day: p50, against SQL over rows",
+        "ms",
+        days.p50,
+        Some(by_hand),
+        Target::RatioAtMost(share_max),
     );
-    let percent = |part: f64| 100.0 * part;
-    let (reported, truth) = (percent(accuracy.reported_max), percent(accuracy.true_mean));
+    let at_most = Target::AtMost;
     add(
-        "users: reported error, max",
-        reported,
-        "%",
-        Bound::AtMost(1.0),
+        "30 days by day: p99",
+        "ms",
+        days.p99,
+        None,
+        at_most(days_max),
     );
-    add("users: true error, mean", truth, "%", Bound::AtMost(1.0));
-    add(
-        "users: true error, max",
-        percent(accuracy.true_max),
-        "%",
-        Bound::None,
-    );
-    add(
+    add("30 ragged days: p50", "ms", ragged.p50, None, Target::None);
+    add("30 ragged days: p99", "ms", ragged.p99, None, at_most(25.0));
+    let mut add_percent = |what: &str, share: f64, target| {
+        add(what, "%", 100.0 * share, None, target);
+    };
+    let reported = accuracy.reported_max;
+    add_percent("users: reported error, max", reported, at_most(1.0));
+    add_percent("users: true error, mean", accuracy.true_mean, at_most(1.0));
+    add_percent("users: true error, max", accuracy.true_max, Target::None);
+    let within = accuracy.within;
+    add_percent(
         "users: in the reported range",
-        percent(accuracy.within),
-        "%",
-        Bound::AtLeast(95.0),
+        within,
+        Target::AtLeast(95.0),
     );
     days.p99
 }
 
+/// Criterion's view of the same questions.
+fn bench_questions(
+    criterion: &mut Criterion,
+    runtime: &Runtime,
+    database: &Database,
+    traffic: &Traffic,
+) {
+    let name = format!("metrics_query/{}", database.kind.name());
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    // Another one each time.
+    let mut number = 0;
+    group.bench_function(BenchmarkId::new("rollups", traffic.events), |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            runtime.block_on(measure::ask(database, traffic, number));
+        });
+    });
+    runtime.block_on(database.add_index());
+    group.bench_function(BenchmarkId::new("sql_by_hand", traffic.events), |bencher| {
+        bencher.iter(|| {
+            number += 1;
+            runtime.block_on(measure::ask_by_hand(database, traffic, number));
+        });
+    });
+    runtime.block_on(database.drop_index());
+    group.finish();
+}
+
 /// How much the rollups of steady traffic take.
-async fn measure_size(database: &Database, traffic: &Traffic, figures: &mut Figures) {
+async fn measure_size(database: &Database, traffic: &Traffic, table: &mut Table) {
     traffic.load_into(database.store()).await;
     settle(database).await;
     database.tidy().await;
     let size = database.size().await;
-    let (kind, events) = (database.kind.name(), traffic.events);
     let mib = |bytes: i64| bytes as f64 / f64::from(1 << 20);
-    let mut add = |name: &str, value: f64, unit: &'static str, bound: Bound| {
-        figures.add(kind, events, name, value, unit, bound);
-    };
-    add(
-        "dense traffic: rollups",
+    table.add(Subject::of(database, traffic.events).row(
+        "dense traffic: size of rollups, against that of events",
+        "MiB",
         mib(size.rollups),
-        "MiB",
-        Bound::None,
-    );
-    add(
-        "dense traffic: events",
-        mib(size.events),
-        "MiB",
-        Bound::None,
-    );
-    let share = size.rollups as f64 / size.events as f64;
-    add(
-        "rollups over events",
-        100.0 * share,
-        "%",
-        Bound::AtMost(5.0),
-    );
+        Some(mib(size.events)),
+        Target::RatioAtMost(0.05),
+    ));
 }
 
 /// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed up.
@@ -205,38 +226,44 @@ async fn settle(database: &Database) {
 
 /// What the environment asks for.
 struct Settings {
-    events: Vec<u64>,
+    /// Overrides the defaults.
+    events: Option<Vec<u64>>,
     kinds: Vec<Kind>,
     keep: Option<PathBuf>,
 }
 
 impl Settings {
     fn from_environment() -> Self {
-        let list = |name: &str, default: &str| {
-            let text = std::env::var(name).unwrap_or_else(|_| default.to_owned());
-            let items: Vec<String> = text.split(',').map(|item| item.trim().to_owned()).collect();
-            items
+        let list = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            let items = text.split(',').map(|item| item.trim().to_owned());
+            Some(items.collect::<Vec<String>>())
         };
-        let mut events: Vec<u64> = list("FAST_INGEST_BENCH_ROWS", "1000000,4000000")
-            .iter()
-            .map(|number| {
-                number
-                    .parse()
-                    .expect("FAST_INGEST_BENCH_ROWS: numbers, separated by commas")
-            })
-            .collect();
-        events.sort_unstable();
-        let kinds = list("FAST_INGEST_BENCH_STORES", "postgres,sqlite")
-            .iter()
-            .map(|name| {
-                Kind::named(name).expect("FAST_INGEST_BENCH_STORES: postgres, sqlite or both")
-            })
-            .collect();
+        let number = |text: &String| text.parse::<u64>();
+        let events = list("FAST_INGEST_BENCH_ROWS").map(|numbers| {
+            let numbers: Result<Vec<_>, _> = numbers.iter().map(number).collect();
+            let mut events = numbers.expect("FAST_INGEST_BENCH_ROWS: numbers, separated by commas");
+            events.sort_unstable();
+            events
+        });
+        let kinds = list("FAST_INGEST_BENCH_STORES").map(|names| {
+            let kinds: Option<_> = names.iter().map(|name| Kind::named(name)).collect();
+            kinds.expect("FAST_INGEST_BENCH_STORES: postgres, sqlite or both")
+        });
         Self {
             events,
-            kinds,
+            kinds: kinds.unwrap_or_else(|| vec![Kind::Postgres, Kind::Sqlite]),
             keep: std::env::var_os("FAST_INGEST_BENCH_KEEP").map(PathBuf::from),
         }
+    }
+
+    /// Sizes for one kind, in order.
+    fn events(&self, kind: Kind) -> &[u64] {
+        let default: &[u64] = match kind {
+            Kind::Postgres => &[1_000_000, 10_000_000],
+            Kind::Sqlite => &[1_000_000],
+        };
+        self.events.as_deref().unwrap_or(default)
     }
 }
 
@@ -256,11 +283,7 @@ enum Place {
 
 impl Home {
     fn new(kind: Kind, keep: Option<&Path>) -> Self {
-        let throw_away = keep.is_none().then(|| {
-            // Not in /tmp, which may be memory.
-            tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))
-                .expect("a directory on the disk under test")
-        });
+        let throw_away = keep.is_none().then(disk::fresh_directory);
         let directory = match (&throw_away, keep) {
             (Some(directory), _) => directory.path(),
             (None, Some(directory)) => directory,

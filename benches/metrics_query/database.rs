@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fast_ingest::config::{StoreLocation, StoreSettings};
+use fast_ingest::config::StoreLocation;
 use fast_ingest::query::DAY_MICROS;
-use fast_ingest::store::{self, EventStore, migrations};
+use fast_ingest::store::EventStore;
 
 use crate::postgres;
+use crate::support::store;
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +66,7 @@ enum Past {
 impl Database {
     /// At a URL.
     pub(crate) async fn postgres(url: String) -> Self {
-        let store = open(StoreLocation::Postgres(url.clone())).await;
+        let store = store::open(StoreLocation::Postgres(url.clone())).await;
         let client = postgres::connect(&url).await;
         let database = Self {
             kind: Kind::Postgres,
@@ -81,7 +82,7 @@ impl Database {
     pub(crate) async fn sqlite(path: PathBuf) -> Self {
         Self {
             kind: Kind::Sqlite,
-            store: open(StoreLocation::Sqlite(path.clone())).await,
+            store: store::open(StoreLocation::Sqlite(path.clone())).await,
             past_the_store: Past::Sqlite(path),
         }
     }
@@ -222,21 +223,6 @@ impl Database {
             }
         }
     }
-}
-
-async fn open(location: StoreLocation) -> Arc<dyn EventStore> {
-    let migrated = location.clone();
-    tokio::task::spawn_blocking(move || migrations::up(&migrated))
-        .await
-        .expect("no panic")
-        .expect("the database takes its schema");
-    let settings = StoreSettings {
-        location,
-        query_connections: 1,
-        query_timeout: Duration::from_secs(300),
-        flush_timeout: Duration::from_secs(300),
-    };
-    store::open(&settings).expect("a location that was just migrated")
 }
 
 fn time(micros: i64) -> SystemTime {

@@ -8,10 +8,11 @@ use futures_util::SinkExt as _;
 use rusqlite::{TransactionBehavior, params};
 use uuid::Uuid;
 
+use super::Subject;
+use super::database::{Database, Kind};
 use crate::copy;
-use crate::database::{Database, Kind};
-use crate::figures::{Bound, Figures};
 use crate::postgres;
+use crate::support::table::{Table, Target};
 use crate::traffic::{Traffic, mix, now};
 
 /// Rows of a batch: one second of busy traffic.
@@ -23,7 +24,7 @@ const WARM_UP: u64 = 5;
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Measures a store on an empty database.
-pub(crate) async fn measure(database: &Database, figures: &mut Figures) {
+pub(crate) async fn measure(database: &Database, table: &mut Table) {
     let (ours, theirs) = (WalId(Uuid::from_u128(2)), WalId(Uuid::from_u128(3)));
     let mut sink = database
         .store()
@@ -77,24 +78,14 @@ pub(crate) async fn measure(database: &Database, figures: &mut Figures) {
         times.sort();
         ROWS as f64 / times[times.len() / 2].as_secs_f64()
     };
-    let (with, without) = (rate(&mut with), rate(&mut without));
-    let store = database.kind.name();
-    let mut add = |name: &str, value: f64, unit: &'static str, bound: Bound| {
-        figures.add(store, PAIRS * ROWS, name, value, unit, bound);
-    };
-    add("flush with rollups, median", with / 1e3, "k/s", Bound::None);
-    add(
-        "flush by hand without, median",
-        without / 1e3,
-        "k/s",
-        Bound::None,
-    );
-    add(
-        "flush with rollups over without",
-        100.0 * with / without,
-        "%",
-        Bound::AtLeast(85.0),
-    );
+    let subject = Subject::of(database, PAIRS * ROWS);
+    table.add(subject.row(
+        "flush with rollups, against one without",
+        "/s",
+        rate(&mut with),
+        Some(rate(&mut without)),
+        Target::RatioAtLeast(0.85),
+    ));
 }
 
 /// The flush as it would be without rollups.

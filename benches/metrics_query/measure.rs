@@ -7,8 +7,9 @@ use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, Grouping, HOUR_MICROS, MetricsQuery, TimeUnit};
 use fast_ingest::store::EventStore;
 
-use crate::BUDGET;
-use crate::database::Database;
+use super::BUDGET;
+use super::database::Database;
+use crate::support::quantile;
 use crate::traffic::{DAYS, NAMES, Traffic, mix};
 
 /// Questions that are measured.
@@ -83,6 +84,19 @@ pub(crate) async fn latencies(
         p50: quantile(&milliseconds, 0.5),
         p99: quantile(&milliseconds, 0.99),
     }
+}
+
+/// One question about thirty days by day.
+pub(crate) async fn ask(database: &Database, traffic: &Traffic, number: u64) {
+    let (name, range) = days_asked(traffic, number, Edges::Midnight);
+    let report = database.store().metrics(&question(name, range, true)).await;
+    report.expect("an answer");
+}
+
+/// The same question in SQL over the rows.
+pub(crate) async fn ask_by_hand(database: &Database, traffic: &Traffic, number: u64) {
+    let (name, range) = days_asked(traffic, number, Edges::Midnight);
+    database.days_by_hand(name, range).await;
 }
 
 /// Asks the same in SQL over the rows; returns the p50 in milliseconds. The number of events must be the same.
@@ -188,10 +202,4 @@ fn placed(traffic: &Traffic, random: u64, length: i64) -> Range<i64> {
     let seconds = (traffic.range.end - traffic.range.start - length) / 1_000_000;
     let start = traffic.range.start + (random % seconds as u64) as i64 * 1_000_000;
     start..start + length
-}
-
-/// Of values in order.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let index = (sorted.len() as f64 * share).ceil() as usize;
-    sorted[index.clamp(1, sorted.len()) - 1]
 }
