@@ -26,10 +26,10 @@ use crate::support::{bulk_body, median, now, paired};
 const WAITERS: [usize; 4] = [1, 16, 64, 256];
 /// The number of waiters that has a target.
 const WAITERS_OF_TARGET: usize = 64;
-/// Turns of each contender.
-const ROUNDS: usize = 9;
+/// Turns of each contender. Many short ones: how long a sync takes changes from one second to the next.
+const ROUNDS: usize = 21;
 /// How long a turn should take.
-const TURN: Duration = Duration::from_millis(250);
+const TURN: Duration = Duration::from_millis(100);
 /// Events of each waiter in the turn that says how many fit into [`TURN`].
 const EVENTS_OF_TRIAL: u64 = 50;
 
