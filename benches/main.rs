@@ -45,7 +45,10 @@ fn main() {
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
+    // The table is what is read: neither plots nor fine confidence intervals are worth their time.
     let mut criterion = Criterion::default()
+        .without_plots()
+        .nresamples(10_000)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
