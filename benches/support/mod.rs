@@ -2,10 +2,13 @@
 
 pub(crate) mod batches;
 pub(crate) mod client;
+pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod paired;
 pub(crate) mod process;
+pub(crate) mod raw_copy;
 pub(crate) mod requests;
+pub(crate) mod series;
 pub(crate) mod servers;
 pub(crate) mod store;
 pub(crate) mod table;
@@ -54,6 +57,17 @@ pub(crate) fn quantile<T: Copy>(sorted: &[T], share: f64) -> T {
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     quantile(&values, 0.5)
+}
+
+/// Numbers in a variable of the environment, separated by commas, for runs of another size; else those of a full run.
+pub(crate) fn sizes(variable: &str, full: &[f64]) -> Vec<f64> {
+    let Ok(text) = std::env::var(variable) else {
+        return full.to_vec();
+    };
+    let numbers = text.split(',').map(|number| number.trim().parse());
+    numbers
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
 }
 
 /// What to run: everything whose name has the first free argument in it. Criterion takes it for the same.

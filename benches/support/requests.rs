@@ -44,6 +44,21 @@ const MICROS_DIGITS: usize = 16;
 impl Requests {
     /// Those of the connection `index` of `connections`. Events are a microsecond apart from `start` on.
     pub(crate) fn new(kind: Kind, index: usize, connections: usize, start: SystemTime) -> Self {
+        Self::with_metadata(kind, index, connections, start, 0)
+    }
+
+    /// The same, each event with metadata of about so many bytes; none for 0.
+    pub(crate) fn with_metadata(
+        kind: Kind,
+        index: usize,
+        connections: usize,
+        start: SystemTime,
+        metadata_bytes: usize,
+    ) -> Self {
+        let metadata = match metadata_bytes {
+            0 => String::new(),
+            bytes => format!(r#","metadata":{{"text":"{}"}}"#, "x".repeat(bytes)),
+        };
         let (path, open, close) = match kind {
             Kind::Single => ("/events", "", ""),
             Kind::Bulk(_) => ("/events/bulk", "[", "]"),
@@ -63,6 +78,7 @@ impl Requests {
             body.push_str(r#"","timestamp":"#);
             places.push((user_at, body.len()));
             body.push_str(&"0".repeat(MICROS_DIGITS));
+            body.push_str(&metadata);
             body.push('}');
         }
         body.push_str(close);

@@ -125,12 +125,23 @@ impl Server {
         accepting.map(|(_, cpu)| cpu).sum()
     }
 
+    /// CPU time of the threads of this name.
+    pub(crate) fn cpu_of_thread(&self, name: &str) -> Duration {
+        let threads = process::cpu_of_threads(self.pid());
+        let named = threads.into_iter().filter(|(thread, _)| thread == name);
+        named.map(|(_, cpu)| cpu).sum()
+    }
+
     /// Events in the log that are not in the database.
     pub(crate) fn flush_lag(&self) -> u64 {
+        self.health("/flush/lag_events")
+    }
+
+    /// A number that `GET /health` tells, by the path to it.
+    pub(crate) fn health(&self, path: &str) -> u64 {
         let health = self.get("/health");
-        health["flush"]["lag_events"]
-            .as_u64()
-            .unwrap_or_else(|| panic!("no lag in {health}"))
+        let number = health.pointer(path).and_then(Value::as_u64);
+        number.unwrap_or_else(|| panic!("no {path} in {health}"))
     }
 
     /// Waits until everything is in the database.

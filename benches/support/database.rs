@@ -1,0 +1,124 @@
+//! A throw-away PostgreSQL, fsync on, whose cost is counted: every process of it, those that are gone included.
+//!
+//! Its directory is where `TMPDIR` points, or `/tmp`; that should be a real disk.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fast_ingest::config::StoreLocation;
+use fast_ingest::store::migrations;
+use tokio::runtime::{Builder, Runtime};
+
+use super::process;
+use crate::postgres::{self, Cluster};
+
+/// A machine that uses less than this share of one CPU for [`QUIET_FOR`] has nothing left to do.
+const QUIET_SHARE: f64 = 0.05;
+const QUIET_FOR: Duration = Duration::from_millis(200);
+/// What goes on for longer is not the end of a load but housekeeping.
+const QUIET_WITHIN: Duration = Duration::from_secs(2);
+
+/// A running server.
+pub(crate) struct Postgres {
+    cluster: Cluster,
+    runtime: Runtime,
+    postmaster: u32,
+}
+
+impl Postgres {
+    /// An empty one.
+    pub(crate) fn start() -> Self {
+        let cluster = Cluster::start_with_fsync(true);
+        let port = cluster.port().to_string();
+        let postmaster = process::pid_with_argument("postgres", &port)
+            .expect("it was started with its port as an argument");
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let server = Self {
+            cluster,
+            runtime,
+            postmaster,
+        };
+        server.check_cpu();
+        server
+    }
+
+    /// Makes a database with the schema of this release and returns its URL.
+    pub(crate) fn fresh_database(&self) -> String {
+        let url = self.runtime.block_on(self.cluster.create_database());
+        migrations::up(&StoreLocation::Postgres(url.clone()))
+            .expect("an empty database takes its schema");
+        url
+    }
+
+    /// CPU time of all its processes since it was started.
+    pub(crate) fn cpu(&self) -> Duration {
+        process::cpu_of_family(self.postmaster)
+    }
+
+    /// Runs statements.
+    pub(crate) fn execute(&self, url: &str, statements: &str) {
+        self.runtime.block_on(async {
+            let client = postgres::connect(url).await;
+            let done = client.batch_execute(statements).await;
+            done.expect("the database is up");
+        });
+    }
+
+    /// Runs a query and then, as statements, the text in the first column of each row.
+    pub(crate) fn execute_each(&self, url: &str, query: &str) {
+        let statements: Vec<String> = self.runtime.block_on(async {
+            let client = postgres::connect(url).await;
+            let rows = client.query(query, &[]).await.expect("the database is up");
+            rows.iter().map(|row| row.get(0)).collect()
+        });
+        self.execute(url, &statements.join(";"));
+    }
+
+    /// Counts the events in a database, one by one.
+    pub(crate) fn count_events(&self, url: &str) -> u64 {
+        self.runtime.block_on(async {
+            let client = postgres::connect(url).await;
+            let row = client.query_one("SELECT count(*) FROM events", &[]).await;
+            let events: i64 = row.expect("the database is up").get(0);
+            u64::try_from(events).expect("a count")
+        })
+    }
+
+    /// Runs something on the thread that also moves its connections.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Burns a known time in a session of its own, and looks whether it is counted while that runs and after it has ended. A cost that is
+    /// not seen would look like a success.
+    fn check_cpu(&self) {
+        let before = self.cpu();
+        let started = Instant::now();
+        let url = self.cluster.url("postgres");
+        let burn =
+            "DO $$ BEGIN WHILE clock_timestamp() < now() + interval '200 ms' LOOP END LOOP; END $$";
+        self.execute(&url, burn);
+        // The session's end, and with it the postmaster's look at it, come after our answer.
+        thread::sleep(Duration::from_millis(50));
+        let (counted, elapsed) = (self.cpu() - before, started.elapsed());
+        assert!(
+            counted >= Duration::from_millis(100) && counted < 3 * elapsed,
+            "{counted:?} of CPU were counted in {elapsed:?}, of which 200 ms were busy"
+        );
+    }
+}
+
+/// Waits until what a load left to do is done, so that it is neither left out of the load's cost nor a burden on the next one.
+pub(crate) fn settle(cpu: impl Fn() -> Duration) {
+    let started = Instant::now();
+    while started.elapsed() < QUIET_WITHIN {
+        let before = cpu();
+        thread::sleep(QUIET_FOR);
+        if cpu().saturating_sub(before) < QUIET_FOR.mul_f64(QUIET_SHARE) {
+            return;
+        }
+    }
+}
