@@ -4,11 +4,14 @@
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
+mod backlog;
 #[path = "../src/store/postgres/copy.rs"]
 mod copy;
+mod end_to_end;
 mod flush_postgres;
 mod flush_sqlite;
 mod group_commit;
+mod growth;
 mod http_ingest;
 mod metrics_query;
 mod parse;
@@ -54,6 +57,7 @@ fn main() {
         .configure_from_args();
     let mut table = support::table::Table::default();
     let selection = support::Selection::of(&arguments);
+    let mut series = Vec::new();
     if selection.has("parse") {
         parse::run(&mut criterion, &selection, &mut table);
     }
@@ -68,6 +72,15 @@ fn main() {
     }
     if selection.has("http_ingest") {
         http_ingest::run(&mut criterion, &selection, &mut table);
+    }
+    if selection.has("end_to_end") {
+        end_to_end::run(&mut criterion, &mut table);
+    }
+    if selection.has("growth") {
+        series.extend(growth::run(&mut table));
+    }
+    if selection.has("backlog") {
+        series.extend(backlog::run(&mut table));
     }
     if selection.has("metrics_query") {
         metrics_query::run(&mut criterion, &mut table);
