@@ -119,13 +119,19 @@ impl Cost {
 
 /// Measures one database or two in turns.
 fn measure(one: &mut Growing<'_>, mut other: Option<&mut Growing<'_>>) -> (Cost, Option<Cost>) {
-    one.set_autovacuum("off");
+    let set_autovacuum = |state, one: &Growing<'_>, other: Option<&Growing<'_>>| {
+        one.set_autovacuum(state);
+        if let Some(other) = other {
+            other.set_autovacuum(state);
+        }
+    };
+    set_autovacuum("off", one, other.as_deref());
     let (mut costs, mut other_costs) = (Vec::new(), Vec::new());
     for _ in 0..WINDOWS {
         costs.push(one.store(WINDOW_EVENTS));
         other_costs.extend(other.as_mut().map(|other| other.store(WINDOW_EVENTS)));
     }
-    one.set_autovacuum("on");
+    set_autovacuum("on", one, other.as_deref());
     (
         Cost::median(&costs),
         other.map(|_| Cost::median(&other_costs)),
