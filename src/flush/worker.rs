@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bisect;
 use super::checkpoint::{self, Checkpoint};
@@ -27,6 +27,9 @@ const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
 /// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
 /// horizon, because autovacuum cannot freeze it.
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
+/// Wait between looks at a batch that lingers: it may be full long before its time is up. Short against what a full batch takes to be
+/// stored, and long enough to cost nothing.
+const LINGER_RECHECK: Duration = Duration::from_millis(10);
 /// A batch is never made smaller than this after failures: below it a row costs a multiple.
 const ROWS_MIN: usize = 500;
 
@@ -225,18 +228,19 @@ impl<D: Disk> Flusher<D> {
             if !batch.is_empty() && linger_until.is_none() {
                 linger_until = Some(Instant::now() + interval);
             }
-            let deadline = linger_until.unwrap_or_else(|| Instant::now() + MINUTE);
+            let now = Instant::now();
+            let deadline = linger_until.unwrap_or(now + MINUTE);
             tokio::select! {
-                // While a batch lingers, more events alone are no reason to look: one look at the deadline takes them all.
+                // While a batch lingers, more events alone are no reason to look: a look now and then takes them all.
                 grown = durable.changed(), if batch.is_empty() => if grown.is_err() { self.wait_for_stop().await },
                 _ = self.stop.changed() => {}
-                () = tokio::time::sleep_until(deadline) => {
-                    if linger_until.is_none() {
-                        return Ok(Gathered::Idle);
+                () = sleep_until(deadline.min(now + LINGER_RECHECK)), if !batch.is_empty() => {
+                    if Instant::now() >= deadline {
+                        reader.fill(batch, rows_max, bytes_max)?;
+                        return Ok(Gathered::Batch);
                     }
-                    reader.fill(batch, rows_max, bytes_max)?;
-                    return Ok(Gathered::Batch);
                 }
+                () = sleep_until(deadline), if batch.is_empty() => return Ok(Gathered::Idle),
             }
         }
     }
