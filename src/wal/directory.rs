@@ -74,12 +74,13 @@ impl<D: Disk> Directory<D> {
         segments.get(behind.checked_sub(1)?).copied()
     }
 
-    /// Where a segment logically ends; `None` while it is active.
-    pub fn sealed_end(&self, first_sequence: Sequence) -> Option<u64> {
-        self.lock()
-            .iter()
-            .find(|segment| segment.first_sequence == first_sequence)?
-            .sealed_end
+    /// A segment and the one behind it; `None` while it is active, and once it is retired.
+    pub fn with_successor(&self, first_sequence: Sequence) -> Option<(Segment, Segment)> {
+        let segments = self.lock();
+        let place = segments
+            .binary_search_by_key(&first_sequence, |segment| segment.first_sequence)
+            .ok()?;
+        Some((segments[place], *segments.get(place + 1)?))
     }
 
     /// Adds the segment that is written to from now on; the one before it ended at `previous_end`.

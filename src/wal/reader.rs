@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::error::WalError;
-use super::log::Log;
+use super::log::{DurableMark, Log};
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use crate::batch::{Batch, Sequence};
 use crate::event::codec;
@@ -25,6 +25,16 @@ pub struct LogReader<D: Disk> {
 struct OpenSegment<F> {
     header: SegmentHeader,
     scanner: RecordScanner<F>,
+    /// Known once the segment was found sealed, and then for good.
+    sealed: Option<Sealed>,
+}
+
+/// Where a sealed segment ends.
+#[derive(Debug, Clone, Copy)]
+struct Sealed {
+    end: u64,
+    /// First sequence of the segment behind it.
+    successor: Sequence,
 }
 
 impl<D: Disk> LogReader<D> {
@@ -51,10 +61,10 @@ impl<D: Disk> LogReader<D> {
         rows_max: usize,
         bytes_max: usize,
     ) -> Result<bool, WalError> {
-        let durable_through = self.log.durable().through;
-        while self.after < durable_through {
+        let durable = self.log.durable();
+        while self.after < durable.through {
             let is_full = batch.len() >= rows_max || batch.bytes_len() >= bytes_max;
-            if is_full || !self.take_record(batch, rows_max, bytes_max)? {
+            if is_full || !self.take_record(durable, batch, rows_max, bytes_max)? {
                 return Ok(true);
             }
         }
@@ -64,6 +74,7 @@ impl<D: Disk> LogReader<D> {
     /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no room.
     fn take_record(
         &mut self,
+        durable: DurableMark,
         batch: &mut Batch,
         rows_max: usize,
         bytes_max: usize,
@@ -76,12 +87,17 @@ impl<D: Disk> LogReader<D> {
                 self.segment.insert(open)
             }
         };
-        let path = self.log.directory().path_of(open.header.first_sequence);
-        let Some(end) = readable_end(&self.log, &open.header) else {
-            // Sealed and retired since the last look: all of it had been handed on, so what comes next is in a later one.
-            self.segment = None;
-            return Ok(true);
-        };
+        let path = || self.log.directory().path_of(open.header.first_sequence);
+        let is_active = durable.active_first == open.header.first_sequence;
+        if !is_active && open.sealed.is_none() {
+            open.sealed = find_sealed(&self.log, &open.header);
+            if open.sealed.is_none() {
+                // Retired since the last look: all of it had been handed on, so what comes next is in a later one.
+                self.segment = None;
+                return Ok(true);
+            }
+        }
+        let end = open.sealed.map_or(durable.active_end, |sealed| sealed.end);
         open.scanner.extend_to(end);
         let (offset, sequence) = (open.scanner.offset(), open.scanner.next_sequence());
         let record = match open.scanner.peek() {
@@ -93,14 +109,14 @@ impl<D: Disk> LogReader<D> {
                     && successor.is_some_and(|segment| segment.first_sequence == next);
                 if sequence != next || !goes_on {
                     let detail = format!("the segment ends before sequence {next}");
-                    return Err(WalError::damage(&path, offset, sequence, detail));
+                    return Err(WalError::damage(&path(), offset, sequence, detail));
                 }
                 self.segment = None;
                 return Ok(true);
             }
-            Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
+            Err(ScanError::Io(error)) => return Err(WalError::io("read", &path(), error)),
             Err(ScanError::Invalid(reason)) => {
-                return Err(WalError::damage(&path, offset, sequence, reason));
+                return Err(WalError::damage(&path(), offset, sequence, reason));
             }
         };
         let header = record.header;
@@ -110,17 +126,16 @@ impl<D: Disk> LogReader<D> {
             if !batch.is_empty() && !has_room {
                 return Ok(false);
             }
-            // Not handed on, so not retired: the segment is still on the list.
-            let holder = self.log.directory().segment_of(header.last_sequence());
-            if holder.is_none_or(|holder| holder.first_sequence != open.header.first_sequence) {
+            let is_beyond = |sealed: Sealed| header.last_sequence() >= sealed.successor;
+            if open.sealed.is_some_and(is_beyond) {
                 let detail = "the record goes on where the next segment begins";
-                return Err(WalError::damage(&path, offset, sequence, detail));
+                return Err(WalError::damage(&path(), offset, sequence, detail));
             }
             let known = next.saturating_sub(header.first_sequence) as usize;
             let pushed = push_events(batch, record.payload, header.event_count as usize, known);
             if !pushed {
                 let detail = "the record's events are not what its header says";
-                return Err(WalError::damage(&path, offset, sequence, detail));
+                return Err(WalError::damage(&path(), offset, sequence, detail));
             }
             self.after = header.last_sequence();
         }
@@ -142,18 +157,21 @@ impl<D: Disk> LogReader<D> {
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
         let scanner = RecordScanner::new(file, &header, segment::HEADER_BYTES as u64);
-        Ok(OpenSegment { header, scanner })
+        Ok(OpenSegment {
+            header,
+            scanner,
+            sealed: None,
+        })
     }
 }
 
-/// Where reading a segment has to stop: at its logical end, or at the durable mark while it is active. `None`: it is gone.
-fn readable_end<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<u64> {
-    // The mark first: once it names a later segment, this one's end is listed, until it is retired.
-    let durable = log.durable();
-    if durable.active_first == header.first_sequence {
-        return Some(durable.active_end);
-    }
-    log.directory().sealed_end(header.first_sequence)
+/// Where a segment that is no longer active ends; `None`: it is retired.
+fn find_sealed<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<Sealed> {
+    let (segment, successor) = log.directory().with_successor(header.first_sequence)?;
+    Some(Sealed {
+        end: segment.sealed_end?,
+        successor: successor.first_sequence,
+    })
 }
 
 /// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come out even.
