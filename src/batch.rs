@@ -7,7 +7,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::event::{EventRef, codec};
+use crate::event::{EventRef, Timestamp, codec};
 
 /// Gap-free number of an event in its log, from 1. As a watermark, 0 means "nothing yet".
 pub type Sequence = u64;
@@ -134,6 +134,17 @@ impl<'a> BatchView<'a> {
             let event = &bytes[start..end];
             start = end;
             event
+        })
+    }
+
+    /// Of each event what is at its front: when it happened, and whether it has an `event_id`. Cheaper than decoding it.
+    ///
+    /// # Panics
+    ///
+    /// As [`BatchView::events`].
+    pub fn heads(&self) -> impl Iterator<Item = (Timestamp, bool)> + use<'a> {
+        self.encoded().map(|bytes| {
+            codec::decode_head(bytes).expect("an event that passed its record's checksum decodes")
         })
     }
 

@@ -79,6 +79,15 @@ pub fn decode(bytes: &[u8]) -> Result<(EventRef<'_>, &[u8]), CodecError> {
     decode_event(bytes).ok_or(CodecError)
 }
 
+/// Reads when an encoded event happened and whether it has an `event_id`, and nothing else of it.
+pub fn decode_head(bytes: &[u8]) -> Result<(Timestamp, bool), CodecError> {
+    let (event, _) = split_event(bytes).ok_or(CodecError)?;
+    let micros = event[LENGTH_BYTES..].first_chunk().ok_or(CodecError)?;
+    let flags = event[LENGTH_BYTES + TIMESTAMP_BYTES];
+    let timestamp = Timestamp::from_micros(i64::from_le_bytes(*micros));
+    Ok((timestamp, flags & HAS_EVENT_ID != 0))
+}
+
 /// Length of the encoded event at the front of `bytes`, without decoding it. It lies wholly within `bytes`.
 pub fn encoded_len(bytes: &[u8]) -> Result<usize, CodecError> {
     split_event(bytes)
@@ -360,6 +369,7 @@ mod tests {
             };
             let mut bytes = encoded(&event);
             prop_assert_eq!(encoded_len(&bytes), Ok(bytes.len()));
+            prop_assert_eq!(decode_head(&bytes), Ok((event.timestamp, event.event_id.is_some())));
             // Any cut is seen.
             prop_assert!(decode(&bytes[..bytes.len() - 1]).is_err());
             bytes.extend_from_slice(&behind);

@@ -12,6 +12,8 @@ use crate::store::StoreError;
 
 /// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same time.
 const CHUNK_BYTES: usize = 128 * 1024;
+/// Size of the first one: the sooner it is there, the sooner the server is at work as well.
+const FIRST_CHUNK_BYTES: usize = 16 * 1024;
 /// Room for the row that crosses the end of a chunk; a larger row grows the buffer.
 const ROW_BYTES: usize = 4 * 1024;
 
@@ -25,11 +27,17 @@ pub(super) async fn start(
     client: &Client,
     statement: &Statement,
 ) -> Result<CopyIn, tokio_postgres::Error> {
-    Ok(CopyIn(Box::pin(client.copy_in(statement).await?)))
+    Ok(CopyIn {
+        sink: Box::pin(client.copy_in(statement).await?),
+        sent: 0,
+    })
 }
 
 /// A COPY that the server waits for.
-pub(super) struct CopyIn(Pin<Box<CopyInSink<Bytes>>>);
+pub(super) struct CopyIn {
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    sent: u64,
+}
 
 impl CopyIn {
     /// Sends rows, each encoded by `put_row`, and ends the COPY.
@@ -38,21 +46,77 @@ impl CopyIn {
         rows: impl Iterator<Item = T> + Send,
         put_row: fn(&mut BytesMut, &T),
     ) -> Result<Copied, tokio_postgres::Error> {
+        self.feed(rows, put_row).await?;
+        self.finish().await
+    }
+
+    /// Sends all rows, and leaves the server at work on the last of them.
+    pub(super) async fn feed<T: Send>(
+        &mut self,
+        rows: impl Iterator<Item = T> + Send,
+        put_row: fn(&mut BytesMut, &T),
+    ) -> Result<(), tokio_postgres::Error> {
         let mut chunk = BytesMut::with_capacity(CHUNK_BYTES + ROW_BYTES);
         copy::put_header(&mut chunk);
-        let mut sent = 0;
+        let mut chunk_bytes = FIRST_CHUNK_BYTES;
         for row in rows {
             put_row(&mut chunk, &row);
-            sent += 1;
-            if chunk.len() >= CHUNK_BYTES {
-                self.0.feed(chunk.split().freeze()).await?;
+            self.sent += 1;
+            if chunk.len() >= chunk_bytes {
+                self.sink.feed(chunk.split().freeze()).await?;
                 chunk.reserve(CHUNK_BYTES + ROW_BYTES);
+                chunk_bytes = CHUNK_BYTES;
             }
         }
         copy::put_trailer(&mut chunk);
-        self.0.feed(chunk.freeze()).await?;
-        let taken = self.0.as_mut().finish().await?;
+        self.sink.feed(chunk.freeze()).await?;
+        self.sink.flush().await
+    }
+
+    /// Sends rows that are encoded already, and ends the COPY.
+    pub(super) async fn send_encoded(
+        mut self,
+        rows: EncodedRows,
+    ) -> Result<Copied, tokio_postgres::Error> {
+        self.sent = rows.count;
+        self.sink.feed(rows.bytes).await?;
+        self.finish().await
+    }
+
+    /// Ends the COPY.
+    pub(super) async fn finish(mut self) -> Result<Copied, tokio_postgres::Error> {
+        let taken = self.sink.as_mut().finish().await?;
+        let sent = self.sent;
         Ok(Copied { sent, taken })
+    }
+}
+
+/// All rows of a COPY, as they go over the wire.
+pub(super) struct EncodedRows {
+    bytes: Bytes,
+    count: u64,
+}
+
+impl EncodedRows {
+    /// Encodes rows by `put_row`.
+    pub(super) fn of<T>(rows: impl Iterator<Item = T>, put_row: fn(&mut BytesMut, &T)) -> Self {
+        let mut bytes = BytesMut::new();
+        let mut count = 0;
+        copy::put_header(&mut bytes);
+        for row in rows {
+            put_row(&mut bytes, &row);
+            count += 1;
+        }
+        copy::put_trailer(&mut bytes);
+        Self {
+            bytes: bytes.freeze(),
+            count,
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
     }
 }
 

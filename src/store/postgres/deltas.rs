@@ -9,7 +9,7 @@ use futures_util::future::try_join;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::copy::{self, POSTGRES_EPOCH_MICROS, length, put_text};
-use super::copy_in::{self, CopyIn};
+use super::copy_in::{self, CopyIn, EncodedRows};
 use super::error::Failure;
 use super::instant::Instant;
 use crate::batch::BatchView;
@@ -123,19 +123,24 @@ impl Merged {
     }
 }
 
+/// Ends a fold; returns its deltas as they will be sent.
+pub(super) fn encode(fold: Fold<'_>) -> EncodedRows {
+    EncodedRows::of(fold.finish().into_iter(), put_row)
+}
+
 /// Stores what was folded.
 pub(super) async fn write(
     client: &Client,
     statement: &Statement,
-    fold: Fold<'_>,
+    deltas: EncodedRows,
 ) -> Result<(), Failure> {
-    let deltas = fold.finish();
     if deltas.is_empty() {
         return Ok(());
     }
     let copy = copy_in::start(client, statement).await?;
-    let copied = copy.send(deltas.into_iter(), put_row).await?;
-    copied.must_be_all("rollup_deltas")
+    copy.send_encoded(deltas)
+        .await?
+        .must_be_all("rollup_deltas")
 }
 
 /// Appends one delta in the form of [`copy`]: `bucket` as `ts` there, `minutes` an i16, `events` an i64, `users` its bytes.

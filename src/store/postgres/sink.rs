@@ -169,24 +169,38 @@ impl PostgresSink {
         // Declared before the fold, which borrows names from it.
         let merged;
         let mut fold = Fold::new(Timestamp::now());
+        let mut copying = None;
         if without_id > 0 {
-            let copy = bounded(limit, copy_in::start(client, &statements.copy_events)).await?;
+            let mut copy = bounded(limit, copy_in::start(client, &statements.copy_events)).await?;
             let events = batch.events().filter(|event| event.event_id.is_none());
             // Folded in the same pass, while the server stores what was sent.
             let events = events.inspect(|event| fold.add(event));
-            bounded(limit, copy.send(events, copy::put_row))
-                .await?
-                .must_be_all("events")?;
+            bounded(limit, copy.feed(events, copy::put_row)).await?;
+            copying = Some(copy);
         }
-        let mut merged_count = 0;
-        if let Some(staging) = staging {
-            let copy = bounded(limit, copy_in::start(client, &staging.copy)).await?;
-            merged = bounded(limit, staging.merge(client, copy, batch, shape.with_id)).await?;
-            merged.fold_into(&mut fold, batch)?;
-            merged_count = merged.count();
-        }
-        let deltas = deltas::write(client, &statements.copy_deltas, fold);
-        bounded(limit, deltas)
+        let stored_all = async {
+            match copying {
+                Some(copy) => bounded(limit, copy.finish()).await?.must_be_all("events"),
+                None => Ok(()),
+            }
+        };
+        let (merged_count, rollup_deltas) = match staging {
+            None => {
+                // The server still has rows to store, so this costs no time.
+                let rollup_deltas = deltas::encode(fold);
+                stored_all.await?;
+                (0, rollup_deltas)
+            }
+            Some(staging) => {
+                stored_all.await?;
+                let copy = bounded(limit, copy_in::start(client, &staging.copy)).await?;
+                merged = bounded(limit, staging.merge(client, copy, batch, shape.with_id)).await?;
+                merged.fold_into(&mut fold, batch)?;
+                (merged.count(), deltas::encode(fold))
+            }
+        };
+        let writing = deltas::write(client, &statements.copy_deltas, rollup_deltas);
+        bounded(limit, writing)
             .await
             .map_err(|failure| no_event_to_blame("rollup_deltas", failure))?;
         self.commit().await?;
@@ -316,9 +330,9 @@ impl Shape {
             months: Months::default(),
             with_id: 0,
         };
-        for event in batch.events() {
-            shape.months.add(event.timestamp);
-            shape.with_id += usize::from(event.event_id.is_some());
+        for (timestamp, has_event_id) in batch.heads() {
+            shape.months.add(timestamp);
+            shape.with_id += usize::from(has_event_id);
         }
         shape
     }
