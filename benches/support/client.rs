@@ -5,13 +5,14 @@
 //! omission).
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 
 use super::requests::Requests;
 
@@ -166,7 +167,7 @@ impl Client {
         self.events.clear();
         let buffer = rustix::buffer::spare_capacity(&mut self.events);
         match epoll::wait(&self.epoll, buffer, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => panic!("epoll_wait: {error}"),
         }
     }
@@ -268,9 +269,9 @@ impl Connection {
     fn go_on(&mut self) -> Progress {
         let request = self.requests.bytes();
         while self.sent < request.len() {
-            match self.stream.write(&request[self.sent..]) {
+            match rustix::io::write(&self.stream, &request[self.sent..]) {
                 Ok(bytes) => self.sent += bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(Errno::AGAIN) => break,
                 Err(error) => panic!("sending: {error}"),
             }
             if self.sent == request.len() {

@@ -78,7 +78,7 @@ impl Stat {
     }
 }
 
-/// Largest resident memory since the process started or since [`forget_peak`], in bytes.
+/// Largest resident memory since the process started, in bytes.
 pub(crate) fn peak_resident(pid: u32) -> u64 {
     status_bytes(pid, "VmHWM:")
 }

@@ -166,10 +166,6 @@ impl Server {
     }
 
     /// Stops it as an operator would, and waits.
-    pub(crate) fn stop(mut self) {
-        self.terminate();
-    }
-
     fn terminate(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
