@@ -19,7 +19,7 @@ use crate::end_to_end::Loaded;
 use crate::support::client::{Client, Pace};
 use crate::support::database::Postgres;
 use crate::support::requests::{Kind, Requests};
-use crate::support::series::Series;
+use crate::support::series::{Chart, Series};
 use crate::support::servers::{Data, Server};
 use crate::support::table::{Row, Table, Target};
 use crate::support::{median, process, sizes};
@@ -112,7 +112,8 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
         });
     }
     vec![Series {
-        name: "CPU of the flush thread a flushed event (µs), by backlog (GB)".to_owned(),
+        chart: Chart::Backlog,
+        name: "flush thread",
         points,
     }]
 }

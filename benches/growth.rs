@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::end_to_end::Loaded;
 use crate::support::database::{Postgres, settle};
-use crate::support::series::Series;
+use crate::support::series::{Chart, Series};
 use crate::support::servers::{Data, Server};
 use crate::support::table::{Row, Table, Target};
 use crate::support::{median, process, sizes};
@@ -82,7 +82,8 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
         "as many rows as were acknowledged"
     );
     vec![Series {
-        name: "CPU of server and database a stored event (µs), by rows stored".to_owned(),
+        chart: Chart::Growth,
+        name: "server and database",
         points,
     }]
 }

@@ -55,6 +55,7 @@ fn main() {
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
+    support::process::allow_open_files();
     let mut table = support::table::Table::default();
     let selection = support::Selection::of(&arguments);
     let mut series = Vec::new();
@@ -71,7 +72,7 @@ fn main() {
         flush_postgres::run(&mut criterion, &mut table);
     }
     if selection.has("http_ingest") {
-        http_ingest::run(&mut criterion, &selection, &mut table);
+        series.extend(http_ingest::run(&mut criterion, &selection, &mut table));
     }
     if selection.has("end_to_end") {
         end_to_end::run(&mut criterion, &mut table);

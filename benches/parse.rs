@@ -1,37 +1,19 @@
 //! Parse, validate and encode a body, against merely parsing it with serde_json into borrowed structs, and against merely copying it.
 
-use std::borrow::Cow;
 use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fast_ingest::event::parse;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use crate::support::table::{Row, Table, Target};
-use crate::support::{Selection, bulk_body, now, paired};
+use crate::support::{Selection, borrowed, bulk_body, now, paired};
 
 const EVENTS: [usize; 3] = [1, 100, 1000];
 /// Turns of each contender.
 const ROUNDS: usize = 15;
 /// Events of a turn: some milliseconds.
 const EVENTS_A_TURN: usize = 20_000;
-
-/// What a Rust user would get without us: the same fields, nothing checked, nothing encoded.
-#[derive(Deserialize)]
-#[allow(dead_code, reason = "only parsed")]
-struct BorrowedEvent<'a> {
-    #[serde(borrow)]
-    event_name: Cow<'a, str>,
-    #[serde(borrow)]
-    channel: Cow<'a, str>,
-    #[serde(borrow)]
-    user_id: Cow<'a, str>,
-    timestamp: u64,
-    #[serde(borrow)]
-    metadata: Option<&'a RawValue>,
-}
 
 /// Measures bodies of all sizes.
 pub(crate) fn run(criterion: &mut Criterion, selection: &Selection, table: &mut Table) {
@@ -59,7 +41,7 @@ pub(crate) fn run(criterion: &mut Criterion, selection: &Selection, table: &mut 
             let medians = paired::medians(
                 ROUNDS,
                 || nanos_an_event(events, &mut ours),
-                || nanos_an_event(events, || borrow(&body)),
+                || nanos_an_event(events, || borrowed::parse_bulk(&body)),
             );
             add("serde_json", medians);
             let medians = paired::medians(
@@ -73,7 +55,7 @@ pub(crate) fn run(criterion: &mut Criterion, selection: &Selection, table: &mut 
                 bencher.iter(&mut ours);
             });
             group.bench_function(BenchmarkId::new("serde_json", events), |bencher| {
-                bencher.iter(|| borrow(&body));
+                bencher.iter(|| borrowed::parse_bulk(&body));
             });
             group.bench_function(BenchmarkId::new("memcpy", events), |bencher| {
                 bencher.iter(&mut memcpy);
@@ -89,11 +71,6 @@ fn encode(body: &[u8], record: &mut Vec<u8>) {
     let events = parse::parse_bulk(black_box(body), events_max, now(), record);
     black_box(events.expect("a valid body"));
     black_box(record);
-}
-
-fn borrow(body: &[u8]) {
-    let events: Result<Vec<BorrowedEvent>, _> = serde_json::from_slice(black_box(body));
-    black_box(events.expect("a valid body"));
 }
 
 /// Into a buffer that is there already, as [`encode`] has it.

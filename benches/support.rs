@@ -1,6 +1,7 @@
 //! What the benches share: bodies of distinct events, loads and servers, and the table that comes out.
 
 pub(crate) mod batches;
+pub(crate) mod borrowed;
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod disk;

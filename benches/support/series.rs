@@ -1,10 +1,24 @@
 //! What goes into a chart: one quantity against another.
 
+/// Where a line is drawn. Lines of one chart share its axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chart {
+    /// Requests a second, by connections.
+    Throughput,
+    /// Time to the answer in milliseconds, by connections.
+    Latency,
+    /// CPU of server and database for a stored event in microseconds, by rows stored.
+    Growth,
+    /// CPU of the flush thread for a flushed event in microseconds, by gigabytes of backlog.
+    Backlog,
+}
+
 /// A line of a chart.
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
-    /// What was measured against what, with units.
-    pub(crate) name: String,
+    pub(crate) chart: Chart,
+    /// What the legend calls it.
+    pub(crate) name: &'static str,
     /// Each point's two values, in the order of the first.
     pub(crate) points: Vec<(f64, f64)>,
 }
