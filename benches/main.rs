@@ -1,22 +1,36 @@
 //! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints the table.
 //!
 //! `cargo bench -- parse` runs one layer.
+//!
+//! Linux alone: costs are counted in `/proc`, and the load is driven by epoll.
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
+#[cfg(target_os = "linux")]
 mod backlog;
+#[cfg(target_os = "linux")]
 #[path = "../src/store/postgres/copy.rs"]
 mod copy;
+#[cfg(target_os = "linux")]
 mod end_to_end;
+#[cfg(target_os = "linux")]
 mod flush_postgres;
+#[cfg(target_os = "linux")]
 mod flush_sqlite;
+#[cfg(target_os = "linux")]
 mod group_commit;
+#[cfg(target_os = "linux")]
 mod growth;
+#[cfg(target_os = "linux")]
 mod http_ingest;
+#[cfg(target_os = "linux")]
 mod metrics_query;
+#[cfg(target_os = "linux")]
 mod parse;
+#[cfg(target_os = "linux")]
 mod support;
 
+#[cfg(target_os = "linux")]
 #[path = "../src/tests/postgres.rs"]
 #[allow(
     dead_code,
@@ -24,18 +38,28 @@ mod support;
     reason = "it belongs to the tests, and they use the rest"
 )]
 mod postgres;
+#[cfg(target_os = "linux")]
 use support::traffic;
 
+#[cfg(target_os = "linux")]
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
 use criterion::Criterion;
 // The rows of COPY are made by the same code on both sides; it knows the event by this name.
+#[cfg(target_os = "linux")]
 use fast_ingest::event;
 
 /// The server's: what it is compared with gets the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("the load tests need Linux: they count costs in /proc");
+}
+
+#[cfg(target_os = "linux")]
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
     if let [_, role, address] = &arguments[..]
