@@ -1,6 +1,6 @@
 //! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints the table.
 //!
-//! `cargo bench -- parse` runs one layer.
+//! `cargo bench -- parse` runs one layer. `make bench-report` writes `REPORT.md` too.
 //!
 //! Linux alone: costs are counted in `/proc`, and the load is driven by epoll.
 
@@ -27,6 +27,8 @@ mod http_ingest;
 mod metrics_query;
 #[cfg(target_os = "linux")]
 mod parse;
+#[cfg(target_os = "linux")]
+mod report;
 #[cfg(target_os = "linux")]
 mod support;
 
@@ -111,4 +113,7 @@ fn main() {
         metrics_query::run(&mut criterion, &mut table);
     }
     println!("\n{table}");
+    if let Some(directory) = std::env::var_os(report::DIRECTORY_VARIABLE) {
+        report::write(directory.as_ref(), &table, &series);
+    }
 }

@@ -1,0 +1,79 @@
+//! `REPORT.md`: the table of a run with the machine that it ran on, and pictures of what depends on something.
+
+mod charts;
+mod machine;
+
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::Path;
+
+use crate::support::series::Series;
+use crate::support::table::{Row, Table};
+
+/// Where to write the report: a directory, relative to the package's. None is written without it.
+pub(crate) const DIRECTORY_VARIABLE: &str = "FAST_INGEST_BENCH_REPORT";
+
+/// Why a target is missed: the layer, how the text of the row begins, and the reason. Kept here, so that whoever misses a target has to
+/// say why, and a report that is written anew still says it. The first that fits counts; those that fit no missed row are not shown.
+const REASONS: &[(&str, &str, &str)] = &[];
+const NO_REASON: &str = "(reason not known yet)";
+
+/// Writes the report and its pictures.
+pub(crate) fn write(directory: &Path, table: &Table, series: &[Series]) {
+    let pictures = charts::draw_all(directory, series);
+    let mut text = String::new();
+    compose(&mut text, table, &pictures).expect("a String takes everything");
+    let file = directory.join("REPORT.md");
+    fs::write(&file, text).expect("the directory for the report is there");
+    eprintln!("report: {}", file.display());
+}
+
+fn compose(text: &mut String, table: &Table, pictures: &[charts::Picture]) -> fmt::Result {
+    writeln!(text, "# What fast-ingest costs, and what limits it\n")?;
+    writeln!(
+        text,
+        "`make bench-report` wrote this: every layer of fast-ingest, each against what it cannot beat, measured by turns in one run on \
+         one machine. The modules under `benches/` say how each is measured. Absolute figures are this machine's; ratios are ours.\n"
+    )?;
+    writeln!(text, "## Setup\n")?;
+    writeln!(text, "| | |")?;
+    writeln!(text, "|---|---|")?;
+    for (name, value) in machine::facts() {
+        writeln!(text, "| {name} | {value} |")?;
+    }
+    writeln!(text, "\n## Results\n")?;
+    writeln!(
+        text,
+        "The ratio is ours over the limit; for times and costs less is better.\n"
+    )?;
+    writeln!(text, "{table}")?;
+    writeln!(text, "## Missed\n")?;
+    let missed = table.rows.iter().filter(|row| row.is_met() == Some(false));
+    let missed: Vec<_> = missed.map(line_of_missed).collect();
+    if missed.is_empty() {
+        writeln!(text, "Nothing: every target was met.")?;
+    }
+    for line in missed {
+        writeln!(text, "{line}")?;
+    }
+    if !pictures.is_empty() {
+        writeln!(text, "\n## Pictures")?;
+    }
+    for charts::Picture { file, sentence } in pictures {
+        writeln!(text, "\n{sentence}\n\n![{sentence}]({file})")?;
+    }
+    Ok(())
+}
+
+fn line_of_missed(row: &Row) -> String {
+    let [layer, what, ours, limit, ratio, target, _] = row.cells();
+    let reason = REASONS
+        .iter()
+        .find(|(of_layer, prefix, _)| *of_layer == layer && what.starts_with(prefix));
+    let reason = reason.map_or(NO_REASON, |(_, _, reason)| reason);
+    let against = match row.limit {
+        Some(_) => format!("{ours} against {limit}, ratio {ratio}"),
+        None => ours,
+    };
+    format!("- **{layer}**, {what}: {against}, target {target}. {reason}")
+}
