@@ -68,7 +68,7 @@ const PLANS: [Plan; 3] = [
     },
     Plan {
         file: "backlog.svg",
-        sentence: "What flushing an event costs does not depend on how many events wait in the log.",
+        sentence: "CPU of the flush thread for each flushed event, by how much waits in the log.",
         panels: &[Panel {
             chart: Chart::Backlog,
             title: "Cost of a flushed event, by backlog",
@@ -80,7 +80,7 @@ const PLANS: [Plan; 3] = [
     },
     Plan {
         file: "growth.svg",
-        sentence: "What storing an event costs does not depend on how many events are stored.",
+        sentence: "CPU of server and database for each stored event, by how many are stored.",
         panels: &[Panel {
             chart: Chart::Growth,
             title: "Cost of a stored event, by rows stored",
@@ -137,19 +137,19 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, series: &[Series]) -> Result<(), D
     let x_axis = Axis::marking(&xs, panel.x_is_logarithmic);
     let y_axis = Axis::covering(&ys, panel.y_is_logarithmic);
     let mut chart = ChartBuilder::on(area)
-        .caption(panel.title, (FONT, 20))
+        .caption(panel.title, (FONT, 24))
         .margin(12)
         .margin_right(24)
-        .x_label_area_size(44)
-        .y_label_area_size(72)
+        .x_label_area_size(52)
+        .y_label_area_size(80)
         .build_cartesian_2d(x_axis, y_axis)?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .x_desc(panel.x)
         .y_desc(panel.y)
-        .label_style((FONT, 13))
-        .axis_desc_style((FONT, 15))
+        .label_style((FONT, 16))
+        .axis_desc_style((FONT, 18))
         .draw()?;
     let lines = series.iter().filter(|line| line.chart == panel.chart);
     for (line, color) in lines.zip(COLORS.iter().cycle()) {
@@ -164,7 +164,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, series: &[Series]) -> Result<(), D
         .position(SeriesLabelPosition::LowerRight)
         .background_style(WHITE)
         .border_style(BLACK)
-        .label_font((FONT, 14))
+        .label_font((FONT, 17))
         .draw()?;
     Ok(())
 }
