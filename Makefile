@@ -22,7 +22,7 @@ FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down check test model torture mutants fuzz bench postgres strace docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down check test model torture mutants fuzz bench bench-report postgres strace docker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,8 +78,11 @@ fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each t
 			END { printf "fuzz: %s ok, %d executions, %d a second, %d new inputs\n", target, runs, speed, found }' $$log; \
 	done
 
-bench: ## Measure the layers against their limits
+bench: postgres ## Every layer against its limit, and one table; takes many minutes and 13 GB of disk
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
+
+bench-report: postgres ## The same, and write benches/REPORT.md with its pictures
+	env -u PORT -u DATABASE_URL FAST_INGEST_BENCH_REPORT=benches $(CARGO) bench --locked --benches
 
 postgres: # PostgreSQL's binaries for the tests, which start a cluster of their own with them
 	@( $(HAVE_POSTGRES) ) || { \
