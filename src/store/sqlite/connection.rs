@@ -12,6 +12,8 @@ use crate::store::StoreError;
 
 /// Longest wait for another writer: the flush and the keeping of rollups are two, `migrate` or a person's own tool a third.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// SQLite's own.
+const CACHE_KIB_DEFAULT: u32 = 2000;
 /// Rest between two attempts where SQLite leaves the waiting to us.
 const BUSY_REST: Duration = Duration::from_millis(5);
 
@@ -19,11 +21,19 @@ const BUSY_REST: Duration = Duration::from_millis(5);
 ///
 /// `synchronous = FULL` syncs at every commit: the write-ahead log of events is deleted on the word of that commit.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    open_writer_with_cache(path, CACHE_KIB_DEFAULT)
+}
+
+/// The same with a cache of so many KiB. It grows with what is used.
+pub(super) fn open_writer_with_cache(
+    path: &Path,
+    cache_kib: u32,
+) -> Result<Connection, StoreError> {
     let connection = open(path)?;
     // The limit cuts the side file back whenever SQLite begins it anew; without it the file keeps its largest size for ever.
     let pragmas = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-         PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX};"
+         PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX}; PRAGMA cache_size = -{cache_kib};"
     );
     // SQLite does not wait by itself for the lock that the change to WAL takes, nor where somebody else's last connection removes the
     // side files just now: two processes that open a new database at once would stand in each other's way.

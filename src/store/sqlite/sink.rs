@@ -15,6 +15,10 @@ use crate::event::{Tags, Timestamp};
 use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
+/// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
+/// the side file in the middle of the transaction, and read again.
+const CACHE_KIB: u32 = 16 * 1024;
+
 /// The writer.
 pub(super) struct SqliteSink {
     connection: Connection,
@@ -25,7 +29,7 @@ impl SqliteSink {
     /// Opens the database, which `migrate` has made.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            connection: connection::open_writer(path)?,
+            connection: connection::open_writer_with_cache(path, CACHE_KIB)?,
             side_file: SideFile::of(path),
         })
     }
