@@ -32,11 +32,11 @@ const CONNECTIONS_OF_TARGET: usize = 64;
 /// The number of connections at which bulks are held against parsing them.
 const CONNECTIONS_OF_ACCEPT_COST: usize = 16;
 /// Turns of each server, one after the other.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Where there is a target, chance should have less of a say.
 const ROUNDS_OF_TARGET: usize = 9;
 /// How long a turn should take.
-const TURN: Duration = Duration::from_millis(600);
+const TURN: Duration = Duration::from_millis(400);
 
 /// Measures all loads. Returns rates and latencies of single events against connections.
 pub(crate) fn run(

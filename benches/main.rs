@@ -78,8 +78,8 @@ fn main() {
     let mut criterion = Criterion::default()
         .without_plots()
         .nresamples(10_000)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(500))
         .configure_from_args();
     support::process::allow_open_files();
     let mut table = support::table::Table::default();

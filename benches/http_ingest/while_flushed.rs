@@ -10,7 +10,7 @@ use crate::support::requests::Kind;
 use crate::support::servers::{Data, Server};
 use crate::support::table::{Table, Target};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 pub(super) fn measure(connections: usize, table: &mut Table) {
     let on_sqlite = || Server::ours(Data::fresh(), None, &[]);

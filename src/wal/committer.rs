@@ -26,8 +26,11 @@ use crate::sync::watch;
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Room that is made ahead of records: zeros behind the end, so that most syncs find the file as long as it was and its blocks in
-/// place, and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms.
-const ROOM_BYTES: u64 = 1024 * 1024;
+/// place, and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms. The sync that makes room
+/// takes some milliseconds, so it should be rare: at 40,000 events a second it is one in a thousand.
+const ROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// What room is made of.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// A group of this size or more makes no room: it spreads the cost of a longer file by itself, and would write much of it twice.
 const GROUP_BYTES_WITHOUT_ROOM: usize = 64 * 1024;
 /// Quiet after which a marker proves what was written before it. Long enough never to happen under load.
@@ -244,10 +247,12 @@ impl<D: Disk> Committer<D> {
         if end <= self.room_end || room_end <= end || bytes >= GROUP_BYTES_WITHOUT_ROOM {
             return Ok(());
         }
-        let zeros = vec![0; (room_end - self.room_end) as usize];
-        let written = self.active.write_all_at(&zeros, self.room_end);
-        written.map_err(|error| WalError::io("write", &self.active_path(), error))?;
-        self.room_end = room_end;
+        while self.room_end < room_end {
+            let piece = ZEROS.len().min((room_end - self.room_end) as usize);
+            let written = self.active.write_all_at(&ZEROS[..piece], self.room_end);
+            written.map_err(|error| WalError::io("write", &self.active_path(), error))?;
+            self.room_end += piece as u64;
+        }
         Ok(())
     }
 
