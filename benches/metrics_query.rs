@@ -30,7 +30,7 @@ use crate::support::table::{Row, Table, Target};
 use crate::traffic::{self, Traffic};
 
 /// Events of the dense traffic: some days.
-const DENSE_EVENTS: u64 = 2_000_000;
+const DENSE_EVENTS: u64 = 4_000_000;
 /// Longest time for one row of the table: a slow answer is measured a few times less, not for hours.
 const BUDGET: Duration = Duration::from_secs(15);
 
