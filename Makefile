@@ -78,7 +78,7 @@ fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each t
 			END { printf "fuzz: %s ok, %d executions, %d a second, %d new inputs\n", target, runs, speed, found }' $$log; \
 	done
 
-bench: postgres ## Every layer against its limit, and one table; takes many minutes and 13 GB of disk
+bench: postgres ## Every layer against its limit, and one table: about ten minutes, 13 GB of disk
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
 
 bench-report: postgres ## The same, and write benches/REPORT.md with its pictures
