@@ -4,11 +4,14 @@
 //! poisoned, every waiter is told so, and the thread ends. The same pages must never be synced a second time, because a kernel
 //! that failed once may have dropped them and would then report success.
 
+mod group;
+
 use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::group::Group;
 use super::directory;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
@@ -18,7 +21,7 @@ use super::recovery::random_salt;
 use super::segment::{self, SegmentHeader};
 use crate::batch::Sequence;
 use crate::config::{SyncMode, WalSettings};
-use crate::intake::{Ack, Reservation, Submission};
+use crate::intake::Submission;
 use crate::mutants::{Bug, planted};
 use crate::sync::ring::{Receiver, RecvTimeoutError};
 use crate::sync::watch;
@@ -70,23 +73,6 @@ pub struct Committer<D: Disk> {
     watched_end: u64,
     /// Kept between groups, so that a group costs no allocation.
     group: Group,
-}
-
-/// What one sync will cover.
-#[derive(Debug, Default)]
-struct Group {
-    bytes: Vec<u8>,
-    waiters: Vec<Waiter>,
-    events: u64,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    ack: Ack,
-    /// Sequence of the last event of its record.
-    through: Sequence,
-    /// Given back once the waiter is answered.
-    _in_flight: Reservation,
 }
 
 impl<D: Disk> Committer<D> {
@@ -384,39 +370,5 @@ impl<D: Disk> Committer<D> {
 
     fn active_path(&self) -> PathBuf {
         self.log.directory().path_of(self.header.first_sequence)
-    }
-}
-
-impl Group {
-    fn add(
-        &mut self,
-        submission: Submission,
-        salt: u32,
-        first_sequence: Sequence,
-        durable_through: Sequence,
-    ) {
-        let Submission {
-            mut record,
-            event_count,
-            ack,
-            in_flight,
-            space,
-        } = submission;
-        assert!(event_count > 0, "only the log itself writes markers");
-        record::seal(
-            &mut record,
-            salt,
-            first_sequence,
-            durable_through,
-            event_count,
-        );
-        self.bytes.extend_from_slice(&record);
-        self.events += u64::from(event_count);
-        space.consume();
-        self.waiters.push(Waiter {
-            ack,
-            through: first_sequence + u64::from(event_count) - 1,
-            _in_flight: in_flight,
-        });
     }
 }
