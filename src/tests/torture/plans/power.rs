@@ -20,8 +20,9 @@ use crate::torture::rig::Rig;
 /// After so many cuts the books are closed, and the next ones begin with an empty database.
 const CUTS_A_LEG: u32 = 25;
 const IMAGE_BYTES: u64 = 256 * 1024 * 1024;
-/// Syncs are held up so long, as a disk would: here they take microseconds, and a cut would hardly ever meet something unsynced.
-const SLOW_SYNC: &str = "inject=fdatasync:delay_enter=3000";
+/// Syncs are held up so long, longer than a disk would: here they take microseconds, and what was seen in the log would be synced long
+/// before the cut, which takes some milliseconds to come.
+const SLOW_SYNC: &str = "inject=fdatasync:delay_enter=30000";
 /// Exit status when the disk fails (`sysexits`).
 const IO: i32 = 74;
 
@@ -65,7 +66,10 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
     for _ in cuts {
         rig.load().wait_for_acks(1 + random.below(60));
         // Not a wait for anything: it moves the cut away from the answer that ended the wait above.
-        thread::sleep(Duration::from_micros(random.below(3_000)));
+        thread::sleep(Duration::from_micros(random.below(30_000)));
+        let wal_dir = data_dir.join("wal");
+        // Before the cut, because a file system that is shut down shows nothing any more.
+        let seen = contents(&wal_dir);
         let dark_since = Instant::now();
         mount.cut_power();
         let server = rig.take_server(report);
@@ -77,10 +81,9 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
         } else {
             server.kill_or_find_ended();
         }
-        let seen = lengths(&data_dir.join("wal"));
         drop(mount);
         mount = Mount::image(&image, &at)?;
-        let has_lost = seen != lengths(&data_dir.join("wal"));
+        let has_lost = has_lost(&seen, &contents(&wal_dir));
         report.fired(match has_lost {
             true => "power cut that lost unsynced bytes",
             false => "power cut",
@@ -98,12 +101,24 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
     Ok(())
 }
 
-/// The files of a directory and how long each is, as the running kernel sees them.
-fn lengths(dir: &Path) -> BTreeMap<String, u64> {
+/// The log's files and what the running kernel shows of them. One that is retired meanwhile is left out.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
-    let length = |file: fs::DirEntry| {
+    let content = |file: fs::DirEntry| {
         let name = file.file_name().to_string_lossy().into_owned();
-        (name, file.metadata().unwrap().len())
+        Some((name, fs::read(file.path()).ok()?))
     };
-    files.map(length).collect()
+    files.filter_map(content).collect()
+}
+
+/// Whether a file that is still there lacks bytes that were seen in it. Zeros at its end are no loss: the log makes room with them.
+fn has_lost(seen: &BTreeMap<String, Vec<u8>>, left: &BTreeMap<String, Vec<u8>>) -> bool {
+    seen.iter().any(|(name, seen)| {
+        let written = seen
+            .iter()
+            .rposition(|&byte| byte != 0)
+            .map_or(0, |last| last + 1);
+        left.get(name)
+            .is_some_and(|left| !left.starts_with(&seen[..written]))
+    })
 }
