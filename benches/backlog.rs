@@ -13,8 +13,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use tempfile::TempDir;
-
 use crate::end_to_end::Loaded;
 use crate::support::client::{Client, Pace};
 use crate::support::database::Postgres;
@@ -22,7 +20,7 @@ use crate::support::requests::{Kind, Requests};
 use crate::support::series::{Chart, Series};
 use crate::support::servers::{Data, Server};
 use crate::support::table::{Row, Table, Target};
-use crate::support::{median, process, sizes};
+use crate::support::{disk, median, process, sizes};
 
 /// Sizes of the log, in gigabytes.
 const SIZES_GB: [f64; 2] = [1.0, 10.0];
@@ -48,8 +46,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 pub(crate) fn run(table: &mut Table) -> Vec<Series> {
     let postgres = Postgres::start();
     let mut points = vec![(0.0, without_backlog(&postgres, table))];
-    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"));
-    let directory = directory.expect("a directory on the disk under test");
+    let directory = disk::fresh_directory();
     // The same for all sizes: it remembers how far it has the log.
     let url = postgres.fresh_database();
     let sizes_gb = sizes(SIZES_VARIABLE, &SIZES_GB);

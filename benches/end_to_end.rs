@@ -1,15 +1,14 @@
 //! The load test of the whole way: from clients to stored rows, until nothing waits in the log. The limit is COPY of rows that are ready
 //! into the same tables of the same PostgreSQL, alone.
 //!
-//! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log: its first batch waits for
-//! company for the flush interval of 200 ms, which counts. What a turn leaves to do in the background counts as its CPU, not as its time.
+//! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log, and its last
+//! batch, which is not full, waits for company for the flush interval of 200 ms; that counts. What a turn leaves to do in the background counts as its CPU, not as its time.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use fast_ingest::config::StoreLocation;
 use fast_ingest::store::migrations;
-use tempfile::TempDir;
 
 use crate::support::client::{Client, Pace};
 use crate::support::database::{Postgres, settle};
@@ -17,7 +16,7 @@ use crate::support::raw_copy::{RawCopy, Rows};
 use crate::support::requests::{Kind, Requests};
 use crate::support::servers::{Data, Server};
 use crate::support::table::{Row, Table, Target};
-use crate::support::{median, process, sizes};
+use crate::support::{disk, median, process, sizes};
 
 const CONNECTIONS: usize = 16;
 const BULK_EVENTS: u64 = 1000;
@@ -245,8 +244,7 @@ fn measure_iterations(
 }
 
 fn with_sqlite(events: u64, table: &mut Table) {
-    let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR"));
-    let directory = directory.expect("a directory on the disk under test");
+    let directory = disk::fresh_directory();
     let file = directory.path().join("events.db");
     migrations::up(&StoreLocation::Sqlite(file.clone())).expect("a new file takes its schema");
     let data = Data::Lent(directory.path().to_owned());

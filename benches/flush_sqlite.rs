@@ -10,27 +10,18 @@ use criterion::Criterion;
 use fast_ingest::batch::BatchView;
 use fast_ingest::config::StoreLocation;
 use fast_ingest::event::EventRef;
-use rusqlite::{Connection, TransactionBehavior, params};
-use tokio::runtime::Builder;
+use rusqlite::{Connection, TransactionBehavior};
 
-use crate::support::batches::{Contest, WAL_ID};
+use crate::support::batches::Contest;
+use crate::support::disk;
+use crate::support::store::{Flush, insert_each};
 use crate::support::table::Table;
-use crate::support::{disk, store};
 
 /// Measures batches of all sizes.
 pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     let directory = disk::fresh_directory();
     let path = directory.path().join("events.db");
-    // The flush has such a runtime to itself.
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let store = runtime.block_on(store::open(StoreLocation::Sqlite(path.clone())));
-    let sink = runtime.block_on(store.open_sink());
-    let mut sink = sink.expect("the file is there");
-    let created = runtime.block_on(sink.create_checkpoint(WAL_ID, 0));
-    created.expect("a new log");
+    let mut flush = Flush::open(StoreLocation::Sqlite(path.clone()));
     let mut bare = open_bare(&directory.path().join("bare.db"), &path);
     let contest = Contest {
         layer: "flush_sqlite",
@@ -40,11 +31,7 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     contest.run(
         criterion,
         table,
-        |batch| {
-            let started = Instant::now();
-            runtime.block_on(sink.flush(batch)).expect("stored");
-            started.elapsed()
-        },
+        |batch| flush.time(batch),
         |batch: BatchView<'_>| {
             let events: Vec<_> = batch.events().collect();
             let started = Instant::now();
@@ -85,20 +72,7 @@ fn store_bare(bare: &mut Connection, events: &[EventRef<'_>]) -> rusqlite::Resul
             "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        // The traffic has none.
-        let tags = None::<&str>;
-        for event in events {
-            insert.execute(params![
-                event.timestamp.as_micros(),
-                event.event_name,
-                event.channel,
-                event.user_id,
-                event.event_id,
-                event.campaign_id,
-                tags,
-                event.metadata
-            ])?;
-        }
+        insert_each(&mut insert, events.iter().copied())?;
     }
     transaction.commit()
 }

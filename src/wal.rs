@@ -52,7 +52,8 @@
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
 //! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
 //! off, a copy kept. Where they are all zeros there is nothing to keep: the log writes zeros ahead of its records, so that most syncs
-//! have no metadata to write, and a crash leaves some of them. Sealed segments end with their last record. Anything invalid before a segment's logical end in any other segment is damage.
+//! have no metadata to write, and a crash leaves some of them. Sealed segments end with their last record. Anything invalid before a
+//! segment's logical end in any other segment is damage.
 
 pub mod committer;
 pub mod directory;

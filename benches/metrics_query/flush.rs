@@ -12,6 +12,8 @@ use super::Subject;
 use super::database::{Database, Kind};
 use crate::copy;
 use crate::postgres;
+use crate::support::raw_copy;
+use crate::support::store::insert_each;
 use crate::support::table::{Table, Target};
 use crate::traffic::{Traffic, mix, now};
 
@@ -99,8 +101,7 @@ impl ByHand {
         match database.kind {
             Kind::Postgres => {
                 let client = postgres::connect(database.url()).await;
-                let copy = format!("COPY events ({}) FROM STDIN (FORMAT binary)", copy::COLUMNS);
-                let copy = client.prepare(&copy).await.expect("the table is there");
+                let copy = raw_copy::prepare(&client, "events").await;
                 Self::Postgres(client, copy)
             }
             Kind::Sqlite => {
@@ -174,20 +175,7 @@ fn flush_sqlite(file: &mut rusqlite::Connection, batch: BatchView<'_>) {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
             )
             .expect("the table is there");
-        for event in batch.events() {
-            let none = None::<&str>;
-            let values = params![
-                event.timestamp.as_micros(),
-                event.event_name,
-                event.channel,
-                event.user_id,
-                event.event_id,
-                event.campaign_id,
-                none,
-                event.metadata
-            ];
-            insert.execute(values).expect("stored");
-        }
+        insert_each(&mut insert, batch.events()).expect("stored");
     }
     transaction.commit().expect("committed");
 }

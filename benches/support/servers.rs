@@ -21,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::process;
+use super::{disk, process};
 use crate::postgres::free_port;
 
 /// First argument of this program when it is to be the bare server.
@@ -47,12 +47,9 @@ pub(crate) enum Data {
 }
 
 impl Data {
-    /// An empty one on the disk under test. `/tmp` may be memory.
+    /// An empty one on the disk under test.
     pub(crate) fn fresh() -> Self {
-        Self::Own(
-            TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))
-                .expect("a directory on the disk under test"),
-        )
+        Self::Own(disk::fresh_directory())
     }
 
     fn path(&self) -> &Path {
