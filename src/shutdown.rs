@@ -90,10 +90,11 @@ impl Shutdown {
         }
     }
 
-    /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`].
+    /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`]. SIGHUP, which a closed
+    /// terminal or a habit of reloading sends, is ignored.
     ///
     /// The handlers are in place on return. The task ends after the second signal; later ones change nothing, because what is
-    /// left to do then is short and must not be cut.
+    /// left to do then is short and must not be cut. SIGHUP does not end the process then either: its handler stays.
     ///
     /// # Errors
     ///
@@ -105,16 +106,26 @@ impl Shutdown {
     pub fn listen_for_signals(&self) -> io::Result<JoinHandle<()>> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         Ok(tokio::spawn(
-            self.clone().follow_signals(terminate, interrupt),
+            self.clone().follow_signals(terminate, interrupt, hangup),
         ))
     }
 
-    async fn follow_signals(self, mut terminate: Signal, mut interrupt: Signal) {
+    async fn follow_signals(
+        self,
+        mut terminate: Signal,
+        mut interrupt: Signal,
+        mut hangup: Signal,
+    ) {
         while self.stage() < Stage::Hurry {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => {
+                    tracing::info!(signal = "SIGHUP", "SIGHUP: ignored; settings are read at start only");
+                    continue;
+                }
             };
             if self.stage() == Stage::Running {
                 tracing::info!(
@@ -213,12 +224,16 @@ mod tests {
         use rustix::process::{Signal, getpid, kill_process};
         let shutdown = Shutdown::new();
         let listening = shutdown.listen_for_signals().unwrap();
+        kill_process(getpid(), Signal::HUP).unwrap();
         kill_process(getpid(), Signal::TERM).unwrap();
         shutdown.drain_token().stopped().await;
         assert_eq!(shutdown.stage(), Stage::Drain);
+        kill_process(getpid(), Signal::HUP).unwrap();
         kill_process(getpid(), Signal::INT).unwrap();
         listening.await.unwrap();
         assert_eq!(shutdown.stage(), Stage::Hurry);
+        // Would end this test's process if nobody held it off any more.
+        kill_process(getpid(), Signal::HUP).unwrap();
     }
 
     #[tokio::test]
