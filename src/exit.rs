@@ -78,3 +78,9 @@ pub fn say(line: impl fmt::Display) -> Result<(), Failure> {
             .or_exit(ExitStatus::Io),
     }
 }
+
+/// Prints one line beside a command's answer, on standard error, if that can be written. `eprintln!` would panic where it cannot.
+pub fn say_aside(line: impl fmt::Display) {
+    // Nobody is left to be told.
+    writeln!(io::stderr(), "{line}").ok();
+}

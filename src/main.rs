@@ -14,7 +14,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
-        eprintln!("fast-ingest: {error}");
+        telemetry::say_last(&format!("fast-ingest: {error}"));
         return ExitCode::from(ExitStatus::Config as u8);
     }
     let outcome = match cli.command {
@@ -28,9 +28,12 @@ fn main() -> ExitCode {
         Command::Health(args) => cli::health::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            telemetry::flush_logs();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            eprintln!("fast-ingest: {failure}");
+            telemetry::say_last(&format!("fast-ingest: {failure}"));
             ExitCode::from(failure.status as u8)
         }
     }

@@ -3,6 +3,7 @@
 pub mod progress;
 
 mod logs;
+mod sink;
 
-pub use logs::{LogFormat, init_logs};
+pub use logs::{LogFormat, flush_logs, init_logs, log_lines_dropped, say_last};
 pub use progress::Progress;

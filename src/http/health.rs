@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::App;
 use super::response::{self, Response};
 use crate::intake::Intake;
+use crate::telemetry::log_lines_dropped;
 use crate::telemetry::progress::FlushState;
 
 /// Answers from memory: no lock that a slow disk or database could hold.
@@ -43,6 +44,7 @@ pub(super) fn health(app: &App) -> Response {
             flushed_through: app.progress.flushed_through(),
             lag_events: app.progress.flush_lag(),
         },
+        log_lines_dropped: log_lines_dropped(),
     };
     let mut response = response::json(http_status, &body);
     if let Some(refusal) = refusal {
@@ -92,6 +94,8 @@ struct HealthBody {
     queue: QueueBody,
     log: LogBody,
     flush: FlushBody,
+    /// Of the log on stderr, since the start.
+    log_lines_dropped: u64,
 }
 
 #[derive(Serialize)]

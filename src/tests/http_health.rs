@@ -32,6 +32,7 @@ fn health_is_ok_degraded_or_unavailable() {
         "queue": { "depth": 0, "capacity": 16 },
         "log": { "bytes": 0, "durable_through": 10 },
         "flush": { "state": "running", "flushed_through": 7, "lag_events": 3 },
+        "log_lines_dropped": 0,
     });
     assert_eq!(body, expected);
 

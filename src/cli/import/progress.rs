@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::run::Run;
 use super::source::Source;
 use crate::cli::text::grouped;
+use crate::exit::say_aside;
 
 /// Often enough to look alive.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
@@ -52,8 +53,8 @@ impl Display {
     pub(super) fn notice(&self, text: &str) {
         match self {
             // Clears the bar, lets the line through and draws the bar again.
-            Self::Bar(bar) => bar.suspend(|| eprintln!("fast-ingest: {text}")),
-            Self::Quiet | Self::Lines => eprintln!("fast-ingest: {text}"),
+            Self::Bar(bar) => bar.suspend(|| say_aside(format_args!("fast-ingest: {text}"))),
+            Self::Quiet | Self::Lines => say_aside(format_args!("fast-ingest: {text}")),
         }
     }
 
@@ -96,7 +97,7 @@ pub(super) async fn report(run: Arc<Run>) {
             }
             Display::Lines => {
                 let left = left(elapsed, read, bytes_total(&run.sources));
-                eprintln!("fast-ingest: {counted}{left}");
+                say_aside(format_args!("fast-ingest: {counted}{left}"));
             }
         }
     }
