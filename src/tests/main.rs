@@ -28,6 +28,7 @@ mod postgres;
 mod process;
 mod process_database;
 mod process_start;
+mod process_stderr;
 mod process_stop;
 mod random;
 mod rollup_cardinality;

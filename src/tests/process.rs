@@ -74,6 +74,18 @@ pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<
     (output.status.code(), stderr)
 }
 
+/// Runs a command with this stderr; returns its exit status, `None` when a signal ended it, and its answer.
+pub(crate) fn run_with_stderr(
+    arguments: &[&str],
+    stderr: impl Into<Stdio>,
+) -> (Option<i32>, String) {
+    let mut command = binary();
+    let output = command.args(arguments).stderr(stderr).output();
+    let output = output.expect("the binary starts");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), stdout)
+}
+
 /// The binary, with nothing of this process's environment that it would listen to.
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
@@ -177,6 +189,12 @@ impl Launch {
         self.under(wrapper)
     }
 
+    /// The same started by a script for sh, which finds the server's command line in `"$@"` and must exec it.
+    pub(crate) fn through_shell(mut self, script: &str) -> Self {
+        self.wrapper = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+        self
+    }
+
     fn command(&self) -> Command {
         let binary = binary();
         let Some((program, arguments)) = self.wrapper.split_first() else {
@@ -247,6 +265,30 @@ impl Launch {
             log,
             reader: Some(reader),
         }
+    }
+
+    /// Starts it with a stderr that cannot be read, and waits until it answers. Its port must have been chosen.
+    pub(crate) fn start_with_stderr(&self, stderr: impl Into<Stdio>) -> Server {
+        let flag = self.arguments.iter().position(|flag| flag == "--port");
+        let port = self.arguments[flag.unwrap() + 1].parse().unwrap();
+        let mut command = self.command();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
+        // The command keeps its copy of the stderr.
+        drop(command);
+        let mut server = Server {
+            child: child.expect("the binary starts"),
+            address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+            log: Arc::default(),
+            reader: None,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while Connection::open(server.address()).is_err() {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server does not start: {ended:?}");
+            assert!(Instant::now() < deadline, "the server does not listen");
+            thread::sleep(LOOK_AGAIN);
+        }
+        server
     }
 
     /// Starts it where a start must fail, and waits for its end.

@@ -102,6 +102,12 @@ pub(crate) const PLANS: &[Plan] = &[
         run: plans::disk::full,
     },
     Plan {
+        name: "sink",
+        about: "stderr full, closed, its reader gone or asleep; both stores by turns",
+        cycles: 16,
+        run: plans::sink::run,
+    },
+    Plan {
         name: "moved",
         about: "the log's directory is moved away under the server, or read-only at the start",
         cycles: 4,

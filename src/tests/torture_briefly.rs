@@ -73,6 +73,11 @@ fn a_directory_that_goes_away_is_not_acknowledged_into() {
 }
 
 #[test]
+fn a_stderr_that_takes_no_lines_harms_nothing_but_the_log() {
+    briefly("sink", 8);
+}
+
+#[test]
 fn a_real_power_cut_loses_nothing_acknowledged() {
     briefly("power", 10);
 }

@@ -8,6 +8,7 @@ pub(crate) mod kill;
 pub(crate) mod network;
 pub(crate) mod power;
 pub(crate) mod servers;
+pub(crate) mod sink;
 pub(crate) mod slow;
 pub(crate) mod syscalls;
 pub(crate) mod term;
