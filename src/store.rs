@@ -27,10 +27,22 @@ pub enum StoreError {
     /// The database cannot be reached, restarts, is full, read-only or too slow. Retry on a new connection, for ever.
     #[error("database unavailable: {0}")]
     Unavailable(String),
-    /// A value that the database refuses (SQLSTATE classes 22, 23, 54). Retrying cannot help: find the event, quarantine it.
+    /// A value that the database refuses, or that a constraint, trigger or partition of the user's own refuses. Retrying cannot help:
+    /// find the event, quarantine it.
     #[error("the database refuses the data ({code}): {message}")]
     Data {
-        /// SQLSTATE, or SQLite's extended result code by name.
+        /// SQLSTATE, SQLite's extended result code by name, or a word of ours for what the database does without an error.
+        code: String,
+        /// The database's own words.
+        message: String,
+    },
+    /// A code that says neither whose fault it is, such as one that a trigger made up. Nothing was stored. It is about the data once
+    /// other events go through while one is refused; until then retry.
+    #[error(
+        "the database fails, and does not say whether that is about the data ({code}): {message}"
+    )]
+    Unclear {
+        /// As above.
         code: String,
         /// The database's own words.
         message: String,
@@ -110,7 +122,8 @@ pub trait EventStore: Send + Sync {
     async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
 }
 
-/// One connection that flushes. After any error but [`StoreError::Data`] and [`StoreError::CheckpointMoved`] it must be dropped.
+/// One connection that flushes. After any error but [`StoreError::Data`], [`StoreError::Unclear`] and
+/// [`StoreError::CheckpointMoved`] it must be dropped.
 #[async_trait]
 pub trait EventSink: Send {
     /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way or the other.
@@ -144,6 +157,13 @@ pub trait EventSink: Send {
         code: &str,
         message: &str,
     ) -> Result<(), StoreError>;
+
+    /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink that cannot do so
+    /// fails, so that nothing is concluded from it.
+    async fn rehearse(&mut self, _batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        let text = "this store cannot rehearse";
+        Err(StoreError::Unavailable(text.to_owned()))
+    }
 }
 
 /// Opens the store that the settings name. Connects lazily: a database that is down is no error here.

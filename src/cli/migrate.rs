@@ -92,8 +92,12 @@ fn schema_failure(text: &'static str) -> Failure {
 /// A file that cannot be opened is an I/O error; a server that does not answer is just not there.
 pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
     let status = match (&error, location) {
-        (StoreError::Unavailable(_), StoreLocation::Postgres(_)) => ExitStatus::Unavailable,
-        (StoreError::Unavailable(_), StoreLocation::Sqlite(_)) => ExitStatus::Io,
+        (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Postgres(_)) => {
+            ExitStatus::Unavailable
+        }
+        (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Sqlite(_)) => {
+            ExitStatus::Io
+        }
         (StoreError::Schema(_), _) => ExitStatus::Config,
         (
             StoreError::Data { .. }

@@ -170,7 +170,12 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
     let store = store::open(settings).or_exit(ExitStatus::Config)?;
     match store.check_schema().await {
         Ok(()) => {}
-        Err(StoreError::Unavailable(reason)) => {
+        Err(
+            StoreError::Unavailable(reason)
+            | StoreError::Unclear {
+                message: reason, ..
+            },
+        ) => {
             tracing::warn!(
                 "database unavailable, starting all the same, events wait in the log: {reason}"
             );

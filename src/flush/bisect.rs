@@ -3,12 +3,19 @@
 use tokio::task::yield_now;
 
 use super::checkpoint::Checkpoint;
-use crate::batch::BatchView;
+use crate::batch::{Batch, BatchView};
 use crate::store::{EventSink, StoreError};
+
+/// How many other events are tried before an event that is refused for an unclear reason counts as one that the database would
+/// take if it could. Few, because while the database itself fails, each of them is tried again with each retry.
+const WITNESSES: usize = 8;
 
 /// Flushes a batch; when the database refuses the data, halves it until the one bad event is found, and quarantines that.
 ///
 /// Each part moves the checkpoint in its own transaction, so a crash in the middle goes on from there.
+///
+/// A refusal for an unclear reason is the event's own only if another event of the batch goes through after the first such refusal.
+/// Otherwise the database itself may be what fails, and the error is returned.
 pub(super) async fn flush(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
@@ -16,15 +23,29 @@ pub(super) async fn flush(
 ) -> Result<(), StoreError> {
     // Parts still to do, the next one last: the checkpoint must move through them in order.
     let mut parts = vec![batch];
+    let mut is_doubted = false;
+    let mut went_through = false;
     while let Some(part) = parts.pop() {
         checkpoint.attempt(part.through());
         match sink.flush(part).await {
-            Ok(_) => checkpoint.confirm(part.through()),
+            Ok(flushed) => {
+                checkpoint.confirm(part.through());
+                went_through |= is_doubted && flushed.stored > 0;
+            }
             Err(StoreError::Data { code, message }) if part.len() == 1 => {
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm(part.through());
             }
-            Err(StoreError::Data { .. }) => {
+            Err(StoreError::Unclear { code, message }) if part.len() == 1 => {
+                went_through = went_through || another_would_go_through(sink, part, &parts).await?;
+                if !went_through {
+                    return Err(StoreError::Unclear { code, message });
+                }
+                quarantine(sink, part, &code, &message).await?;
+                checkpoint.confirm(part.through());
+            }
+            Err(error @ (StoreError::Data { .. } | StoreError::Unclear { .. })) => {
+                is_doubted |= matches!(error, StoreError::Unclear { .. });
                 let (left, right) = part.split_at(part.len() / 2);
                 parts.push(right);
                 parts.push(left);
@@ -35,6 +56,27 @@ pub(super) async fn flush(
         yield_now().await;
     }
     Ok(())
+}
+
+/// Whether the database takes any of the next events in the place of the one that it refuses. They cannot be stored before it, because
+/// the checkpoint moves in order; without this look the first event of a batch could never be told from a database that fails.
+async fn another_would_go_through(
+    sink: &mut dyn EventSink,
+    refused: BatchView<'_>,
+    rest: &[BatchView<'_>],
+) -> Result<bool, StoreError> {
+    // The next part is the last one.
+    let next = rest.iter().rev().flat_map(BatchView::encoded);
+    for encoded in next.take(WITNESSES) {
+        let mut witness = Batch::new(refused.wal_id(), refused.after());
+        witness.push(encoded);
+        match sink.rehearse(witness.view()).await {
+            Ok(flushed) if flushed.stored > 0 => return Ok(true),
+            Ok(_) | Err(StoreError::Data { .. } | StoreError::Unclear { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 async fn quarantine(

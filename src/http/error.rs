@@ -310,7 +310,7 @@ fn refused(refusal: Refusal) -> Problem {
 /// The database's own words stay in the log: they may name hosts and users.
 fn store_failed(error: &StoreError) -> Problem {
     let (status, code, title, detail) = match error {
-        StoreError::Unavailable(_) => (
+        StoreError::Unavailable(_) | StoreError::Unclear { .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             "database_unavailable",
             "Cannot query",

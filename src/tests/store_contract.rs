@@ -1,5 +1,6 @@
 //! What every store must do, run on both: the same calls, the same answers.
 
+mod constraints;
 mod flush;
 mod groupings;
 mod metrics;

@@ -164,28 +164,25 @@ async fn what_is_not_stored_leaves_no_deltas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trigger_that_leaves_rows_out_stops_the_flush() {
-    for table in ["events", "rollup_deltas"] {
-        let database = Database::postgres().await;
-        let mut sink = database.sink_at(0).await;
-        database
-            .execute(&format!(
-                "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
-                 CREATE TRIGGER skip BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION skip()"
-            ))
-            .await;
-        let batch = batch_of(0, &[event("view", "ann", FEBRUARY)]);
-        let error = sink.flush(batch.view()).await.unwrap_err();
-        let names_it = format!("triggers on {table}");
-        assert!(
-            matches!(&error, StoreError::Schema(text) if text.contains(&names_it)),
-            "{error}"
-        );
-        drop(sink);
-        let mut fresh = database.store().open_sink().await.unwrap();
-        assert_eq!(fresh.checkpoint(wal_id()).await.unwrap(), Some(0));
-        assert_eq!(database.count("events").await, 0);
-    }
+async fn a_trigger_that_leaves_rows_of_our_own_table_out_stops_the_flush() {
+    let database = Database::postgres().await;
+    let mut sink = database.sink_at(0).await;
+    database
+        .execute(
+            "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+             CREATE TRIGGER skip BEFORE INSERT ON rollup_deltas FOR EACH ROW EXECUTE FUNCTION skip()",
+        )
+        .await;
+    let batch = batch_of(0, &[event("view", "ann", FEBRUARY)]);
+    let error = sink.flush(batch.view()).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Schema(text) if text.contains("triggers on rollup_deltas")),
+        "{error}"
+    );
+    drop(sink);
+    let mut fresh = database.store().open_sink().await.unwrap();
+    assert_eq!(fresh.checkpoint(wal_id()).await.unwrap(), Some(0));
+    assert_eq!(database.count("events").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,9 @@ impl EventSink for FatefulSink {
     ) -> Result<(), StoreError> {
         self.inner.quarantine(batch, code, message).await
     }
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        self.inner.rehearse(batch).await
+    }
 }
 
 #[test]
@@ -229,4 +232,61 @@ fn a_database_that_answers_but_stores_nothing_is_not_back() {
     });
     assert!(fates.lock().unwrap().is_empty(), "every fault fired");
     running.stop().unwrap();
+}
+
+#[test]
+fn an_event_that_is_refused_for_an_unclear_reason_is_quarantined_once_others_would_be_taken() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    database
+        .connect()
+        .execute_batch(
+            "CREATE TRIGGER own BEFORE INSERT ON events WHEN NEW.user_id IN ('1', '2', '9', '20') BEGIN SELECT json('{'); END",
+        )
+        .unwrap();
+    let running = start(&place.settings());
+    // The first of a batch, one in its middle, and the last.
+    running.append(&(1..=20).collect::<Vec<_>>()).unwrap();
+    drain(&running, database.store()).unwrap();
+    let others = (3..=19).filter(|user| *user != 9);
+    assert_eq!(database.users(), others.collect::<Vec<_>>());
+    assert_eq!(database.checkpoint(), 20);
+    assert_eq!(quarantined(&database), 4);
+    running.stop().unwrap();
+}
+
+#[test]
+fn while_all_events_are_refused_for_an_unclear_reason_none_is_set_aside() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    database
+        .connect()
+        .execute_batch("CREATE TRIGGER own BEFORE INSERT ON events BEGIN SELECT json('{'); END")
+        .unwrap();
+    let running = start(&place.settings());
+    running.append(&(1..=20).collect::<Vec<_>>()).unwrap();
+    let runtime = on_virtual_time();
+    runtime.block_on(async {
+        let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        while !matches!(progress.flush_state(), FlushState::Retrying { .. }) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(quarantined(&database), 0);
+        database.connect().execute("DROP TRIGGER own", []).unwrap();
+        while progress.flushed_through() < 20 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(database.users(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(quarantined(&database), 0);
+    running.stop().unwrap();
+}
+
+fn quarantined(database: &Database) -> i64 {
+    let count = "SELECT count(*) FROM quarantine";
+    let connection = database.connect();
+    connection.query_row(count, [], |row| row.get(0)).unwrap()
 }

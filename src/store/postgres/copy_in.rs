@@ -129,10 +129,23 @@ pub(super) struct Copied {
 }
 
 impl Copied {
+    /// For the rows of events.
+    ///
     /// # Errors
     ///
-    /// [`StoreError::Schema`] when the server left rows out, which only a trigger can do. Nothing tells which ones, so the rollups
-    /// could only disagree with the events.
+    /// [`StoreError::Data`] when the server left rows out. Nothing tells which ones; halves of the batch do.
+    pub(super) fn must_be_all_events(self) -> Result<(), Failure> {
+        if self.sent == self.taken {
+            return Ok(());
+        }
+        Err(dropped().into())
+    }
+
+    /// For rows of our own.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] when the server left rows out, which only a trigger can do.
     pub(super) fn must_be_all(self, table: &str) -> Result<(), Failure> {
         let Self { sent, taken } = self;
         if sent == taken {
@@ -143,5 +156,14 @@ impl Copied {
              be counted: remove the triggers on {table} that do so; nothing of the batch was stored"
         ))
         .into())
+    }
+}
+
+/// What a trigger on `events` does that returns no row.
+pub(super) fn dropped() -> StoreError {
+    StoreError::Data {
+        code: "dropped".to_owned(),
+        message: "a trigger on events leaves the row out, or changes its user_id, ts or event_id"
+            .to_owned(),
     }
 }

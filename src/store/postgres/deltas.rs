@@ -2,7 +2,7 @@
 //!
 //! Invariant: deltas count exactly the rows that their own transaction stored. Events without an id are all stored or none is.
 //! Those with an id go through a temporary table, because COPY cannot skip what is there already, and the merge tells which ones
-//! were stored whenever some were not.
+//! were stored whenever some were not. Those that were not are there already, or the batch fails.
 
 use bytes::{BufMut as _, BytesMut};
 use futures_util::future::try_join;
@@ -19,6 +19,12 @@ use crate::rollup::fold::{DeltaRef, Fold};
 pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, users";
 
 const FIELDS: i16 = 6;
+
+/// Whether a staged row is not in `events` after the merge. A statement of its own, because the snapshot of the merge shows neither
+/// what it stored nor what a concurrent one committed; planned afresh each time, because a plan from when `events` was empty would
+/// read all of it.
+const DROPPED: &str = "SELECT EXISTS (SELECT FROM events_staging AS staged WHERE NOT EXISTS (
+    SELECT FROM events WHERE events.user_id = staged.user_id AND events.ts = staged.ts AND events.event_id = staged.event_id))";
 
 /// The temporary table and its statements, prepared once a connection.
 #[derive(Clone)]
@@ -40,11 +46,13 @@ impl Staging {
                 .prepare(&copy_in::sql("events_staging", columns))
                 .await?,
             // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The
-            // stored rows come back only when they are not the $1 that were sent, so most batches cost one row.
+            // stored rows come back only when they are not the $1 that were sent, so most batches cost one row. The conflict has
+            // a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish.
             merge: client
                 .prepare(&format!(
                     "WITH stored AS (
-                         INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ON CONFLICT DO NOTHING
+                         INSERT INTO events ({columns}) SELECT {columns} FROM events_staging
+                         ON CONFLICT (user_id, ts, event_id) WHERE event_id IS NOT NULL DO NOTHING
                          RETURNING ts, event_name, channel, user_id
                      ), counted AS (SELECT count(*) AS rows FROM stored)
                      SELECT rows, NULL::timestamptz, NULL::text, NULL::text, NULL::text FROM counted
@@ -85,6 +93,9 @@ impl Staging {
             }
         }
         if merged.count != sent {
+            if client.query_one(DROPPED, &[]).await?.try_get(0)? {
+                return Err(copy_in::dropped().into());
+            }
             merged.stored = Some(stored);
         }
         Ok(merged)

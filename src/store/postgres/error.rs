@@ -1,14 +1,14 @@
 //! What an error of PostgreSQL means for the caller, decided by SQLSTATE.
 //!
-//! Invariant: only the three classes that blame the data lead to quarantine. Whatever is unknown counts as infrastructure and is
-//! retried, because an event must never be set aside by doubt.
+//! Invariant: only classes that blame the data lead to quarantine, among them those that a user's own trigger raises. A class that
+//! PostgreSQL does not use for its own state is [`StoreError::Unclear`]: an event must never be set aside by doubt.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::mutants::{Bug, planted};
 use crate::store::StoreError;
@@ -34,8 +34,10 @@ impl From<StoreError> for Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            // A CHECK names its constraint; the router that finds no partition has none to name.
-            Some(db) if db.code().code() == "23514" && db.constraint().is_none() => {
+            // A trigger can raise the same code without a constraint's name, so only the place in the server tells.
+            Some(db)
+                if db.code().code() == "23514" && db.routine() == Some("ExecFindPartition") =>
+            {
                 Self::NoPartition(db.message().to_owned())
             }
             _ => Self::Store(store_error(&error)),
@@ -70,8 +72,32 @@ pub(super) async fn bounded<T, E: Into<Failure>>(
 /// Classifies an error of a statement or connection.
 pub(super) fn store_error(error: &tokio_postgres::Error) -> StoreError {
     match error.as_db_error() {
-        Some(db) => classify(db.code().code(), db.message()),
+        Some(db) => classify_db(db),
         None => StoreError::Unavailable(describe(error)),
+    }
+}
+
+fn classify_db(db: &DbError) -> StoreError {
+    let (code, message) = (db.code().code(), db.message());
+    let place = db.where_().unwrap_or_default();
+    let is_in_function = place.contains("PL/") || place.contains("function");
+    if code.starts_with("42") && is_in_function {
+        return StoreError::Schema(format!(
+            "a trigger or function on the table fails: {message} ({code}, {place}); mend or remove it"
+        ));
+    }
+    // A trigger that moves a row into another month: the code is that of a missing feature, but the row is what it does it to.
+    if code == "0A000" && db.routine() == Some("ExecBRInsertTriggers") {
+        return StoreError::Data {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        };
+    }
+    match classify(code, message) {
+        StoreError::Unclear { .. } if db.parsed_severity() != Some(Severity::Error) => {
+            StoreError::Unavailable(describe_db(db))
+        }
+        error => error,
     }
 }
 
@@ -83,17 +109,40 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
         class => class,
     };
     match class {
-        "22" | "23" | "54" => StoreError::Data {
-            code: code.to_owned(),
-            message: message.to_owned(),
-        },
+        // Values, constraints and limits; then what functions and triggers of the user's raise.
+        "22" | "23" | "54" | "P0" | "09" | "21" | "27" | "2F" | "38" | "39" | "44" => {
+            StoreError::Data {
+                code: code.to_owned(),
+                message: message.to_owned(),
+            }
+        }
         "42" if code == "42501" => StoreError::Schema(format!(
             "{message} ({code}): grant the database user what `fast-ingest migrate up` would need"
         )),
         "42" => StoreError::Schema(format!(
             "the database schema does not fit: {message} ({code}); `fast-ingest migrate up` brings it up to date"
         )),
-        _ => StoreError::Unavailable(format!("{message} ({code})")),
+        "" | "08" | "0A" | "25" | "28" | "3D" | "40" | "53" | "55" | "57" | "58" | "XX" => {
+            StoreError::Unavailable(format!("{message} ({code})"))
+        }
+        _ => StoreError::Unclear {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        },
+    }
+}
+
+/// A refusal of one of our own tables. Taken for a fault of the data it would set events aside that are well.
+pub(super) fn no_event_to_blame(table: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
+            "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
+        ))
+        .into(),
+        Failure::Store(StoreError::Unclear { code, message }) => {
+            StoreError::Unavailable(format!("{table}: {message} ({code})")).into()
+        }
+        other => other,
     }
 }
 
@@ -148,6 +197,10 @@ mod tests {
                 assert!(text.contains("fast-ingest migrate up"), "{text}");
                 "schema"
             }
+            StoreError::Unclear { code: kept, .. } => {
+                assert_eq!(kept, code);
+                "unclear"
+            }
             StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
@@ -182,8 +235,18 @@ mod tests {
             ("42703", "schema"),
             ("42501", "schema"),
             ("0A000", "retry"),
-            ("P0001", "retry"),
-            ("ZZZZZ", "retry"),
+            ("58030", "retry"),
+            ("P0001", "data"),
+            ("P0004", "data"),
+            ("09000", "data"),
+            ("21000", "data"),
+            ("27000", "data"),
+            ("2F004", "data"),
+            ("38000", "data"),
+            ("39000", "data"),
+            ("44000", "data"),
+            ("ZZZZZ", "unclear"),
+            ("FI001", "unclear"),
             ("", "retry"),
         ];
         for (code, expected) in table {

@@ -22,7 +22,7 @@ use super::connect::Session;
 use super::copy;
 use super::copy_in;
 use super::deltas::{self, Staging};
-use super::error::{Failure, bounded};
+use super::error::{Failure, bounded, no_event_to_blame};
 use super::partitions::{Month, Months, Partitions};
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::event::Timestamp;
@@ -114,7 +114,11 @@ impl PostgresSink {
         let goes_on = matches!(
             failure,
             Failure::NoPartition(_)
-                | Failure::Store(StoreError::Data { .. } | StoreError::CheckpointMoved)
+                | Failure::Store(
+                    StoreError::Data { .. }
+                        | StoreError::Unclear { .. }
+                        | StoreError::CheckpointMoved
+                )
         );
         if !goes_on {
             return failure;
@@ -158,6 +162,17 @@ impl PostgresSink {
 
     /// One attempt at the transaction.
     async fn store(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, Failure> {
+        let flushed = self.store_uncommitted(batch, shape).await?;
+        self.commit().await?;
+        Ok(flushed)
+    }
+
+    /// The same up to its COMMIT.
+    async fn store_uncommitted(
+        &self,
+        batch: BatchView<'_>,
+        shape: &Shape,
+    ) -> Result<Flushed, Failure> {
         self.begin_and_move(batch).await?;
         let statements = self
             .statements
@@ -180,7 +195,7 @@ impl PostgresSink {
         }
         let stored_all = async {
             match copying {
-                Some(copy) => bounded(limit, copy.finish()).await?.must_be_all("events"),
+                Some(copy) => bounded(limit, copy.finish()).await?.must_be_all_events(),
                 None => Ok(()),
             }
         };
@@ -203,7 +218,6 @@ impl PostgresSink {
         bounded(limit, writing)
             .await
             .map_err(|failure| no_event_to_blame("rollup_deltas", failure))?;
-        self.commit().await?;
         Ok(Flushed {
             stored: without_id as u64 + merged_count,
             duplicates: shape.with_id as u64 - merged_count,
@@ -295,7 +309,10 @@ impl EventSink for PostgresSink {
         let Failure::NoPartition(message) = failure else {
             return Err(failure.into());
         };
-        tracing::warn!(message, "a partition vanished; making it again");
+        tracing::warn!(
+            message,
+            "a partition is not attached any more; looking again"
+        );
         self.partitions.forget();
         self.ensure_partitions(shape.months.seen()).await?;
         match self.store(batch, &shape).await {
@@ -313,6 +330,24 @@ impl EventSink for PostgresSink {
         assert_eq!(batch.len(), 1, "quarantine takes one event");
         match self.store_in_quarantine(batch, code, message).await {
             Ok(()) => Ok(()),
+            Err(failure) => Err(self.rollback_after(failure).await.into()),
+        }
+    }
+
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        let shape = Shape::of(batch);
+        self.prepare(shape.with_id > 0).await?;
+        self.ensure_partitions(shape.months.seen()).await?;
+        let rehearsed = async {
+            let flushed = self.store_uncommitted(batch, &shape).await?;
+            // What waits for COMMIT shall have its say as well.
+            let deferred = self.client().batch_execute("SET CONSTRAINTS ALL IMMEDIATE");
+            bounded(self.flush_timeout, deferred).await?;
+            bounded(self.flush_timeout, self.client().batch_execute("ROLLBACK")).await?;
+            Ok(flushed)
+        };
+        match rehearsed.await {
+            Ok(flushed) => Ok(flushed),
             Err(failure) => Err(self.rollback_after(failure).await.into()),
         }
     }
@@ -335,17 +370,6 @@ impl Shape {
             shape.with_id += usize::from(has_event_id);
         }
         shape
-    }
-}
-
-/// A refusal of one of our own tables. Taken for a fault of the data it would set events aside that are well.
-fn no_event_to_blame(table: &str, failure: Failure) -> Failure {
-    match failure {
-        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
-            "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
-        ))
-        .into(),
-        other => other,
     }
 }
 

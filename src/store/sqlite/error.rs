@@ -1,5 +1,5 @@
-//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data error,
-//! everything unknown is retried.
+//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data error, and
+//! the code that is used for anything is unclear.
 
 use rusqlite::{Error, ffi};
 
@@ -34,6 +34,11 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         ffi::SQLITE_ERROR if is_about_schema(&message) => StoreError::Schema(format!(
             "the database schema does not fit: {message}; `fast-ingest migrate up` brings it up to date"
         )),
+        // Among the others are those of a trigger or CHECK that computes something, as "malformed JSON".
+        ffi::SQLITE_ERROR => StoreError::Unclear {
+            code: name(code),
+            message,
+        },
         _ => StoreError::Unavailable(format!("{message} ({})", name(code))),
     }
 }
@@ -98,7 +103,7 @@ mod tests {
             (ffi::SQLITE_READONLY, "read-only", "retry"),
             (ffi::SQLITE_CORRUPT, "corrupt", "retry"),
             (ffi::SQLITE_NOMEM, "memory", "retry"),
-            (ffi::SQLITE_ERROR, "something else", "retry"),
+            (ffi::SQLITE_ERROR, "malformed JSON", "unclear"),
             (ffi::SQLITE_CONSTRAINT_CHECK, "check", "data"),
             (ffi::SQLITE_CONSTRAINT_TRIGGER, "trigger", "data"),
             (ffi::SQLITE_TOOBIG, "too big", "data"),
@@ -117,6 +122,7 @@ mod tests {
                 StoreError::Unavailable(_) => "retry",
                 StoreError::Data { .. } => "data",
                 StoreError::Schema(_) => "schema",
+                StoreError::Unclear { .. } => "unclear",
                 StoreError::CheckpointMoved
                 | StoreError::QueryTimeout(_)
                 | StoreError::TooManyGroups { .. }

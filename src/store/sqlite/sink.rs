@@ -11,7 +11,7 @@ use super::error::store_error;
 use super::side_file::SideFile;
 use super::{connection, deltas, rows};
 use crate::batch::{BatchView, Sequence, WalId};
-use crate::event::{Tags, Timestamp};
+use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
 
@@ -78,7 +78,7 @@ impl EventSink for SqliteSink {
         }
         let transaction = self.begin()?;
         move_checkpoint(&transaction, batch)?;
-        let stored = insert(&transaction, batch).map_err(|error| store_error(&error))?;
+        let stored = insert(&transaction, batch)?;
         commit(transaction)?;
         self.side_file.keep_small(&self.connection);
         Ok(Flushed {
@@ -112,6 +112,19 @@ impl EventSink for SqliteSink {
             )
             .map_err(|error| store_error(&error))?;
         commit(transaction)
+    }
+
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        let transaction = self.begin()?;
+        move_checkpoint(&transaction, batch)?;
+        let stored = insert(&transaction, batch)?;
+        transaction
+            .rollback()
+            .map_err(|error| store_error(&error))?;
+        Ok(Flushed {
+            stored,
+            duplicates: batch.len() as u64 - stored,
+        })
     }
 }
 
@@ -149,32 +162,63 @@ fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Resul
 }
 
 /// Inserts the rows, and the deltas of those that were not there before; returns how many these are.
-fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> rusqlite::Result<u64> {
-    // DO NOTHING skips what breaks the unique index on event_id, and only that.
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
-    )?;
+fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, StoreError> {
+    // The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish.
+    let mut insert = transaction
+        .prepare_cached(
+            "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
+             ON CONFLICT (user_id, ts, event_id) WHERE event_id IS NOT NULL DO NOTHING",
+        )
+        .map_err(|error| store_error(&error))?;
     let mut fold = Fold::new(Timestamp::now());
     let mut stored = 0;
     for event in batch.events() {
-        let inserted = insert.execute(params![
-            event.timestamp.as_micros(),
-            event.event_name,
-            event.channel,
-            event.user_id,
-            event.event_id,
-            event.campaign_id,
-            event.tags.map(as_json),
-            event.metadata
-        ])?;
+        let inserted = insert
+            .execute(params![
+                event.timestamp.as_micros(),
+                event.event_name,
+                event.channel,
+                event.user_id,
+                event.event_id,
+                event.campaign_id,
+                event.tags.map(as_json),
+                event.metadata
+            ])
+            .map_err(|error| store_error(&error))?;
         if inserted == 1 {
             fold.add(&event);
             stored += 1;
+        } else if !is_stored(transaction, &event).map_err(|error| store_error(&error))? {
+            return Err(StoreError::Data {
+                code: "dropped".to_owned(),
+                message: "a trigger on events leaves the row out".to_owned(),
+            });
         }
     }
-    deltas::insert(transaction, &fold.finish())?;
+    deltas::insert(transaction, &fold.finish()).map_err(|error| own_table_failed(&error))?;
     Ok(stored)
+}
+
+/// Whether an event with an id is in `events`.
+fn is_stored(connection: &Connection, event: &EventRef<'_>) -> rusqlite::Result<bool> {
+    let key = params![event.user_id, event.timestamp.as_micros(), event.event_id];
+    connection
+        .prepare_cached("SELECT 1 FROM events WHERE user_id = ?1 AND ts = ?2 AND event_id = ?3")?
+        .exists(key)
+}
+
+/// A refusal of `rollup_deltas`. Taken for a fault of the data it would set events aside that are well.
+fn own_table_failed(error: &rusqlite::Error) -> StoreError {
+    match store_error(error) {
+        StoreError::Data { code, message } => StoreError::Schema(format!(
+            "rollup_deltas refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
+        )),
+        StoreError::Unclear { code, message } => {
+            StoreError::Unavailable(format!("rollup_deltas: {message} ({code})"))
+        }
+        other => other,
+    }
 }
 
 fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
