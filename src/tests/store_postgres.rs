@@ -135,24 +135,6 @@ async fn a_partition_dropped_behind_our_back_is_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_detached_table_that_does_not_fit_stops_the_flush_and_is_named() {
-    let database = Database::postgres().await;
-    let mut sink = database.sink_at(0).await;
-    // No CHECK names itself here: the bounds of the partition are what the row breaks.
-    database
-        .execute(
-            "CREATE TABLE events_2026_02 (LIKE events);
-             INSERT INTO events_2026_02 VALUES ('2026-03-01 00:00:00+00', 'view', 'web', 'zoe')",
-        )
-        .await;
-    let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Schema(text) if text.contains("events_2026_02")),
-        "{error}"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn partitions_are_made_while_a_query_runs() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;

@@ -136,7 +136,8 @@ impl Partitions {
 async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
     let rows = client
         .query(
-            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass",
+            "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass \
+             AND NOT inhdetachpending",
             &[],
         )
         .await?;
@@ -149,39 +150,84 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
 /// Makes one month's partition, unless another flusher has done it in the meantime.
 ///
 /// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which readers and
-/// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached (somebody
-/// detached it) is attached again: the new rows have nowhere else to go.
+/// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached stays so:
+/// somebody archived it on purpose, and a late event must not bring it back.
+///
+/// # Errors
+///
+/// [`StoreError::Data`] for such a table: it concerns the events of its month alone. The session is then out of the transaction.
 async fn create(client: &Client, month: Month) -> Result<(), Failure> {
     let table = month.table();
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
     );
-    let outcome = async {
+    let outcome: Result<Option<StoreError>, Failure> = async {
         client.batch_execute(&begin).await?;
-        if !read_attached(client).await?.contains(&table) {
+        let state = read_state(client, &table).await?;
+        if let State::Missing = state {
             let (from, to) = (month.first_day(), month.next().first_day());
             client
                 .batch_execute(&format!(
-                    "CREATE TABLE IF NOT EXISTS {table} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+                    "CREATE TABLE {table} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
                      ALTER TABLE events ATTACH PARTITION {table}
                          FOR VALUES FROM ('{from} 00:00:00+00') TO ('{to} 00:00:00+00')"
                 ))
                 .await?;
             tracing::info!(partition = table, "partition {table} made");
         }
-        Ok(client.batch_execute("COMMIT").await?)
+        if let State::Detached(message) = state {
+            client.batch_execute("ROLLBACK").await?;
+            let code = "detached".to_owned();
+            return Ok(Some(StoreError::Data { code, message }));
+        }
+        client.batch_execute("COMMIT").await?;
+        Ok(None)
     }
     .await;
-    outcome.map_err(|failure| match failure {
-        // Rows of a table found detached may break a constraint, or belong to another month. That blames no event of this batch,
-        // and does not pass by itself.
-        Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message) => {
-            StoreError::Schema(format!(
-                "the existing table {table} cannot be attached to events: {message}; mend or rename it"
-            ))
-            .into()
+    match outcome {
+        Ok(None) => Ok(()),
+        Ok(Some(detached)) => Err(detached.into()),
+        // A constraint or trigger of somebody's forbids the table itself. That blames no event of this batch.
+        Err(Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message)) => {
+            Err(
+                StoreError::Schema(format!("the partition {table} cannot be made: {message}"))
+                    .into(),
+            )
         }
-        other @ Failure::Store(_) => other,
+        Err(Failure::Store(StoreError::Unclear { code, message })) => Err(StoreError::Unavailable(
+            format!("the partition {table} cannot be made: {message} ({code})"),
+        )
+        .into()),
+        Err(other) => Err(other),
+    }
+}
+
+/// What there is of a partition's name.
+enum State {
+    Missing,
+    Attached,
+    /// It must be left alone. With the reason, in words for a person.
+    Detached(String),
+}
+
+async fn read_state(client: &Client, table: &str) -> Result<State, Failure> {
+    let row = client
+        .query_opt(
+            "SELECT inhdetachpending FROM pg_class LEFT JOIN pg_inherits ON inhrelid = oid AND inhparent = 'events'::regclass
+             WHERE relname = $1 AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)",
+            &[&table],
+        )
+        .await?;
+    Ok(match row.map(|row| row.get::<_, Option<bool>>(0)) {
+        None => State::Missing,
+        Some(Some(false)) => State::Attached,
+        Some(Some(true)) => State::Detached(format!(
+            "{table} is being detached from events; finish that and attach it again or rename it, then post the event again"
+        )),
+        Some(None) => State::Detached(format!(
+            "{table} exists but is not attached to events, so it was detached on purpose; attach it again or rename it, then post \
+             the event again"
+        )),
     })
 }
 
