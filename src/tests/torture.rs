@@ -60,6 +60,12 @@ pub(crate) const PLANS: &[Plan] = &[
         run: plans::database::run,
     },
     Plan {
+        name: "constraints",
+        about: "constraints, triggers and detached partitions of the user's own refuse some events; both stores by turns",
+        cycles: 24,
+        run: plans::constraints::run,
+    },
+    Plan {
         name: "network",
         about: "COMMIT or its answer lost, connections that fall silent, a transaction that commits late",
         cycles: 12,

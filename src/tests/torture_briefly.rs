@@ -33,6 +33,11 @@ fn whatever_happens_to_postgresql_clients_notice_nothing_and_all_is_stored_once(
 }
 
 #[test]
+fn what_a_users_own_constraints_refuse_is_set_aside_once_and_all_else_is_stored() {
+    briefly("constraints", 12);
+}
+
+#[test]
 fn whatever_happens_to_its_connections_all_is_stored_once() {
     briefly("network", 12);
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+pub(crate) mod constraints;
 pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod kill;
