@@ -19,7 +19,8 @@
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
 //! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
-//! next.tmp                                a segment being made: header written, not yet renamed; removed at start
+//! END                                     how far the log was when it last started, rotated or stopped cleanly: the second witness
+//! next.tmp                                a segment or END being made: written, not yet renamed; removed at start
 //! ```
 //!
 //! **Segment header**, 64 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
@@ -48,6 +49,24 @@
 //! | 28..32 | reserved | 0 |
 //! | 32.. | payload | the events, each as in [`crate::event::codec`] |
 //!
+//! **END**, 1024 bytes: two slots, at 0 and 512. Each start makes the file anew; each rotation and each clean stop writes the older
+//! slot, and the valid slot with the higher counter counts. Everything that it says was synced before. A log that has less than END says
+//! is damaged: its newest segment or all of them are missing, or it was cut between records. So is a directory whose END has no valid
+//! slot. Without END (a log of an earlier version; a copy of only the segments) nothing is known, and the segments are believed.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..8 | magic | `FSTINGEN` |
+//! | 8..12 | version | 1; a newer one is refused and left untouched |
+//! | 12..16 | reserved | 0 |
+//! | 16..32 | WAL id | of the log |
+//! | 32..40 | counter | 0 for the file's first write, then one more each; slot 0 has the even ones |
+//! | 40..48 | number | of the active segment |
+//! | 48..56 | first sequence | of the active segment |
+//! | 56..64 | durable through | everything up to this sequence was synced |
+//! | 64..68 | checksum | over bytes 0..64 |
+//! | 68..512 | reserved | 0 |
+//!
 //! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
 //! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
@@ -58,6 +77,7 @@
 pub mod committer;
 pub mod directory;
 pub mod disk;
+pub mod end;
 pub mod error;
 pub mod inspect;
 pub mod log;

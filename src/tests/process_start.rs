@@ -145,6 +145,36 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
 }
 
 #[test]
+fn a_log_without_its_newest_segment_is_refused_by_name_and_mended_by_its_return() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::embedded(dir.path());
+    let launch = Launch::new(dir.path(), &database);
+    let server = launch.start();
+    let mut sent = users("one");
+    post(&server, &sent);
+    server.stop();
+
+    let segment = last_segment(&dir.path().join("wal"));
+    let away = dir.path().join("away.wal");
+    fs::rename(&segment, &away).unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let named = [name, "missing", "through 20"];
+    launch.run_to_end().assert_refusal(65, &named);
+    let inspected = run(&["wal", "inspect", "--data-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(inspected.code(), 65, "{inspected:?}");
+    assert!(inspected.stdout.contains(name), "{inspected:?}");
+
+    fs::rename(&away, &segment).unwrap();
+    let server = launch.start();
+    let more = users("two");
+    post(&server, &more);
+    sent.extend(more);
+    server.wait_until_flushed();
+    server.stop();
+    assert_stored_once(&database.events(), &sent);
+}
+
+#[test]
 fn an_answer_that_nobody_reads_is_no_failure_and_one_that_finds_no_space_is() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("wal")).unwrap();

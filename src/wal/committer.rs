@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use self::group::Group;
 use super::directory;
 use super::disk::{Disk, DiskFile};
+use super::end::{End, EndFile};
 use super::error::WalError;
 use super::log::{DurableMark, Log};
 use super::record;
@@ -60,6 +61,8 @@ pub struct Committer<D: Disk> {
 
     active: D::File,
     header: SegmentHeader,
+    /// The second witness of what is on disk.
+    end_file: EndFile<D::File>,
     /// Where the next record goes.
     end: u64,
     /// Where the file ends: there are zeros between `end` and here.
@@ -80,6 +83,7 @@ impl<D: Disk> Committer<D> {
         log: Arc<Log<D>>,
         active: D::File,
         header: SegmentHeader,
+        end_file: EndFile<D::File>,
         publish: watch::Sender<DurableMark>,
         settings: &WalSettings,
     ) -> Self {
@@ -94,6 +98,7 @@ impl<D: Disk> Committer<D> {
             room_end: segment::HEADER_BYTES as u64,
             next_sequence: header.first_sequence,
             header,
+            end_file,
             unsynced_since: None,
             marker_due: false,
             watched_at: Instant::now(),
@@ -288,6 +293,8 @@ impl<D: Disk> Committer<D> {
         };
         let directory = self.log.directory();
         self.active = directory::create_segment(directory.disk(), directory.path(), &header)?;
+        self.end_file
+            .write(&End::of(&header, self.next_sequence - 1))?;
         directory.push_active(header.first_sequence, self.end);
         self.log.gate().add_used(segment::HEADER_BYTES as u64);
         self.header = header;
@@ -338,7 +345,8 @@ impl<D: Disk> Committer<D> {
             self.cut_room()?;
             self.sync()?;
         }
-        Ok(())
+        self.end_file
+            .write(&End::of(&self.header, self.next_sequence - 1))
     }
 
     /// Closes the gate while the disk is at its floor; fails when the segment has lost its name.

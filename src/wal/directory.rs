@@ -15,7 +15,7 @@ use crate::mutants::{Bug, planted};
 use crate::sync::{Mutex, MutexGuard};
 
 const LOCK_NAME: &str = "LOCK";
-/// A segment that is being made. Never holds events.
+/// A file that is being made. Never holds events.
 const UNFINISHED_NAME: &str = "next.tmp";
 
 /// One segment as the list knows it.
@@ -146,18 +146,28 @@ pub fn create_segment<D: Disk>(
     dir: &Path,
     header: &SegmentHeader,
 ) -> Result<D::File, WalError> {
-    let unfinished = dir.join(UNFINISHED_NAME);
     let path = segment::path_of(dir, header.first_sequence);
+    create_durably(disk, dir, &path, &header.encode())
+}
+
+/// Makes a file that has its name only once its bytes are synced; what had the name is replaced. On return both survive a power cut.
+pub fn create_durably<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<D::File, WalError> {
+    let unfinished = dir.join(UNFINISHED_NAME);
     remove_unfinished(disk, dir)?;
     let mut file = disk
         .create_new(&unfinished)
         .map_err(|error| WalError::io("create", &unfinished, error))?;
-    file.write_all_at(&header.encode(), 0)
+    file.write_all_at(bytes, 0)
         .map_err(|error| WalError::io("write", &unfinished, error))?;
     file.sync_data()
         .map_err(|error| WalError::io("sync", &unfinished, error))?;
-    disk.rename(&unfinished, &path)
-        .map_err(|error| WalError::io("rename to", &path, error))?;
+    disk.rename(&unfinished, path)
+        .map_err(|error| WalError::io("rename to", path, error))?;
     if !planted(Bug::NoDirectorySync) {
         sync_dir(disk, dir)?;
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::committer::Committer;
 use super::directory::{self, Directory};
 use super::disk::{Disk, DiskFile, RealDisk};
+use super::end::{End, EndFile};
 use super::error::WalError;
 use super::log::{DurableMark, Log};
 use super::recovery::{self, Tail};
@@ -38,6 +39,8 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     sync_what_was_written(&disk, dir)?;
     let findings = recovery::examine(&disk, dir)?;
     let recovered = recovery::apply(&disk, dir, findings)?;
+    let end = End::of(&recovered.active_header, recovered.recovered_through);
+    let end_file = EndFile::create(&disk, dir, &end)?;
 
     let mark = DurableMark {
         through: recovered.recovered_through,
@@ -66,6 +69,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         Arc::clone(&log),
         recovered.active,
         recovered.active_header,
+        end_file,
         publish,
         settings,
     );

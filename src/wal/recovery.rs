@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::directory::{self, Segment};
 use super::disk::{Disk, DiskFile};
+use super::end;
 use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use crate::batch::{Sequence, WalId};
@@ -91,6 +92,8 @@ pub struct Recovered<F> {
 ///
 /// [`WalError::Damage`] when acknowledged data is not what was written, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
+    // Before the segments: of a log in use, an inspection would otherwise read of segments that came after its list.
+    let end = end::read(disk, dir)?;
     let sequences = directory::list_segments(disk, dir)?;
     let mut segments: Vec<FoundSegment> = Vec::with_capacity(sequences.len());
     for first_sequence in sequences {
@@ -108,6 +111,9 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
         });
     }
     let Some(last) = segments.last_mut() else {
+        if let Some(end) = end {
+            end.hold_against(dir, None, 1)?;
+        }
         return Ok(Findings {
             wal_id: None,
             segments,
@@ -116,6 +122,9 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
         });
     };
     let (next_sequence, tail) = scan_last(disk, dir, last)?;
+    if let Some(end) = end {
+        end.hold_against(dir, Some(&last.header), next_sequence)?;
+    }
     Ok(Findings {
         wal_id: Some(last.header.wal_id),
         segments,

@@ -3,6 +3,7 @@
 mod bit_flips;
 mod committer;
 mod crafted;
+mod end;
 mod exhaustive;
 mod faulty_disk;
 mod golden;

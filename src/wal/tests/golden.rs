@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::batch::WalId;
+use crate::wal::end::{self, End};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 
@@ -30,6 +31,20 @@ const RECORD: [u8; 35] = [
     1, 0, 0, 0,                                                 // events
     0, 0, 0, 0,                                                 // reserved
     b'a', b'b', b'c',                                           // payload
+];
+
+/// The used part of a slot of END.
+#[rustfmt::skip]
+const END: [u8; 68] = [
+    b'F', b'S', b'T', b'I', b'N', b'G', b'E', b'N',             // magic
+    1, 0, 0, 0,                                                 // version
+    0, 0, 0, 0,                                                 // reserved
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,       // WAL id
+    9, 0, 0, 0, 0, 0, 0, 0,                                     // counter
+    3, 0, 0, 0, 0, 0, 0, 0,                                     // number
+    0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
+    0x68, 0x12, 0, 0, 0, 0, 0, 0,                               // durable through 4712
+    0x24, 0x71, 0x87, 0x80,                                     // checksum
 ];
 
 fn header() -> SegmentHeader {
@@ -73,6 +88,7 @@ fn the_checksums_in_the_golden_bytes_follow_the_definition() {
         crc32c_by_definition(0x1234_5678, &RECORD[4..]).to_le_bytes(),
         RECORD[..4]
     );
+    assert_eq!(crc32c_by_definition(0, &END[..64]).to_le_bytes(), END[64..]);
 }
 
 #[test]
@@ -88,6 +104,19 @@ fn a_segment_header_is_read_as_documented() {
     fs::write(&path, SEGMENT_HEADER).unwrap();
     let (_, read) = segment::open(&RealDisk, &path).unwrap();
     assert_eq!(read, header());
+}
+
+#[test]
+fn an_end_is_written_and_read_as_documented() {
+    let end = End::of(&header(), 4712);
+    let slot = end.encode(9);
+    assert_eq!(slot[..END.len()], END);
+    assert_eq!(slot[END.len()..], [0; 512 - END.len()]);
+    let dir = TempDir::new().unwrap();
+    let mut file = end.encode(8).to_vec();
+    file.extend_from_slice(&slot);
+    fs::write(dir.path().join("END"), file).unwrap();
+    assert_eq!(end::read(&RealDisk, dir.path()).unwrap(), Some(end));
 }
 
 #[test]

@@ -17,6 +17,11 @@ fn three_records(place: &Place) -> Vec<u64> {
     ends
 }
 
+/// Takes away what a clean stop says of the log's end, so that a cut tail may be one that a crash left.
+fn forget_the_stop(place: &Place) {
+    fs::remove_file(place.path().join(crate::wal::end::NAME)).unwrap();
+}
+
 fn examined(place: &Place) -> Result<Findings, WalError> {
     examine(&RealDisk, &place.path())
 }
@@ -39,6 +44,7 @@ fn every_length_of_a_cut_tail_keeps_every_whole_record() {
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
     let last_sequences = [1, 3, 4];
+    forget_the_stop(&place);
 
     for length in segment::HEADER_BYTES..=whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
@@ -83,6 +89,7 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
     fs::write(&path, &whole[..ends[1] as usize + 7]).unwrap();
+    forget_the_stop(&place);
 
     let running = start(&place.settings());
     assert_eq!(running.cut_bytes, 7);
