@@ -4,7 +4,7 @@
 //! What makes it exactly once is not here but in the store's compare-and-set: this side may repeat a flush as often as it likes.
 
 mod bisect;
-mod checkpoint;
+pub mod checkpoint;
 mod stop;
 pub mod worker;
 

@@ -29,6 +29,9 @@ pub enum Refusal {
     /// The write-ahead log is at its cap, or the disk at its free-space floor.
     #[error("the write-ahead log has no space left")]
     LogFull,
+    /// Log and database do not belong together, and a person has to decide.
+    #[error("the write-ahead log and the database do not belong together")]
+    Mismatch,
     /// A write or sync failed. From [`Intake::submit`]: whether the events of the request survive is unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
@@ -225,6 +228,8 @@ impl Intake {
             Refusal::BudgetFull | Refusal::RingFull => Duration::from_secs(1),
             Refusal::Poisoned | Refusal::LogEnded | Refusal::Draining => Duration::from_secs(2),
             Refusal::LogFull => Duration::from_secs(5),
+            // A person takes a while.
+            Refusal::Mismatch => Duration::from_secs(60),
         }
     }
 

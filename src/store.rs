@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
-use crate::batch::{BatchView, Sequence, WalId};
+use crate::batch::{BatchView, CheckpointRow, Mark, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 
@@ -129,16 +129,22 @@ pub trait EventSink: Send {
     /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way or the other.
     ///
     /// `None`: the database has never heard of this log.
-    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError>;
 
-    /// Makes the checkpoint of a log that has none.
+    /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped: this database has none of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CheckpointMoved`] when somebody else has made it meanwhile.
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,
         flushed_through: Sequence,
+        mark: Mark,
     ) -> Result<(), StoreError>;
 
-    /// Stores a batch and moves the checkpoint to its end in one transaction. On return the commit is confirmed.
+    /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to its end and to the mark
+    /// [`BatchView::to`], in one transaction. On return the commit is confirmed.
     ///
     /// # Errors
     ///

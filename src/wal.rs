@@ -3,7 +3,7 @@
 //! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
 //! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
 //! All integers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix B.4).
 //!
@@ -19,23 +19,29 @@
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
 //! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
+//! MISMATCH                                the log was found not to belong to its database: what was found, in a sentence
 //! END                                     how far the log was when it last started, rotated or stopped cleanly: the second witness
 //! next.tmp                                a segment or END being made: written, not yet renamed; removed at start
 //! ```
 //!
-//! **Segment header**, 64 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
+//! **Segment header**, 96 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..8 | magic | `FSTINGST` |
-//! | 8..12 | version | 1; a newer one is refused and left untouched |
+//! | 8..12 | version | 2; 1 is read, a newer one is refused and left untouched |
 //! | 12..16 | salt | random; the checksum of every record in this segment starts from it, so no other file's records pass |
 //! | 16..32 | WAL id | UUID of the log, made with its first segment |
 //! | 32..40 | number | 1 for the first segment, then one more each |
 //! | 40..48 | first sequence | of the first event in it; also the file's name |
 //! | 48..56 | previous end | where the previous segment logically ended, in bytes; 0 for the first |
-//! | 56..60 | reserved | 0 |
-//! | 60..64 | checksum | over bytes 0..60 |
+//! | 56..72 | life | random id of the start that wrote this segment: two copies of a log go on as two lives |
+//! | 72..88 | previous life | the life that wrote the event before the first one; 0 when there is none, or it is of version 1 |
+//! | 88..92 | reserved | 0 |
+//! | 92..96 | checksum | over bytes 0..92 |
+//!
+//! Version 1 had headers of 64 bytes without lives: reserved bytes at 56..60, and at 60..64 the checksum over bytes 0..60. A log may begin
+//! with segments of version 1 and go on with version 2; the life of their events is 0.
 //!
 //! **Record**, 32 bytes of header and the payload. Records follow each other without padding.
 //!
@@ -81,6 +87,7 @@ pub mod end;
 pub mod error;
 pub mod inspect;
 pub mod log;
+pub mod mismatch;
 pub mod open;
 pub mod reader;
 pub mod record;

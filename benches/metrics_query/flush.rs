@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use fast_ingest::batch::{Batch, BatchView, WalId};
+use fast_ingest::batch::{Batch, BatchView, Mark, WalId};
 use futures_util::SinkExt as _;
 use rusqlite::{TransactionBehavior, params};
 use uuid::Uuid;
@@ -34,7 +34,9 @@ pub(crate) async fn measure(database: &Database, table: &mut Table) {
         .await
         .expect("the database is up");
     for wal_id in [ours, theirs] {
-        sink.create_checkpoint(wal_id, 0).await.expect("a new log");
+        sink.create_checkpoint(wal_id, 0, Mark::default())
+            .await
+            .expect("a new log");
     }
     // The last minutes before now, a second for each pair.
     let pairs = WARM_UP + PAIRS;
@@ -127,7 +129,7 @@ async fn flush_postgres(
     batch: BatchView<'_>,
 ) {
     let begin = format!(
-        "BEGIN; SET LOCAL synchronous_commit = on; UPDATE wal_checkpoints SET flushed_through = {}, moved_at = now() \
+        "BEGIN; SET LOCAL synchronous_commit = on; UPDATE wal_checkpoints SET flushed_through = {}, committed_at = now() \
          WHERE wal_id = '{}' AND flushed_through = {}",
         batch.through(),
         batch.wal_id(),
@@ -161,7 +163,7 @@ fn flush_sqlite(file: &mut rusqlite::Connection, batch: BatchView<'_>) {
     let sequence = |sequence: u64| i64::try_from(sequence).expect("a small number");
     let moved = transaction
         .prepare_cached(
-            "UPDATE wal_checkpoints SET flushed_through = ?1, moved_at = CURRENT_TIMESTAMP WHERE wal_id = ?2 AND flushed_through = ?3",
+            "UPDATE wal_checkpoints SET flushed_through = ?1, committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?2 AND flushed_through = ?3",
         )
         .and_then(|mut update| {
             let wal_id = batch.wal_id().to_string();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fast_ingest::batch::BatchView;
+use fast_ingest::batch::{BatchView, Mark};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::EventRef;
 use fast_ingest::store::{self, EventSink, EventStore, migrations};
@@ -46,7 +46,7 @@ impl Flush {
             .expect("a runtime");
         let sink = runtime.block_on(async {
             let mut sink = open(location).await.open_sink().await.expect("it is up");
-            let created = sink.create_checkpoint(WAL_ID, 0).await;
+            let created = sink.create_checkpoint(WAL_ID, 0, Mark::default()).await;
             created.expect("a new log");
             sink
         });

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Instant, SystemTime};
 
-use fast_ingest::batch::{Batch, WalId};
+use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::event::{EventRef, Timestamp, codec};
 use fast_ingest::query::DAY_MICROS;
 use fast_ingest::store::EventStore;
@@ -61,9 +61,11 @@ impl Traffic {
         let mut sink = store.open_sink().await.expect("the database is up");
         let loaded = sink.checkpoint(wal_id).await.expect("a checkpoint");
         if loaded.is_none() {
-            sink.create_checkpoint(wal_id, 0).await.expect("a new log");
+            sink.create_checkpoint(wal_id, 0, Mark::default())
+                .await
+                .expect("a new log");
         }
-        let (mut next, started) = (loaded.unwrap_or(0), Instant::now());
+        let (mut next, started) = (loaded.map_or(0, |row| row.flushed_through), Instant::now());
         let mut batch = Batch::new(wal_id, next);
         while next < self.events {
             let end = self.events.min(next + BATCH_ROWS);

@@ -1,7 +1,7 @@
 //! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in reverse.
 //!
 //! ```text
-//! start:  log (lock, recovery) → store (schema) → port → signals → log thread → flush thread → rollup thread → accept
+//! start:  log (lock, recovery) → store (schema, first look at the checkpoint) → port → signals → log thread → flush thread → rollup thread → accept
 //! stop:   accept, connections, rollup thread → log thread (ring drained, synced) → flush thread (for a while) → lock
 //! ```
 
@@ -72,6 +72,22 @@ fn serve(
     store: &Arc<dyn EventStore>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
+    let progress = Progress::new(
+        opened.log.subscribe(),
+        opened.log.directory().oldest_sequence() - 1,
+    );
+    let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
+    let flusher = Flusher::new(
+        Arc::clone(&opened.log),
+        Arc::clone(store),
+        settings.flush,
+        Arc::clone(&progress),
+        flush_stopped,
+    );
+    // Before anybody can send: no event may come into a log that the database does not match.
+    runtime
+        .block_on(flusher.look_first())
+        .map_err(flush_failure)?;
     let listener = runtime
         .block_on(server::bind(settings.http.address))
         .or_exit(ExitStatus::Config)?;
@@ -87,7 +103,6 @@ fn serve(
         gate,
         ..
     } = opened;
-    let progress = Progress::new(log.subscribe(), log.directory().oldest_sequence() - 1);
     let http = &settings.http;
     let share = intake::share_for_small(
         http.inflight_bytes_max,
@@ -96,14 +111,7 @@ fn serve(
     let budget = Budget::with_share_for_small(http.inflight_bytes_max, share);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
     let applied = Applied::new(log.wal_id(), shutdown.drain_token());
-    let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
-    let flusher = Flusher::new(
-        log,
-        Arc::clone(store),
-        settings.flush,
-        Arc::clone(&progress),
-        flush_stopped,
-    );
+    drop(log);
     let log_thread = start_log_thread(committer, ring, Arc::clone(&gate), shutdown)?;
     let flush_thread = start_flush_thread(flusher, shutdown)?;
     let keeper = Keeper::new(Arc::clone(store), settings.rollup, shutdown.drain_token());

@@ -1,15 +1,22 @@
 //! `fast-ingest wal inspect`: the state of the log in a few lines, for a person who has to decide something.
 
+use std::collections::VecDeque;
+use std::path::Path;
+
 use bytesize::ByteSize;
 
 use super::WalCommand;
 use super::args::DatabaseArgs;
-use crate::batch::{Sequence, WalId};
+use crate::batch::{CheckpointRow, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::exit::{ExitStatus, Failure, OrExit, say};
+use crate::flush::checkpoint::{Lineage, Standing};
+use crate::flush::worker::WHAT_TO_DO;
 use crate::store::{self, StoreError};
+use crate::wal::directory::{self, Segment};
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
+use crate::wal::mismatch;
 
 /// Runs a log command.
 ///
@@ -32,7 +39,8 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
     ))?;
 
     let checkpoint = wal_id.map(|id| read_checkpoint(&args, id));
-    let flushed_through = checkpoint.as_ref().and_then(|read| *read.as_ref().ok()?);
+    let row = checkpoint.as_ref().and_then(|read| *read.as_ref().ok()?);
+    let flushed_through = row.map(|row| row.flushed_through);
     print_segments(&inspection.segments, flushed_through)?;
     if let Some(checkpoint) = checkpoint {
         say(format_args!(
@@ -44,17 +52,69 @@ pub fn run(command: WalCommand) -> Result<(), Failure> {
         "recovery    {}",
         describe_verdict(&inspection.verdict)
     ))?;
+    let mismatch = find_mismatch(&dir, &inspection, wal_id, row)?;
+    if let Some(text) = &mismatch {
+        say(format_args!("lineage     {text}. {WHAT_TO_DO}"))?;
+    }
     match inspection.verdict {
         Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
             ExitStatus::Data,
             anyhow::anyhow!("this log is damaged, or written by a newer version"),
         )),
+        Verdict::Empty | Verdict::Sound(_) if mismatch.is_some() => Err(Failure::new(
+            ExitStatus::Data,
+            anyhow::anyhow!("this log and the database do not belong together"),
+        )),
         Verdict::Empty | Verdict::Sound(_) => Ok(()),
     }
 }
 
+/// Why the log and the database do not belong together: what a server found, or else what the checkpoint says now.
+fn find_mismatch(
+    dir: &Path,
+    inspection: &Inspection,
+    wal_id: Option<WalId>,
+    row: Option<CheckpointRow>,
+) -> Result<Option<String>, Failure> {
+    if let Some(text) = mismatch::read(&RealDisk, dir).or_exit(ExitStatus::Io)? {
+        return Ok(Some(text));
+    }
+    let (Some(wal_id), Some(row)) = (wal_id, row) else {
+        return Ok(None);
+    };
+    let reports = inspection.segments.iter();
+    let segments: VecDeque<_> = reports
+        .filter_map(|report| report.header.as_ref())
+        .map(Segment::active)
+        .collect();
+    let end =
+        newest_sequence(inspection).max(segments.back().map_or(0, |last| last.first_sequence - 1));
+    let lineage = Lineage {
+        wal_id,
+        life: None,
+        oldest: segments.front().map_or(1, |first| first.first_sequence),
+        end,
+        life_of: &|sequence| directory::life_in(&segments, sequence, end),
+    };
+    Ok(match lineage.judge(&row) {
+        Standing::Matches => None,
+        Standing::Gap(first, last) => Some(format!(
+            "the database has gone back: the events from sequence {first} to {last} are neither in it nor in the log"
+        )),
+        Standing::Mismatch(text) => Some(text),
+    })
+}
+
+fn newest_sequence(inspection: &Inspection) -> Sequence {
+    let reports = inspection.segments.iter();
+    reports
+        .filter_map(|segment| segment.last_sequence)
+        .max()
+        .unwrap_or(0)
+}
+
 /// What the database says of this log; `Ok(None)` when it does not know it.
-fn read_checkpoint(args: &DatabaseArgs, wal_id: WalId) -> Result<Option<Sequence>, String> {
+fn read_checkpoint(args: &DatabaseArgs, wal_id: WalId) -> Result<Option<CheckpointRow>, String> {
     let location = args.location().map_err(|error| error.to_string())?;
     if let StoreLocation::Sqlite(path) = &location
         && !path.exists()
@@ -141,7 +201,7 @@ fn describe_segment(
 }
 
 fn describe_checkpoint(
-    checkpoint: &Result<Option<Sequence>, String>,
+    checkpoint: &Result<Option<CheckpointRow>, String>,
     inspection: &Inspection,
 ) -> String {
     match checkpoint {
@@ -149,15 +209,12 @@ fn describe_checkpoint(
         Ok(None) => {
             "none: the database does not know this log; a start would store all it holds".to_owned()
         }
-        Ok(Some(through)) => {
-            let newest = inspection
-                .segments
-                .iter()
-                .filter_map(|segment| segment.last_sequence)
-                .max()
-                .unwrap_or(0);
-            let lag = newest.saturating_sub(*through);
-            format!("through sequence {through}; {lag} events to be flushed")
+        Ok(Some(row)) => {
+            let lag = newest_sequence(inspection).saturating_sub(row.flushed_through);
+            let (through, life) = (row.flushed_through, row.mark.life);
+            format!(
+                "through sequence {through}, written by life {life}; {lag} events to be flushed"
+            )
         }
     }
 }

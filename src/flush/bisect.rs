@@ -3,7 +3,7 @@
 use tokio::task::yield_now;
 
 use super::checkpoint::Checkpoint;
-use crate::batch::{Batch, BatchView};
+use crate::batch::{Batch, BatchView, LifeId, Mark, Sequence};
 use crate::store::{EventSink, StoreError};
 
 /// How many other events are tried before an event that is refused for an unclear reason counts as one that the database would
@@ -20,21 +20,24 @@ pub(super) async fn flush(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
     checkpoint: &mut Checkpoint,
+    life_of: impl Fn(Sequence) -> LifeId,
 ) -> Result<(), StoreError> {
     // Parts still to do, the next one last: the checkpoint must move through them in order.
     let mut parts = vec![batch];
     let mut is_doubted = false;
     let mut went_through = false;
     while let Some(part) = parts.pop() {
-        checkpoint.attempt(part.through());
+        let mark = Mark::of_new_commit(life_of(part.through()));
+        let part = part.with_marks(checkpoint.mark(), mark);
+        checkpoint.attempt(part.through(), mark);
         match sink.flush(part).await {
             Ok(flushed) => {
-                checkpoint.confirm(part.through());
+                checkpoint.confirm_applied(part, flushed);
                 went_through |= is_doubted && flushed.stored > 0;
             }
             Err(StoreError::Data { code, message }) if part.len() == 1 => {
                 quarantine(sink, part, &code, &message).await?;
-                checkpoint.confirm(part.through());
+                checkpoint.confirm_quarantined(part);
             }
             Err(StoreError::Unclear { code, message }) if part.len() == 1 => {
                 went_through = went_through || another_would_go_through(sink, part, &parts).await?;
@@ -42,7 +45,7 @@ pub(super) async fn flush(
                     return Err(StoreError::Unclear { code, message });
                 }
                 quarantine(sink, part, &code, &message).await?;
-                checkpoint.confirm(part.through());
+                checkpoint.confirm_quarantined(part);
             }
             Err(error @ (StoreError::Data { .. } | StoreError::Unclear { .. })) => {
                 is_doubted |= matches!(error, StoreError::Unclear { .. });
@@ -70,7 +73,8 @@ async fn another_would_go_through(
     for encoded in next.take(WITNESSES) {
         let mut witness = Batch::new(refused.wal_id(), refused.after());
         witness.push(encoded);
-        match sink.rehearse(witness.view()).await {
+        let view = witness.view().with_marks(refused.from(), refused.to());
+        match sink.rehearse(view).await {
             Ok(flushed) if flushed.stored > 0 => return Ok(true),
             Ok(_) | Err(StoreError::Data { .. } | StoreError::Unclear { .. }) => {}
             Err(error) => return Err(error),

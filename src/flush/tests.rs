@@ -1,6 +1,7 @@
 //! The flush on a real log and a real SQLite.
 
 mod faults;
+mod lineage;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -219,42 +220,6 @@ fn a_log_that_the_database_does_not_know_is_stored_from_its_oldest_event() {
     let database = Database::new(&place);
     drain(&running, database.store()).unwrap();
     assert_eq!((database.users(), database.checkpoint()), (vec![3], 3));
-    running.stop().unwrap();
-}
-
-#[test]
-fn a_checkpoint_outside_of_the_log_stops_everything() {
-    let place = Place::new();
-    let database = Database::new(&place);
-    let running = start(&place.settings());
-    running.append(&[1, 2]).unwrap();
-    drain(&running, database.store()).unwrap();
-    running.stop().unwrap();
-
-    // The log comes back from an old copy: it ends before the checkpoint. New events must not make that invisible.
-    database.set_checkpoint(3);
-    let running = start(&place.settings());
-    running.append(&[3, 4, 5]).unwrap();
-    let error = drain(&running, database.store()).unwrap_err().to_string();
-    assert!(
-        error.contains("through sequence 3") && error.contains("ends at 2"),
-        "{error}"
-    );
-    assert_eq!(database.users(), [1, 2]);
-
-    // The database comes back from an old backup: events in between are in neither.
-    database.set_checkpoint(2);
-    drain(&running, database.store()).unwrap();
-    running.stop().unwrap();
-    let running = start(&place.settings());
-    running.append(&[6]).unwrap();
-    drain(&running, database.store()).unwrap();
-    database.set_checkpoint(1);
-    let error = drain(&running, database.store()).unwrap_err().to_string();
-    assert!(
-        error.contains("through sequence 1") && error.contains("begins at 6"),
-        "{error}"
-    );
     running.stop().unwrap();
 }
 

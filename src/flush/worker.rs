@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bisect;
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint::{self, Checkpoint, Lineage, Standing};
 use super::stop::{FlushStop, MINUTE, unless_stopped};
 use crate::backoff::{Backoff, Reminder};
-use crate::batch::{Batch, Sequence};
+use crate::batch::{Batch, LifeId, Sequence};
 use crate::config::FlushSettings;
 use crate::mutants::{Bug, planted};
 use crate::store::{EventStore, StoreError};
@@ -39,7 +39,7 @@ pub enum FlushError {
     /// The log cannot be read back.
     #[error(transparent)]
     Log(#[from] WalError),
-    /// Checkpoint and log do not belong together: going on would skip or lose events.
+    /// Checkpoint and log do not belong together: going on would skip or lose events. Never leaves the flush, which waits for a person.
     #[error("{0}")]
     Mismatch(String),
 }
@@ -79,6 +79,34 @@ enum Gathered {
     Stopped,
 }
 
+/// What a person can do about a mismatch.
+pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
+                              move this one away to begin a new log. The file MISMATCH in the log's directory keeps this refusal over \
+                              restarts: it goes with the directory, or is removed by hand once log and database fit again";
+
+fn lineage<'a, D: Disk>(
+    log: &Log<D>,
+    life_of: &'a (dyn Fn(Sequence) -> Option<LifeId> + Sync),
+) -> Lineage<'a> {
+    Lineage {
+        wal_id: log.wal_id(),
+        life: Some(log.life()),
+        oldest: log.directory().oldest_sequence(),
+        end: log.durable().through,
+        life_of,
+    }
+}
+
+/// The database has gone back further than the log reaches. Only the flush stops; it looks again now and then.
+fn gap<D: Disk>(log: &Log<D>, first: Sequence, last: Sequence) -> StoreError {
+    StoreError::Schema(format!(
+        "the database has gone back: the events of log {} from sequence {first} to {last} are neither in it nor in the log any more, as \
+         after restoring an older backup. Nothing was changed. Restore a newer database, or move the log directory away to begin a new log \
+         once its events are no longer wanted",
+        log.wal_id()
+    ))
+}
+
 impl<D: Disk> Flusher<D> {
     /// A flush that has not begun.
     pub fn new(
@@ -89,7 +117,7 @@ impl<D: Disk> Flusher<D> {
         stop: watch::Receiver<FlushStop>,
     ) -> Self {
         Self {
-            checkpoint: Checkpoint::new(log.wal_id(), log.recovered_through()),
+            checkpoint: Checkpoint::new(),
             rows_max: settings.rows_max,
             log,
             store,
@@ -107,11 +135,19 @@ impl<D: Disk> Flusher<D> {
     ///
     /// [`FlushError`] when log and database contradict each other, or the log is damaged.
     pub async fn run(mut self) -> Result<(), FlushError> {
+        if let Some(text) = self.log.mismatch() {
+            return self.wait_for_a_person(text).await;
+        }
         loop {
-            let error = match self.flush_on_one_connection().await? {
-                Ended::Stopped => return Ok(()),
-                Ended::Aged => continue,
-                Ended::Doubt(error) => error,
+            let error = match self.flush_on_one_connection().await {
+                Ok(Ended::Stopped) => return Ok(()),
+                Ok(Ended::Aged) => continue,
+                Ok(Ended::Doubt(error)) => error,
+                Err(FlushError::Mismatch(text)) => {
+                    self.log.set_mismatch(&text)?;
+                    return self.wait_for_a_person(text).await;
+                }
+                Err(error) => return Err(error),
             };
             let wait = self.report(&error);
             if unless_stopped(&mut self.stop, sleep(wait)).await.is_none() {
@@ -120,25 +156,71 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
+    /// Looks at the checkpoint once, so that a server whose log the database does not match takes no event. A database that does not
+    /// answer is no reason not to start.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::Log`] when the mismatch cannot be written down.
+    pub async fn look_first(&self) -> Result<(), FlushError> {
+        if self.log.mismatch().is_some() {
+            return Ok(());
+        }
+        let look = async {
+            let mut sink = self.store.open_sink().await?;
+            sink.checkpoint(self.log.wal_id()).await
+        };
+        let row = match look.await {
+            Ok(Some(row)) => row,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::debug!("no look at the checkpoint before the start: {error}");
+                return Ok(());
+            }
+        };
+        let life_of = |sequence| self.log.life_of(sequence);
+        let judged = self.checkpoint.judge(&row, &lineage(&self.log, &life_of));
+        match judged {
+            Err(FlushError::Mismatch(text)) => Ok(self.log.set_mismatch(&text)?),
+            other => other.map(drop),
+        }
+    }
+
+    /// Log and database do not belong together: nothing is flushed or accepted until a person has decided. The process stays, so that it
+    /// can be asked what is wrong.
+    async fn wait_for_a_person(&mut self, text: String) -> Result<(), FlushError> {
+        self.progress.set_stopped(&text);
+        tracing::error!(
+            wal_id = %self.log.wal_id(),
+            "log and database do not belong together, so no event is accepted or flushed: {text}. {WHAT_TO_DO}"
+        );
+        self.wait_for_stop().await;
+        Ok(())
+    }
+
     async fn flush_on_one_connection(&mut self) -> Result<Ended, FlushError> {
-        let store = Arc::clone(&self.store);
-        let (wal_id, oldest) = (self.log.wal_id(), self.log.directory().oldest_sequence());
+        let (store, log) = (Arc::clone(&self.store), Arc::clone(&self.log));
+        let life_of = |sequence| log.life_of(sequence);
         let connect = async {
             let mut sink = store.open_sink().await?;
-            let flushed_through = checkpoint::read_or_create(sink.as_mut(), wal_id, oldest).await?;
-            Ok((sink, flushed_through))
+            let row = checkpoint::read_or_create(sink.as_mut(), &lineage(&log, &life_of)).await?;
+            Ok((sink, row))
         };
-        let (mut sink, mut flushed_through) = match unless_stopped(&mut self.stop, connect).await {
+        let (mut sink, row) = match unless_stopped(&mut self.stop, connect).await {
             None => return Ok(Ended::Stopped),
             Some(Err(error)) => return Ok(Ended::Doubt(error)),
             Some(Ok(connected)) => connected,
         };
+        let mut flushed_through = row.flushed_through;
         let mut read_after = flushed_through;
         if planted(Bug::StoreAgainAfterDoubt) {
             read_after = read_after.min(self.progress.flushed_through());
         }
-        self.checkpoint.judge(flushed_through, oldest)?;
-        self.checkpoint.confirm(flushed_through);
+        match self.checkpoint.judge(&row, &lineage(&log, &life_of))? {
+            Standing::Gap(first, last) => return Ok(Ended::Doubt(gap(&log, first, last))),
+            Standing::Matches | Standing::Mismatch(_) => {}
+        }
+        self.checkpoint.confirm(row);
         self.note_flushed(flushed_through)?;
         if flushed_through >= self.log.durable().through {
             // Nothing to try it with: that it answered has to do.
@@ -160,7 +242,10 @@ impl<D: Disk> Flusher<D> {
             if planted(Bug::RetireBeforeCommit) {
                 self.note_flushed(batch.view().through())?;
             }
-            let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint);
+            // What is flushed is in the log, so it can tell.
+            let writer_of = |sequence| log.life_of(sequence).unwrap_or_default();
+            let flushing =
+                bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, writer_of);
             let Some(flushed) = unless_stopped(&mut self.stop, flushing).await else {
                 return Ok(Ended::Stopped);
             };
@@ -178,6 +263,9 @@ impl<D: Disk> Flusher<D> {
 
     /// The database has everything up to here: retires the segments that this makes superfluous.
     fn note_flushed(&self, flushed_through: Sequence) -> Result<(), FlushError> {
+        if let Some(row) = self.checkpoint.confirmed() {
+            self.progress.set_checkpoint(*row);
+        }
         self.progress.set_flushed_through(flushed_through);
         self.log.retire_through(flushed_through)?;
         Ok(())

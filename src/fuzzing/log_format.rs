@@ -1,8 +1,10 @@
 //! A second reader of the log, written from the format document in [`crate::wal`] and as plainly as possible: all bytes in memory, one
 //! checksum bit after the other. What it says and what the log says must be the same.
 
-/// Bytes of a segment header.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 64;
+/// Bytes of a segment header as it is written now.
+pub(super) const SEGMENT_HEADER_BYTES: usize = 96;
+/// Of version 1, which is still read.
+pub(super) const SEGMENT_HEADER_1_BYTES: usize = 64;
 /// Bytes of a record header.
 pub(super) const RECORD_HEADER_BYTES: usize = 32;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -17,6 +19,8 @@ pub(super) struct Header<'a> {
     pub(super) number: u64,
     pub(super) first_sequence: u64,
     pub(super) previous_end: u64,
+    /// Where the first record begins.
+    pub(super) bytes_len: usize,
 }
 
 /// A valid record.
@@ -45,23 +49,31 @@ pub(super) fn checksum(start: u32, bytes: &[u8]) -> u32 {
 
 /// The header of a segment whose name says `named`; `None` if it is none.
 pub(super) fn header(bytes: &[u8], named: u64) -> Option<Header<'_>> {
-    let bytes = bytes.get(..SEGMENT_HEADER_BYTES)?;
+    let version = u32_at(bytes.get(..12)?, 8);
+    let bytes_len = match version {
+        1 => SEGMENT_HEADER_1_BYTES,
+        2 => SEGMENT_HEADER_BYTES,
+        _ => return None,
+    };
+    let bytes = bytes.get(..bytes_len)?;
     let header = Header {
         salt: u32_at(bytes, 12),
         wal_id: &bytes[16..32],
         number: u64_at(bytes, 32),
         first_sequence: u64_at(bytes, 40),
         previous_end: u64_at(bytes, 48),
+        bytes_len,
     };
-    let is_ours = bytes.starts_with(b"FSTINGST") && u32_at(bytes, 8) == 1;
+    let is_ours = bytes.starts_with(b"FSTINGST");
     // Sequences and numbers count from 1 and go on; no segment ends inside its header.
     let is_possible = header.first_sequence > 0
         && (1..u64::MAX).contains(&header.number)
         && match header.number {
             1 => header.previous_end == 0,
-            _ => header.previous_end >= SEGMENT_HEADER_BYTES as u64,
+            _ => header.previous_end >= SEGMENT_HEADER_1_BYTES as u64,
         };
-    let holds = checksum(0, &bytes[..60]) == u32_at(bytes, 60);
+    let checksum_at = bytes_len - 4;
+    let holds = checksum(0, &bytes[..checksum_at]) == u32_at(bytes, checksum_at);
     (is_ours && holds && is_possible && header.first_sequence == named).then_some(header)
 }
 
@@ -146,7 +158,7 @@ fn records<'a>(
     through: u64,
 ) -> (Vec<Record<'a>>, usize, u64) {
     let mut records = Vec::new();
-    let mut at = SEGMENT_HEADER_BYTES;
+    let mut at = header.bytes_len;
     let mut sequence = header.first_sequence;
     while sequence <= through
         && let Some(record) = record_at(bytes, at, header.salt)

@@ -4,10 +4,10 @@
 use super::input::Input;
 use super::log_format;
 use super::memory_disk::MemoryDisk;
-use crate::batch::WalId;
+use crate::batch::{LifeId, WalId};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::wal::record;
-use crate::wal::segment::SegmentHeader;
+use crate::wal::segment::{self, SegmentHeader};
 
 /// Most segments: a first, one between, a last.
 const SEGMENTS_MAX: usize = 3;
@@ -89,6 +89,9 @@ fn write(input: &mut Input<'_>) -> Vec<Written> {
     let segment_count = 1 + input.below(SEGMENTS_MAX);
     for number in first_number..first_number + segment_count as u64 {
         let header = SegmentHeader {
+            version: segment::FORMAT_VERSION,
+            life: LifeId::UNKNOWN,
+            previous_life: LifeId::UNKNOWN,
             salt: 0x5a17_0000 ^ number as u32,
             wal_id: WalId(uuid::Uuid::from_u128(0xf00d)),
             number,

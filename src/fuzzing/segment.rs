@@ -3,7 +3,7 @@
 //! The first byte says whether checksums are put right (without that, few inputs get past the first header) and whether the bytes
 //! are one segment or two.
 
-use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
+use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_1_BYTES, SEGMENT_HEADER_BYTES};
 use super::memory_disk::MemoryDisk;
 
 const REPAIR_HEADERS: u8 = 1;
@@ -11,6 +11,8 @@ const REPAIR_RECORDS: u8 = 2;
 const TWO_SEGMENTS: u8 = 4;
 /// The second segment's header takes over what has to fit to the first.
 const CHAIN: u8 = 8;
+/// Headers are put right as those of version 2 instead of 1.
+const VERSION_2: u8 = 16;
 
 /// A log of these bytes reads as the format document says, or is refused.
 ///
@@ -38,7 +40,7 @@ pub fn segment(data: &[u8]) {
     let mut segments = Vec::new();
     for mut bytes in [Some(first), second].into_iter().flatten() {
         if flags & REPAIR_HEADERS != 0 {
-            repair_header(&mut bytes);
+            repair_header(&mut bytes, 1 + u32::from(flags & VERSION_2 != 0));
         }
         if flags & REPAIR_RECORDS != 0 {
             repair_records(&mut bytes);
@@ -69,8 +71,8 @@ fn named(bytes: &[u8]) -> u64 {
 /// Identity, number and previous end as the first segment demands them.
 fn chain(first: &[u8], second: &mut [u8]) {
     if let (Some(first_header), Some(header)) = (
-        first.get(..SEGMENT_HEADER_BYTES),
-        second.get_mut(..SEGMENT_HEADER_BYTES),
+        first.get(..SEGMENT_HEADER_1_BYTES),
+        second.get_mut(..SEGMENT_HEADER_1_BYTES),
     ) {
         header[16..32].copy_from_slice(&first_header[16..32]);
         let number = first_header[32..].first_chunk().expect("eight bytes");
@@ -80,18 +82,27 @@ fn chain(first: &[u8], second: &mut [u8]) {
     }
 }
 
-fn repair_header(bytes: &mut [u8]) {
-    if let Some(header) = bytes.get_mut(..SEGMENT_HEADER_BYTES) {
+fn repair_header(bytes: &mut [u8], version: u32) {
+    if let Some(header) = bytes.get_mut(..header_bytes(version)) {
         header[..8].copy_from_slice(b"FSTINGST");
-        header[8..12].copy_from_slice(&1_u32.to_le_bytes());
-        let checksum = log_format::checksum(0, &header[..60]);
-        header[60..].copy_from_slice(&checksum.to_le_bytes());
+        header[8..12].copy_from_slice(&version.to_le_bytes());
+        let (checked, checksum) = header.split_at_mut(header_bytes(version) - 4);
+        checksum.copy_from_slice(&log_format::checksum(0, checked).to_le_bytes());
+    }
+}
+
+fn header_bytes(version: u32) -> usize {
+    match version {
+        2 => SEGMENT_HEADER_BYTES,
+        _ => SEGMENT_HEADER_1_BYTES,
     }
 }
 
 /// As far as the length fields lead.
 fn repair_records(bytes: &mut [u8]) {
-    let Some((header, mut rest)) = bytes.split_at_mut_checked(SEGMENT_HEADER_BYTES) else {
+    let version = bytes.get(8..).and_then(|rest| rest.first_chunk());
+    let version = version.map_or(0, |version| u32::from_le_bytes(*version));
+    let Some((header, mut rest)) = bytes.split_at_mut_checked(header_bytes(version)) else {
         return;
     };
     let salt = u32::from_le_bytes(*header[12..].first_chunk().expect("four bytes"));

@@ -295,6 +295,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::BudgetFull => (SLOW_DOWN, "bytes_in_flight_full"),
         Refusal::RingFull => (SLOW_DOWN, "queue_full"),
         Refusal::LogFull => (CANNOT_STORE, "log_full"),
+        Refusal::Mismatch => (CANNOT_STORE, "log_mismatch"),
         Refusal::Poisoned | Refusal::LogEnded => (CANNOT_STORE, "log_failed"),
         Refusal::Draining => (CANNOT_STORE, "draining"),
     };

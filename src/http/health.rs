@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::App;
 use super::response::{self, Response};
-use crate::intake::Intake;
+use crate::flush::worker::WHAT_TO_DO;
+use crate::intake::{Intake, Refusal};
 use crate::telemetry::log_lines_dropped;
 use crate::telemetry::progress::FlushState;
 
@@ -17,11 +18,20 @@ use crate::telemetry::progress::FlushState;
 pub(super) fn health(app: &App) -> Response {
     let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
     let refusal = app.intake.check_open().err();
+    let events = app.progress.balance().map(|balance| EventsBody {
+        accepted: balance.accepted,
+        applied: balance.counts.applied,
+        duplicates: balance.counts.duplicates,
+        quarantined: balance.counts.quarantined,
+        skipped: balance.counts.skipped,
+        pending: balance.pending,
+        unaccounted: balance.unaccounted(),
+    });
     let (http_status, status, reason) = match (refusal, flush_trouble) {
         (Some(refusal), _) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
-            Some(refusal.to_string()),
+            Some(describe_refusal(refusal, &app.progress.flush_state())),
         ),
         (None, Some(trouble)) => (StatusCode::OK, "degraded", Some(trouble)),
         (None, None) => (StatusCode::OK, "ok", None),
@@ -44,6 +54,7 @@ pub(super) fn health(app: &App) -> Response {
             flushed_through: app.progress.flushed_through(),
             lag_events: app.progress.flush_lag(),
         },
+        events,
         log_lines_dropped: log_lines_dropped(),
     };
     let mut response = response::json(http_status, &body);
@@ -54,6 +65,16 @@ pub(super) fn health(app: &App) -> Response {
         );
     }
     response
+}
+
+/// A mismatch is told in full: its words are the server's own.
+fn describe_refusal(refusal: Refusal, flush: &FlushState) -> String {
+    match (refusal, flush) {
+        (Refusal::Mismatch, FlushState::Stopped { reason }) => {
+            format!("{refusal}: {reason}. {WHAT_TO_DO}")
+        }
+        _ => refusal.to_string(),
+    }
 }
 
 /// The state's word, and what is wrong with it. The database's own words stay in the log: they may name hosts and users.
@@ -94,8 +115,23 @@ struct HealthBody {
     queue: QueueBody,
     log: LogBody,
     flush: FlushBody,
+    /// Of this server's log, over all its starts; absent until the database has answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<EventsBody>,
     /// Of the log on stderr, since the start.
     log_lines_dropped: u64,
+}
+
+/// accepted = applied + duplicates + quarantined + skipped + pending + unaccounted, and the last is 0.
+#[derive(Serialize)]
+struct EventsBody {
+    accepted: u64,
+    applied: u64,
+    duplicates: u64,
+    quarantined: u64,
+    skipped: u64,
+    pending: u64,
+    unaccounted: i64,
 }
 
 #[derive(Serialize)]

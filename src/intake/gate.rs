@@ -22,6 +22,8 @@ pub struct Gate {
     disk_low: AtomicBool,
     poisoned: AtomicBool,
     draining: AtomicBool,
+    /// Log and database do not belong together.
+    mismatched: AtomicBool,
 }
 
 impl Gate {
@@ -35,6 +37,7 @@ impl Gate {
             disk_low: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            mismatched: AtomicBool::new(false),
         })
     }
 
@@ -44,6 +47,8 @@ impl Gate {
             Err(Refusal::Poisoned)
         } else if self.draining.load(Ordering::Acquire) {
             Err(Refusal::Draining)
+        } else if self.mismatched.load(Ordering::Acquire) {
+            Err(Refusal::Mismatch)
         } else if self.log_full.load(Ordering::Acquire) || self.disk_low.load(Ordering::Acquire) {
             Err(Refusal::LogFull)
         } else {
@@ -103,6 +108,11 @@ impl Gate {
     /// Closes the gate for good because the server is going.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// Closes the gate until a person has decided, because log and database do not belong together.
+    pub fn mismatch(&self) {
+        self.mismatched.store(true, Ordering::Release);
     }
 
     fn take(&self, bytes: u64) -> Result<(), Refusal> {
@@ -251,9 +261,11 @@ mod tests {
     }
 
     #[test]
-    fn poison_wins_over_draining_and_draining_over_full() {
+    fn poison_wins_over_draining_that_over_a_mismatch_and_that_over_full() {
         let gate = Gate::new(10, 10);
         assert_eq!(gate.check_open(), Err(Refusal::LogFull));
+        gate.mismatch();
+        assert_eq!(gate.check_open(), Err(Refusal::Mismatch));
         gate.drain();
         assert_eq!(gate.check_open(), Err(Refusal::Draining));
         gate.poison();

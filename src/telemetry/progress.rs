@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::batch::Sequence;
+use crate::batch::{CheckpointRow, Counts, Sequence};
 use crate::sync::watch;
 use crate::wal::log::DurableMark;
 
@@ -16,6 +16,8 @@ pub struct Progress {
     durable: watch::Receiver<DurableMark>,
     /// Published by the flush thread after each confirmed commit.
     flushed_through: watch::Sender<Sequence>,
+    /// The checkpoint as it was last confirmed, with all that is counted there; written by the flush thread.
+    checkpoint: Mutex<Option<CheckpointRow>>,
     /// Written by the flush thread.
     flush: Mutex<FlushState>,
 }
@@ -41,6 +43,27 @@ pub enum FlushState {
     },
 }
 
+/// What became of the events of this server's log, over all its starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Balance {
+    /// Events that are on disk or were: the log's last sequence.
+    pub accepted: u64,
+    /// What the database counts of them.
+    pub counts: Counts,
+    /// Events that are not in the database yet.
+    pub pending: u64,
+}
+
+impl Balance {
+    /// Events of which nobody knows what became of them: accepted - (applied + duplicates + quarantined + skipped + pending). Anything but 0
+    /// is a defect: below 0 something was stored twice, above it something was lost.
+    pub fn unaccounted(&self) -> i64 {
+        let known = i128::from(self.counts.sum()) + i128::from(self.pending);
+        let unknown = i128::from(self.accepted) - known;
+        i64::try_from(unknown).unwrap_or(if unknown < 0 { i64::MIN } else { i64::MAX })
+    }
+}
+
 impl Progress {
     /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired is certainly
     /// flushed: `flushed_through`.
@@ -48,6 +71,7 @@ impl Progress {
         Arc::new(Self {
             durable,
             flushed_through: watch::channel(flushed_through).0,
+            checkpoint: Mutex::new(None),
             flush: Mutex::new(FlushState::Starting),
         })
     }
@@ -83,6 +107,35 @@ impl Progress {
     /// How the flush is doing.
     pub fn flush_state(&self) -> FlushState {
         self.lock_flush().clone()
+    }
+
+    /// What became of every event that was accepted; `None` until the database has answered.
+    pub fn balance(&self) -> Option<Balance> {
+        let checkpoint = *self.lock_checkpoint();
+        let CheckpointRow {
+            flushed_through,
+            counts,
+            ..
+        } = checkpoint?;
+        // The checkpoint was read first: the durable mark can only have grown in between.
+        let accepted = self.durable_through().max(flushed_through);
+        Some(Balance {
+            accepted,
+            counts,
+            pending: accepted - flushed_through,
+        })
+    }
+
+    /// The checkpoint was read, or moved by a confirmed commit.
+    pub fn set_checkpoint(&self, row: CheckpointRow) {
+        *self.lock_checkpoint() = Some(row);
+    }
+
+    fn lock_checkpoint(&self) -> std::sync::MutexGuard<'_, Option<CheckpointRow>> {
+        // The row is replaced whole, so a panic elsewhere cannot have left it half written.
+        self.checkpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The flush thread has a confirmed commit through `sequence`.

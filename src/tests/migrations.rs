@@ -12,7 +12,8 @@ use crate::process::stored::Database;
 use crate::process::{Ended, run};
 
 const FIRST: &str = "2026-01-01-000000_events";
-const NEWEST: &str = "2026-11-23-000000_rollups";
+const ROLLUPS: &str = "2026-11-23-000000_rollups";
+const NEWEST: &str = "2026-11-28-000000_lineage";
 /// Whatever defines tables and indexes, as text. Partitions and the table of versions are not migrations' work.
 const POSTGRES_SCHEMA: &str = "
     SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -46,13 +47,18 @@ fn up_then_down_then_up_is_up_on_postgresql() {
 
 fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert_status(database, 78, "pending");
-    assert_said(&migrate(database, &["up"]), "applied", &[FIRST, NEWEST]);
+    assert_said(
+        &migrate(database, &["up"]),
+        "applied",
+        &[FIRST, ROLLUPS, NEWEST],
+    );
     assert_status(database, 0, "applied");
     let first = database.rows(schema);
     for part in [
         "events_event_id",
         "wal_checkpoints",
         "quarantine",
+        "database_identity",
         "rollup_state",
     ] {
         let is_there = first.iter().any(|row| row.contains(part));
@@ -62,13 +68,17 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert!(again.stdout.starts_with("nothing to apply"), "{again:?}");
 
     let all_down = migrate(database, &["down", "--all"]);
-    assert_said(&all_down, "reverted", &[NEWEST, FIRST]);
+    assert_said(&all_down, "reverted", &[NEWEST, ROLLUPS, FIRST]);
     assert_status(database, 78, "pending");
     assert_eq!(database.rows(schema), [""; 0], "down leaves nothing behind");
     let again = migrate(database, &["down", "--all"]);
     assert!(again.stdout.starts_with("nothing to revert"), "{again:?}");
 
-    assert_said(&migrate(database, &["up"]), "applied", &[FIRST, NEWEST]);
+    assert_said(
+        &migrate(database, &["up"]),
+        "applied",
+        &[FIRST, ROLLUPS, NEWEST],
+    );
     assert_eq!(database.rows(schema), first);
     assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
     assert_said(&migrate(database, &["up"]), "applied", &[NEWEST]);
@@ -112,7 +122,7 @@ fn up_waits_for_a_server_that_is_still_starting() {
     run(&command).assert_refusal(69, &["57P03"]);
     let ended = run(&[&command[..], &["--wait", "1m"]].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
-    assert_said(&ended, "applied", &[FIRST, NEWEST]);
+    assert_said(&ended, "applied", &[FIRST, ROLLUPS, NEWEST]);
     assert_eq!(
         ended.stderr.matches("waiting up to").count(),
         1,

@@ -120,12 +120,12 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
     let segment = last_segment(&dir.path().join("wal"));
     let sound = fs::read(&segment).unwrap();
     let mut damaged = sound.clone();
-    // In the payload of the first record, which stands behind the header of 64 bytes.
-    damaged[64 + 32 + 10] ^= 0x40;
+    // In the payload of the first record, which stands behind the header of 96 bytes.
+    damaged[96 + 32 + 10] ^= 0x40;
     fs::write(&segment, &damaged).unwrap();
 
     let name = segment.file_name().unwrap().to_str().unwrap();
-    let named = [name, "byte 64", "damaged"];
+    let named = [name, "byte 96", "damaged"];
     launch.run_to_end().assert_refusal(65, &named);
     let inspected = run(&["wal", "inspect", "--data-dir", dir.path().to_str().unwrap()]);
     assert_eq!(inspected.code(), 65, "{inspected:?}");

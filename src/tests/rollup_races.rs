@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, WalId};
+use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::config::{RollupSettings, StoreLocation};
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS, MetricsQuery};
@@ -155,7 +155,9 @@ impl Race {
         let wal_id = WalId(Uuid::from_u128(number));
         let store = self.store();
         let mut sink = store.open_sink().await.unwrap();
-        sink.create_checkpoint(wal_id, 0).await.unwrap();
+        sink.create_checkpoint(wal_id, 0, Mark::default())
+            .await
+            .unwrap();
         drop(sink);
         let mut all = Vec::new();
         for batch in 0..BATCHES {
@@ -301,7 +303,8 @@ async fn flush(store: &dyn EventStore, batch: Batch) {
             Err(StoreError::Unavailable(reason)) => {
                 eprintln!("again: {reason}");
                 sink = store.open_sink().await.unwrap();
-                let checkpoint = sink.checkpoint(part.wal_id()).await.unwrap().unwrap();
+                let row = sink.checkpoint(part.wal_id()).await.unwrap().unwrap();
+                let checkpoint = row.flushed_through;
                 if checkpoint != part.through() {
                     assert_eq!(checkpoint, part.after());
                     parts.push(part);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, WalId};
+use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
@@ -188,7 +188,7 @@ impl Database {
     /// A sink whose checkpoint stands at `flushed_through`.
     pub(crate) async fn sink_at(&self, flushed_through: u64) -> Box<dyn EventSink> {
         let mut sink = self.store.open_sink().await.unwrap();
-        sink.create_checkpoint(wal_id(), flushed_through)
+        sink.create_checkpoint(wal_id(), flushed_through, Mark::default())
             .await
             .unwrap();
         sink

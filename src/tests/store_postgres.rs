@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, WalId};
+use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::query::Counts;
 use fast_ingest::store::{self, Flushed, StoreError, migrations};
@@ -54,7 +54,7 @@ async fn a_zombie_that_commits_late_wins_and_the_retry_stores_nothing() {
         matches!(outcome, Err(StoreError::CheckpointMoved)),
         "{outcome:?}"
     );
-    assert_eq!(checkpoint.unwrap(), Some(1));
+    assert_eq!(checkpoint.unwrap().map(|row| row.flushed_through), Some(1));
     assert_eq!(database.count("events").await, 0);
 }
 
@@ -74,7 +74,14 @@ async fn a_checkpoint_whose_row_is_locked_is_not_read_around() {
     );
     zombie.batch_execute("ROLLBACK").await.unwrap();
     let mut fresh = database.store().open_sink().await.unwrap();
-    assert_eq!(fresh.checkpoint(wal_id()).await.unwrap(), Some(0));
+    assert_eq!(
+        fresh
+            .checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(0)
+    );
 }
 
 /// The server in the middle of a COPY has no other way to notice that the machine of its client died.
@@ -124,7 +131,13 @@ async fn a_partition_dropped_behind_our_back_is_made_again() {
             duplicates: 0
         }
     );
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(2));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(2)
+    );
     assert_eq!(database.users().await, ["bob"]);
     // The same through the staging table.
     database.execute("DROP TABLE events_2026_02").await;
@@ -156,7 +169,9 @@ async fn flushers_that_need_the_same_partition_do_not_race() {
     for n in 0..4_u128 {
         let mut sink = database.store().open_sink().await.unwrap();
         let wal_id = WalId(Uuid::from_u128(n));
-        sink.create_checkpoint(wal_id, 0).await.unwrap();
+        sink.create_checkpoint(wal_id, 0, Mark::default())
+            .await
+            .unwrap();
         flushes.push(tokio::spawn(async move {
             let one = batch_for(0, "ann");
             let mut batch = Batch::new(wal_id, 0);
@@ -322,7 +337,13 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
 
     tokio::task::block_in_place(|| cluster.start_again());
     let mut sink = database.store().open_sink().await.unwrap();
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(1));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(1)
+    );
     sink.flush(batch_for(1, "bob").view()).await.unwrap();
     assert_eq!(
         database

@@ -8,7 +8,8 @@ const DAY: i64 = 86_400_000_000;
 
 /// Refused by this code, and the connection can be used on.
 async fn assert_refused(sink: &mut dyn EventSink, event: Event<'_>, expected: &str, words: &str) {
-    let after = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    let after = row.flushed_through;
     for event_id in [None, Some("1")] {
         let event = Event { event_id, ..event };
         match sink.flush(batch_of(after, &[event]).view()).await {
@@ -66,7 +67,8 @@ async fn a_detached_partition_is_named_and_left_alone() {
              FOR VALUES FROM ('2026-02-01 00:00:00+00') TO ('2026-03-01 00:00:00+00')",
         )
         .await;
-    let after = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    let after = row.flushed_through;
     sink.flush(batch_of(after, &[event("view", "cid", FEBRUARY)]).view())
         .await
         .unwrap();

@@ -289,13 +289,14 @@ impl<D: Disk> Committer<D> {
             number: self.header.number + 1,
             first_sequence: self.next_sequence,
             previous_end: self.end,
+            previous_life: self.header.life,
             ..self.header
         };
         let directory = self.log.directory();
         self.active = directory::create_segment(directory.disk(), directory.path(), &header)?;
         self.end_file
             .write(&End::of(&header, self.next_sequence - 1))?;
-        directory.push_active(header.first_sequence, self.end);
+        directory.push_active(&header);
         self.log.gate().add_used(segment::HEADER_BYTES as u64);
         self.header = header;
         self.end = segment::HEADER_BYTES as u64;

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, SegmentHeader};
-use crate::batch::Sequence;
+use crate::batch::{LifeId, Sequence};
 use crate::mutants::{Bug, planted};
 use crate::sync::{Mutex, MutexGuard};
 
@@ -25,6 +25,22 @@ pub struct Segment {
     pub first_sequence: Sequence,
     /// Where it logically ends; `None` while it is the active one.
     pub sealed_end: Option<u64>,
+    /// The life that wrote its events.
+    pub life: LifeId,
+    /// The life that wrote the event before its first one.
+    pub previous_life: LifeId,
+}
+
+impl Segment {
+    /// The segment of this header, being written to.
+    pub fn active(header: &SegmentHeader) -> Self {
+        Self {
+            first_sequence: header.first_sequence,
+            sealed_end: None,
+            life: header.life,
+            previous_life: header.previous_life,
+        }
+    }
 }
 
 /// The directory and the list of its segments, oldest first.
@@ -74,6 +90,12 @@ impl<D: Disk> Directory<D> {
         segments.get(behind.checked_sub(1)?).copied()
     }
 
+    /// The life that wrote the event at `sequence`, of those that the log holds and of the last one that it has retired; the life before
+    /// the first event is unknown. `None` for any other sequence: `end` is the last one that was given out.
+    pub fn life_of(&self, sequence: Sequence, end: Sequence) -> Option<LifeId> {
+        life_in(&self.lock(), sequence, end)
+    }
+
     /// A segment and the one behind it; `None` while it is active, and once it is retired.
     pub fn with_successor(&self, first_sequence: Sequence) -> Option<(Segment, Segment)> {
         let segments = self.lock();
@@ -83,16 +105,13 @@ impl<D: Disk> Directory<D> {
         Some((segments[place], *segments.get(place + 1)?))
     }
 
-    /// Adds the segment that is written to from now on; the one before it ended at `previous_end`.
-    pub fn push_active(&self, first_sequence: Sequence, previous_end: u64) {
+    /// Adds the segment that is written to from now on, and ends the one before it where its header says.
+    pub fn push_active(&self, header: &SegmentHeader) {
         let mut segments = self.lock();
         if let Some(last) = segments.back_mut() {
-            last.sealed_end = Some(previous_end);
+            last.sealed_end = Some(header.previous_end);
         }
-        segments.push_back(Segment {
-            first_sequence,
-            sealed_end: None,
-        });
+        segments.push_back(Segment::active(header));
     }
 
     /// Removes the segments whose events are all in the database; returns how many bytes that freed.
@@ -124,6 +143,21 @@ impl<D: Disk> Directory<D> {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Segment>> {
         // Every change of the list is a single step, so a panic elsewhere cannot have left it half made.
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who wrote the event at `sequence`, by the headers of these segments, oldest first; see [`Directory::life_of`].
+pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) -> Option<LifeId> {
+    if sequence > end {
+        return None;
+    }
+    let behind = segments.partition_point(|segment| segment.first_sequence <= sequence);
+    match behind.checked_sub(1) {
+        Some(place) => Some(segments[place].life),
+        None => segments
+            .front()
+            .filter(|oldest| oldest.first_sequence == sequence + 1)
+            .map(|oldest| oldest.previous_life),
     }
 }
 

@@ -9,11 +9,12 @@ use super::disk::{Disk, DiskFile, RealDisk};
 use super::end::{End, EndFile};
 use super::error::WalError;
 use super::log::{DurableMark, Log};
+use super::mismatch;
 use super::recovery::{self, Tail};
 use super::segment;
 use crate::config::WalSettings;
 use crate::intake::Gate;
-use crate::sync::watch;
+use crate::sync::{Mutex, watch};
 
 /// What [`open`] brings up.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     let lock = directory::lock(&disk, dir)?;
     sync_what_was_written(&disk, dir)?;
     let findings = recovery::examine(&disk, dir)?;
+    let mismatch = mismatch::read(&disk, dir)?;
     let recovered = recovery::apply(&disk, dir, findings)?;
     let end = End::of(&recovered.active_header, recovered.recovered_through);
     let end_file = EndFile::create(&disk, dir, &end)?;
@@ -57,12 +59,17 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         settings.bytes_max,
         bytes_found + segment::HEADER_BYTES as u64,
     );
+    if mismatch.is_some() {
+        gate.mismatch();
+    }
     let log = Arc::new(Log {
         wal_id: recovered.wal_id,
         directory: Directory::new(disk, dir.to_owned(), recovered.segments),
         durable,
         gate: Arc::clone(&gate),
         recovered_through: recovered.recovered_through,
+        life: recovered.active_header.life,
+        mismatch: Mutex::new(mismatch),
         _lock: lock,
     });
     let committer = Committer::new(

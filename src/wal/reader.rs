@@ -156,7 +156,7 @@ impl<D: Disk> LogReader<D> {
             ));
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
-        let scanner = RecordScanner::new(file, &header, segment::HEADER_BYTES as u64);
+        let scanner = RecordScanner::new(file, &header, header.bytes_len() as u64);
         Ok(OpenSegment {
             header,
             scanner,

@@ -13,7 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::end;
 use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
 
 /// What the directory holds.
@@ -152,12 +152,17 @@ pub fn apply<D: Disk>(
     }
     // A segment without events would share its name with the fresh one, which takes its place.
     let replaced = segments.pop_if(|last| last.header.first_sequence == next_sequence);
-    let (number, previous_end) = match (&replaced, segments.last()) {
-        (Some(replaced), _) => (replaced.header.number, replaced.header.previous_end),
-        (None, Some(last)) => (last.header.number + 1, last.end),
-        (None, None) => (1, 0),
+    let (number, previous_end, previous_life) = match (&replaced, segments.last()) {
+        (Some(FoundSegment { header, .. }), _) => {
+            (header.number, header.previous_end, header.previous_life)
+        }
+        (None, Some(last)) => (last.header.number + 1, last.end, last.header.life),
+        (None, None) => (1, 0, LifeId::UNKNOWN),
     };
     let active_header = SegmentHeader {
+        version: segment::FORMAT_VERSION,
+        life: LifeId::random(),
+        previous_life,
         salt: random_salt(),
         wal_id: wal_id.unwrap_or_else(|| WalId(Uuid::new_v4())),
         number,
@@ -168,14 +173,11 @@ pub fn apply<D: Disk>(
     let mut listed: Vec<_> = segments
         .iter()
         .map(|found| Segment {
-            first_sequence: found.header.first_sequence,
             sealed_end: Some(found.end),
+            ..Segment::active(&found.header)
         })
         .collect();
-    listed.push(Segment {
-        first_sequence: next_sequence,
-        sealed_end: None,
-    });
+    listed.push(Segment::active(&active_header));
     Ok(Recovered {
         wal_id: active_header.wal_id,
         segments: listed,

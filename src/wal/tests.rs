@@ -131,7 +131,7 @@ impl<D: Disk> Running<D> {
     }
 
     /// The users of all durable events behind `after`, as the flush would see them.
-    fn read_after(&self, after: Sequence) -> Result<Vec<u64>, WalError> {
+    pub(crate) fn read_after(&self, after: Sequence) -> Result<Vec<u64>, WalError> {
         let mut reader = super::reader::LogReader::new(Arc::clone(&self.log), after);
         let mut users = Vec::new();
         let mut batch = Batch::new(self.log.wal_id(), after);

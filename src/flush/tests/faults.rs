@@ -1,6 +1,7 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
 use super::*;
+use crate::batch::{CheckpointRow, Mark};
 use crate::store::RollupStore;
 
 /// What happens to one flush, in order; afterwards all go well.
@@ -71,15 +72,17 @@ impl EventStore for Fateful {
 
 #[async_trait]
 impl EventSink for FatefulSink {
-    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
         self.inner.checkpoint(wal_id).await
     }
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,
         flushed_through: Sequence,
+        mark: Mark,
     ) -> Result<(), StoreError> {
-        self.inner.create_checkpoint(wal_id, flushed_through).await
+        let inner = &mut self.inner;
+        inner.create_checkpoint(wal_id, flushed_through, mark).await
     }
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
         let fate = self.fates.lock().unwrap().pop();

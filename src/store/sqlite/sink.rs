@@ -5,12 +5,14 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use uuid::Uuid;
 
 use super::error::store_error;
 use super::side_file::SideFile;
 use super::{connection, deltas, rows};
-use crate::batch::{BatchView, Sequence, WalId};
+use crate::batch::{BatchView, CheckpointRow, Counts, LifeId, Mark, Sequence, WalId};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
 use crate::store::{EventSink, Flushed, StoreError, quarantine};
@@ -44,21 +46,33 @@ impl SqliteSink {
 
 #[async_trait]
 impl EventSink for SqliteSink {
-    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
         let transaction = self.begin()?;
-        flushed_through(&transaction, wal_id).map_err(|error| store_error(&error))
+        let read = "SELECT flushed_through, life, token, applied, duplicates, quarantined, skipped \
+                    FROM wal_checkpoints WHERE wal_id = ?1";
+        transaction
+            .query_row(read, [wal_id.to_string()], checkpoint_row)
+            .optional()
+            .map_err(|error| store_error(&error))
     }
 
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,
         flushed_through: Sequence,
+        mark: Mark,
     ) -> Result<(), StoreError> {
         let transaction = self.begin()?;
         let inserted = transaction
             .execute(
-                "INSERT INTO wal_checkpoints (wal_id, flushed_through) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                params![wal_id.to_string(), as_integer(flushed_through)],
+                "INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) VALUES (?1, ?2, ?2, ?3, ?4) \
+                 ON CONFLICT DO NOTHING",
+                params![
+                    wal_id.to_string(),
+                    as_integer(flushed_through),
+                    mark.life.to_string(),
+                    mark.token.to_string()
+                ],
             )
             .map_err(|error| store_error(&error))?;
         commit(transaction)?;
@@ -77,14 +91,13 @@ impl EventSink for SqliteSink {
             });
         }
         let transaction = self.begin()?;
-        move_checkpoint(&transaction, batch)?;
+        move_checkpoint(&transaction, batch, "applied")?;
         let stored = insert(&transaction, batch)?;
+        let duplicates = batch.len() as u64 - stored;
+        count_duplicates(&transaction, batch.wal_id(), duplicates)?;
         commit(transaction)?;
         self.side_file.keep_small(&self.connection);
-        Ok(Flushed {
-            stored,
-            duplicates: batch.len() as u64 - stored,
-        })
+        Ok(Flushed { stored, duplicates })
     }
 
     async fn quarantine(
@@ -97,7 +110,7 @@ impl EventSink for SqliteSink {
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
         let transaction = self.begin()?;
-        move_checkpoint(&transaction, batch)?;
+        move_checkpoint(&transaction, batch, "quarantined")?;
         transaction
             .execute(
                 "INSERT INTO quarantine (wal_id, sequence, code, message, readable, encoded) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -116,7 +129,7 @@ impl EventSink for SqliteSink {
 
     async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
         let transaction = self.begin()?;
-        move_checkpoint(&transaction, batch)?;
+        move_checkpoint(&transaction, batch, "applied")?;
         let stored = insert(&transaction, batch)?;
         transaction
             .rollback()
@@ -139,18 +152,51 @@ pub(super) fn flushed_through(
         .optional()
 }
 
-/// The compare-and-set that comes first in every transaction.
-fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<(), StoreError> {
+/// The columns of a checkpoint's row, in the order in which they are read.
+fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
+    let uuid = |column: usize| {
+        let text = row.get_ref(column)?.as_str()?;
+        Uuid::try_parse(text).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+        })
+    };
+    Ok(CheckpointRow {
+        flushed_through: rows::count(row, 0)?,
+        mark: Mark {
+            life: LifeId(uuid(1)?),
+            token: uuid(2)?,
+        },
+        counts: Counts {
+            applied: rows::count(row, 3)?,
+            duplicates: rows::count(row, 4)?,
+            quarantined: rows::count(row, 5)?,
+            skipped: rows::count(row, 6)?,
+        },
+    })
+}
+
+/// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
+fn move_checkpoint(
+    transaction: &Transaction<'_>,
+    batch: BatchView<'_>,
+    column: &str,
+) -> Result<(), StoreError> {
+    let (from, to) = (batch.from(), batch.to());
     let moved = transaction
-        .prepare_cached(
-            "UPDATE wal_checkpoints SET flushed_through = ?1, moved_at = CURRENT_TIMESTAMP \
-             WHERE wal_id = ?2 AND flushed_through = ?3",
-        )
+        .prepare_cached(&format!(
+            "UPDATE wal_checkpoints SET flushed_through = ?1, life = ?2, token = ?3, {column} = {column} + ?4, \
+             committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?5 AND flushed_through = ?6 AND life = ?7 AND token = ?8"
+        ))
         .and_then(|mut update| {
             update.execute(params![
                 as_integer(batch.through()),
+                to.life.to_string(),
+                to.token.to_string(),
+                as_integer(batch.len() as u64),
                 batch.wal_id().to_string(),
-                as_integer(batch.after())
+                as_integer(batch.after()),
+                from.life.to_string(),
+                from.token.to_string(),
             ])
         })
         .map_err(|error| store_error(&error))?;
@@ -159,6 +205,22 @@ fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Resul
     } else {
         Err(StoreError::CheckpointMoved)
     }
+}
+
+/// Corrects the count of a batch, all of which was taken for new.
+fn count_duplicates(
+    transaction: &Transaction<'_>,
+    wal_id: WalId,
+    duplicates: u64,
+) -> Result<(), StoreError> {
+    if duplicates == 0 {
+        return Ok(());
+    }
+    let corrected = transaction.execute(
+        "UPDATE wal_checkpoints SET applied = applied - ?1, duplicates = duplicates + ?1 WHERE wal_id = ?2",
+        params![as_integer(duplicates), wal_id.to_string()],
+    );
+    corrected.map(drop).map_err(|error| store_error(&error))
 }
 
 /// Inserts the rows, and the deltas of those that were not there before; returns how many these are.

@@ -1,6 +1,6 @@
 //! Batches, checkpoints, duplicates, quarantine: what a sink must do.
 
-use fast_ingest::batch::WalId;
+use fast_ingest::batch::{Mark, WalId};
 use fast_ingest::query::{Counts, DAY_MICROS};
 use fast_ingest::store::{Flushed, StoreError};
 use uuid::Uuid;
@@ -39,13 +39,26 @@ async fn flush_stores_rows_and_moves_the_checkpoint(database: Database) {
             duplicates: 0
         }
     );
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(2));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(2)
+    );
     let next = batch_of(2, &[event("view", "cid", FEBRUARY)]);
     sink.flush(next.view()).await.unwrap();
     // What counts is what another connection sees.
     drop(sink);
     let mut other = database.store().open_sink().await.unwrap();
-    assert_eq!(other.checkpoint(wal_id()).await.unwrap(), Some(3));
+    assert_eq!(
+        other
+            .checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(3)
+    );
     assert_eq!(database.users().await, ["ann", "bob", "cid"]);
 }
 
@@ -64,7 +77,13 @@ async fn a_batch_that_does_not_follow_the_checkpoint_stores_nothing(database: Da
             .unwrap_err();
         assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
     }
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(10));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(10)
+    );
     assert_eq!(database.users().await, [""; 0]);
     assert_eq!(database.count("quarantine").await, 0);
     // The connection is still good.
@@ -87,20 +106,43 @@ async fn an_unknown_log_has_no_checkpoint(database: Database) {
 
 async fn a_checkpoint_is_made_once(database: Database) {
     let mut sink = database.sink_at(5).await;
-    let error = sink.create_checkpoint(wal_id(), 0).await.unwrap_err();
+    let error = sink
+        .create_checkpoint(wal_id(), 0, Mark::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(5));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(5)
+    );
 }
 
 async fn logs_have_separate_checkpoints(database: Database) {
     let mut sink = database.sink_at(0).await;
     let other = WalId(Uuid::from_u128(99));
-    sink.create_checkpoint(other, 7).await.unwrap();
+    sink.create_checkpoint(other, 7, Mark::default())
+        .await
+        .unwrap();
     sink.flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
         .await
         .unwrap();
-    assert_eq!(sink.checkpoint(other).await.unwrap(), Some(7));
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(1));
+    assert_eq!(
+        sink.checkpoint(other)
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(7)
+    );
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(1)
+    );
 }
 
 async fn an_event_id_is_stored_once_a_user_and_time(database: Database) {
@@ -144,7 +186,14 @@ async fn an_event_id_is_stored_once_a_user_and_time(database: Database) {
             duplicates: 5
         }
     );
-    assert_eq!(other.checkpoint(wal_id()).await.unwrap(), Some(13));
+    assert_eq!(
+        other
+            .checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(13)
+    );
     assert_eq!(
         database.users().await,
         ["ann", "ann", "ann", "bob", "bob", "cid"]
@@ -291,7 +340,13 @@ async fn quarantine_keeps_the_event_and_moves_the_checkpoint(database: Database)
     sink.quarantine(batch.view(), "22003", "out of range\0")
         .await
         .unwrap();
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(5));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(5)
+    );
     assert_eq!(database.users().await, [""; 0]);
     let kept = database.quarantined().await;
     assert_eq!(kept.len(), 1);
@@ -316,7 +371,13 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     let mut sink = database.sink_at(0).await;
     let error = sink.flush(batch.view()).await.unwrap_err();
     assert!(matches!(error, StoreError::Data { .. }), "{error}");
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(0));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(0)
+    );
     assert_eq!(database.users().await, [""; 0]);
 
     let (left, right) = batch.view().split_at(2);
@@ -338,7 +399,13 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     };
     sink.quarantine(poison, &code, &message).await.unwrap();
     sink.flush(rest).await.unwrap();
-    assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), Some(5));
+    assert_eq!(
+        sink.checkpoint(wal_id())
+            .await
+            .unwrap()
+            .map(|row| row.flushed_through),
+        Some(5)
+    );
     assert_eq!(database.users().await, ["a", "b", "c", "e"]);
     assert_eq!(database.quarantined().await[0].0, 4);
 }

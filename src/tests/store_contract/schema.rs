@@ -57,22 +57,21 @@ async fn a_schema_from_the_future_blames_the_binary(database: Database) {
 
 /// It looks at the schema only when it starts, so its flush must fail, and as one that keeps its events.
 async fn a_server_of_the_release_before_can_store_nothing_more(database: Database) {
-    let old_flush =
-        "UPDATE wal_checkpoints SET flushed_through = 1, updated_at = CURRENT_TIMESTAMP";
+    let old_flush = "UPDATE wal_checkpoints SET flushed_through = 1, moved_at = CURRENT_TIMESTAMP";
     let refusal = database.try_execute(old_flush).await.unwrap_err();
-    assert!(refusal.contains("updated_at"), "{refusal}");
+    assert!(refusal.contains("moved_at"), "{refusal}");
 
     // What such a failure means, told by a flush of today on a schema that has moved on likewise.
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];
     database
-        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN moved_at TO later")
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN committed_at TO later")
         .await;
     let error = sink.flush(batch_of(0, &events).view()).await.unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert_eq!(database.count("events").await, 0);
     database
-        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO moved_at")
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO committed_at")
         .await;
     let mut sink = database.store().open_sink().await.unwrap();
     let flushed = sink.flush(batch_of(0, &events).view()).await.unwrap();

@@ -184,6 +184,7 @@ impl Rig {
         assert_counts_are_right(&server, &self.database);
         let health = server.health();
         assert_eq!(health["status"], "ok", "{health}");
+        assert_all_is_accounted_for(&health, &self.database);
         server.stop();
         let data_dir = self.data_dir.to_str().expect("a plain path");
         assert_log_is_sound(data_dir, &[]);
@@ -214,6 +215,27 @@ fn assert_log_is_sound(data_dir: &str, flags: &[&str]) {
     let inspect = ["wal", "inspect", "--data-dir", data_dir];
     let inspected = run(&[&inspect, flags].concat());
     assert_eq!(inspected.code(), 0, "{inspected:?}");
+}
+
+/// The law of the log: whatever was accepted is a row, a duplicate, in quarantine, or waits. With one log in the database, its rows say the
+/// same.
+#[track_caller]
+fn assert_all_is_accounted_for(health: &serde_json::Value, database: &Database) {
+    let events = &health["events"];
+    let count = |name: &str| {
+        let count = events[name].as_u64();
+        count.unwrap_or_else(|| panic!("no {name} in {health}"))
+    };
+    let known = ["applied", "duplicates", "quarantined", "skipped", "pending"];
+    let known: u64 = known.into_iter().map(count).sum();
+    assert_eq!(count("accepted"), known, "{health}");
+    assert_eq!(events["unaccounted"], 0, "{health}");
+    if database.rows("SELECT count(*) FROM wal_checkpoints") == ["1"] {
+        let rows = database
+            .rows("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)");
+        let told = format!("{}|{}", count("applied"), count("quarantined"));
+        assert_eq!(rows, [told], "{health}");
+    }
 }
 
 /// What metrics say is what is stored.

@@ -1,11 +1,14 @@
 //! Files whose checksums all hold and that no log has written: refused with a named error, never followed.
 
 use super::*;
-use crate::batch::WalId;
+use crate::batch::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 
 const HEADER: SegmentHeader = SegmentHeader {
+    version: segment::FORMAT_VERSION,
+    life: LifeId::UNKNOWN,
+    previous_life: LifeId::UNKNOWN,
     salt: 7,
     wal_id: WalId(uuid::Uuid::from_u128(0xf00d)),
     number: 1,
@@ -100,7 +103,7 @@ fn a_later_record_in_the_place_of_a_missing_one_proves_the_loss() {
         matches!(
             outcome,
             Err(WalError::Damage {
-                offset: 64,
+                offset: 96,
                 sequence: 1,
                 ..
             })

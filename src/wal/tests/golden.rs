@@ -3,14 +3,30 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::WalId;
+use crate::batch::{LifeId, WalId};
 use crate::wal::end::{self, End};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 
 /// Read with the tables of the format document at hand.
 #[rustfmt::skip]
-const SEGMENT_HEADER: [u8; 64] = [
+const SEGMENT_HEADER: [u8; 96] = [
+    b'F', b'S', b'T', b'I', b'N', b'G', b'S', b'T',             // magic
+    2, 0, 0, 0,                                                 // version
+    0x78, 0x56, 0x34, 0x12,                                     // salt
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,       // WAL id
+    3, 0, 0, 0, 0, 0, 0, 0,                                     // number
+    0x67, 0x12, 0, 0, 0, 0, 0, 0,                               // first sequence 4711
+    0x00, 0x20, 0, 0, 0, 0, 0, 0,                               // previous end 8192
+    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, // life
+    48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63, // previous life
+    0, 0, 0, 0,                                                 // reserved
+    0x4b, 0x54, 0xd3, 0xe1,                                     // checksum
+];
+
+/// The same segment as version 1 described it.
+#[rustfmt::skip]
+const SEGMENT_HEADER_1: [u8; 64] = [
     b'F', b'S', b'T', b'I', b'N', b'G', b'S', b'T',             // magic
     1, 0, 0, 0,                                                 // version
     0x78, 0x56, 0x34, 0x12,                                     // salt
@@ -49,6 +65,9 @@ const END: [u8; 68] = [
 
 fn header() -> SegmentHeader {
     SegmentHeader {
+        version: 2,
+        life: LifeId(Uuid::from_bytes(std::array::from_fn(|at| 32 + at as u8))),
+        previous_life: LifeId(Uuid::from_bytes(std::array::from_fn(|at| 48 + at as u8))),
         salt: 0x1234_5678,
         wal_id: WalId(Uuid::from_bytes([
             0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
@@ -81,8 +100,12 @@ fn the_checksums_in_the_golden_bytes_follow_the_definition() {
     // RFC 3720, appendix B.4: 32 bytes of zeros.
     assert_eq!(crc32c_by_definition(0, &[0; 32]), 0x8a91_36aa);
     assert_eq!(
-        crc32c_by_definition(0, &SEGMENT_HEADER[..60]).to_le_bytes(),
-        SEGMENT_HEADER[60..]
+        crc32c_by_definition(0, &SEGMENT_HEADER[..92]).to_le_bytes(),
+        SEGMENT_HEADER[92..]
+    );
+    assert_eq!(
+        crc32c_by_definition(0, &SEGMENT_HEADER_1[..60]).to_le_bytes(),
+        SEGMENT_HEADER_1[60..]
     );
     assert_eq!(
         crc32c_by_definition(0x1234_5678, &RECORD[4..]).to_le_bytes(),
@@ -104,6 +127,23 @@ fn a_segment_header_is_read_as_documented() {
     fs::write(&path, SEGMENT_HEADER).unwrap();
     let (_, read) = segment::open(&RealDisk, &path).unwrap();
     assert_eq!(read, header());
+    assert_eq!(read.bytes_len(), 96);
+}
+
+#[test]
+fn a_segment_header_of_version_1_is_read_as_it_was_documented() {
+    let dir = TempDir::new().unwrap();
+    let path = segment::path_of(dir.path(), 4711);
+    fs::write(&path, SEGMENT_HEADER_1).unwrap();
+    let (_, read) = segment::open(&RealDisk, &path).unwrap();
+    let expected = SegmentHeader {
+        version: 1,
+        life: LifeId::UNKNOWN,
+        previous_life: LifeId::UNKNOWN,
+        ..header()
+    };
+    assert_eq!(read, expected);
+    assert_eq!(read.bytes_len(), 64);
 }
 
 #[test]

@@ -233,6 +233,9 @@ fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
 /// Builds a segment whose records were all written in one group, so none proves that another was synced.
 fn one_unsynced_group(place: &Place) -> (PathBuf, Vec<usize>) {
     let header = SegmentHeader {
+        version: segment::FORMAT_VERSION,
+        life: crate::batch::LifeId::UNKNOWN,
+        previous_life: crate::batch::LifeId::UNKNOWN,
         salt: 7,
         wal_id: crate::batch::WalId(uuid::Uuid::new_v4()),
         number: 1,
@@ -309,7 +312,7 @@ fn a_newer_format_is_refused_untouched() {
     three_records(&place);
     let path = place.segments()[0].clone();
     let mut bytes = fs::read(&path).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     fs::write(&path, bytes).unwrap();
     let before = snapshot(&place);
     let error = open(RealDisk, &place.settings()).unwrap_err();
@@ -317,8 +320,8 @@ fn a_newer_format_is_refused_untouched() {
         matches!(
             error,
             WalError::NewerVersion {
-                version: 2,
-                known: 1,
+                version: 3,
+                known: 2,
                 ..
             }
         ),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::batch::{Batch, WalId};
+use crate::batch::{Batch, Mark, WalId};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::query::DAY_MICROS;
 use crate::query::snapshot::{Names, RollupRow, SeriesFilter};
@@ -66,7 +66,7 @@ impl Filled {
         let in_deltas = in_parts.split_off(400);
         let wal_id = WalId(uuid::Uuid::from_u128(1));
         let mut sink = SqliteSink::open(&place.path).unwrap();
-        now(sink.create_checkpoint(wal_id, 0)).unwrap();
+        now(sink.create_checkpoint(wal_id, 0, Mark::default())).unwrap();
         flush(&mut sink, 0, &in_parts);
         // The deltas of these become parts, in a way of their own that mixes widths.
         let mut rollups = SqliteRollups::open(&place.path).unwrap();

@@ -1,0 +1,29 @@
+-- A number alone cannot tell a log from its copy. So the checkpoint says who put it where it stands: `life` is the life of the log that
+-- wrote the event at flushed_through (each start of a server begins one; nil for what a release before this one wrote), `token` is random,
+-- new with each commit. The compare-and-set compares all of it.
+--
+-- The counts say what became of every sequence up to flushed_through: applied + duplicates + quarantined + skipped = flushed_through.
+-- `skipped` are sequences that this database does not have: stored in another database, or lost with a restore and given up by a person.
+ALTER TABLE wal_checkpoints
+    ADD COLUMN life uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    ADD COLUMN token uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
+    ADD COLUMN applied bigint NOT NULL DEFAULT 0,
+    ADD COLUMN duplicates bigint NOT NULL DEFAULT 0,
+    ADD COLUMN quarantined bigint NOT NULL DEFAULT 0,
+    ADD COLUMN skipped bigint NOT NULL DEFAULT 0;
+
+-- The releases before did not count duplicates: those of their time count as applied.
+UPDATE wal_checkpoints SET quarantined = (SELECT count(*) FROM quarantine WHERE quarantine.wal_id = wal_checkpoints.wal_id);
+UPDATE wal_checkpoints SET applied = flushed_through - quarantined;
+
+-- Which database this is, made once: a log remembers where it was flushed to. A copy or a restored backup is the same database.
+CREATE TABLE database_identity (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id uuid NOT NULL
+);
+INSERT INTO database_identity (id) VALUES (gen_random_uuid());
+
+-- Keeps out servers of the releases before, which would move the checkpoint without its life and token. Each of their flushes begins with an
+-- UPDATE of moved_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a
+-- server of this release flushes it.
+ALTER TABLE wal_checkpoints RENAME COLUMN moved_at TO committed_at;

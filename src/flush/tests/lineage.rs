@@ -1,0 +1,267 @@
+//! Copies and restores of log and database: the flush tells them from the original, whatever the numbers.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::batch::CheckpointRow;
+use crate::intake::Refusal;
+
+/// Copies a log's directory, as a machine image or `cp -r` does. The copy has no lock.
+fn copy_log(from: &Place, to: &Place) {
+    let dir = to.path();
+    fs::remove_dir_all(&dir).ok();
+    fs::create_dir_all(&dir).unwrap();
+    for entry in fs::read_dir(from.path()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// Starts, takes the users' events, flushes all, and stops.
+fn stay(place: &Place, database: &Database, users: &[u64]) {
+    let running = start(&place.settings());
+    for user in users {
+        running.append(&[*user]).unwrap();
+    }
+    drain(&running, database.store()).unwrap();
+    assert_eq!(running.log.mismatch(), None);
+    running.stop().unwrap();
+}
+
+/// The log is refused, and stays so: no event is accepted, none stored, and the sentence says all of `words`.
+#[track_caller]
+fn assert_refused(running: Running, words: &[&str]) {
+    let text = running.log.mismatch().expect("found not to match");
+    for word in words {
+        assert!(text.contains(word), "no {word:?} in {text}");
+    }
+    assert_eq!(running.append(&[999]), Err(Refusal::Mismatch));
+    running.stop().unwrap();
+}
+
+fn copy_of(database: &Database, name: &str) -> std::path::PathBuf {
+    let copy = database.path.with_file_name(name);
+    let connection = database.connect();
+    connection
+        .execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
+        .unwrap();
+    copy
+}
+
+fn restore(database: &Database, copy: &Path) {
+    for side_file in ["events.db-wal", "events.db-shm"] {
+        fs::remove_file(database.path.with_file_name(side_file)).ok();
+    }
+    fs::copy(copy, &database.path).unwrap();
+}
+
+#[test]
+fn a_copy_of_a_stopped_log_beside_the_original_stores_nothing_in_its_name() {
+    let (place, copied) = (Place::new(), Place::new());
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    copy_log(&place, &copied);
+
+    // Both take as many events as the other, by turns, so that the numbers alone always fit.
+    let (original, copy) = (start(&place.settings()), start(&copied.settings()));
+    original.append(&[4, 5]).unwrap();
+    copy.append(&[14, 15]).unwrap();
+    drain(&original, database.store()).unwrap();
+    drain(&copy, database.store()).unwrap();
+    assert_eq!(database.users(), [1, 2, 3, 4, 5]);
+    assert_eq!(
+        copy.read_after(3).unwrap(),
+        [14, 15],
+        "what was acknowledged waits in the log"
+    );
+    assert_refused(copy, &["through sequence 5", "is in use elsewhere"]);
+
+    original.append(&[6]).unwrap();
+    drain(&original, database.store()).unwrap();
+    assert_eq!(database.users(), [1, 2, 3, 4, 5, 6]);
+    original.stop().unwrap();
+}
+
+#[test]
+fn copies_that_start_again_and_again_stay_refused() {
+    let (place, copied) = (Place::new(), Place::new());
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    copy_log(&place, &copied);
+    stay(&place, &database, &[4, 5]);
+
+    let copy = start(&copied.settings());
+    copy.append(&[14, 15, 16, 17]).unwrap();
+    drain(&copy, database.store()).unwrap();
+    assert_refused(copy, &["life"]);
+    for _ in 0..3 {
+        // Before anything is looked at: the directory itself says so.
+        let copy = start(&copied.settings());
+        assert_eq!(copy.append(&[18]), Err(Refusal::Mismatch));
+        drain(&copy, database.store()).unwrap();
+        assert_refused(copy, &["life"]);
+    }
+    assert_eq!(database.users(), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn an_older_copy_is_refused_also_once_it_has_grown_past_the_checkpoint() {
+    let (place, older) = (Place::new(), Place::new());
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    copy_log(&place, &older);
+    stay(&place, &database, &(4..=20).collect::<Vec<_>>());
+
+    // The database was down while it took these.
+    for users in [&[21, 22][..], &(31..=60).collect::<Vec<_>>()] {
+        let running = start(&older.settings());
+        for user in users {
+            running.append(&[*user]).unwrap();
+        }
+        running.stop().unwrap();
+    }
+    let running = start(&older.settings());
+    drain(&running, database.store()).unwrap();
+    assert_eq!(database.users(), (1..=20).collect::<Vec<_>>());
+    assert_eq!(running.read_after(3).unwrap().len(), 32, "all of it waits");
+    assert_refused(running, &["through sequence 20", "life"]);
+}
+
+#[test]
+fn the_look_before_the_start_closes_the_gate() {
+    let (place, older) = (Place::new(), Place::new());
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    copy_log(&place, &older);
+    stay(&place, &database, &[4, 5]);
+    let running = start(&older.settings());
+    block_on(async {
+        let (flusher, _, _stop) = flusher(&running, database.store(), FlushStop::Running);
+        flusher.look_first().await.unwrap();
+    });
+    assert_refused(running, &["ends at 3"]);
+    assert!(older.path().join("MISMATCH").exists());
+}
+
+#[test]
+fn a_machine_copied_while_it_runs_is_told_from_its_copy() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1, 2]).unwrap();
+    let (outcome, text) = block_on(async {
+        let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        progress.flushed(2).await;
+        // The other machine has the same memory, so the same life: it stores two events of its own under their numbers.
+        database
+            .connect()
+            .execute(
+                "UPDATE wal_checkpoints SET flushed_through = 4, applied = 4, token = '00000000-0000-0000-0000-00000000000f'",
+                [],
+            )
+            .unwrap();
+        running.submit(&[3, 4]).await.unwrap();
+        while running.log.mismatch().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.send_replace(FlushStop::Now);
+        (flushing.await.unwrap(), running.log.mismatch())
+    });
+    outcome.unwrap();
+    assert!(text.unwrap().contains("copied while it ran"));
+    assert_eq!(database.users(), [1, 2], "neither passes for the other");
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_database_that_has_gone_back_gets_again_what_the_log_still_has() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    let running = start(&place.settings());
+    running.append(&[4, 5]).unwrap();
+    drain(&running, database.store()).unwrap();
+    let backup = copy_of(&database, "backup.db");
+    running.append(&[6, 7, 8]).unwrap();
+    drain(&running, database.store()).unwrap();
+    restore(&database, &backup);
+    assert_eq!(database.users(), [1, 2, 3, 4, 5]);
+    drain(&running, database.store()).unwrap();
+    assert_eq!(database.users(), (1..=8).collect::<Vec<_>>());
+    assert_eq!(running.log.mismatch(), None);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_database_that_has_gone_back_too_far_stops_the_flush_and_nothing_else() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    stay(&place, &database, &[1, 2, 3]);
+    let backup = copy_of(&database, "backup.db");
+    stay(&place, &database, &[4, 5]);
+    stay(&place, &database, &[6]);
+    restore(&database, &backup);
+
+    let running = start(&place.settings());
+    block_on(async {
+        let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
+        flusher.look_first().await.unwrap();
+        let flushing = tokio::spawn(flusher.run());
+        let reason = loop {
+            if let FlushState::Stopped { reason } = progress.flush_state() {
+                break reason;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        };
+        assert!(
+            reason.contains("from sequence 4 to 5 are neither"),
+            "{reason}"
+        );
+        running.submit(&[7]).await.expect("ingestion goes on");
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(database.users(), [1, 2, 3]);
+    assert_eq!(running.log.mismatch(), None);
+    running.stop().unwrap();
+}
+
+#[test]
+fn what_becomes_of_every_event_is_counted_and_kept_over_restarts() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    database
+        .connect()
+        .execute_batch(
+            "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.user_id = '2' BEGIN SELECT RAISE(ABORT, 'no'); END",
+        )
+        .unwrap();
+    stay(&place, &database, &[1, 2, 3]);
+    let running = start(&place.settings());
+    running.append(&[4, 5]).unwrap();
+    block_on(async {
+        let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
+        assert_eq!(progress.balance(), None, "nothing is known yet");
+        let flushing = tokio::spawn(flusher.run());
+        progress.flushed(5).await;
+        let balance = progress.balance().unwrap();
+        assert_eq!(
+            (balance.accepted, balance.pending, balance.unaccounted()),
+            (5, 0, 0)
+        );
+        assert_eq!((balance.counts.applied, balance.counts.quarantined), (4, 1));
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    let row: CheckpointRow = block_on(async {
+        let mut sink = database.store().open_sink().await.unwrap();
+        sink.checkpoint(running.log.wal_id())
+            .await
+            .unwrap()
+            .unwrap()
+    });
+    assert_eq!(row.counts.sum(), row.flushed_through);
+    running.stop().unwrap();
+}

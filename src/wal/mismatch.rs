@@ -1,0 +1,88 @@
+//! The mark that log and database were found not to belong together.
+//!
+//! It is a file of the log's directory, so that it survives restarts: a supervisor that starts the server again and again must not be
+//! able to wear the refusal down until the numbers happen to fit. Only a person takes it away.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::directory::sync_dir;
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::segment;
+
+/// Name of the mark. Its content is the sentence that says what was found.
+pub const MISMATCH_NAME: &str = "MISMATCH";
+/// A mark that is being written.
+const UNFINISHED_NAME: &str = "mismatch.tmp";
+/// More than any sentence takes.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+
+/// What the mark of a directory says; `None` if it has none.
+///
+/// # Errors
+///
+/// [`WalError::Io`]: a mark that cannot be read is not taken for none.
+pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, WalError> {
+    let path = dir.join(MISMATCH_NAME);
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(WalError::io("open", &path, error)),
+    };
+    let mut bytes = vec![0; TEXT_BYTES_MAX];
+    let length = segment::read_full(&file, &mut bytes, 0)
+        .map_err(|error| WalError::io("read", &path, error))?;
+    let text = String::from_utf8_lossy(&bytes[..length]);
+    Ok(Some(text.trim_end().to_owned()))
+}
+
+/// Marks a directory. On return the mark survives a power cut.
+///
+/// # Errors
+///
+/// [`WalError::Io`]; there is no mark then, or the one of before.
+pub(super) fn write<D: Disk>(disk: &D, dir: &Path, text: &str) -> Result<(), WalError> {
+    let (unfinished, path) = (dir.join(UNFINISHED_NAME), dir.join(MISMATCH_NAME));
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(WalError::io("remove", &unfinished, error));
+        }
+        _ => {}
+    }
+    let mut file = disk
+        .create_new(&unfinished)
+        .map_err(|error| WalError::io("create", &unfinished, error))?;
+    file.write_all_at(format!("{text}\n").as_bytes(), 0)
+        .map_err(|error| WalError::io("write", &unfinished, error))?;
+    file.sync_data()
+        .map_err(|error| WalError::io("sync", &unfinished, error))?;
+    disk.rename(&unfinished, &path)
+        .map_err(|error| WalError::io("rename to", &path, error))?;
+    sync_dir(disk, dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::disk::RealDisk;
+
+    #[test]
+    fn a_mark_is_read_back_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(&RealDisk, dir.path()).unwrap(), None);
+        for text in ["the database is ahead", "it is another's"] {
+            write(&RealDisk, dir.path(), text).unwrap();
+            assert_eq!(read(&RealDisk, dir.path()).unwrap().as_deref(), Some(text));
+        }
+        let names = RealDisk.list(dir.path()).unwrap();
+        assert_eq!(names, [MISMATCH_NAME]);
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(MISMATCH_NAME)).unwrap();
+        assert!(read(&RealDisk, dir.path()).is_err());
+    }
+}
