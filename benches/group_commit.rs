@@ -152,6 +152,7 @@ impl RunningLog {
             ring_slots: 1024,
             bytes_max: 1 << 40,
             segment_bytes: 64 << 20,
+            keep_bytes: 0,
             disk_free_min: 0,
         };
         let disk = CountingDisk::default();

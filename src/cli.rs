@@ -80,9 +80,9 @@ pub enum Command {
     #[command(subcommand)]
     Rollup(RollupCommand),
 
-    /// Look into the write-ahead log
+    /// Look into the write-ahead log, and say how the flush shall go on where it asks
     #[command(subcommand)]
-    Wal(WalCommand),
+    Wal(wal::WalCommand),
 
     /// Ask a running server for its health: exit status 0 if it can accept events
     Health(health::HealthArgs),
@@ -124,13 +124,6 @@ pub enum RollupCommand {
     ///
     /// Day by day, while a server goes on. Interrupted at any moment, it leaves every day either as it was or made afresh.
     Rebuild(rollup::RebuildArgs),
-}
-
-/// `fast-ingest wal …`
-#[derive(Debug, Subcommand)]
-pub enum WalCommand {
-    /// Print segments, sequences, sizes, the checkpoint's place, and what recovery would do; changes nothing
-    Inspect(DatabaseArgs),
 }
 
 #[cfg(test)]

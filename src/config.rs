@@ -83,6 +83,8 @@ pub struct WalSettings {
     pub bytes_max: u64,
     /// Bytes at which a segment is sealed.
     pub segment_bytes: u64,
+    /// Bytes of segments to keep although the database has their events.
+    pub keep_bytes: u64,
     /// Free bytes to leave on the disk.
     pub disk_free_min: u64,
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
-use crate::batch::{BatchView, CheckpointRow, Mark, Sequence, WalId};
+use crate::batch::{BatchView, CheckpointRow, DatabaseId, Mark, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 
@@ -89,6 +89,33 @@ pub struct Flushed {
     pub duplicates: u64,
 }
 
+/// Where a person lets the flush of a log go on, whatever the checkpoint says.
+#[derive(Debug, Clone)]
+pub struct Adoption {
+    /// The log.
+    pub wal_id: WalId,
+    /// The checkpoint that the person saw; `None` if the database has none of this log.
+    pub seen: Option<CheckpointRow>,
+    /// Where it is put: at or behind what was seen.
+    pub through: Sequence,
+    /// Its mark then.
+    pub mark: Mark,
+    /// Why, in a few words, for whoever reads `wal_gaps`.
+    pub reason: &'static str,
+}
+
+impl Adoption {
+    /// Where the checkpoint stands before.
+    pub fn seen_through(&self) -> Sequence {
+        self.seen.map_or(0, |row| row.flushed_through)
+    }
+
+    /// How many sequences this skips.
+    pub fn skipped(&self) -> u64 {
+        self.through - self.seen_through()
+    }
+}
+
 /// A database that stores events and answers metrics.
 #[async_trait]
 pub trait EventStore: Send + Sync {
@@ -131,17 +158,16 @@ pub trait EventSink: Send {
     /// `None`: the database has never heard of this log.
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError>;
 
-    /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped: this database has none of them.
+    /// Which database this is.
+    async fn database_id(&mut self) -> Result<DatabaseId, StoreError>;
+
+    /// Moves the checkpoint of a log on a person's word, or makes it, without storing anything: what that skips is counted as such, and
+    /// recorded in `wal_gaps`, in the same transaction.
     ///
     /// # Errors
     ///
-    /// [`StoreError::CheckpointMoved`] when somebody else has made it meanwhile.
-    async fn create_checkpoint(
-        &mut self,
-        wal_id: WalId,
-        flushed_through: Sequence,
-        mark: Mark,
-    ) -> Result<(), StoreError>;
+    /// [`StoreError::CheckpointMoved`] when it is not any more what the person saw; nothing was changed then.
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError>;
 
     /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to its end and to the mark
     /// [`BatchView::to`], in one transaction. On return the commit is confirmed.
@@ -163,6 +189,27 @@ pub trait EventSink: Send {
         code: &str,
         message: &str,
     ) -> Result<(), StoreError>;
+
+    /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::CheckpointMoved`] when somebody else has made it meanwhile.
+    async fn create_checkpoint(
+        &mut self,
+        wal_id: WalId,
+        flushed_through: Sequence,
+        mark: Mark,
+    ) -> Result<(), StoreError> {
+        let adoption = Adoption {
+            wal_id,
+            seen: None,
+            through: flushed_through,
+            mark,
+            reason: "the log began behind them",
+        };
+        self.adopt(&adoption).await
+    }
 
     /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink that cannot do so
     /// fails, so that nothing is concluded from it.

@@ -19,9 +19,11 @@
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
 //! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
+//! FLUSHED                                 which database has how much of it, and the last commits that were tried there
+//! ADOPTED                                 a checkpoint that a person has put into a database, until the flush takes it up
 //! MISMATCH                                the log was found not to belong to its database: what was found, in a sentence
 //! END                                     how far the log was when it last started, rotated or stopped cleanly: the second witness
-//! next.tmp                                a segment or END being made: written, not yet renamed; removed at start
+//! next.tmp, flushed.tmp, …                a file being made: written, not yet renamed; removed before the next is made
 //! ```
 //!
 //! **Segment header**, 96 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
@@ -73,6 +75,24 @@
 //! | 64..68 | checksum | over bytes 0..64 |
 //! | 68..512 | reserved | 0 |
 //!
+//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole when the flush first reaches a
+//! database. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32 the WAL id of the segments, at 32..36 the checksum over bytes
+//! 0..32. Entry *n*, from 1, is at place *n* modulo 2048. An entry is synced before the commit that it tells of is tried; one that is torn
+//! was not. ADOPTED is the same with one entry.
+//!
+//! | bytes | field | meaning |
+//! |---|---|---|
+//! | 0..4 | checksum | over bytes 4..128 |
+//! | 4..8 | flags | 1: this database is known to have the log; not so while the first commit there is tried |
+//! | 8..16 | number | *n* |
+//! | 16..32 | database | its identity |
+//! | 32..48 | WAL id | under which the database knows the log: that of the segments, or another one that a person has given it |
+//! | 48..56 | confirmed through | the database certainly had everything up to this sequence |
+//! | 56..64 | through | where the checkpoint stands if the commit happened |
+//! | 64..80 | life | that wrote the event there |
+//! | 80..96 | token | of the commit |
+//! | 96..128 | reserved | 0 |
+//!
 //! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
 //! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
@@ -80,11 +100,13 @@
 //! have no metadata to write, and a crash leaves some of them. Sealed segments end with their last record. Anything invalid before a
 //! segment's logical end in any other segment is damage.
 
+pub mod adopted;
 pub mod committer;
 pub mod directory;
 pub mod disk;
 pub mod end;
 pub mod error;
+pub mod flushed;
 pub mod inspect;
 pub mod log;
 pub mod mismatch;

@@ -187,6 +187,16 @@ pub struct ServeArgs {
         help_heading = "Write-ahead log"
     )]
     pub wal_segment_bytes: ByteSize,
+    /// Log kept on top of that although the database has it: after a failover or restore to a state before, it is stored again from here.
+    /// About three million small events, far more than a replica lags behind
+    #[arg(
+        long,
+        env = "FAST_INGEST_WAL_KEEP",
+        default_value = "256MiB",
+        value_name = "BYTES",
+        help_heading = "Write-ahead log"
+    )]
+    pub wal_keep: ByteSize,
     /// Free space to leave on the log's disk; below it 503, because a full disk would fail the log for good
     #[arg(
         long,
@@ -273,6 +283,7 @@ impl ServeArgs {
                 ring_slots: args.ring_slots,
                 bytes_max: args.wal_bytes_max.as_u64(),
                 segment_bytes: args.wal_segment_bytes.as_u64(),
+                keep_bytes: args.wal_keep.as_u64(),
                 disk_free_min: args.disk_free_min.as_u64(),
             },
             flush: FlushSettings {

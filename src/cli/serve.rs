@@ -72,12 +72,9 @@ fn serve(
     store: &Arc<dyn EventStore>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
-    let progress = Progress::new(
-        opened.log.subscribe(),
-        opened.log.directory().oldest_sequence() - 1,
-    );
+    let progress = Progress::new(opened.log.subscribe(), opened.log.known_flushed_through());
     let (flush_stop, flush_stopped) = watch::channel(FlushStop::Running);
-    let flusher = Flusher::new(
+    let mut flusher = Flusher::new(
         Arc::clone(&opened.log),
         Arc::clone(store),
         settings.flush,
@@ -110,7 +107,7 @@ fn serve(
     );
     let budget = Budget::with_share_for_small(http.inflight_bytes_max, share);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
-    let applied = Applied::new(log.wal_id(), shutdown.drain_token());
+    let applied = Applied::new(log.current_wal_id(), shutdown.drain_token());
     drop(log);
     let log_thread = start_log_thread(committer, ring, Arc::clone(&gate), shutdown)?;
     let flush_thread = start_flush_thread(flusher, shutdown)?;
@@ -356,7 +353,6 @@ fn log_failure(error: WalError) -> Failure {
 fn flush_failure(error: FlushError) -> Failure {
     match error {
         FlushError::Log(error) => log_failure(error),
-        mismatch @ FlushError::Mismatch(_) => Failure::new(ExitStatus::Data, mismatch),
     }
 }
 

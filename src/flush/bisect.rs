@@ -3,8 +3,11 @@
 use tokio::task::yield_now;
 
 use super::checkpoint::Checkpoint;
-use crate::batch::{Batch, BatchView, LifeId, Mark, Sequence};
+use super::look::Trouble;
+use crate::batch::{Batch, BatchView, Mark};
 use crate::store::{EventSink, StoreError};
+use crate::wal::Log;
+use crate::wal::disk::Disk;
 
 /// How many other events are tried before an event that is refused for an unclear reason counts as one that the database would
 /// take if it could. Few, because while the database itself fails, each of them is tried again with each retry.
@@ -16,20 +19,21 @@ const WITNESSES: usize = 8;
 ///
 /// A refusal for an unclear reason is the event's own only if another event of the batch goes through after the first such refusal.
 /// Otherwise the database itself may be what fails, and the error is returned.
-pub(super) async fn flush(
+pub(super) async fn flush<D: Disk>(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
     checkpoint: &mut Checkpoint,
-    life_of: impl Fn(Sequence) -> LifeId,
-) -> Result<(), StoreError> {
+    log: &Log<D>,
+) -> Result<(), Trouble> {
     // Parts still to do, the next one last: the checkpoint must move through them in order.
     let mut parts = vec![batch];
     let mut is_doubted = false;
     let mut went_through = false;
     while let Some(part) = parts.pop() {
-        let mark = Mark::of_new_commit(life_of(part.through()));
+        // What is flushed is in the log, so it can tell.
+        let mark = Mark::of_new_commit(log.life_of(part.through()).unwrap_or_default());
         let part = part.with_marks(checkpoint.mark(), mark);
-        checkpoint.attempt(part.through(), mark);
+        log.note_commit(checkpoint.commit(part.wal_id(), part.through(), mark))?;
         match sink.flush(part).await {
             Ok(flushed) => {
                 checkpoint.confirm_applied(part, flushed);
@@ -42,7 +46,7 @@ pub(super) async fn flush(
             Err(StoreError::Unclear { code, message }) if part.len() == 1 => {
                 went_through = went_through || another_would_go_through(sink, part, &parts).await?;
                 if !went_through {
-                    return Err(StoreError::Unclear { code, message });
+                    return Err(StoreError::Unclear { code, message }.into());
                 }
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm_quarantined(part);
@@ -53,7 +57,7 @@ pub(super) async fn flush(
                 parts.push(right);
                 parts.push(left);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
         // A store that never waits (SQLite) would otherwise not hear of a stop before the last part.
         yield_now().await;

@@ -10,20 +10,24 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bisect;
-use super::checkpoint::{self, Checkpoint, Lineage, Standing};
+use super::checkpoint::{Checkpoint, HOW_TO_ANSWER, Question};
+use super::look::{self, Looked, Trouble, look};
 use super::stop::{FlushStop, MINUTE, unless_stopped};
 use crate::backoff::{Backoff, Reminder};
-use crate::batch::{Batch, LifeId, Sequence};
+use crate::batch::{Batch, Sequence};
 use crate::config::FlushSettings;
 use crate::mutants::{Bug, planted};
 use crate::store::{EventStore, StoreError};
 use crate::telemetry::Progress;
 use crate::wal::disk::{Disk, RealDisk};
+use crate::wal::flushed::Commits;
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 
 /// Wait between looks at a schema that is not ours: a person has to act first.
 const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
+/// Wait between looks for a person's answer, who may be waiting for it to be taken up.
+const ANSWER_RECHECK: Duration = Duration::from_secs(2);
 /// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
 /// horizon, because autovacuum cannot freeze it.
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
@@ -39,9 +43,6 @@ pub enum FlushError {
     /// The log cannot be read back.
     #[error(transparent)]
     Log(#[from] WalError),
-    /// Checkpoint and log do not belong together: going on would skip or lose events. Never leaves the flush, which waits for a person.
-    #[error("{0}")]
-    Mismatch(String),
 }
 
 /// The flush of one log into one store.
@@ -67,6 +68,8 @@ enum Ended {
     Aged,
     /// Try again on a new connection.
     Doubt(StoreError),
+    /// A person has to know something first.
+    Asks(Question),
 }
 
 /// What waiting for events came to.
@@ -81,31 +84,8 @@ enum Gathered {
 
 /// What a person can do about a mismatch.
 pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
-                              move this one away to begin a new log. The file MISMATCH in the log's directory keeps this refusal over \
-                              restarts: it goes with the directory, or is removed by hand once log and database fit again";
-
-fn lineage<'a, D: Disk>(
-    log: &Log<D>,
-    life_of: &'a (dyn Fn(Sequence) -> Option<LifeId> + Sync),
-) -> Lineage<'a> {
-    Lineage {
-        wal_id: log.wal_id(),
-        life: Some(log.life()),
-        oldest: log.directory().oldest_sequence(),
-        end: log.durable().through,
-        life_of,
-    }
-}
-
-/// The database has gone back further than the log reaches. Only the flush stops; it looks again now and then.
-fn gap<D: Disk>(log: &Log<D>, first: Sequence, last: Sequence) -> StoreError {
-    StoreError::Schema(format!(
-        "the database has gone back: the events of log {} from sequence {first} to {last} are neither in it nor in the log any more, as \
-         after restoring an older backup. Nothing was changed. Restore a newer database, or move the log directory away to begin a new log \
-         once its events are no longer wanted",
-        log.wal_id()
-    ))
-}
+                              move this one away to begin a new log, or let its events be stored as those of a log of their own: see \
+                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts";
 
 impl<D: Disk> Flusher<D> {
     /// A flush that has not begun.
@@ -117,7 +97,7 @@ impl<D: Disk> Flusher<D> {
         stop: watch::Receiver<FlushStop>,
     ) -> Self {
         Self {
-            checkpoint: Checkpoint::new(),
+            checkpoint: Checkpoint::default(),
             rows_max: settings.rows_max,
             log,
             store,
@@ -135,19 +115,41 @@ impl<D: Disk> Flusher<D> {
     ///
     /// [`FlushError`] when log and database contradict each other, or the log is damaged.
     pub async fn run(mut self) -> Result<(), FlushError> {
-        if let Some(text) = self.log.mismatch() {
-            return self.wait_for_a_person(text).await;
+        let outcome = self.flush_until_stopped().await;
+        // So that the next start knows it without the database.
+        if let Some((database, row)) = self.checkpoint.confirmed()
+            && outcome.is_ok()
+            && self.log.mismatch().is_none()
+            && self.known_through() < row.flushed_through
+        {
+            look::note_checkpoint(&self.log, database, &row)?;
         }
+        outcome
+    }
+
+    /// How far the database is known to be, by what the log remembers.
+    fn known_through(&self) -> Sequence {
+        let home = |commits: &Commits| commits.home().map_or(0, |home| home.confirmed_through);
+        self.log.commits(home)
+    }
+
+    async fn flush_until_stopped(&mut self) -> Result<(), FlushError> {
         loop {
-            let error = match self.flush_on_one_connection().await {
-                Ok(Ended::Stopped) => return Ok(()),
-                Ok(Ended::Aged) => continue,
-                Ok(Ended::Doubt(error)) => error,
-                Err(FlushError::Mismatch(text)) => {
-                    self.log.set_mismatch(&text)?;
-                    return self.wait_for_a_person(text).await;
+            let ended = match self.log.mismatch() {
+                Some(text) => self.wait_for_an_answer(&text).await?,
+                None => self.flush_on_one_connection().await?,
+            };
+            let error = match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::Aged => continue,
+                Ended::Asks(question) => {
+                    self.report_question(question);
+                    if self.pause(ANSWER_RECHECK).await {
+                        return Ok(());
+                    }
+                    continue;
                 }
-                Err(error) => return Err(error),
+                Ended::Doubt(error) => error,
             };
             let wait = self.report(&error);
             if unless_stopped(&mut self.stop, sleep(wait)).await.is_none() {
@@ -161,66 +163,84 @@ impl<D: Disk> Flusher<D> {
     ///
     /// # Errors
     ///
-    /// [`FlushError::Log`] when the mismatch cannot be written down.
-    pub async fn look_first(&self) -> Result<(), FlushError> {
+    /// [`FlushError::Log`] when the log cannot be read, or the mismatch cannot be written down.
+    pub async fn look_first(&mut self) -> Result<(), FlushError> {
         if self.log.mismatch().is_some() {
             return Ok(());
         }
-        let look = async {
+        let looked = async {
             let mut sink = self.store.open_sink().await?;
-            sink.checkpoint(self.log.wal_id()).await
+            look(sink.as_mut(), &self.log, &mut self.checkpoint).await
         };
-        let row = match look.await {
-            Ok(Some(row)) => row,
-            Ok(None) => return Ok(()),
-            Err(error) => {
+        match looked.await {
+            Ok(_) => Ok(()),
+            Err(Trouble::Store(error)) => {
                 tracing::debug!("no look at the checkpoint before the start: {error}");
-                return Ok(());
+                Ok(())
             }
-        };
-        let life_of = |sequence| self.log.life_of(sequence);
-        let judged = self.checkpoint.judge(&row, &lineage(&self.log, &life_of));
-        match judged {
-            Err(FlushError::Mismatch(text)) => Ok(self.log.set_mismatch(&text)?),
-            other => other.map(drop),
+            Err(Trouble::Log(error)) => Err(error.into()),
+            Err(Trouble::Mismatch(text)) => Ok(self.log.set_mismatch(&text)?),
         }
     }
 
     /// Log and database do not belong together: nothing is flushed or accepted until a person has decided. The process stays, so that it
-    /// can be asked what is wrong.
-    async fn wait_for_a_person(&mut self, text: String) -> Result<(), FlushError> {
-        self.progress.set_stopped(&text);
+    /// can be asked what is wrong, and hears of the decision.
+    async fn wait_for_an_answer(&mut self, text: &str) -> Result<Ended, FlushError> {
+        self.progress.set_asking(text);
         tracing::error!(
             wal_id = %self.log.wal_id(),
             "log and database do not belong together, so no event is accepted or flushed: {text}. {WHAT_TO_DO}"
         );
-        self.wait_for_stop().await;
-        Ok(())
+        while !self.pause(ANSWER_RECHECK).await {
+            if self.log.adopted()?.is_none() {
+                continue;
+            }
+            let taken_up = async {
+                let mut sink = self.store.open_sink().await?;
+                look::take_up_answer(sink.as_mut(), &self.log).await
+            };
+            match taken_up.await {
+                Ok(true) => return Ok(Ended::Aged),
+                Ok(false) | Err(Trouble::Mismatch(_)) => {}
+                Err(Trouble::Store(error)) => {
+                    tracing::debug!("no look for an answer: {error}");
+                }
+                Err(Trouble::Log(error)) => return Err(error.into()),
+            }
+        }
+        Ok(Ended::Stopped)
+    }
+
+    /// Waits, unless told to stop: then `true`.
+    async fn pause(&mut self, time: Duration) -> bool {
+        let is_stopped = |stop: &FlushStop| *stop != FlushStop::Running;
+        tokio::select! {
+            // Without its other end nobody could tell it to stop any more.
+            _ = self.stop.wait_for(is_stopped) => true,
+            () = sleep(time) => false,
+        }
     }
 
     async fn flush_on_one_connection(&mut self) -> Result<Ended, FlushError> {
         let (store, log) = (Arc::clone(&self.store), Arc::clone(&self.log));
-        let life_of = |sequence| log.life_of(sequence);
+        let checkpoint = &mut self.checkpoint;
         let connect = async {
             let mut sink = store.open_sink().await?;
-            let row = checkpoint::read_or_create(sink.as_mut(), &lineage(&log, &life_of)).await?;
-            Ok((sink, row))
+            let looked = look(sink.as_mut(), &log, checkpoint).await?;
+            Ok((sink, looked))
         };
         let (mut sink, row) = match unless_stopped(&mut self.stop, connect).await {
             None => return Ok(Ended::Stopped),
-            Some(Err(error)) => return Ok(Ended::Doubt(error)),
-            Some(Ok(connected)) => connected,
+            Some(Ok((sink, Looked::Matches(row)))) => (sink, row),
+            Some(Ok((_, Looked::Asks(question)))) => return Ok(Ended::Asks(question)),
+            Some(Ok((_, Looked::TakenUp))) => return Ok(Ended::Aged),
+            Some(Err(trouble)) => return self.end_of(trouble),
         };
         let mut flushed_through = row.flushed_through;
         let mut read_after = flushed_through;
         if planted(Bug::StoreAgainAfterDoubt) {
             read_after = read_after.min(self.progress.flushed_through());
         }
-        match self.checkpoint.judge(&row, &lineage(&log, &life_of))? {
-            Standing::Gap(first, last) => return Ok(Ended::Doubt(gap(&log, first, last))),
-            Standing::Matches | Standing::Mismatch(_) => {}
-        }
-        self.checkpoint.confirm(row);
         self.note_flushed(flushed_through)?;
         if flushed_through >= self.log.durable().through {
             // Nothing to try it with: that it answered has to do.
@@ -242,16 +262,13 @@ impl<D: Disk> Flusher<D> {
             if planted(Bug::RetireBeforeCommit) {
                 self.note_flushed(batch.view().through())?;
             }
-            // What is flushed is in the log, so it can tell.
-            let writer_of = |sequence| log.life_of(sequence).unwrap_or_default();
-            let flushing =
-                bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, writer_of);
+            let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &log);
             let Some(flushed) = unless_stopped(&mut self.stop, flushing).await else {
                 return Ok(Ended::Stopped);
             };
-            if let Err(error) = flushed {
+            if let Err(trouble) = flushed {
                 self.rows_max = (self.rows_max / 2).max(ROWS_MIN.min(self.settings.rows_max));
-                return Ok(Ended::Doubt(error));
+                return self.end_of(trouble);
             }
             // Slowly, or a database that is too slow for full batches would fail every other one.
             self.rows_max = (self.rows_max + self.rows_max / 8 + 1).min(self.settings.rows_max);
@@ -261,10 +278,23 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
+    /// How a stay on a connection ends that ran into this.
+    fn end_of(&self, trouble: Trouble) -> Result<Ended, FlushError> {
+        match trouble {
+            Trouble::Log(error) => Err(error.into()),
+            Trouble::Store(error) => Ok(Ended::Doubt(error)),
+            // The next turn of the loop finds it and waits.
+            Trouble::Mismatch(text) => {
+                self.log.set_mismatch(&text)?;
+                Ok(Ended::Aged)
+            }
+        }
+    }
+
     /// The database has everything up to here: retires the segments that this makes superfluous.
     fn note_flushed(&self, flushed_through: Sequence) -> Result<(), FlushError> {
-        if let Some(row) = self.checkpoint.confirmed() {
-            self.progress.set_checkpoint(*row);
+        if let Some((_, row)) = self.checkpoint.confirmed() {
+            self.progress.set_checkpoint(row);
         }
         self.progress.set_flushed_through(flushed_through);
         self.log.retire_through(flushed_through)?;
@@ -339,6 +369,15 @@ impl<D: Disk> Flusher<D> {
             if self.stop.changed().await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Says what a person has to know, once and then now and again.
+    fn report_question(&mut self, question: Question) {
+        let (text, wal_id) = (format!("{question}. {HOW_TO_ANSWER}"), self.log.wal_id());
+        let backlog = self.progress.flush_lag();
+        if self.progress.set_asking(&text) | self.reminder.is_due() {
+            tracing::error!(%wal_id, backlog, "flushing stopped: {text}");
         }
     }
 

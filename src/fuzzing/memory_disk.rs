@@ -74,6 +74,7 @@ impl MemoryDisk {
             ring_slots: 64,
             bytes_max: 1 << 30,
             segment_bytes: 1 << 20,
+            keep_bytes: 0,
             disk_free_min: 0,
         };
         let opened = wal::open(self.clone(), &settings).map_err(Refused::Start)?;

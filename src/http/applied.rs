@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::receipt::Receipt;
-use crate::batch::{Sequence, WalId};
+use crate::batch::{CurrentWalId, Sequence, WalId};
 use crate::shutdown::StopToken;
 use crate::store::{EventStore, StoreError};
 
@@ -36,7 +36,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Applied {
     /// This server's log.
-    wal_id: WalId,
+    wal_id: CurrentWalId,
     /// Who waits must not hold up the shutdown.
     drain: StopToken,
     /// The last look at each log that the database knows. Locked while somebody looks, so that a crowd shares one database connection.
@@ -78,9 +78,9 @@ impl fmt::Display for Lag {
 
 impl Applied {
     /// For the server with the log `wal_id`. No request waits past `drain`.
-    pub fn new(wal_id: WalId, drain: StopToken) -> Self {
+    pub fn new(wal_id: impl Into<CurrentWalId>, drain: StopToken) -> Self {
         Self {
-            wal_id,
+            wal_id: wal_id.into(),
             drain,
             looks: Mutex::default(),
         }
@@ -89,7 +89,7 @@ impl Applied {
     /// The receipt for what this server's log holds up to `through`.
     pub(super) fn receipt(&self, through: Sequence) -> Receipt {
         Receipt {
-            wal_id: self.wal_id,
+            wal_id: self.wal_id.get(),
             through,
         }
     }
@@ -181,7 +181,7 @@ pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
 
 async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
     let Receipt { wal_id, through } = receipt;
-    if wal_id == app.applied.wal_id {
+    if wal_id == app.applied.wal_id.get() {
         return timeout(QUERY_WAIT_MAX, app.progress.flushed(through))
             .await
             .map_err(|_| ApiError::NotAppliedYet(Lag::Behind));

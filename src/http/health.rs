@@ -70,7 +70,7 @@ pub(super) fn health(app: &App) -> Response {
 /// A mismatch is told in full: its words are the server's own.
 fn describe_refusal(refusal: Refusal, flush: &FlushState) -> String {
     match (refusal, flush) {
-        (Refusal::Mismatch, FlushState::Stopped { reason }) => {
+        (Refusal::Mismatch, FlushState::Asking { reason }) => {
             format!("{refusal}: {reason}. {WHAT_TO_DO}")
         }
         _ => refusal.to_string(),
@@ -94,6 +94,7 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
                 )),
             )
         }
+        FlushState::Asking { reason } => ("stopped", Some(format!("flushing has stopped: {reason}"))),
         FlushState::Stopped { .. } => (
             "stopped",
             Some(

@@ -110,9 +110,9 @@ impl Gate {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Closes the gate until a person has decided, because log and database do not belong together.
-    pub fn mismatch(&self) {
-        self.mismatched.store(true, Ordering::Release);
+    /// Closes the gate because log and database do not belong together, or opens it once a person has decided.
+    pub fn set_mismatch(&self, mismatched: bool) {
+        self.mismatched.store(mismatched, Ordering::Release);
     }
 
     fn take(&self, bytes: u64) -> Result<(), Refusal> {
@@ -264,7 +264,7 @@ mod tests {
     fn poison_wins_over_draining_that_over_a_mismatch_and_that_over_full() {
         let gate = Gate::new(10, 10);
         assert_eq!(gate.check_open(), Err(Refusal::LogFull));
-        gate.mismatch();
+        gate.set_mismatch(true);
         assert_eq!(gate.check_open(), Err(Refusal::Mismatch));
         gate.drain();
         assert_eq!(gate.check_open(), Err(Refusal::Draining));

@@ -22,6 +22,7 @@ mod copy_in;
 mod deltas;
 mod error;
 mod instant;
+mod lineage;
 mod metrics;
 pub(super) mod migrate;
 mod partitions;

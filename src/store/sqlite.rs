@@ -7,6 +7,7 @@
 mod connection;
 mod deltas;
 mod error;
+mod lineage;
 mod metrics;
 pub(super) mod migrate;
 mod readers;
@@ -79,7 +80,7 @@ impl EventStore for SqliteStore {
 
     async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
         self.readers
-            .read(move |reader| sink::flushed_through(reader, wal_id))
+            .read(move |reader| lineage::flushed_through(reader, wal_id))
             .await
     }
 }

@@ -36,6 +36,11 @@ pub enum FlushState {
         /// Since when.
         since: Instant,
     },
+    /// Log and database do not fit together as they are, and a person must say how to go on.
+    Asking {
+        /// What was found and what can be done, in words that name nothing secret.
+        reason: String,
+    },
     /// A person must act: the schema is not ours, or quarantine itself fails.
     Stopped {
         /// What to mend.
@@ -165,9 +170,19 @@ impl Progress {
 
     /// The flush cannot go on without a person. Returns whether that is news.
     pub fn set_stopped(&self, reason: &str) -> bool {
-        let state = FlushState::Stopped {
+        self.set_news(FlushState::Stopped {
             reason: reason.to_owned(),
-        };
+        })
+    }
+
+    /// The flush cannot go on before a person has said how. Returns whether that is news.
+    pub fn set_asking(&self, reason: &str) -> bool {
+        self.set_news(FlushState::Asking {
+            reason: reason.to_owned(),
+        })
+    }
+
+    fn set_news(&self, state: FlushState) -> bool {
         let mut current = self.lock_flush();
         let is_news = *current != state;
         *current = state;

@@ -366,15 +366,20 @@ impl<D: Disk> Committer<D> {
             );
             return Err(WalError::io("go on writing", &path, removed));
         }
-        let dir = self.log.directory().path();
-        let free = self
-            .log
-            .directory()
-            .disk()
-            .free_bytes(dir)
-            .map_err(|error| WalError::io("measure", dir, error))?;
-        self.log.gate().set_disk_low(free < self.disk_free_min);
+        let directory = self.log.directory();
+        let mut is_low = self.free_bytes()? < self.disk_free_min;
+        // What the database has makes way for what it does not have.
+        if is_low && directory.drop_kept(0)? {
+            is_low = self.free_bytes()? < self.disk_free_min;
+        }
+        self.log.gate().set_disk_low(is_low);
         Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, WalError> {
+        let (disk, dir) = (self.log.directory().disk(), self.log.directory().path());
+        disk.free_bytes(dir)
+            .map_err(|error| WalError::io("measure", dir, error))
     }
 
     fn active_path(&self) -> PathBuf {

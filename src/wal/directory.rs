@@ -14,9 +14,10 @@ use crate::batch::{LifeId, Sequence};
 use crate::mutants::{Bug, planted};
 use crate::sync::{Mutex, MutexGuard};
 
-const LOCK_NAME: &str = "LOCK";
+/// The file that the one process that uses a log has locked.
+pub const LOCK_NAME: &str = "LOCK";
 /// A file that is being made. Never holds events.
-const UNFINISHED_NAME: &str = "next.tmp";
+pub(super) const UNFINISHED_NAME: &str = "next.tmp";
 
 /// One segment as the list knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +44,47 @@ impl Segment {
     }
 }
 
+/// Segments that are kept although the database has their events, whatever their size: a start reads the header of each.
+const KEPT_MAX: usize = 256;
+
 /// The directory and the list of its segments, oldest first.
 #[derive(Debug)]
 pub struct Directory<D> {
     disk: D,
     path: PathBuf,
-    segments: Mutex<VecDeque<Segment>>,
+    list: Mutex<List>,
+    /// Held while files are removed, and while segments are taken back, so that none of these is on its way out.
+    removing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct List {
+    segments: VecDeque<Segment>,
+    /// How many of them, from the oldest on, the database has: they are kept only in case it goes back.
+    kept: usize,
+}
+
+impl List {
+    /// How many segments hold nothing behind the watermark. Never the active one.
+    fn stored_through(&self, flushed_through: Sequence) -> usize {
+        let successors = self.segments.iter().skip(1);
+        successors
+            .take_while(|successor| successor.first_sequence <= flushed_through + 1)
+            .count()
+    }
+
+    fn bytes_of(&self, range: std::ops::Range<usize>) -> u64 {
+        let segments = self.segments.range(range);
+        segments.filter_map(|segment| segment.sealed_end).sum()
+    }
+
+    /// Whether the oldest segment need not be kept.
+    fn is_front_superfluous(&self, keep_bytes: u64) -> bool {
+        match self.kept {
+            0 => false,
+            kept => kept > KEPT_MAX || self.bytes_of(1..kept) >= keep_bytes,
+        }
+    }
 }
 
 impl<D: Disk> Directory<D> {
@@ -57,7 +93,11 @@ impl<D: Disk> Directory<D> {
         Self {
             disk,
             path,
-            segments: Mutex::new(segments.into_iter().collect()),
+            list: Mutex::new(List {
+                segments: segments.into_iter().collect(),
+                kept: 0,
+            }),
+            removing: Mutex::new(()),
         }
     }
 
@@ -78,14 +118,14 @@ impl<D: Disk> Directory<D> {
 
     /// The oldest sequence that the log still holds.
     pub fn oldest_sequence(&self) -> Sequence {
-        self.lock()
-            .front()
-            .map_or(1, |segment| segment.first_sequence)
+        let list = self.lock();
+        let oldest = list.segments.front();
+        oldest.map_or(1, |segment| segment.first_sequence)
     }
 
     /// The segment that holds `sequence`, or would.
     pub fn segment_of(&self, sequence: Sequence) -> Option<Segment> {
-        let segments = self.lock();
+        let segments = &self.lock().segments;
         let behind = segments.partition_point(|segment| segment.first_sequence <= sequence);
         segments.get(behind.checked_sub(1)?).copied()
     }
@@ -93,12 +133,12 @@ impl<D: Disk> Directory<D> {
     /// The life that wrote the event at `sequence`, of those that the log holds and of the last one that it has retired; the life before
     /// the first event is unknown. `None` for any other sequence: `end` is the last one that was given out.
     pub fn life_of(&self, sequence: Sequence, end: Sequence) -> Option<LifeId> {
-        life_in(&self.lock(), sequence, end)
+        life_in(&self.lock().segments, sequence, end)
     }
 
     /// A segment and the one behind it; `None` while it is active, and once it is retired.
     pub fn with_successor(&self, first_sequence: Sequence) -> Option<(Segment, Segment)> {
-        let segments = self.lock();
+        let segments = &self.lock().segments;
         let place = segments
             .binary_search_by_key(&first_sequence, |segment| segment.first_sequence)
             .ok()?;
@@ -107,43 +147,66 @@ impl<D: Disk> Directory<D> {
 
     /// Adds the segment that is written to from now on, and ends the one before it where its header says.
     pub fn push_active(&self, header: &SegmentHeader) {
-        let mut segments = self.lock();
+        let segments = &mut self.lock().segments;
         if let Some(last) = segments.back_mut() {
             last.sealed_end = Some(header.previous_end);
         }
         segments.push_back(Segment::active(header));
     }
 
-    /// Removes the segments whose events are all in the database; returns how many bytes that freed.
+    /// The database has everything up to here: returns how many bytes of segments are from now on kept only in case it goes back.
     ///
-    /// To be called only after the commit of `flushed_through` is confirmed: from here on the database has the only copy.
+    /// To be called only after the commit of `flushed_through` is confirmed: any of them may be removed from here on.
+    pub fn release_through(&self, flushed_through: Sequence) -> u64 {
+        let mut list = self.lock();
+        let (before, after) = (list.kept, list.stored_through(flushed_through));
+        list.kept = after.max(before);
+        list.bytes_of(before..list.kept)
+    }
+
+    /// The database has gone back to here: takes back what is kept behind that; returns how many bytes these are.
+    pub fn take_back_behind(&self, flushed_through: Sequence) -> u64 {
+        let _nothing_is_removed = lock(&self.removing);
+        let mut list = self.lock();
+        let (before, after) = (list.kept, list.stored_through(flushed_through));
+        list.kept = after.min(before);
+        list.bytes_of(list.kept..before)
+    }
+
+    /// Removes the oldest kept segments, as long as so many bytes remain. Returns whether there were any.
     ///
     /// Each removal is synced before the next, so that a power cut cannot leave a hole in the chain.
-    pub fn retire_through(&self, flushed_through: Sequence) -> Result<u64, WalError> {
-        let mut freed = 0;
-        while let Some(segment) = self.first_retirable(flushed_through) {
-            let path = self.path_of(segment.first_sequence);
+    pub fn drop_kept(&self, keep_bytes: u64) -> Result<bool, WalError> {
+        let _one_at_a_time = lock(&self.removing);
+        let mut has_dropped = false;
+        while let Some(path) = self.superfluous(keep_bytes) {
             self.disk
                 .remove(&path)
                 .map_err(|error| WalError::io("remove", &path, error))?;
             sync_dir(&self.disk, &self.path)?;
-            self.lock().pop_front();
-            freed += segment.sealed_end.unwrap_or(0);
+            let mut list = self.lock();
+            list.segments.pop_front();
+            list.kept -= 1;
+            has_dropped = true;
         }
-        Ok(freed)
+        Ok(has_dropped)
     }
 
-    /// The oldest segment, if a later one begins at or before the sequence behind the watermark.
-    fn first_retirable(&self, flushed_through: Sequence) -> Option<Segment> {
-        let segments = self.lock();
-        let successor = segments.get(1)?;
-        (successor.first_sequence <= flushed_through + 1).then(|| segments[0])
+    fn superfluous(&self, keep_bytes: u64) -> Option<PathBuf> {
+        let list = self.lock();
+        let oldest = list.segments.front()?;
+        list.is_front_superfluous(keep_bytes)
+            .then(|| self.path_of(oldest.first_sequence))
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Segment>> {
-        // Every change of the list is a single step, so a panic elsewhere cannot have left it half made.
-        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, List> {
+        lock(&self.list)
     }
+}
+
+/// Every change of what is locked here is a single step, so a panic elsewhere cannot have left it half made.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Who wrote the event at `sequence`, by the headers of these segments, oldest first; see [`Directory::life_of`].
@@ -162,7 +225,7 @@ pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) 
 }
 
 /// Takes the lock that keeps other processes out, before anything else is touched.
-pub fn lock<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, WalError> {
+pub fn lock_for_use<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, WalError> {
     disk.create_dir(dir)
         .map_err(|error| WalError::io("create directory", dir, error))?;
     let path = dir.join(LOCK_NAME);
@@ -181,18 +244,21 @@ pub fn create_segment<D: Disk>(
     header: &SegmentHeader,
 ) -> Result<D::File, WalError> {
     let path = segment::path_of(dir, header.first_sequence);
-    create_durably(disk, dir, &path, &header.encode())
+    create_durably(disk, dir, UNFINISHED_NAME, &path, &header.encode())
 }
 
 /// Makes a file that has its name only once its bytes are synced; what had the name is replaced. On return both survive a power cut.
+///
+/// `unfinished_name` is what it is called until then: one for each who may make files at the same time.
 pub fn create_durably<D: Disk>(
     disk: &D,
     dir: &Path,
+    unfinished_name: &str,
     path: &Path,
     bytes: &[u8],
 ) -> Result<D::File, WalError> {
-    let unfinished = dir.join(UNFINISHED_NAME);
-    remove_unfinished(disk, dir)?;
+    let unfinished = dir.join(unfinished_name);
+    remove_if_there(disk, &unfinished)?;
     let mut file = disk
         .create_new(&unfinished)
         .map_err(|error| WalError::io("create", &unfinished, error))?;
@@ -227,11 +293,11 @@ pub fn sync_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
         .map_err(|error| WalError::io("sync directory", dir, error))
 }
 
-fn remove_unfinished<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
-    let path = dir.join(UNFINISHED_NAME);
-    match disk.remove(&path) {
+/// Removes a file, unless it is gone already. Durable with the next sync of the directory.
+pub fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> Result<(), WalError> {
+    match disk.remove(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(WalError::io("remove", &path, error))
+            Err(WalError::io("remove", path, error))
         }
         _ => Ok(()),
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::directory;
+use super::directory::{self, UNFINISHED_NAME};
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{read_u32, read_u64};
@@ -201,7 +201,7 @@ impl<F: DiskFile> EndFile<F> {
         let mut bytes = [0; FILE_BYTES];
         bytes[..SLOT_BYTES].copy_from_slice(&end.encode(0));
         Ok(Self {
-            file: directory::create_durably(disk, dir, &path, &bytes)?,
+            file: directory::create_durably(disk, dir, UNFINISHED_NAME, &path, &bytes)?,
             path,
             counter: 0,
         })

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::adopted;
 use super::directory::Directory;
 use super::disk::{Disk, RealDisk};
 use super::error::WalError;
+use super::flushed::{Commit, Commits, FlushedFile};
 use super::mismatch;
-use crate::batch::{LifeId, Sequence, WalId};
+use crate::batch::{CurrentWalId, LifeId, Sequence, WalId};
 use crate::intake::Gate;
 use crate::sync::{Mutex, MutexGuard, watch};
 
@@ -24,7 +26,10 @@ pub struct DurableMark {
 /// An open log. Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct Log<D: Disk = RealDisk> {
-    pub(super) wal_id: WalId,
+    /// The name under which the database knows it.
+    pub(super) wal_id: CurrentWalId,
+    /// The name in its segments, which stays.
+    pub(super) segments_wal_id: WalId,
     pub(super) directory: Directory<D>,
     /// Receives what the committer publishes.
     pub(super) durable: watch::Receiver<DurableMark>,
@@ -34,13 +39,27 @@ pub struct Log<D: Disk = RealDisk> {
     pub(super) life: LifeId,
     /// Why log and database do not belong together, once that was found. Read at the start, written by the flush thread.
     pub(super) mismatch: Mutex<Option<String>>,
+    /// What it remembers of its flush. Written by the flush thread.
+    pub(super) flushed: Mutex<FlushedFile<D::File>>,
+    /// Bytes of segments to keep although the database has their events.
+    pub(super) keep_bytes: u64,
     pub(super) _lock: D::Lock,
 }
 
 impl<D: Disk> Log<D> {
-    /// The log's identity.
+    /// The log's identity, as databases know it.
     pub fn wal_id(&self) -> WalId {
-        self.wal_id
+        self.wal_id.get()
+    }
+
+    /// The identity in its segments, which stays when databases know it under another.
+    pub fn segments_wal_id(&self) -> WalId {
+        self.segments_wal_id
+    }
+
+    /// The identity as databases know it, to be asked again: a person may let the log go on under another one.
+    pub fn current_wal_id(&self) -> CurrentWalId {
+        self.wal_id.clone()
     }
 
     /// The life that this start began.
@@ -89,20 +108,80 @@ impl<D: Disk> Log<D> {
     ///
     /// [`WalError::Io`] when the mark cannot be written; the gate is closed all the same.
     pub fn set_mismatch(&self, text: &str) -> Result<(), WalError> {
-        self.gate.mismatch();
+        self.gate.set_mismatch(true);
         *self.lock_mismatch() = Some(text.to_owned());
         mismatch::write(self.directory.disk(), self.directory.path(), text)
     }
 
-    fn lock_mismatch(&self) -> MutexGuard<'_, Option<String>> {
-        // The value is replaced whole, so a panic elsewhere cannot have left it half written.
-        self.mismatch.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything up to here is known to be in the database, or was when that was last asked.
+    pub fn known_flushed_through(&self) -> Sequence {
+        let home = self.commits(|commits| commits.home().map_or(0, |home| home.confirmed_through));
+        home.max(self.directory.oldest_sequence() - 1)
     }
 
-    /// Removes the segments whose events are all in the database, and gives their space back.
-    pub fn retire_through(&self, flushed_through: Sequence) -> Result<(), WalError> {
-        let freed = self.directory.retire_through(flushed_through)?;
-        self.gate.release(freed);
+    /// What it remembers of its flush.
+    pub fn commits<T>(&self, look: impl FnOnce(&Commits) -> T) -> T {
+        look(lock(&self.flushed).commits())
+    }
+
+    /// Remembers a commit that is about to be tried, or a checkpoint that was found.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`]; the commit must not be tried then.
+    pub fn note_commit(&self, commit: Commit) -> Result<(), WalError> {
+        lock(&self.flushed).note(self.directory.disk(), commit)
+    }
+
+    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError`] when that cannot be read.
+    pub fn adopted(&self) -> Result<Option<Commit>, WalError> {
+        let (disk, dir) = (self.directory.disk(), self.directory.path());
+        adopted::read(disk, dir, self.segments_wal_id)
+    }
+
+    /// Goes on from the checkpoint that a person has put into a database, which was found there: under its name, and with the gate open.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`]; a restart takes it up again.
+    pub fn take_up(&self, adopted: Commit) -> Result<(), WalError> {
+        let (disk, dir) = (self.directory.disk(), self.directory.path());
+        self.note_commit(adopted)?;
+        self.wal_id.set(adopted.wal_id);
+        mismatch::remove(disk, dir)?;
+        *self.lock_mismatch() = None;
+        adopted::remove(disk, dir)?;
+        self.gate.set_mismatch(false);
         Ok(())
     }
+
+    fn lock_mismatch(&self) -> MutexGuard<'_, Option<String>> {
+        lock(&self.mismatch)
+    }
+
+    /// The database has everything up to here: gives the space back, and removes what need not be kept.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`] when a segment cannot be removed.
+    pub fn retire_through(&self, flushed_through: Sequence) -> Result<(), WalError> {
+        let released = self.directory.release_through(flushed_through);
+        self.gate.release(released);
+        self.directory.drop_kept(self.keep_bytes).map(drop)
+    }
+
+    /// The database has, or may have, gone back to here: what is kept behind that is to be stored again.
+    pub fn take_back_behind(&self, flushed_through: Sequence) {
+        let taken_back = self.directory.take_back_behind(flushed_through);
+        self.gate.add_used(taken_back);
+    }
+}
+
+/// Values here are replaced whole, so a panic elsewhere cannot have left one half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

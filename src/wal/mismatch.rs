@@ -1,13 +1,13 @@
 //! The mark that log and database were found not to belong together.
 //!
 //! It is a file of the log's directory, so that it survives restarts: a supervisor that starts the server again and again must not be
-//! able to wear the refusal down until the numbers happen to fit. Only a person takes it away.
+//! able to wear the refusal down until the numbers happen to fit. Only a person's word takes it away: `fast-ingest wal adopt`.
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::directory::sync_dir;
-use super::disk::{Disk, DiskFile};
+use super::directory;
+use super::disk::Disk;
 use super::error::WalError;
 use super::segment;
 
@@ -43,23 +43,19 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, WalError> {
 ///
 /// [`WalError::Io`]; there is no mark then, or the one of before.
 pub(super) fn write<D: Disk>(disk: &D, dir: &Path, text: &str) -> Result<(), WalError> {
-    let (unfinished, path) = (dir.join(UNFINISHED_NAME), dir.join(MISMATCH_NAME));
-    match disk.remove(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(WalError::io("remove", &unfinished, error));
-        }
-        _ => {}
-    }
-    let mut file = disk
-        .create_new(&unfinished)
-        .map_err(|error| WalError::io("create", &unfinished, error))?;
-    file.write_all_at(format!("{text}\n").as_bytes(), 0)
-        .map_err(|error| WalError::io("write", &unfinished, error))?;
-    file.sync_data()
-        .map_err(|error| WalError::io("sync", &unfinished, error))?;
-    disk.rename(&unfinished, &path)
-        .map_err(|error| WalError::io("rename to", &path, error))?;
-    sync_dir(disk, dir)
+    let path = dir.join(MISMATCH_NAME);
+    let line = format!("{text}\n");
+    directory::create_durably(disk, dir, UNFINISHED_NAME, &path, line.as_bytes()).map(drop)
+}
+
+/// Takes the mark away. On return that survives a power cut.
+///
+/// # Errors
+///
+/// [`WalError::Io`].
+pub(super) fn remove<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    directory::remove_if_there(disk, &dir.join(MISMATCH_NAME))?;
+    directory::sync_dir(disk, dir)
 }
 
 #[cfg(test)]

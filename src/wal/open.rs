@@ -8,6 +8,7 @@ use super::directory::{self, Directory};
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::end::{End, EndFile};
 use super::error::WalError;
+use super::flushed::FlushedFile;
 use super::log::{DurableMark, Log};
 use super::mismatch;
 use super::recovery::{self, Tail};
@@ -36,10 +37,14 @@ pub struct OpenedLog<D: Disk = RealDisk> {
 /// Any [`WalError`]. The directory is changed only when the lock is held and everything in it was judged sound.
 pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, WalError> {
     let dir = settings.dir.as_path();
-    let lock = directory::lock(&disk, dir)?;
+    let lock = directory::lock_for_use(&disk, dir)?;
     sync_what_was_written(&disk, dir)?;
     let findings = recovery::examine(&disk, dir)?;
     let mismatch = mismatch::read(&disk, dir)?;
+    let flushed = findings
+        .wal_id
+        .map(|wal_id| FlushedFile::open(&disk, dir, wal_id))
+        .transpose()?;
     let recovered = recovery::apply(&disk, dir, findings)?;
     let end = End::of(&recovered.active_header, recovered.recovered_through);
     let end_file = EndFile::create(&disk, dir, &end)?;
@@ -59,12 +64,22 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         settings.bytes_max,
         bytes_found + segment::HEADER_BYTES as u64,
     );
-    if mismatch.is_some() {
-        gate.mismatch();
+    gate.set_mismatch(mismatch.is_some());
+    let flushed = match flushed {
+        Some(flushed) => flushed,
+        None => FlushedFile::open(&disk, dir, recovered.wal_id)?,
+    };
+    let home = flushed.commits().home().copied();
+    let directory = Directory::new(disk, dir.to_owned(), recovered.segments);
+    if let Some(home) = home {
+        gate.release(directory.release_through(home.confirmed_through));
     }
     let log = Arc::new(Log {
-        wal_id: recovered.wal_id,
-        directory: Directory::new(disk, dir.to_owned(), recovered.segments),
+        wal_id: home.map_or(recovered.wal_id, |home| home.wal_id).into(),
+        segments_wal_id: recovered.wal_id,
+        directory,
+        flushed: Mutex::new(flushed),
+        keep_bytes: settings.keep_bytes,
         durable,
         gate: Arc::clone(&gate),
         recovered_through: recovered.recovered_through,

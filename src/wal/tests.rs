@@ -55,6 +55,7 @@ impl Place {
             ring_slots: 64,
             bytes_max: 1 << 30,
             segment_bytes: 1 << 20,
+            keep_bytes: 0,
             disk_free_min: 0,
         }
     }

@@ -23,6 +23,17 @@ CREATE TABLE database_identity (
 );
 INSERT INTO database_identity (id) VALUES (gen_random_uuid());
 
+-- Sequences of a log that this database does not have, because a person let the flush go on over them (`fast-ingest wal adopt`): the
+-- events were lost with a restore, or are in another database, or were taken for stored.
+CREATE TABLE wal_gaps (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    wal_id uuid NOT NULL,
+    first_sequence bigint NOT NULL,
+    last_sequence bigint NOT NULL,
+    reason text NOT NULL,
+    adopted_at timestamptz NOT NULL DEFAULT now()
+);
+
 -- Keeps out servers of the releases before, which would move the checkpoint without its life and token. Each of their flushes begins with an
 -- UPDATE of moved_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a
 -- server of this release flushes it.

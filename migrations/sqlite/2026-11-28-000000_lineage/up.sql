@@ -22,6 +22,17 @@ CREATE TABLE database_identity (
 ) STRICT;
 INSERT INTO database_identity (id) VALUES (lower(hex(randomblob(16))));
 
+-- Sequences of a log that this database does not have, because a person let the flush go on over them (`fast-ingest wal adopt`): the
+-- events were lost with a restore, or are in another database, or were taken for stored.
+CREATE TABLE wal_gaps (
+    id INTEGER PRIMARY KEY,
+    wal_id TEXT NOT NULL,
+    first_sequence INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    adopted_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) STRICT;
+
 -- Keeps out servers of the releases before, which would move the checkpoint without its life and token. Each of their flushes begins with an
 -- UPDATE of moved_at; it fails now as one on a schema that does not fit ("no such column"), which makes them keep their events in the log
 -- until a server of this release flushes it.

@@ -1,8 +1,8 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
 use super::*;
-use crate::batch::{CheckpointRow, Mark};
-use crate::store::RollupStore;
+use crate::batch::{CheckpointRow, DatabaseId};
+use crate::store::{Adoption, RollupStore};
 
 /// What happens to one flush, in order; afterwards all go well.
 #[derive(Debug, Clone, Copy)]
@@ -75,14 +75,11 @@ impl EventSink for FatefulSink {
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
         self.inner.checkpoint(wal_id).await
     }
-    async fn create_checkpoint(
-        &mut self,
-        wal_id: WalId,
-        flushed_through: Sequence,
-        mark: Mark,
-    ) -> Result<(), StoreError> {
-        let inner = &mut self.inner;
-        inner.create_checkpoint(wal_id, flushed_through, mark).await
+    async fn database_id(&mut self) -> Result<DatabaseId, StoreError> {
+        self.inner.database_id().await
+    }
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
+        self.inner.adopt(adoption).await
     }
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
         let fate = self.fates.lock().unwrap().pop();

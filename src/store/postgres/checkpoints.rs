@@ -7,21 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{SimpleQueryRow, Statement};
-use uuid::Uuid;
 
 use super::connect::{Connector, Session};
 use super::error::{Failure, bounded};
-use crate::batch::{CheckpointRow, Counts, LifeId, Mark, Sequence, WalId};
+use crate::batch::{Sequence, WalId};
 use crate::store::StoreError;
 
 /// Time for one look, connecting included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
-pub(super) const COLUMNS: &str =
-    "flushed_through, life, token, applied, duplicates, quarantined, skipped";
 
 /// Reads checkpoints.
 pub(super) struct Checkpoints {
@@ -96,23 +91,4 @@ impl Checkpoints {
             *slot = None;
         }
     }
-}
-
-/// Reads [`COLUMNS`]; `None` if they are no checkpoint's.
-pub(super) fn checkpoint_row(row: &SimpleQueryRow) -> Option<CheckpointRow> {
-    let count = |column: usize| row.get(column)?.parse().ok();
-    let uuid = |column: usize| Uuid::try_parse(row.get(column)?).ok();
-    Some(CheckpointRow {
-        flushed_through: count(0)?,
-        mark: Mark {
-            life: LifeId(uuid(1)?),
-            token: uuid(2)?,
-        },
-        counts: Counts {
-            applied: count(3)?,
-            duplicates: count(4)?,
-            quarantined: count(5)?,
-            skipped: count(6)?,
-        },
-    })
 }

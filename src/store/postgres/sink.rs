@@ -16,20 +16,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::try_join;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Statement};
 
-use super::checkpoints::{self, checkpoint_row};
 use super::connect::Session;
 use super::copy;
 use super::copy_in;
 use super::deltas::{self, Staging};
 use super::error::{Failure, bounded, no_event_to_blame};
+use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
-use crate::batch::{BatchView, CheckpointRow, Mark, Sequence, WalId};
+use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
 use crate::rollup::fold::Fold;
-use crate::store::{EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, EventSink, Flushed, StoreError, quarantine};
 
 /// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
 pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
@@ -274,45 +274,15 @@ impl PostgresSink {
 #[async_trait]
 impl EventSink for PostgresSink {
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
-        let read = format!(
-            "{}SELECT {columns} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT",
-            self.begin(),
-            columns = checkpoints::COLUMNS,
-        );
-        let replies = bounded(self.flush_timeout, self.client().simple_query(&read)).await?;
-        let row = replies.iter().find_map(|reply| match reply {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        row.map(|row| {
-            checkpoint_row(row).ok_or_else(|| {
-                StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}"))
-            })
-        })
-        .transpose()
+        lineage::checkpoint(self.client(), &self.begin(), wal_id, self.flush_timeout).await
     }
 
-    async fn create_checkpoint(
-        &mut self,
-        wal_id: WalId,
-        flushed_through: Sequence,
-        mark: Mark,
-    ) -> Result<(), StoreError> {
-        let Mark { life, token } = mark;
-        // The row count of COMMIT must not hide that of INSERT, hence two messages.
-        let insert = format!(
-            "{}INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) \
-             VALUES ('{wal_id}', {flushed_through}, {flushed_through}, '{life}', '{token}') ON CONFLICT DO NOTHING",
-            self.begin()
-        );
-        let replies = bounded(self.flush_timeout, self.client().simple_query(&insert)).await?;
-        self.commit().await?;
-        // Somebody else flushes this log: let the caller read where they are.
-        if last_row_count(&replies) == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::CheckpointMoved)
-        }
+    async fn database_id(&mut self) -> Result<DatabaseId, StoreError> {
+        lineage::database_id(self.client(), self.flush_timeout).await
+    }
+
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
+        lineage::adopt(self.client(), &self.begin(), adoption, self.flush_timeout).await
     }
 
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
@@ -394,15 +364,6 @@ impl Shape {
         }
         shape
     }
-}
-
-/// The row count of the last statement in a simple query.
-fn last_row_count(replies: &[SimpleQueryMessage]) -> u64 {
-    let counts = replies.iter().filter_map(|reply| match reply {
-        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
-        _ => None,
-    });
-    counts.last().unwrap_or(0)
 }
 
 /// # Panics

@@ -5,17 +5,15 @@
 use std::path::Path;
 
 use async_trait::async_trait;
-use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
-use uuid::Uuid;
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::store_error;
 use super::side_file::SideFile;
-use super::{connection, deltas, rows};
-use crate::batch::{BatchView, CheckpointRow, Counts, LifeId, Mark, Sequence, WalId};
+use super::{connection, deltas, lineage};
+use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
-use crate::store::{EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, EventSink, Flushed, StoreError, quarantine};
 
 /// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
 /// the side file in the middle of the transaction, and read again.
@@ -47,40 +45,17 @@ impl SqliteSink {
 #[async_trait]
 impl EventSink for SqliteSink {
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
-        let transaction = self.begin()?;
-        let read = "SELECT flushed_through, life, token, applied, duplicates, quarantined, skipped \
-                    FROM wal_checkpoints WHERE wal_id = ?1";
-        transaction
-            .query_row(read, [wal_id.to_string()], checkpoint_row)
-            .optional()
-            .map_err(|error| store_error(&error))
+        lineage::checkpoint(&self.begin()?, wal_id)
     }
 
-    async fn create_checkpoint(
-        &mut self,
-        wal_id: WalId,
-        flushed_through: Sequence,
-        mark: Mark,
-    ) -> Result<(), StoreError> {
+    async fn database_id(&mut self) -> Result<DatabaseId, StoreError> {
+        lineage::database_id(&self.connection)
+    }
+
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
         let transaction = self.begin()?;
-        let inserted = transaction
-            .execute(
-                "INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) VALUES (?1, ?2, ?2, ?3, ?4) \
-                 ON CONFLICT DO NOTHING",
-                params![
-                    wal_id.to_string(),
-                    as_integer(flushed_through),
-                    mark.life.to_string(),
-                    mark.token.to_string()
-                ],
-            )
-            .map_err(|error| store_error(&error))?;
-        commit(transaction)?;
-        if inserted == 1 {
-            Ok(())
-        } else {
-            Err(StoreError::CheckpointMoved)
-        }
+        lineage::adopt(&transaction, adoption)?;
+        commit(transaction)
     }
 
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
@@ -139,40 +114,6 @@ impl EventSink for SqliteSink {
             duplicates: batch.len() as u64 - stored,
         })
     }
-}
-
-/// Where the checkpoint of a log stands.
-pub(super) fn flushed_through(
-    connection: &Connection,
-    wal_id: WalId,
-) -> rusqlite::Result<Option<Sequence>> {
-    connection
-        .prepare_cached("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1")?
-        .query_row([wal_id.to_string()], |row| rows::count(row, 0))
-        .optional()
-}
-
-/// The columns of a checkpoint's row, in the order in which they are read.
-fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
-    let uuid = |column: usize| {
-        let text = row.get_ref(column)?.as_str()?;
-        Uuid::try_parse(text).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-        })
-    };
-    Ok(CheckpointRow {
-        flushed_through: rows::count(row, 0)?,
-        mark: Mark {
-            life: LifeId(uuid(1)?),
-            token: uuid(2)?,
-        },
-        counts: Counts {
-            applied: rows::count(row, 3)?,
-            duplicates: rows::count(row, 4)?,
-            quarantined: rows::count(row, 5)?,
-            skipped: rows::count(row, 6)?,
-        },
-    })
 }
 
 /// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
@@ -294,6 +235,6 @@ fn as_json(tags: Tags<'_>) -> String {
 /// # Panics
 ///
 /// Beyond 2^63 events, which takes longer than there was time so far.
-fn as_integer(sequence: Sequence) -> i64 {
+pub(super) fn as_integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence).expect("a sequence fits into 63 bits")
 }

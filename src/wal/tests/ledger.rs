@@ -65,6 +65,7 @@ pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
         ring_slots: 64,
         bytes_max: 1 << 30,
         segment_bytes,
+        keep_bytes: 0,
         disk_free_min: 0,
     }
 }

@@ -1,0 +1,149 @@
+//! What a log's directory and its database say of each other, without the log's lock.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::super::args::DatabaseArgs;
+use crate::batch::{CheckpointRow, DatabaseId, Sequence, WalId};
+use crate::config::{StoreLocation, StoreSettings};
+use crate::flush::checkpoint::{Lineage, Standing};
+use crate::store::{self, EventSink, StoreError};
+use crate::wal::directory::{self, Segment};
+use crate::wal::disk::RealDisk;
+use crate::wal::flushed::{Commit, Commits, FlushedFile};
+use crate::wal::recovery::Findings;
+use crate::wal::{WalError, adopted, mismatch};
+
+/// Time for a database to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is said of an answer that was given before.
+pub(super) const ANSWERED: &str =
+    "by `wal adopt`; the server goes on from there, now or at its next start";
+
+/// A log, as its directory shows it.
+pub(super) struct FoundLog {
+    pub(super) dir: PathBuf,
+    /// Of its segments.
+    pub(super) wal_id: WalId,
+    pub(super) segments: VecDeque<Segment>,
+    /// The last sequence that was given out.
+    pub(super) end: Sequence,
+    pub(super) commits: Commits,
+    /// What a server found not to match.
+    pub(super) mismatch: Option<String>,
+    /// What a person has put into a database, and no server has taken up yet.
+    pub(super) adopted: Option<Commit>,
+}
+
+/// What a database says of a log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FoundCheckpoint {
+    pub(super) database: DatabaseId,
+    pub(super) row: Option<CheckpointRow>,
+}
+
+impl FoundLog {
+    /// Reads what is beside the segments; `None` when there is no log yet.
+    pub(super) fn read(dir: &Path, findings: &Findings) -> Result<Option<Self>, WalError> {
+        let Some(wal_id) = findings.wal_id else {
+            return Ok(None);
+        };
+        let flushed = FlushedFile::open(&RealDisk, dir, wal_id)?;
+        let segments = findings.segments.iter();
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            wal_id,
+            segments: segments
+                .map(|found| Segment::active(&found.header))
+                .collect(),
+            end: findings.next_sequence - 1,
+            commits: flushed.commits().clone(),
+            mismatch: mismatch::read(&RealDisk, dir)?,
+            adopted: adopted::read(&RealDisk, dir, wal_id)?,
+        }))
+    }
+
+    /// The name under which databases know it.
+    pub(super) fn wal_id_in_databases(&self) -> WalId {
+        let home = self.commits.home();
+        home.map_or(self.wal_id, |home| home.wal_id)
+    }
+
+    /// The oldest sequence that it holds, or will hold next.
+    pub(super) fn oldest(&self) -> Sequence {
+        let oldest = self.segments.front();
+        oldest.map_or(1, |segment| segment.first_sequence)
+    }
+
+    /// Calls `judge` with what the log knows of itself.
+    pub(super) fn judge(&self, judge: impl FnOnce(&Lineage<'_>) -> Standing) -> Standing {
+        judge(&Lineage {
+            wal_id: self.wal_id_in_databases(),
+            oldest: self.oldest(),
+            end: self.end,
+            life_of: &|sequence| directory::life_in(&self.segments, sequence, self.end),
+            commits: &self.commits,
+        })
+    }
+}
+
+/// A connection to the database of a command, and what waits for it.
+pub(super) struct Contact {
+    runtime: Runtime,
+    sink: Box<dyn EventSink>,
+}
+
+impl Contact {
+    /// Connects.
+    pub(super) fn make(args: &DatabaseArgs) -> Result<Self, String> {
+        let location = args.location().map_err(|error| error.to_string())?;
+        if let StoreLocation::Sqlite(path) = &location
+            && !path.exists()
+        {
+            return Err(format!("{} does not exist", path.display()));
+        }
+        let settings = StoreSettings {
+            location,
+            query_connections: 1,
+            query_timeout: TIMEOUT,
+            flush_timeout: TIMEOUT,
+        };
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let open = async { store::open(&settings)?.open_sink().await };
+        let sink = runtime.block_on(open).map_err(|error| error.to_string())?;
+        Ok(Self { runtime, sink })
+    }
+
+    /// What the database says of a log.
+    pub(super) fn checkpoint(&mut self, wal_id: WalId) -> Result<FoundCheckpoint, StoreError> {
+        let sink = &mut self.sink;
+        self.runtime.block_on(async {
+            Ok(FoundCheckpoint {
+                database: sink.database_id().await?,
+                row: sink.checkpoint(wal_id).await?,
+            })
+        })
+    }
+
+    /// Whether a person has answered, and no server has taken it up yet.
+    pub(super) fn has_answer_of(&mut self, log: &FoundLog) -> Result<bool, StoreError> {
+        let Some(adopted) = log.adopted else {
+            return Ok(false);
+        };
+        let found = self.checkpoint(adopted.wal_id)?;
+        let stands = found.row.map(|row| (row.flushed_through, row.mark));
+        Ok(found.database == adopted.database && stands == Some((adopted.through, adopted.mark)))
+    }
+
+    /// Puts a log's checkpoint where a person wants it.
+    pub(super) fn adopt(&mut self, adoption: &store::Adoption) -> Result<(), StoreError> {
+        self.runtime.block_on(self.sink.adopt(adoption))
+    }
+}

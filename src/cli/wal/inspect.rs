@@ -1,0 +1,214 @@
+//! `fast-ingest wal inspect`: the state of the log in a few lines, for a person who has to decide something.
+
+use bytesize::ByteSize;
+
+use super::super::args::DatabaseArgs;
+use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
+use crate::batch::Sequence;
+use crate::exit::{ExitStatus, Failure, OrExit, say};
+use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing};
+use crate::flush::worker::WHAT_TO_DO;
+use crate::wal::disk::RealDisk;
+use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
+
+/// Prints what the directory holds, where the checkpoint stands, and what a start would do.
+///
+/// # Errors
+///
+/// When the directory cannot be read (74), or a start would be refused (65).
+pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
+    let dir = args.wal_dir();
+    let inspection = inspect(&RealDisk, &dir).or_exit(ExitStatus::Io)?;
+    let log = match &inspection.verdict {
+        Verdict::Sound(findings) => FoundLog::read(&dir, findings).or_exit(ExitStatus::Data)?,
+        _ => None,
+    };
+    let wal_id = inspection
+        .segments
+        .iter()
+        .find_map(|segment| segment.header)
+        .map(|header| {
+            log.as_ref()
+                .map_or(header.wal_id, FoundLog::wal_id_in_databases)
+        });
+    say(format_args!(
+        "log         {}{}",
+        dir.display(),
+        wal_id.map_or_else(String::new, |id| format!("  id {id}"))
+    ))?;
+
+    let mut is_answered = false;
+    let checkpoint = wal_id.map(|id| {
+        let mut contact = Contact::make(args)?;
+        let answered = log.as_ref().map(|log| contact.has_answer_of(log));
+        is_answered = answered.is_some_and(|answered| answered.unwrap_or(false));
+        let found = contact.checkpoint(id);
+        found.map_err(|error| error.to_string())
+    });
+    let found = checkpoint.as_ref().and_then(|read| read.as_ref().ok());
+    let row = found.and_then(|found| found.row);
+    print_segments(&inspection.segments, row.map(|row| row.flushed_through))?;
+    if let Some(checkpoint) = &checkpoint {
+        say(format_args!(
+            "checkpoint  {}",
+            describe_checkpoint(checkpoint, &inspection)
+        ))?;
+    }
+    if let Some(home) = log.as_ref().and_then(|log| log.commits.home()) {
+        say(format_args!(
+            "flushed     through sequence {} at least, into database {}",
+            home.confirmed_through, home.database
+        ))?;
+    }
+    say(format_args!(
+        "recovery    {}",
+        describe_verdict(&inspection.verdict)
+    ))?;
+    let trouble = log.as_ref().and_then(|log| describe_lineage(log, found));
+    let trouble = trouble.filter(|_| !is_answered);
+    if let Some(text) = &trouble {
+        say(format_args!("lineage     {text}"))?;
+    }
+    if is_answered {
+        say(format_args!("answered    {ANSWERED}"))?;
+    }
+    match inspection.verdict {
+        Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
+            ExitStatus::Data,
+            anyhow::anyhow!("this log is damaged, or written by a newer version"),
+        )),
+        Verdict::Empty | Verdict::Sound(_) if trouble.is_some() => Err(Failure::new(
+            ExitStatus::Data,
+            anyhow::anyhow!("this log and the database do not fit together"),
+        )),
+        Verdict::Empty | Verdict::Sound(_) => Ok(()),
+    }
+}
+
+/// Why the log and the database do not fit together: what a server found, or else what the checkpoint says now.
+fn describe_lineage(log: &FoundLog, found: Option<&FoundCheckpoint>) -> Option<String> {
+    if let Some(text) = &log.mismatch {
+        return Some(format!("{text}. {WHAT_TO_DO}"));
+    }
+    let found = found?;
+    match log.judge(|lineage| lineage.judge(found.database, found.row.as_ref())) {
+        Standing::Matches | Standing::New => None,
+        Standing::Asks(question) => Some(format!("{question}. {HOW_TO_ANSWER}")),
+        Standing::Mismatch(text) => Some(format!("{text}. {WHAT_TO_DO}")),
+    }
+}
+
+fn newest_sequence(inspection: &Inspection) -> Sequence {
+    let reports = inspection.segments.iter();
+    reports
+        .filter_map(|segment| segment.last_sequence)
+        .max()
+        .unwrap_or(0)
+}
+
+fn print_segments(
+    segments: &[SegmentReport],
+    flushed_through: Option<Sequence>,
+) -> Result<(), Failure> {
+    if segments.is_empty() {
+        return Ok(());
+    }
+    say(format_args!(
+        "{:<26} {:>14} {:>14} {:>12} {:>10} {:>10}  state",
+        "segment", "first", "last", "events", "records", "size"
+    ))?;
+    for (index, report) in segments.iter().enumerate() {
+        let name = report
+            .path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let first = report.header.map_or_else(
+            || "?".to_owned(),
+            |header| header.first_sequence.to_string(),
+        );
+        let last = report
+            .last_sequence
+            .map_or_else(|| "-".to_owned(), |last| last.to_string());
+        let size = ByteSize::b(report.file_bytes).to_string();
+        let state = describe_segment(report, index + 1 == segments.len(), flushed_through);
+        say(format_args!(
+            "{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}",
+            report.events, report.records
+        ))?;
+    }
+    Ok(())
+}
+
+fn describe_segment(
+    report: &SegmentReport,
+    is_last: bool,
+    flushed_through: Option<Sequence>,
+) -> String {
+    let place = if is_last { "newest" } else { "sealed" };
+    let stored = match (report.last_sequence, flushed_through) {
+        (Some(last), Some(through)) if last <= through => ", all in the database",
+        (Some(_), Some(through))
+            if report
+                .header
+                .is_some_and(|header| header.first_sequence <= through) =>
+        {
+            ", partly in the database"
+        }
+        (Some(_), _) => ", to be flushed",
+        (None, _) => ", no events",
+    };
+    let trouble = report.trouble.as_ref().map_or_else(String::new, |trouble| {
+        format!("; at byte {}: {}", trouble.offset, trouble.reason)
+    });
+    format!("{place}{stored}{trouble}")
+}
+
+fn describe_checkpoint(
+    checkpoint: &Result<FoundCheckpoint, String>,
+    inspection: &Inspection,
+) -> String {
+    match checkpoint {
+        Err(reason) => format!("unknown: {reason}"),
+        Ok(FoundCheckpoint {
+            database,
+            row: None,
+        }) => {
+            format!("none: database {database} does not know this log")
+        }
+        Ok(FoundCheckpoint {
+            database,
+            row: Some(row),
+        }) => {
+            let lag = newest_sequence(inspection).saturating_sub(row.flushed_through);
+            let (through, life) = (row.flushed_through, row.mark.life);
+            format!(
+                "through sequence {through}, written by life {life}, in database {database}; {lag} events to be flushed"
+            )
+        }
+    }
+}
+
+fn describe_verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Empty => "no log yet; a start would make one".to_owned(),
+        Verdict::Refused(error) => format!("refused: {error}"),
+        Verdict::StoppedLater(error) => format!(
+            "a start would serve until the flush reaches the damage, and then stop (only the newest segment is read at start): \
+             {error}"
+        ),
+        Verdict::Sound(findings) => {
+            let next = findings.next_sequence;
+            match findings.torn_tail() {
+                None => format!("sound; a start would go on at sequence {next}"),
+                Some(tail) => format!(
+                    "a start would cut a torn tail of {} bytes at byte {} of {} and go on at sequence {next} (or the server is \
+                     writing just now)",
+                    tail.bytes,
+                    tail.offset,
+                    tail.segment.display()
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The look at the checkpoint with which every stay on a connection begins.
+
+use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
+use crate::batch::{CheckpointRow, DatabaseId, Mark};
+use crate::store::{EventSink, StoreError};
+use crate::wal::disk::Disk;
+use crate::wal::flushed::Commit;
+use crate::wal::{Log, WalError};
+
+/// What keeps the flush from going on, on this connection or at all.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The log cannot be read, or what is to be tried cannot be written down.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// The database fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Log and database do not belong together.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+/// What a look found.
+#[derive(Debug)]
+pub(super) enum Looked {
+    /// The flush goes on from here.
+    Matches(CheckpointRow),
+    /// A person has to know first.
+    Asks(Question),
+    /// A person's answer was found and taken up: look again.
+    TakenUp,
+}
+
+/// Looks at the checkpoint, and makes it for a log that is new.
+pub(super) async fn look<D: Disk>(
+    sink: &mut dyn EventSink,
+    log: &Log<D>,
+    checkpoint: &mut Checkpoint,
+) -> Result<Looked, Trouble> {
+    let database = sink.database_id().await?;
+    let mut row = sink.checkpoint(log.wal_id()).await?;
+    if let Some(row) = &row {
+        // Before it is asked what the log still holds, so that nothing of it goes afterwards.
+        log.take_back_behind(row.flushed_through);
+    }
+    let mut standing = judge(log, database, row.as_ref());
+    if standing == Standing::New {
+        row = Some(make_checkpoint(sink, log, database).await?);
+        standing = judge(log, database, row.as_ref());
+    }
+    let asks = match (standing, row) {
+        (Standing::Matches, Some(row)) => {
+            note_match(log, database, &row)?;
+            checkpoint.confirm(database, row);
+            return Ok(Looked::Matches(row));
+        }
+        (Standing::Asks(question), _) => Ok(Looked::Asks(question)),
+        (Standing::Mismatch(text), _) => Err(Trouble::Mismatch(text)),
+        (Standing::New | Standing::Matches, _) => {
+            let text = format!("the checkpoint of log {} vanished", log.wal_id());
+            return Err(StoreError::Unavailable(text).into());
+        }
+    };
+    if take_up_answer(sink, log).await? {
+        Ok(Looked::TakenUp)
+    } else {
+        asks
+    }
+}
+
+/// Takes up the checkpoint that a person has put into the database, if it is there. Returns whether it was.
+pub(super) async fn take_up_answer<D: Disk>(
+    sink: &mut dyn EventSink,
+    log: &Log<D>,
+) -> Result<bool, Trouble> {
+    let Some(adopted) = log.adopted()? else {
+        return Ok(false);
+    };
+    if sink.database_id().await? != adopted.database {
+        return Ok(false);
+    }
+    let row = sink.checkpoint(adopted.wal_id).await?;
+    let is_there =
+        row.is_some_and(|row| (row.flushed_through, row.mark) == (adopted.through, adopted.mark));
+    if is_there {
+        log.take_up(adopted)?;
+        tracing::warn!(
+            wal_id = %adopted.wal_id,
+            through = adopted.through,
+            database = %adopted.database,
+            "going on behind sequence {}, as `wal adopt` was told",
+            adopted.through
+        );
+    }
+    Ok(is_there)
+}
+
+fn judge<D: Disk>(log: &Log<D>, database: DatabaseId, row: Option<&CheckpointRow>) -> Standing {
+    log.commits(|commits| {
+        let lineage = Lineage {
+            wal_id: log.wal_id(),
+            oldest: log.directory().oldest_sequence(),
+            end: log.durable().through,
+            life_of: &|sequence| log.life_of(sequence),
+            commits,
+        };
+        lineage.judge(database, row)
+    })
+}
+
+/// Makes the checkpoint of a log that no database knows. Reads it back, so that what goes on from there is what the database holds.
+async fn make_checkpoint<D: Disk>(
+    sink: &mut dyn EventSink,
+    log: &Log<D>,
+    database: DatabaseId,
+) -> Result<CheckpointRow, Trouble> {
+    let wal_id = log.wal_id();
+    let mark = Mark::of_new_commit(log.life_of(0).unwrap_or_default());
+    log.note_commit(Commit {
+        database,
+        wal_id,
+        is_known: false,
+        confirmed_through: 0,
+        through: 0,
+        mark,
+    })?;
+    sink.create_checkpoint(wal_id, 0, mark).await?;
+    let row = sink.checkpoint(wal_id).await?;
+    let vanished = || StoreError::Unavailable(format!("the checkpoint of log {wal_id} vanished"));
+    Ok(row.ok_or_else(vanished)?)
+}
+
+/// Remembers the first match with a database, and says so when it has gone back.
+fn note_match<D: Disk>(
+    log: &Log<D>,
+    database: DatabaseId,
+    row: &CheckpointRow,
+) -> Result<(), WalError> {
+    let Some(home) = log.commits(|commits| commits.home().copied()) else {
+        return note_checkpoint(log, database, row);
+    };
+    if row.flushed_through < home.confirmed_through {
+        tracing::warn!(
+            from = home.confirmed_through,
+            to = row.flushed_through,
+            "the database has gone back from sequence {} to {}, as after a failover or a restore: storing again what the log has kept",
+            home.confirmed_through,
+            row.flushed_through
+        );
+    }
+    Ok(())
+}
+
+/// Remembers where the checkpoint certainly stands.
+pub(super) fn note_checkpoint<D: Disk>(
+    log: &Log<D>,
+    database: DatabaseId,
+    row: &CheckpointRow,
+) -> Result<(), WalError> {
+    log.note_commit(Commit {
+        database,
+        wal_id: log.wal_id(),
+        is_known: true,
+        confirmed_through: row.flushed_through,
+        through: row.flushed_through,
+        mark: row.mark,
+    })
+}

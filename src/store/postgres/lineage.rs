@@ -1,0 +1,128 @@
+//! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
+//!
+//! All of it in simple queries: each is one round trip, and they run on connections that have prepared nothing.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use uuid::Uuid;
+
+use super::error::bounded;
+use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, WalId};
+use crate::store::{Adoption, StoreError};
+
+/// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
+const COLUMNS: &str = "flushed_through, life, token, applied, duplicates, quarantined, skipped";
+
+/// Which database this is.
+pub(super) async fn database_id(
+    client: &Client,
+    limit: Duration,
+) -> Result<DatabaseId, StoreError> {
+    let replies = bounded(
+        limit,
+        client.simple_query("SELECT id FROM database_identity"),
+    )
+    .await?;
+    let id = first_row(&replies).and_then(|row| Uuid::try_parse(row.get(0)?).ok());
+    id.map(DatabaseId).ok_or_else(|| {
+        StoreError::Schema(
+            "database_identity is empty: restore its row, or insert a new one with INSERT INTO database_identity (id) VALUES \
+             (gen_random_uuid())"
+                .to_owned(),
+        )
+    })
+}
+
+/// The checkpoint of a log, read under its row lock. `begin` begins a transaction.
+pub(super) async fn checkpoint(
+    client: &Client,
+    begin: &str,
+    wal_id: WalId,
+    limit: Duration,
+) -> Result<Option<CheckpointRow>, StoreError> {
+    let read = format!(
+        "{begin}SELECT {COLUMNS} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT"
+    );
+    let replies = bounded(limit, client.simple_query(&read)).await?;
+    let row = first_row(&replies).map(|row| {
+        checkpoint_row(row).ok_or_else(|| {
+            StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}"))
+        })
+    });
+    row.transpose()
+}
+
+/// Puts the checkpoint where a person wants it, and records what that skips. `begin` begins a transaction.
+pub(super) async fn adopt(
+    client: &Client,
+    begin: &str,
+    adoption: &Adoption,
+    limit: Duration,
+) -> Result<(), StoreError> {
+    let (wal_id, through, skipped) = (adoption.wal_id, adoption.through, adoption.skipped());
+    let Mark { life, token } = adoption.mark;
+    let moved = match &adoption.seen {
+        None => format!(
+            "INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) \
+             VALUES ('{wal_id}', {through}, {skipped}, '{life}', '{token}') ON CONFLICT DO NOTHING"
+        ),
+        Some(seen) => format!(
+            "UPDATE wal_checkpoints SET flushed_through = {through}, skipped = skipped + {skipped}, life = '{life}', \
+             token = '{token}', committed_at = now() \
+             WHERE wal_id = '{wal_id}' AND flushed_through = {} AND life = '{}' AND token = '{}'",
+            seen.flushed_through, seen.mark.life, seen.mark.token
+        ),
+    };
+    // The row count of a later statement must not hide that of this one, hence two messages.
+    let replies = bounded(limit, client.simple_query(&format!("{begin}{moved}"))).await?;
+    if last_row_count(&replies) != 1 {
+        bounded(limit, client.batch_execute("ROLLBACK")).await?;
+        return Err(StoreError::CheckpointMoved);
+    }
+    let record = if skipped == 0 {
+        String::new()
+    } else {
+        format!(
+            "INSERT INTO wal_gaps (wal_id, first_sequence, last_sequence, reason) VALUES ('{wal_id}', {}, {through}, '{}'); ",
+            adoption.seen_through() + 1,
+            adoption.reason.replace('\'', "''")
+        )
+    };
+    Ok(bounded(limit, client.batch_execute(&format!("{record}COMMIT"))).await?)
+}
+
+fn first_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
+    replies.iter().find_map(|reply| match reply {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    })
+}
+
+/// The row count of the last statement in a simple query.
+pub(super) fn last_row_count(replies: &[SimpleQueryMessage]) -> u64 {
+    let counts = replies.iter().filter_map(|reply| match reply {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
+    });
+    counts.last().unwrap_or(0)
+}
+
+/// Reads [`COLUMNS`]; `None` if they are no checkpoint's.
+fn checkpoint_row(row: &SimpleQueryRow) -> Option<CheckpointRow> {
+    let count = |column: usize| row.get(column)?.parse().ok();
+    let uuid = |column: usize| Uuid::try_parse(row.get(column)?).ok();
+    Some(CheckpointRow {
+        flushed_through: count(0)?,
+        mark: Mark {
+            life: LifeId(uuid(1)?),
+            token: uuid(2)?,
+        },
+        counts: Counts {
+            applied: count(3)?,
+            duplicates: count(4)?,
+            quarantined: count(5)?,
+            skipped: count(6)?,
+        },
+    })
+}

@@ -1,0 +1,115 @@
+//! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use uuid::Uuid;
+
+use super::error::store_error;
+use super::rows;
+use super::sink::as_integer;
+use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
+use crate::store::{Adoption, StoreError};
+
+/// Which database this is.
+pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreError> {
+    let read = connection.query_row("SELECT id FROM database_identity", [], |row| uuid(row, 0));
+    match read.optional() {
+        Ok(Some(id)) => Ok(DatabaseId(id)),
+        Ok(None) => Err(StoreError::Schema(
+            "database_identity is empty: restore its row, or insert a new random id with INSERT INTO database_identity (id) VALUES \
+             (lower(hex(randomblob(16))))"
+                .to_owned(),
+        )),
+        Err(error) => Err(store_error(&error)),
+    }
+}
+
+/// The checkpoint of a log.
+pub(super) fn checkpoint(
+    transaction: &Transaction<'_>,
+    wal_id: WalId,
+) -> Result<Option<CheckpointRow>, StoreError> {
+    let read = "SELECT flushed_through, life, token, applied, duplicates, quarantined, skipped \
+                FROM wal_checkpoints WHERE wal_id = ?1";
+    transaction
+        .query_row(read, [wal_id.to_string()], checkpoint_row)
+        .optional()
+        .map_err(|error| store_error(&error))
+}
+
+/// Where the checkpoint of a log stands.
+pub(super) fn flushed_through(
+    connection: &Connection,
+    wal_id: WalId,
+) -> rusqlite::Result<Option<Sequence>> {
+    connection
+        .prepare_cached("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1")?
+        .query_row([wal_id.to_string()], |row| rows::count(row, 0))
+        .optional()
+}
+
+/// Puts the checkpoint where a person wants it, and records what that skips.
+pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Result<(), StoreError> {
+    let wal_id = adoption.wal_id.to_string();
+    let (through, skipped) = (as_integer(adoption.through), as_integer(adoption.skipped()));
+    let (life, token) = (
+        adoption.mark.life.to_string(),
+        adoption.mark.token.to_string(),
+    );
+    let moved = match &adoption.seen {
+        None => transaction.execute(
+            "INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) VALUES (?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT DO NOTHING",
+            params![wal_id, through, skipped, life, token],
+        ),
+        Some(seen) => transaction.execute(
+            "UPDATE wal_checkpoints SET flushed_through = ?2, skipped = skipped + ?3, life = ?4, token = ?5, \
+             committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?1 AND flushed_through = ?6 AND life = ?7 AND token = ?8",
+            params![
+                wal_id,
+                through,
+                skipped,
+                life,
+                token,
+                as_integer(seen.flushed_through),
+                seen.mark.life.to_string(),
+                seen.mark.token.to_string()
+            ],
+        ),
+    };
+    if moved.map_err(|error| store_error(&error))? != 1 {
+        return Err(StoreError::CheckpointMoved);
+    }
+    if skipped > 0 {
+        let first = as_integer(adoption.seen_through() + 1);
+        let record = "INSERT INTO wal_gaps (wal_id, first_sequence, last_sequence, reason) VALUES (?1, ?2, ?3, ?4)";
+        transaction
+            .execute(record, params![wal_id, first, through, adoption.reason])
+            .map_err(|error| store_error(&error))?;
+    }
+    Ok(())
+}
+
+/// The columns of a checkpoint's row, in the order in which they are read.
+fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
+    Ok(CheckpointRow {
+        flushed_through: rows::count(row, 0)?,
+        mark: Mark {
+            life: LifeId(uuid(row, 1)?),
+            token: uuid(row, 2)?,
+        },
+        counts: Counts {
+            applied: rows::count(row, 3)?,
+            duplicates: rows::count(row, 4)?,
+            quarantined: rows::count(row, 5)?,
+            skipped: rows::count(row, 6)?,
+        },
+    })
+}
+
+fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    let text = row.get_ref(column)?.as_str()?;
+    Uuid::try_parse(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}

@@ -1,0 +1,302 @@
+//! What the log remembers of its flush: which database has its events, how far, and the tokens of the last commits that were tried.
+//!
+//! The checkpoint's row says who put it where it stands, and the segments say whether that life wrote them. Both are the same in a copy
+//! that was made while the server ran, memory included. What a copy has not tried is the other one's commits: so every commit is
+//! written down here, durably, before it is tried, and a row with a token that is not here was put there by another.
+//!
+//! The file is a ring of fixed size, made whole at once, so that noting a commit is one small write into place and one sync without
+//! metadata. Its layout is in the format document at the top of [`crate::wal`].
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::directory;
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::record::{read_u32, read_u64};
+use super::segment;
+use crate::batch::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
+
+/// The file's name.
+pub const NAME: &str = "FLUSHED";
+/// The file's name while it is made.
+const UNFINISHED_NAME: &str = "flushed.tmp";
+/// Commits that the ring holds. A database can go back this far without a doubt about who moved its checkpoint: three million rows a
+/// minute for more than ten minutes, or seven minutes of light traffic. Behind that the lives alone have to do.
+const SLOTS: u64 = 2048;
+const HEADER_BYTES: usize = 512;
+const ENTRY_BYTES: usize = 128;
+/// Bytes of the file.
+pub const FILE_BYTES: usize = HEADER_BYTES + SLOTS as usize * ENTRY_BYTES;
+/// The format version that this code writes, and the newest it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"FSTINGFL";
+const HEADER_CHECKSUM_AT: usize = 32;
+/// The flag of an entry whose database is known to have the log.
+const IS_KNOWN: u32 = 1;
+
+/// A commit that was tried, or a checkpoint that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// The database.
+    pub database: DatabaseId,
+    /// The name under which it knows this log.
+    pub wal_id: WalId,
+    /// Whether it is certain that it knows this log. Not so while the first commit there is tried.
+    pub is_known: bool,
+    /// It certainly had every event up to here.
+    pub confirmed_through: Sequence,
+    /// Where the checkpoint stands if the commit happened.
+    pub through: Sequence,
+    /// Its mark then.
+    pub mark: Mark,
+}
+
+/// The last commits, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Commits {
+    ring: VecDeque<Commit>,
+    /// Number of the newest one; 0 for none.
+    newest: u64,
+    /// Whether some of the file could not be read: a commit that is not here may have been there.
+    has_holes: bool,
+}
+
+impl Commit {
+    fn encode(&self, number: u64) -> [u8; ENTRY_BYTES] {
+        let mut bytes = [0; ENTRY_BYTES];
+        let flags = if self.is_known { IS_KNOWN } else { 0 };
+        bytes[4..8].copy_from_slice(&flags.to_le_bytes());
+        bytes[8..16].copy_from_slice(&number.to_le_bytes());
+        bytes[16..32].copy_from_slice(self.database.0.as_bytes());
+        bytes[32..48].copy_from_slice(self.wal_id.0.as_bytes());
+        bytes[48..56].copy_from_slice(&self.confirmed_through.to_le_bytes());
+        bytes[56..64].copy_from_slice(&self.through.to_le_bytes());
+        bytes[64..80].copy_from_slice(self.mark.life.0.as_bytes());
+        bytes[80..96].copy_from_slice(self.mark.token.as_bytes());
+        let checksum = crc32c::crc32c(&bytes[4..]);
+        bytes[..4].copy_from_slice(&checksum.to_le_bytes());
+        bytes
+    }
+
+    /// The number and the content of an entry; `None` when it was torn.
+    fn decode(bytes: &[u8]) -> Option<(u64, Self)> {
+        if crc32c::crc32c(&bytes[4..]) != read_u32(bytes, 0) {
+            return None;
+        }
+        let uuid = |at: usize| Uuid::from_slice(&bytes[at..at + 16]).ok();
+        let commit = Self {
+            database: DatabaseId(uuid(16)?),
+            wal_id: WalId(uuid(32)?),
+            is_known: read_u32(bytes, 4) & IS_KNOWN != 0,
+            confirmed_through: read_u64(bytes, 48),
+            through: read_u64(bytes, 56),
+            mark: Mark {
+                life: LifeId(uuid(64)?),
+                token: uuid(80)?,
+            },
+        };
+        Some((read_u64(bytes, 8), commit))
+    }
+}
+
+impl Commits {
+    /// The database that has the log, and what is known of it; `None` before the first contact with any.
+    pub fn home(&self) -> Option<&Commit> {
+        self.ring.iter().rev().find(|commit| commit.is_known)
+    }
+
+    /// Whether a checkpoint may have been put where it stands by this log. One that stands before all commits that are remembered may.
+    pub fn may_have_made(&self, wal_id: WalId, database: DatabaseId, row: &CheckpointRow) -> bool {
+        let there = || {
+            let commits = self.ring.iter();
+            commits.filter(|commit| commit.wal_id == wal_id && commit.database == database)
+        };
+        let oldest = there().map(|commit| commit.through).min();
+        let is_remembered = oldest.is_some_and(|oldest| row.flushed_through >= oldest);
+        !is_remembered
+            || self.has_holes
+            || there().any(|commit| {
+                (commit.through, commit.mark.token) == (row.flushed_through, row.mark.token)
+            })
+    }
+
+    fn push(&mut self, commit: Commit) {
+        self.newest += 1;
+        self.ring.push_back(commit);
+        if self.ring.len() as u64 > SLOTS {
+            self.ring.pop_front();
+        }
+    }
+
+    /// What the slots of a file hold.
+    fn of_slots(slots: &[u8]) -> Self {
+        let mut found = Vec::new();
+        let mut has_holes = false;
+        for slot in slots.chunks_exact(ENTRY_BYTES) {
+            if slot.iter().all(|&byte| byte == 0) {
+                continue;
+            }
+            match Commit::decode(slot) {
+                Some(numbered) => found.push(numbered),
+                None => has_holes = true,
+            }
+        }
+        found.sort_unstable_by_key(|(number, _)| *number);
+        Self {
+            newest: found.last().map_or(0, |(number, _)| *number),
+            ring: found.into_iter().map(|(_, commit)| commit).collect(),
+            has_holes,
+        }
+    }
+}
+
+/// The file of a log, and what it says.
+#[derive(Debug)]
+pub struct FlushedFile<F> {
+    /// Of the segments.
+    wal_id: WalId,
+    path: PathBuf,
+    commits: Commits,
+    /// Opened, or made, when there is something to note.
+    file: Option<F>,
+    exists: bool,
+}
+
+impl<F: DiskFile> FlushedFile<F> {
+    /// Reads the file in a log's directory, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
+    pub fn open<D: Disk<File = F>>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Self, WalError> {
+        let commits = read(disk, dir, NAME, wal_id)?;
+        Ok(Self {
+            wal_id,
+            path: dir.join(NAME),
+            file: None,
+            exists: commits.is_some(),
+            commits: commits.unwrap_or_default(),
+        })
+    }
+
+    /// What is remembered.
+    pub fn commits(&self) -> &Commits {
+        &self.commits
+    }
+
+    /// Remembers a commit. On return it survives a power cut, so that it may be tried.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`]; the commit must not be tried then.
+    pub fn note<D: Disk<File = F>>(&mut self, disk: &D, commit: Commit) -> Result<(), WalError> {
+        let path = &self.path;
+        let file = match &mut self.file {
+            Some(file) => file,
+            closed if self.exists => {
+                let file = disk
+                    .open_rw(path)
+                    .map_err(|error| WalError::io("open", path, error))?;
+                closed.insert(file)
+            }
+            missing => {
+                let dir = path.parent().expect("a file in the log's directory");
+                let room = vec![0; FILE_BYTES];
+                let made = create(disk, dir, UNFINISHED_NAME, NAME, self.wal_id, room)?;
+                missing.insert(made)
+            }
+        };
+        self.exists = true;
+        let number = self.commits.newest + 1;
+        let offset = HEADER_BYTES as u64 + number % SLOTS * ENTRY_BYTES as u64;
+        file.write_all_at(&commit.encode(number), offset)
+            .map_err(|error| WalError::io("write", path, error))?;
+        file.sync_data()
+            .map_err(|error| WalError::io("sync", path, error))?;
+        self.commits.push(commit);
+        Ok(())
+    }
+}
+
+/// Makes a file with one commit durably, which is never written to again.
+pub(super) fn create_small<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: &str,
+    wal_id: WalId,
+    commit: Commit,
+) -> Result<D::File, WalError> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    bytes.extend_from_slice(&commit.encode(1));
+    create(disk, dir, "adopted.tmp", name, wal_id, bytes)
+}
+
+/// Makes a file of this format durably, in the place of one that may be there. `bytes` has room for the header.
+fn create<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    unfinished_name: &str,
+    name: &str,
+    wal_id: WalId,
+    mut bytes: Vec<u8>,
+) -> Result<D::File, WalError> {
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes[16..32].copy_from_slice(wal_id.0.as_bytes());
+    let checksum = crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]);
+    bytes[HEADER_CHECKSUM_AT..HEADER_CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+    directory::create_durably(disk, dir, unfinished_name, &dir.join(name), &bytes)
+}
+
+/// What a file of this format says; `None` if there is none.
+///
+/// # Errors
+///
+/// As [`FlushedFile::open`].
+pub(super) fn read<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name: &str,
+    wal_id: WalId,
+) -> Result<Option<Commits>, WalError> {
+    let path = dir.join(name);
+    let file = match disk.open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(WalError::io("open", &path, error)),
+    };
+    let mut bytes = vec![0; FILE_BYTES];
+    let length = segment::read_full(&file, &mut bytes, 0)
+        .map_err(|error| WalError::io("read", &path, error))?;
+    let bytes = &bytes[..length];
+    if length < HEADER_BYTES
+        || bytes[..8] != *MAGIC
+        || crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]) != read_u32(bytes, HEADER_CHECKSUM_AT)
+    {
+        let detail =
+            "its header does not hold, so nobody can tell which database has this log's events";
+        return Err(WalError::damage(&path, 0, 1, detail));
+    }
+    let version = read_u32(bytes, 8);
+    if version > FORMAT_VERSION {
+        return Err(WalError::NewerVersion {
+            segment: path,
+            version,
+            known: FORMAT_VERSION,
+        });
+    }
+    let found = WalId(Uuid::from_slice(&bytes[16..32]).expect("16 bytes"));
+    if found != wal_id {
+        let detail = format!("it belongs to another log ({found} instead of {wal_id})");
+        return Err(WalError::damage(&path, 16, 1, detail));
+    }
+    Ok(Some(Commits::of_slots(&bytes[HEADER_BYTES..])))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
