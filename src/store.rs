@@ -10,6 +10,7 @@ mod quarantine;
 pub mod rollups;
 mod sqlite;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -79,6 +80,9 @@ impl From<AnswerError<Self>> for StoreError {
         }
     }
 }
+
+/// What must be over before a transaction may be committed.
+pub type BeforeCommit<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 /// What one flush did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +180,17 @@ pub trait EventSink: Send {
     ///
     /// On [`StoreError::Data`] and [`StoreError::CheckpointMoved`] nothing was stored. On every other error the outcome is
     /// unknown until the checkpoint is read on a new connection.
-    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError>;
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+        self.flush_and_wait(batch, Box::pin(async { Ok(()) })).await
+    }
+
+    /// The same, committed only once `before_commit` is over, which runs while the events are being stored. If that fails, nothing is
+    /// committed, and its error is returned.
+    async fn flush_and_wait(
+        &mut self,
+        batch: BatchView<'_>,
+        before_commit: BeforeCommit<'_>,
+    ) -> Result<Flushed, StoreError>;
 
     /// Puts one event that the database refuses into quarantine and moves the checkpoint past it, in one transaction.
     ///

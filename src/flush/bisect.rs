@@ -1,11 +1,13 @@
 //! One batch into the store, around the events that the database refuses.
 
-use tokio::task::yield_now;
+use std::sync::Arc;
+
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::checkpoint::Checkpoint;
 use super::look::Trouble;
 use crate::batch::{Batch, BatchView, Mark};
-use crate::store::{EventSink, StoreError};
+use crate::store::{BeforeCommit, EventSink, StoreError};
 use crate::wal::Log;
 use crate::wal::disk::Disk;
 
@@ -23,7 +25,7 @@ pub(super) async fn flush<D: Disk>(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
     checkpoint: &mut Checkpoint,
-    log: &Log<D>,
+    log: &Arc<Log<D>>,
 ) -> Result<(), Trouble> {
     // Parts still to do, the next one last: the checkpoint must move through them in order.
     let mut parts = vec![batch];
@@ -33,13 +35,14 @@ pub(super) async fn flush<D: Disk>(
         // What is flushed is in the log, so it can tell.
         let mark = Mark::of_new_commit(log.life_of(part.through()).unwrap_or_default());
         let part = part.with_marks(checkpoint.mark(), mark);
-        log.note_commit(checkpoint.commit(part.wal_id(), part.through(), mark))?;
-        match sink.flush(part).await {
+        log.begin_note(checkpoint.commit(part.wal_id(), part.through(), mark))?;
+        match sink.flush_and_wait(part, noted(log)).await {
             Ok(flushed) => {
                 checkpoint.confirm_applied(part, flushed);
                 went_through |= is_doubted && flushed.stored > 0;
             }
             Err(StoreError::Data { code, message }) if part.len() == 1 => {
+                log.sync_notes()?;
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm_quarantined(part);
             }
@@ -48,6 +51,7 @@ pub(super) async fn flush<D: Disk>(
                 if !went_through {
                     return Err(StoreError::Unclear { code, message }.into());
                 }
+                log.sync_notes()?;
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm_quarantined(part);
             }
@@ -63,6 +67,21 @@ pub(super) async fn flush<D: Disk>(
         yield_now().await;
     }
     Ok(())
+}
+
+/// Begins to wait, on a thread of its own, until what was noted is on disk.
+fn noted<D: Disk>(log: &Arc<Log<D>>) -> BeforeCommit<'static> {
+    let log = Arc::clone(log);
+    let syncing = spawn_blocking(move || log.sync_notes());
+    Box::pin(async move {
+        // The log keeps its failure, and ends the flush with it when the next commit is to be noted.
+        let failed = |text: String| Err(StoreError::Unavailable(text));
+        match syncing.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => failed(format!("not tried, because it cannot be noted: {error}")),
+            Err(error) => failed(format!("not tried, because noting it ended: {error}")),
+        }
+    })
 }
 
 /// Whether the database takes any of the next events in the place of the one that it refuses. They cannot be stored before it, because

@@ -47,3 +47,4 @@ mod store_tls;
 #[allow(dead_code, reason = "run_torture.rs uses more of it than the tests")]
 mod torture;
 mod torture_briefly;
+mod wal_adopt;

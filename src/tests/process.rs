@@ -353,7 +353,7 @@ impl Server {
 
     /// Asks for its health until it is as wanted.
     #[track_caller]
-    pub(crate) fn wait_for_health(&self, what: &str, is_wanted: impl Fn(&Value) -> bool) {
+    pub(crate) fn wait_for_health(&self, what: &str, mut is_wanted: impl FnMut(&Value) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let health = self.health();
@@ -372,20 +372,17 @@ impl Server {
         self.wait_for_health("flushed", is_flushed);
     }
 
-    /// Waits until the database has all that was acknowledged; false when the server ends before.
-    pub(crate) fn is_flushed_before_it_ends(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().unwrap().is_none() {
-            let health = Connection::open(self.address())
-                .and_then(|mut connection| connection.request("GET", "/health", b""));
-            // An error is a server that is about to end.
-            if health.is_ok_and(|health| is_flushed(&health.json())) {
-                return true;
-            }
-            assert!(Instant::now() < deadline, "never flushed, never ended");
-            thread::sleep(LOOK_AGAIN);
-        }
-        false
+    /// Waits until the database has all that was acknowledged, or until the server refuses its log; then `false`.
+    #[track_caller]
+    pub(crate) fn is_flushed_before_it_is_refused(&self) -> bool {
+        let mut is_flushed_first = false;
+        self.wait_for_health("flushed or refused", |health| {
+            let reason = health["reason"].as_str().unwrap_or_default();
+            let is_refused = reason.contains("do not belong together");
+            is_flushed_first = !is_refused && is_flushed(health);
+            is_refused || is_flushed_first
+        });
+        is_flushed_first
     }
 
     /// `kill -9`. Asserts that this is what ended it.

@@ -165,6 +165,8 @@ pub struct FlushedFile<F> {
     /// Opened, or made, when there is something to note.
     file: Option<F>,
     exists: bool,
+    /// What failed. The file is not used any more then: a second sync would report success.
+    failure: Option<(&'static str, io::ErrorKind, String)>,
 }
 
 impl<F: DiskFile> FlushedFile<F> {
@@ -180,6 +182,7 @@ impl<F: DiskFile> FlushedFile<F> {
             path: dir.join(NAME),
             file: None,
             exists: commits.is_some(),
+            failure: None,
             commits: commits.unwrap_or_default(),
         })
     }
@@ -189,12 +192,13 @@ impl<F: DiskFile> FlushedFile<F> {
         &self.commits
     }
 
-    /// Remembers a commit. On return it survives a power cut, so that it may be tried.
+    /// Remembers a commit, which must not take place before [`Self::sync`] has returned.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`]; the commit must not be tried then.
+    /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
     pub fn note<D: Disk<File = F>>(&mut self, disk: &D, commit: Commit) -> Result<(), WalError> {
+        self.check()?;
         let path = &self.path;
         let file = match &mut self.file {
             Some(file) => file,
@@ -214,12 +218,41 @@ impl<F: DiskFile> FlushedFile<F> {
         self.exists = true;
         let number = self.commits.newest + 1;
         let offset = HEADER_BYTES as u64 + number % SLOTS * ENTRY_BYTES as u64;
-        file.write_all_at(&commit.encode(number), offset)
-            .map_err(|error| WalError::io("write", path, error))?;
-        file.sync_data()
-            .map_err(|error| WalError::io("sync", path, error))?;
+        let written = file.write_all_at(&commit.encode(number), offset);
         self.commits.push(commit);
-        Ok(())
+        self.keep_failure("write", written)
+    }
+
+    /// On return, what was noted survives a power cut.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`]; what was noted must not be tried then.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        self.check()?;
+        let synced = self.file.as_mut().map_or(Ok(()), DiskFile::sync_data);
+        self.keep_failure("sync", synced)
+    }
+
+    fn keep_failure(
+        &mut self,
+        action: &'static str,
+        outcome: io::Result<()>,
+    ) -> Result<(), WalError> {
+        if let Err(error) = outcome {
+            self.failure = Some((action, error.kind(), error.to_string()));
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        match &self.failure {
+            None => Ok(()),
+            Some((action, kind, text)) => {
+                let error = io::Error::new(*kind, text.clone());
+                Err(WalError::io(action, &self.path, error))
+            }
+        }
     }
 }
 

@@ -124,13 +124,32 @@ impl<D: Disk> Log<D> {
         look(lock(&self.flushed).commits())
     }
 
-    /// Remembers a commit that is about to be tried, or a checkpoint that was found.
+    /// Remembers a commit that is about to be tried, or a checkpoint that was found. On return that survives a power cut.
     ///
     /// # Errors
     ///
     /// [`WalError::Io`]; the commit must not be tried then.
     pub fn note_commit(&self, commit: Commit) -> Result<(), WalError> {
+        self.begin_note(commit)?;
+        self.sync_notes()
+    }
+
+    /// The first half of [`Log::note_commit`]: the commit must not take place before [`Log::sync_notes`] has returned.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
+    pub fn begin_note(&self, commit: Commit) -> Result<(), WalError> {
         lock(&self.flushed).note(self.directory.disk(), commit)
+    }
+
+    /// The second half, which waits for the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WalError::Io`]; the commit must not be tried then.
+    pub fn sync_notes(&self) -> Result<(), WalError> {
+        lock(&self.flushed).sync()
     }
 
     /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up.

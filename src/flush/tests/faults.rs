@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::batch::{CheckpointRow, DatabaseId};
-use crate::store::{Adoption, RollupStore};
+use crate::store::{Adoption, BeforeCommit, RollupStore};
 
 /// What happens to one flush, in order; afterwards all go well.
 #[derive(Debug, Clone, Copy)]
@@ -81,12 +81,16 @@ impl EventSink for FatefulSink {
     async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
         self.inner.adopt(adoption).await
     }
-    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn flush_and_wait(
+        &mut self,
+        batch: BatchView<'_>,
+        before_commit: BeforeCommit<'_>,
+    ) -> Result<Flushed, StoreError> {
         let fate = self.fates.lock().unwrap().pop();
         match fate {
-            None => self.inner.flush(batch).await,
+            None => self.inner.flush_and_wait(batch, before_commit).await,
             Some(Fate::LostAnswer) => {
-                self.inner.flush(batch).await?;
+                self.inner.flush_and_wait(batch, before_commit).await?;
                 Err(StoreError::Unavailable(
                     "the answer to COMMIT was lost".to_owned(),
                 ))

@@ -29,7 +29,7 @@ use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
 use crate::rollup::fold::Fold;
-use crate::store::{Adoption, EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
 
 /// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
 pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
@@ -181,9 +181,17 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// One attempt at the transaction.
-    async fn store(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, Failure> {
+    /// One attempt at the transaction. Takes what has to be waited for once it is waited for.
+    async fn store(
+        &self,
+        batch: BatchView<'_>,
+        shape: &Shape,
+        before_commit: &mut Option<BeforeCommit<'_>>,
+    ) -> Result<Flushed, Failure> {
         let flushed = self.store_uncommitted(batch, shape).await?;
+        if let Some(before_commit) = before_commit.take() {
+            before_commit.await?;
+        }
         self.commit_with_duplicates(batch.wal_id(), flushed.duplicates)
             .await?;
         Ok(flushed)
@@ -285,7 +293,12 @@ impl EventSink for PostgresSink {
         lineage::adopt(self.client(), &self.begin(), adoption, self.flush_timeout).await
     }
 
-    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn flush_and_wait(
+        &mut self,
+        batch: BatchView<'_>,
+        before_commit: BeforeCommit<'_>,
+    ) -> Result<Flushed, StoreError> {
+        let mut before_commit = Some(before_commit);
         if batch.is_empty() {
             return Ok(Flushed {
                 stored: 0,
@@ -295,7 +308,7 @@ impl EventSink for PostgresSink {
         let shape = Shape::of(batch);
         self.prepare(shape.with_id > 0).await?;
         self.ensure_partitions(shape.months.seen()).await?;
-        let failure = match self.store(batch, &shape).await {
+        let failure = match self.store(batch, &shape, &mut before_commit).await {
             Ok(flushed) => return Ok(flushed),
             Err(failure) => self.rollback_after(failure).await,
         };
@@ -308,7 +321,7 @@ impl EventSink for PostgresSink {
         );
         self.partitions.forget();
         self.ensure_partitions(shape.months.seen()).await?;
-        match self.store(batch, &shape).await {
+        match self.store(batch, &shape, &mut before_commit).await {
             Ok(flushed) => Ok(flushed),
             Err(failure) => Err(self.rollback_after(failure).await.into()),
         }

@@ -13,7 +13,7 @@ use super::{connection, deltas, lineage};
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
-use crate::store::{Adoption, EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
 
 /// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
 /// the side file in the middle of the transaction, and read again.
@@ -58,13 +58,19 @@ impl EventSink for SqliteSink {
         commit(transaction)
     }
 
-    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn flush_and_wait(
+        &mut self,
+        batch: BatchView<'_>,
+        before_commit: BeforeCommit<'_>,
+    ) -> Result<Flushed, StoreError> {
         if batch.is_empty() {
             return Ok(Flushed {
                 stored: 0,
                 duplicates: 0,
             });
         }
+        // First, because a transaction of this store cannot be held over a wait.
+        before_commit.await?;
         let transaction = self.begin()?;
         move_checkpoint(&transaction, batch, "applied")?;
         let stored = insert(&transaction, batch)?;

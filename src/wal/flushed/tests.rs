@@ -53,6 +53,7 @@ fn commits_are_read_back_and_the_oldest_give_way() {
     let total = SLOTS + 100;
     for number in 1..=total {
         file.note(&RealDisk, commit(10 * number)).unwrap();
+        file.sync().unwrap();
         if number == 3 {
             // Opened anew, it goes on in the same place.
             file = open(dir.path());
@@ -94,6 +95,7 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     let mut file = open(dir.path());
     for number in 1..=3 {
         file.note(&RealDisk, commit(10 * number)).unwrap();
+        file.sync().unwrap();
     }
     let path = dir.path().join(NAME);
     let mut bytes = std::fs::read(&path).unwrap();

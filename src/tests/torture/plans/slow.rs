@@ -25,6 +25,8 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
         .with("--event-bytes-max", "32KiB")
         .with("--wal-segment-bytes", &SEGMENT_BYTES.to_string())
         .with("--wal-bytes-max", &LOG_BYTES_MAX.to_string())
+        // What is kept comes on top of the cap.
+        .with("--wal-keep", "0")
         .with("--flush-rows-max", "100")
         .with("--flush-interval", "5ms");
     let rig = Rig::start(dir.path(), &database, launch);
