@@ -44,6 +44,7 @@ mod store_postgres_rollups;
 mod store_sqlite;
 mod store_sqlite_rollups;
 mod store_tls;
+mod takeover;
 #[allow(dead_code, reason = "run_torture.rs uses more of it than the tests")]
 mod torture;
 mod torture_briefly;
