@@ -91,7 +91,12 @@ impl fmt::Display for Question {
     }
 }
 
-/// What a person can do about it.
+/// What a person can do about a mismatch.
+pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
+                              move this one away to begin a new log, or let its events be stored as those of a log of their own: see \
+                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts";
+
+/// What a person can do about a question.
 pub const HOW_TO_ANSWER: &str = "Nothing was changed, and ingestion goes on. Bring the right database back, or let the flush go on here: \
                                  `fast-ingest wal adopt` shows what that would skip, and does it with --yes";
 

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
 use crate::batch::{CheckpointRow, DatabaseId, Mark};
-use crate::store::{EventSink, StoreError};
+use crate::store::{EventSink, EventStore, StoreError};
 use crate::wal::disk::Disk;
 use crate::wal::flushed::Commit;
 use crate::wal::{Log, WalError};
@@ -30,6 +30,23 @@ pub(super) enum Looked {
     Asks(Question),
     /// A person's answer was found and taken up: look again.
     TakenUp,
+}
+
+/// The look before a server listens, which also takes up a person's answer to a mismatch.
+pub(super) async fn look_before_start<D: Disk>(
+    store: &dyn EventStore,
+    log: &Log<D>,
+    checkpoint: &mut Checkpoint,
+) -> Result<(), Trouble> {
+    let is_mismatched = log.mismatch().is_some();
+    if is_mismatched && log.adopted()?.is_none() {
+        return Ok(());
+    }
+    let mut sink = store.open_sink().await?;
+    if is_mismatched && !take_up_answer(sink.as_mut(), log).await? {
+        return Ok(());
+    }
+    look(sink.as_mut(), log, checkpoint).await.map(drop)
 }
 
 /// Looks at the checkpoint, and makes it for a log that is new.

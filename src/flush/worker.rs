@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::bisect;
-use super::checkpoint::{Checkpoint, HOW_TO_ANSWER, Question};
+use super::checkpoint::{Checkpoint, HOW_TO_ANSWER, Question, WHAT_TO_DO};
 use super::look::{self, Looked, Trouble, look};
 use super::stop::{FlushStop, MINUTE, unless_stopped};
 use crate::backoff::{Backoff, Reminder};
@@ -81,11 +81,6 @@ enum Gathered {
     /// Told to stop, or drained.
     Stopped,
 }
-
-/// What a person can do about a mismatch.
-pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
-                              move this one away to begin a new log, or let its events be stored as those of a log of their own: see \
-                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts";
 
 impl<D: Disk> Flusher<D> {
     /// A flush that has not begun.
@@ -165,15 +160,9 @@ impl<D: Disk> Flusher<D> {
     ///
     /// [`FlushError::Log`] when the log cannot be read, or the mismatch cannot be written down.
     pub async fn look_first(&mut self) -> Result<(), FlushError> {
-        if self.log.mismatch().is_some() {
-            return Ok(());
-        }
-        let looked = async {
-            let mut sink = self.store.open_sink().await?;
-            look(sink.as_mut(), &self.log, &mut self.checkpoint).await
-        };
+        let looked = look::look_before_start(self.store.as_ref(), &self.log, &mut self.checkpoint);
         match looked.await {
-            Ok(_) => Ok(()),
+            Ok(()) => Ok(()),
             Err(Trouble::Store(error)) => {
                 tracing::debug!("no look at the checkpoint before the start: {error}");
                 Ok(())

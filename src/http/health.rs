@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::App;
 use super::response::{self, Response};
-use crate::flush::worker::WHAT_TO_DO;
+use crate::flush::checkpoint::WHAT_TO_DO;
 use crate::intake::{Intake, Refusal};
 use crate::telemetry::log_lines_dropped;
 use crate::telemetry::progress::FlushState;

@@ -6,8 +6,7 @@ use super::super::args::DatabaseArgs;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
 use crate::batch::Sequence;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
-use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing};
-use crate::flush::worker::WHAT_TO_DO;
+use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing, WHAT_TO_DO};
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
 
