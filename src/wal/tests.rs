@@ -5,7 +5,7 @@ mod committer;
 mod crafted;
 mod end;
 mod exhaustive;
-mod faulty_disk;
+pub(crate) mod faulty_disk;
 mod golden;
 pub(crate) mod ledger;
 mod power_cut;
@@ -89,7 +89,7 @@ pub(crate) fn start(settings: &WalSettings) -> Running {
     start_on(RealDisk, settings).unwrap()
 }
 
-fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Running<D>, WalError> {
+pub(crate) fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Running<D>, WalError> {
     let OpenedLog {
         log,
         committer,

@@ -3,6 +3,8 @@
 use super::*;
 use crate::batch::{CheckpointRow, DatabaseId};
 use crate::store::{Adoption, BeforeCommit, RollupStore};
+use crate::wal::tests::faulty_disk::{Faults, FaultyDisk};
+use crate::wal::tests::start_on;
 
 /// What happens to one flush, in order; afterwards all go well.
 #[derive(Debug, Clone, Copy)]
@@ -293,4 +295,40 @@ fn quarantined(database: &Database) -> i64 {
     let count = "SELECT count(*) FROM quarantine";
     let connection = database.connect();
     connection.query_row(count, [], |row| row.get(0)).unwrap()
+}
+
+/// The commit must not take place before its note is on disk: after a power cut the log would not know its own commit.
+#[test]
+fn a_commit_that_cannot_be_noted_does_not_take_place_and_ends_the_flush() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let faults = Arc::new(Faults::new());
+    let disk = FaultyDisk {
+        faults: Arc::clone(&faults),
+    };
+    let running = start_on(disk, &place.settings()).unwrap();
+    let drain = || {
+        let settings = FlushSettings {
+            rows_max: 10,
+            bytes_max: 1 << 20,
+            interval: Duration::from_millis(1),
+        };
+        let until = Instant::now() + Duration::from_secs(30);
+        let (_stop, stopped) = watch::channel(FlushStop::Drain(until));
+        let progress = Progress::new(running.log.subscribe(), 0);
+        let log = Arc::clone(&running.log);
+        block_on(Flusher::new(log, database.store(), settings, progress, stopped).run())
+    };
+    running.append(&[1]).unwrap();
+    drain().unwrap();
+    running.append(&[2]).unwrap();
+    faults.fail_syncs.store(true, Ordering::SeqCst);
+    faults.arm();
+    let error = drain().unwrap_err().to_string();
+    assert!(
+        error.contains("sync") && error.contains("FLUSHED"),
+        "{error}"
+    );
+    assert_eq!(database.users(), [1]);
+    running.stop().unwrap_err();
 }

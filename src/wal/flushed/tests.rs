@@ -1,6 +1,7 @@
 use super::*;
 use crate::batch::Counts;
 use crate::wal::disk::RealDisk;
+use crate::wal::tests::simulated_disk::{Damage, Dice, SimulatedDisk};
 
 const LOG: WalId = WalId(Uuid::from_u128(1));
 const DATABASE: DatabaseId = DatabaseId(Uuid::from_u128(2));
@@ -106,6 +107,32 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     assert!(may_have_made(file.commits(), &commit(20)));
     file.note(&RealDisk, commit(40)).unwrap();
     assert_eq!(open(dir.path()).commits().home(), Some(&commit(40)));
+}
+
+#[test]
+fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
+    let dir = Path::new("/log");
+    for damage in Damage::ALL {
+        for seed in 0..50 {
+            let disk = SimulatedDisk::new();
+            disk.create_dir(dir).unwrap();
+            let open = |disk: &SimulatedDisk| FlushedFile::open(disk, dir, LOG).unwrap();
+            let mut file = open(&disk);
+            for number in 1..=5 {
+                file.note(&disk, commit(10 * number)).unwrap();
+                file.sync().unwrap();
+            }
+            file.note(&disk, commit(60)).unwrap();
+            let (survived, _) = disk.after_power_cut(damage, &mut Dice(seed));
+            let file = open(&survived);
+            let commits = file.commits();
+            let home = commits.home().unwrap().through;
+            assert!([50, 60].contains(&home), "{home}");
+            for number in 1..=5 {
+                assert!(commits.ring.contains(&commit(10 * number)), "{number}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -248,6 +248,32 @@ fn a_disk_at_its_floor_closes_the_gate() {
 }
 
 #[test]
+fn at_the_disks_floor_what_the_database_has_makes_way() {
+    let place = Place::new();
+    let faults = Arc::new(Faults::new());
+    let settings = WalSettings {
+        // A record each: the header alone has 96 bytes.
+        segment_bytes: 97,
+        keep_bytes: 1 << 30,
+        disk_free_min: 1,
+        ..place.settings()
+    };
+    let disk = FaultyDisk {
+        faults: Arc::clone(&faults),
+    };
+    let running = start_on(disk, &settings).unwrap();
+    for user in 1..=10 {
+        running.append(&[user]).unwrap();
+    }
+    running.log.retire_through(8).unwrap();
+    assert_eq!(place.segments().len(), 10, "all are kept");
+    faults.no_space.store(true, Ordering::SeqCst);
+    wait_until(|| place.segments().len() == 2);
+    assert_eq!(running.read_after(8).unwrap(), [9, 10]);
+    running.stop().unwrap();
+}
+
+#[test]
 fn a_log_whose_file_was_removed_stops_acknowledging() {
     let place = Place::new();
     let running = start(&place.settings());

@@ -11,26 +11,26 @@ use crate::wal::disk::{Disk, DiskFile, RealDisk};
 
 /// The real disk, with a hand on its syncs and writes once [`Faults::arm`]ed.
 #[derive(Debug, Clone)]
-pub(super) struct FaultyDisk {
-    pub(super) faults: Arc<Faults>,
+pub(crate) struct FaultyDisk {
+    pub(crate) faults: Arc<Faults>,
 }
 
 #[derive(Debug)]
-pub(super) struct Faults {
-    pub(super) armed: AtomicBool,
-    pub(super) fail_syncs: AtomicBool,
-    pub(super) fail_writes: AtomicBool,
-    pub(super) no_space: AtomicBool,
+pub(crate) struct Faults {
+    pub(crate) armed: AtomicBool,
+    pub(crate) fail_syncs: AtomicBool,
+    pub(crate) fail_writes: AtomicBool,
+    pub(crate) no_space: AtomicBool,
     /// Syncs since arming.
-    pub(super) syncs: AtomicUsize,
+    pub(crate) syncs: AtomicUsize,
     /// How often a file's cached pages were dropped.
-    pub(super) dropped: AtomicUsize,
+    pub(crate) dropped: AtomicUsize,
     /// Each sync announces itself here and then waits for a token, when set.
-    pub(super) hold: Option<(Signal<()>, Signals<()>)>,
+    pub(crate) hold: Option<(Signal<()>, Signals<()>)>,
 }
 
 impl Faults {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             armed: AtomicBool::new(false),
             fail_syncs: AtomicBool::new(false),
@@ -42,13 +42,13 @@ impl Faults {
         }
     }
 
-    pub(super) fn arm(&self) {
+    pub(crate) fn arm(&self) {
         self.armed.store(true, Ordering::SeqCst);
     }
 }
 
 #[derive(Debug)]
-pub(super) struct FaultyFile {
+pub(crate) struct FaultyFile {
     file: std::fs::File,
     faults: Arc<Faults>,
 }
