@@ -139,14 +139,14 @@ impl Lineage<'_> {
         if let Some(found) = found {
             let (wal_id, through, life) = (self.wal_id, row.flushed_through, row.mark.life);
             return Standing::Mismatch(format!(
-                "the database has stored log {wal_id} through sequence {through}, written by its life {life}, but {found}: the log \
+                "database {database} has stored log {wal_id} through sequence {through}, written by its life {life}, but {found}: the log \
                  directory is an old copy, or a copy of it is in use elsewhere"
             ));
         }
         if !self.commits.may_have_made(self.wal_id, database, row) {
             let (wal_id, through) = (self.wal_id, row.flushed_through);
             return Standing::Mismatch(format!(
-                "the database has stored log {wal_id} through sequence {through} by a commit that this copy of the log never tried: \
+                "database {database} has stored log {wal_id} through sequence {through} by a commit that this copy of the log never tried: \
                  another copy of it, as of the machine while it ran, is in use elsewhere"
             ));
         }
