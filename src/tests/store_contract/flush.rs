@@ -1,6 +1,6 @@
 //! Batches, checkpoints, duplicates, quarantine: what a sink must do.
 
-use fast_ingest::batch::{Mark, WalId};
+use fast_ingest::batch::{self, LifeId, Mark, WalId};
 use fast_ingest::query::{Counts, DAY_MICROS};
 use fast_ingest::store::{Flushed, StoreError};
 use uuid::Uuid;
@@ -11,6 +11,8 @@ use crate::store_database::{Database, Event, FEBRUARY, Stored, batch_of, event, 
 contract! {
     flush_stores_rows_and_moves_the_checkpoint,
     a_batch_that_does_not_follow_the_checkpoint_stores_nothing,
+    a_batch_that_expects_another_mark_stores_nothing,
+    what_becomes_of_every_event_is_counted_at_the_checkpoint,
     an_unknown_log_has_no_checkpoint,
     a_checkpoint_is_made_once,
     logs_have_separate_checkpoints,
@@ -91,6 +93,72 @@ async fn a_batch_that_does_not_follow_the_checkpoint_stores_nothing(database: Da
         .await
         .unwrap();
     assert_eq!(database.users().await, ["ann"]);
+}
+
+/// The checkpoint stands where the batch begins, but another life or another commit has put it there.
+async fn a_batch_that_expects_another_mark_stores_nothing(database: Database) {
+    let mark = |life, token| Mark {
+        life: LifeId(Uuid::from_u128(life)),
+        token: Uuid::from_u128(token),
+    };
+    let mut sink = database.sink_at(0).await;
+    let first = batch_of(0, &[event("view", "ann", FEBRUARY)]);
+    let found = mark(1, 1);
+    sink.flush(first.view().with_marks(Mark::default(), found))
+        .await
+        .unwrap();
+    let next = batch_of(1, &[event("view", "bob", FEBRUARY)]);
+    for expected in [mark(2, 1), mark(1, 2), Mark::default()] {
+        let batch = next.view().with_marks(expected, mark(1, 3));
+        let outcomes = [
+            sink.flush(batch).await.err(),
+            sink.rehearse(batch).await.err(),
+            sink.quarantine(batch, "22000", "no").await.err(),
+        ];
+        for outcome in outcomes {
+            let is_it = matches!(outcome, Some(StoreError::CheckpointMoved));
+            assert!(is_it, "{expected:?}: {outcome:?}");
+        }
+    }
+    let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    assert_eq!((row.flushed_through, row.mark), (1, found));
+    assert_eq!(database.users().await, ["ann"]);
+    assert_eq!(database.count("quarantine").await, 0);
+    sink.flush(next.view().with_marks(found, mark(1, 3)))
+        .await
+        .unwrap();
+    let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    assert_eq!((row.flushed_through, row.mark), (2, mark(1, 3)));
+    assert_eq!(database.users().await, ["ann", "bob"]);
+}
+
+async fn what_becomes_of_every_event_is_counted_at_the_checkpoint(database: Database) {
+    let with_id = |user| Event {
+        event_id: Some("1"),
+        ..event("view", user, FEBRUARY)
+    };
+    let mut sink = database.sink_at(2).await;
+    let events = [
+        with_id("ann"),
+        with_id("ann"),
+        event("view", "bob", FEBRUARY),
+    ];
+    sink.flush(batch_of(2, &events).view()).await.unwrap();
+    let bad = batch_of(5, &[event("bad", "cid", FEBRUARY)]);
+    sink.quarantine(bad.view(), "22000", "no").await.unwrap();
+    // What is tried for its outcome alone counts nowhere.
+    let again = [with_id("ann"), with_id("dan")];
+    sink.rehearse(batch_of(6, &again).view()).await.unwrap();
+    sink.flush(batch_of(6, &again).view()).await.unwrap();
+    let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
+    let expected = batch::Counts {
+        applied: 3,
+        duplicates: 2,
+        quarantined: 1,
+        skipped: 2,
+    };
+    assert_eq!((row.counts, row.counts.sum()), (expected, 8));
+    assert_eq!(row.flushed_through, 8);
 }
 
 async fn an_unknown_log_has_no_checkpoint(database: Database) {
