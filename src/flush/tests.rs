@@ -106,14 +106,35 @@ fn flusher(
     )
 }
 
+/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. Less where bugs are planted, which
+/// must be noticed within a minute.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "mutants") { 10 } else { 60 });
+
+/// Looks until there is something to see.
+#[track_caller]
+fn seen<T>(mut look: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    let looking = async move {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    async move {
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.unwrap_or_else(|_| panic!("never seen: {caller}"))
+    }
+}
+
 /// Waits until the flush asks a person; what it asks.
 async fn asked(progress: &Progress) -> String {
-    loop {
-        if let FlushState::Asking { reason } = progress.flush_state() {
-            return reason;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    seen(|| match progress.flush_state() {
+        FlushState::Asking { reason } => Some(reason),
+        _ => None,
+    })
+    .await
 }
 
 /// Flushes all that the log holds, and ends.
