@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod proxy;
 pub(crate) mod stored;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -29,6 +30,15 @@ pub(crate) const PATIENCE: Duration =
 const READY: &str = "ready: listening on http://";
 /// Between two looks at something that cannot wake us.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Copies the files of a directory without others in it, as a machine image or `cp` does.
+pub(crate) fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
 
 /// How a process ended, and what it said.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::ledger::{assert_stored_once, bulk_of};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
-use crate::process::{Launch, Server, run, run_into};
+use crate::process::{Launch, Server, copy_files, run, run_into};
 
 fn users(prefix: &str) -> Vec<String> {
     (0..20).map(|number| format!("{prefix}-{number}")).collect()
@@ -170,6 +170,43 @@ fn a_log_without_its_newest_segment_is_refused_by_name_and_mended_by_its_return(
     post(&server, &more);
     sent.extend(more);
     server.wait_until_flushed();
+    server.stop();
+    assert_stored_once(&database.events(), &sent);
+}
+
+/// The port is taken, so nobody could have been served meanwhile.
+#[test]
+fn a_log_that_the_database_does_not_match_is_marked_before_anything_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::embedded(dir.path());
+    let launch = Launch::new(dir.path(), &database);
+    let (wal, older) = (dir.path().join("wal"), dir.path().join("older"));
+    let mut sent = Vec::new();
+    for name in ["one", "two"] {
+        let server = launch.start();
+        let more = users(name);
+        post(&server, &more);
+        server.wait_until_flushed();
+        server.stop();
+        sent.extend(more);
+        if name == "one" {
+            copy_files(&wal, &older);
+        }
+    }
+    fs::remove_dir_all(&wal).unwrap();
+    fs::rename(&older, &wal).unwrap();
+
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = launch.clone().on_port(port).run_to_end();
+    refused.assert_refusal(78, &["--port"]);
+    let mark = fs::read_to_string(wal.join("MISMATCH")).unwrap();
+    assert!(mark.contains("through sequence 40"), "{mark}");
+
+    let server = launch.start();
+    let answer = server.request("POST", "/events/bulk", &bulk_of(&users("three")));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["code"], "log_mismatch", "{answer:?}");
     server.stop();
     assert_stored_once(&database.events(), &sent);
 }

@@ -1,7 +1,6 @@
 //! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one directory.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -9,7 +8,7 @@ use rustix::process::Signal;
 use crate::ledger::Load;
 use crate::postgres::{Cluster, StopMode};
 use crate::process::stored::Database;
-use crate::process::{Launch, Server};
+use crate::process::{Launch, Server, copy_files};
 use crate::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
@@ -87,14 +86,6 @@ pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
         rig.restart();
     }
     rig.finish(report);
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), to.join(file.file_name())).unwrap();
-    }
 }
 
 /// A second process on the directory of a running, or stopped, first one leaves before it touches anything.
