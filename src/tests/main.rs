@@ -24,6 +24,8 @@ mod http_timeouts;
 mod import;
 mod ledger;
 mod migrations;
+mod mutants;
+mod mutants_apply;
 mod postgres;
 mod process;
 mod process_database;

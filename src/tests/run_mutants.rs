@@ -1,89 +1,222 @@
 //! `make mutants`: plants one bug after the other in the server and the log, and runs the check that must notice it. Ends with
-//! `12 of 12 caught`; status 1 when one goes unnoticed, or when a check fails without any bug.
+//! `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants BUG=Gap` plants those alone
+//! whose names have this word.
+//!
+//! Twelve bugs live in the product, in builds with the feature `mutants` (`src/mutants.rs`). All others are patches in `src/tests/mutants/`.
+//! They are applied to one copy of the tree, each with its switch, so that one build has every bug and each process one of them at most:
+//! whichever `PLANTED_BUG` names. The sources must not have all that in them, and the build of the copy shares its dependencies with the
+//! others.
+//!
+//! To add a bug:
+//!
+//! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. Calls of it stand in patches only, so
+//!    `00-switch.patch` has to be applied for the sources to build meanwhile.
+//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about, behind these lines:
+//!
+//!    ```text
+//!    Bug: NameOfTheBug
+//!    Caught by: unit wal::tests::swarm
+//!    What the bug is, and which mechanism it takes out, in one sentence.
+//!    ```
+//!
+//!    What catches it is `unit` or `integration` with words from the path of tests, or `plan` with a plan of `make torture` and its cycles.
+//!    The quicker the better. A check that does not end within a minute has not noticed the bug: a test must not wait for ever for
+//!    what the bug prevents.
+//! 3. Undo the change in the sources, and run `make mutants BUG=NameOfTheBug`.
+//!
+//! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change one file, but not
+//! the lines around each other's. One that does not apply any more is named with what to do, by the tests as well.
 
-use std::collections::BTreeMap;
+mod mutants;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::io::{Read, Seek};
+use std::fs;
+use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use mutants::{Check, Mutant};
+
 /// A check that takes longer has not noticed the bug.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// What the build and the checks need of the tree.
+const NEEDED: [&str; 6] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "Dockerfile",
+    "benches",
+    "migrations",
+    "src",
+];
 
-/// What must notice a bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Check {
-    /// Tests of the library whose path has these words.
-    Unit(&'static str),
-    /// Tests of the integration binary.
-    Integration(&'static str),
-    /// A plan of `make torture` with so many cycles.
-    Plan(&'static str, u32),
-}
-
-/// Names as in src/mutants.rs.
-const MUTANTS: [(&str, Check); 12] = [
-    ("AckBeforeSync", Check::Unit("wal::tests::swarm")),
-    ("RetrySync", Check::Unit("wal::tests::swarm")),
-    ("NoDirectorySync", Check::Unit("wal::tests::swarm")),
-    ("AppendBehindTornTail", Check::Unit("wal::tests::swarm")),
-    ("SkipDamage", Check::Unit("wal::tests::bit_flips")),
-    ("TrustLength", Check::Unit("wal::tests::swarm")),
-    ("RetireBeforeCommit", Check::Plan("kill", 10)),
-    ("NoCompareAndSet", Check::Plan("twins", 4)),
-    ("CompareAndSetOfAnyLog", Check::Plan("two-logs", 6)),
-    ("QuarantineOnDiskFull", Check::Plan("database", 9)),
-    (
-        "NoByteBudget",
-        Check::Integration("hostile_flood::large_bodies"),
-    ),
-    ("StoreAgainAfterDoubt", Check::Plan("network", 4)),
+/// The bugs that live in the product, named as in src/mutants.rs.
+const IN_PRODUCT: [(&str, &str); 12] = [
+    ("AckBeforeSync", "unit wal::tests::swarm"),
+    ("RetrySync", "unit wal::tests::swarm"),
+    ("NoDirectorySync", "unit wal::tests::swarm"),
+    ("AppendBehindTornTail", "unit wal::tests::swarm"),
+    ("SkipDamage", "unit wal::tests::bit_flips"),
+    ("TrustLength", "unit wal::tests::swarm"),
+    ("RetireBeforeCommit", "plan kill 10"),
+    ("NoCompareAndSet", "plan twins 4"),
+    ("CompareAndSetOfAnyLog", "plan two-logs 6"),
+    ("QuarantineOnDiskFull", "plan database 9"),
+    ("NoByteBudget", "integration hostile_flood::large_bodies"),
+    ("StoreAgainAfterDoubt", "plan network 4"),
 ];
 
 fn main() -> ExitCode {
-    let built = cargo(&[
+    let wanted = env::args().nth(1).unwrap_or_default();
+    let (mut mutants, copy) = match prepare() {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            println!("mutants: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    mutants.retain(|mutant| mutant.bug.contains(&wanted));
+    let mut built = copy.cargo(&[
         "--no-run",
         "--lib",
         "--test",
         "integration",
         "--test",
         "torture",
-    ])
-    .status();
-    if !built.expect("cargo starts").success() {
+    ]);
+    if !built.status().expect("cargo starts").success() {
         return ExitCode::FAILURE;
     }
     // Whatever fails without a bug proves nothing about the bugs.
     let mut is_sound = BTreeMap::new();
-    for (_, check) in MUTANTS {
+    for Mutant { check, .. } in &mutants {
         is_sound.entry(check).or_insert_with(|| {
-            let outcome = run(check, None);
-            println!("without a bug: {check:?} {}", outcome.words());
+            let outcome = copy.run(check, None);
+            println!("without a bug: {check} {}", outcome.words());
             outcome.status == Some(true)
         });
     }
     let mut caught = 0;
-    for (bug, check) in MUTANTS {
-        let outcome = run(check, Some(bug));
-        let is_caught = is_sound[&check] && outcome.status == Some(false);
+    for Mutant { bug, check } in &mutants {
+        let outcome = copy.run(check, Some(bug));
+        let is_caught = is_sound[check] && outcome.status == Some(false);
         caught += usize::from(is_caught);
         let verdict = if is_caught { "caught by" } else { "MISSED by" };
-        println!("{bug}: {verdict} {check:?}, {}", outcome.words());
+        println!("{bug}: {verdict} {check}, {}", outcome.words());
         if !is_caught {
             println!("{}", outcome.output);
         }
     }
-    println!("{caught} of {} caught", MUTANTS.len());
-    if caught == MUTANTS.len() {
+    println!("{caught} of {} caught", mutants.len());
+    if caught == mutants.len() && caught > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// Makes the copy with all bugs, and the list of them.
+fn prepare() -> Result<(Vec<Mutant>, Copy), String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches = mutants::read(root)?;
+    let patched = mutants::apply(root, &patches)?;
+    let mut mutants = Vec::new();
+    for (bug, check) in IN_PRODUCT {
+        let bug = bug.to_owned();
+        let check = Check::parse(check).expect("a check");
+        mutants.push(Mutant { bug, check });
+    }
+    mutants.extend(patches.into_iter().filter_map(|patch| patch.mutant));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let target = target.expect("a directory of the target directory");
+    let copy = Copy {
+        tree: target.join("mutants/tree"),
+        target: target.to_owned(),
+    };
+    match copy.bring_up_to_date(root, &patched) {
+        Ok(()) => Ok((mutants, copy)),
+        Err(error) => Err(format!("{}: {error}", copy.tree.display())),
+    }
+}
+
+/// A copy of the tree.
+struct Copy {
+    tree: PathBuf,
+    /// Of the original: what others have built need not be built for the copy.
+    target: PathBuf,
+}
+
+impl Copy {
+    /// Makes it as the original, but for these files. What is there already stays untouched, so that it need not be built again.
+    fn bring_up_to_date(&self, root: &Path, patched: &BTreeMap<PathBuf, String>) -> io::Result<()> {
+        let wanted = files_of(root)?;
+        if self.tree.exists() && !files_of(&self.tree)?.is_subset(&wanted) {
+            fs::remove_dir_all(&self.tree)?;
+        }
+        for path in wanted {
+            let bytes = match patched.get(&path) {
+                Some(text) => text.clone().into_bytes(),
+                None => fs::read(root.join(&path))?,
+            };
+            let copied = self.tree.join(path);
+            if fs::read(&copied).is_ok_and(|there| there == bytes) {
+                continue;
+            }
+            fs::create_dir_all(copied.parent().expect("a file in the tree"))?;
+            fs::write(copied, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// A command of cargo on a build that can have bugs.
+    fn cargo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["test", "--quiet", "--locked", "--features", "mutants"]);
+        command.args(arguments).env_remove("PLANTED_BUG");
+        command
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
+
+    /// Runs a check with a bug, or without any.
+    fn run(&self, check: &Check, bug: Option<&str>) -> Outcome {
+        let mut command = match check {
+            Check::Unit(filter) => self.cargo(&["--lib", "--", filter]),
+            Check::Integration(filter) => self.cargo(&["--test", "integration", "--", filter]),
+            Check::Plan(plan, cycles) => {
+                let mut command = self.cargo(&["--test", "torture", "--"]);
+                let cycles = cycles.to_string();
+                command.args(["--plan", plan, "--cycles", &cycles, "--seed", "1"]);
+                command
+            }
+        };
+        command.envs(bug.map(|bug| ("PLANTED_BUG", bug)));
+        watch(&mut command)
+    }
+}
+
+/// The files that are needed of a tree, by their paths from its root.
+fn files_of(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let mut files = BTreeSet::new();
+    let mut left: Vec<PathBuf> = NEEDED.iter().map(PathBuf::from).collect();
+    while let Some(path) = left.pop() {
+        let full = root.join(&path);
+        if !full.is_dir() {
+            files.insert(path);
+            continue;
+        }
+        for entry in fs::read_dir(full)? {
+            left.push(path.join(entry?.file_name()));
+        }
+    }
+    Ok(files)
 }
 
 struct Outcome {
@@ -104,34 +237,10 @@ impl Outcome {
     }
 }
 
-/// A command of cargo on a build that can have bugs.
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["test", "--quiet", "--locked", "--features", "mutants"]);
-    command.args(arguments).env_remove("PLANTED_BUG");
-    command
-}
-
-/// Runs a check with a bug, or without any.
-fn run(check: Check, bug: Option<&str>) -> Outcome {
-    let mut command = match check {
-        Check::Unit(filter) => cargo(&["--lib", "--", filter]),
-        Check::Integration(filter) => cargo(&["--test", "integration", "--", filter]),
-        Check::Plan(plan, cycles) => {
-            let mut command = cargo(&["--test", "torture", "--"]);
-            let cycles = cycles.to_string();
-            command.args(["--plan", plan, "--cycles", &cycles, "--seed", "1"]);
-            command
-        }
-    };
-    command.envs(bug.map(|bug| ("PLANTED_BUG", bug)));
-    watch(&mut command)
-}
-
 /// Waits for a command, but not for ever.
 fn watch(command: &mut Command) -> Outcome {
     let mut output = tempfile::tempfile().expect("a temporary file");
-    let mut duplicate = || Stdio::from(output.try_clone().expect("a file descriptor"));
+    let duplicate = || Stdio::from(output.try_clone().expect("a file descriptor"));
     // A group of its own, so that what does not end goes with all that it started.
     command.stdout(duplicate()).stderr(duplicate());
     let mut child = command

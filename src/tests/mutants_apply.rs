@@ -1,0 +1,89 @@
+//! The patches of `make mutants` are read and applied in memory: one that the sources have left behind shows before the bugs are planted.
+
+use std::path::Path;
+
+use crate::mutants::{self, Check, Mutant, PatchFile};
+
+#[test]
+fn every_patch_applies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let patches = mutants::read(root).unwrap();
+    let bugs = patches.iter().filter(|patch| patch.mutant.is_some());
+    assert!(bugs.count() >= 12, "more than were ever planted by hand");
+    let patched = mutants::apply(root, &patches).unwrap();
+    for (path, text) in patched {
+        assert!(text.contains("is_planted("), "{}", path.display());
+    }
+}
+
+const SOUND: &str = "\
+Bug: NoSync
+Caught by: plan kill 10
+It does not sync.
+
+--- a/src/lib.rs
++++ b/src/lib.rs
+@@ -1,2 +1,2 @@
+-sync();
++if !is_planted(\"NoSync\") { sync(); }
+ answer();
+";
+
+#[test]
+fn a_patch_names_its_bug_and_what_catches_it() {
+    let patch = parse("sync.patch", SOUND).unwrap();
+    let mutant = Mutant {
+        bug: "NoSync".to_owned(),
+        check: Check::Plan("kill".to_owned(), 10),
+    };
+    assert_eq!(patch.mutant, Some(mutant));
+}
+
+#[test]
+fn a_patch_that_does_not_say_all_of_it_is_refused_by_name() {
+    let broken = [
+        ("Bug: ", "Bug "),
+        ("Caught by: plan kill 10\n", ""),
+        ("plan kill 10", "plan kill"),
+        ("plan kill 10", "somebody"),
+        ("It does not sync.", ""),
+        ("\"NoSync\"", "\"NoSink\""),
+    ];
+    for (words, instead) in broken {
+        let text = SOUND.replacen(words, instead, 1);
+        let error = parse("sync.patch", &text).unwrap_err();
+        assert!(error.starts_with("sync.patch: "), "{error}");
+    }
+    parse("README.md", SOUND).unwrap_err();
+}
+
+#[test]
+fn a_patch_whose_lines_are_gone_or_stand_twice_is_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let source = root.path().join("src/lib.rs");
+    std::fs::create_dir(root.path().join("src")).unwrap();
+    let patches = [parse("sync.patch", SOUND).unwrap()];
+    for (text, words) in [
+        ("write();\nsync();\nanswer();\n", None),
+        ("write();\nanswer();\n", Some("not there any more")),
+        ("sync();\nanswer();\nsync();\nanswer();\n", Some("2 places")),
+    ] {
+        std::fs::write(&source, text).unwrap();
+        let applied = mutants::apply(root.path(), &patches);
+        match words {
+            None => {
+                let planted = &applied.unwrap()[Path::new("src/lib.rs")];
+                assert!(planted.starts_with("write();\nif !is_planted"), "{planted}");
+            }
+            Some(words) => {
+                let error = applied.unwrap_err();
+                assert!(error.starts_with("sync.patch: src/lib.rs: "), "{error}");
+                assert!(error.contains(words), "{error}");
+            }
+        }
+    }
+}
+
+fn parse(name: &str, text: &str) -> Result<PatchFile, String> {
+    PatchFile::parse(name.to_owned(), text.to_owned())
+}
