@@ -4,10 +4,9 @@
 //! checked without remembering what was sent. No event has an `event_id`: nothing but the server prevents duplicates.
 
 mod audit;
+mod events;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -15,19 +14,15 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
 pub(crate) use audit::Audit;
+pub(crate) use events::{body_of, bulk_of, event_of};
+
+use events::{compose, is_single, user_of};
 
 use crate::process::PATIENCE;
 use crate::process::client::{Answer, Connection};
 use crate::process::stored::StoredEvent;
 
-/// 2026-01-29T00:00:00Z: the events spread over six days and two months.
-const FIRST_SECOND: i64 = 1_769_644_800;
-const SECONDS: u64 = 6 * 86_400;
-/// The client of single requests that are sent by hand.
-const PROBE: u32 = u32::MAX;
 /// A client that was told to slow down does.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
@@ -40,6 +35,8 @@ pub(crate) enum Outcome {
     Refused(u16),
     /// Anything else.
     Unknown,
+    /// 202, and known not to be in the database: the event waits in the log, or was given up by a person.
+    Withheld,
 }
 
 /// One request as its client saw it.
@@ -49,6 +46,8 @@ pub(crate) struct Entry {
     pub(crate) request: u32,
     pub(crate) events: u32,
     pub(crate) outcome: Outcome,
+    /// Sequence of its last event, by the receipt of a 202.
+    pub(crate) through: Option<u64>,
     /// When the system had taken all of it.
     pub(crate) sent_at: Instant,
     /// When the outcome was known.
@@ -56,7 +55,7 @@ pub(crate) struct Entry {
 }
 
 /// Everything the clients know.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Ledger {
     pub(crate) entries: Vec<Entry>,
 }
@@ -68,6 +67,8 @@ pub(crate) struct Load {
 }
 
 struct Shared {
+    /// The client of single requests that are sent by hand: no other load's is the same.
+    probe_client: u32,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -81,6 +82,25 @@ struct State {
     acks: u64,
     refusals: u64,
     probes: u32,
+}
+
+impl Entry {
+    fn new(
+        (client, request, events): (u32, u32, u32),
+        answer: &io::Result<Answer>,
+        sent_at: Instant,
+    ) -> Self {
+        let answer = answer.as_ref();
+        Self {
+            client,
+            request,
+            events,
+            outcome: answer.map_or(Outcome::Unknown, judge),
+            through: answer.ok().and_then(sequence_of),
+            sent_at,
+            answered_at: Instant::now(),
+        }
+    }
 }
 
 impl Load {
@@ -106,6 +126,7 @@ impl Load {
             probes: 0,
         };
         let shared = Arc::new(Shared {
+            probe_client: u32::MAX - clients.start,
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
@@ -148,26 +169,37 @@ impl Load {
 
     /// Sends one request of its own and returns its answer; it is in the ledger like any other.
     pub(crate) fn probe(&self, query: &str) -> io::Result<Answer> {
+        self.probe_with(query, |_, _| true)
+    }
+
+    /// The same with a request of one event.
+    pub(crate) fn probe_singly(&self, query: &str) -> io::Result<Answer> {
+        self.probe_with(query, is_single)
+    }
+
+    fn probe_with(&self, query: &str, is_wanted: impl Fn(u32, u32) -> bool) -> io::Result<Answer> {
+        let client = self.shared.probe_client;
         let (address, request) = {
             let mut state = self.shared.state.lock().unwrap();
             state.probes += 1;
+            while !is_wanted(client, state.probes) {
+                state.probes += 1;
+            }
             (state.address, state.probes)
         };
-        let (path, body, events) = compose(PROBE, request);
+        let (path, body, events) = compose(client, request);
         let sent_at = Instant::now();
         let answer = Connection::open(address).and_then(|mut connection| {
             connection.request("POST", &format!("{path}{query}"), body.as_bytes())
         });
-        let outcome = answer.as_ref().map_or(Outcome::Unknown, judge);
-        self.shared.record(Entry {
-            client: PROBE,
-            request,
-            events,
-            outcome,
-            sent_at,
-            answered_at: Instant::now(),
-        });
+        self.shared
+            .record(Entry::new((client, request, events), &answer, sent_at));
         answer
+    }
+
+    /// Whether anything is sent without a probe.
+    pub(crate) fn has_clients(&self) -> bool {
+        !self.clients.is_empty()
     }
 
     /// Tells the clients where the server is now.
@@ -233,29 +265,29 @@ fn work(shared: &Shared, client: u32, rest: Duration) {
         let sent_at = Instant::now();
         // A request that was sent in part has no outcome either, only more certainty that it failed.
         let answer = sent.and_then(|()| connection.receive());
-        let outcome = answer.as_ref().map_or(Outcome::Unknown, judge);
-        shared.record(Entry {
-            client,
-            request,
-            events,
-            outcome,
-            sent_at,
-            answered_at: Instant::now(),
-        });
+        let entry = Entry::new((client, request, events), &answer, sent_at);
+        shared.record(entry);
         request += 1;
         if let Ok(answer) = answer
             && answer.header("connection") != Some("close")
         {
             kept = Some((connection, generation));
         }
-        let pause = match outcome {
+        let pause = match entry.outcome {
             Outcome::Refused(_) => REFUSED_PAUSE,
-            Outcome::Ack | Outcome::Unknown => rest,
+            Outcome::Ack | Outcome::Unknown | Outcome::Withheld => rest,
         };
         if !pause.is_zero() {
             shared.wait_for_next(generation, pause);
         }
     }
+}
+
+/// The sequence in the receipt of an answer: what is behind the log's identity, in hexadecimal.
+fn sequence_of(answer: &Answer) -> Option<u64> {
+    let (_, rest) = answer.body.split_once("\"receipt\":\"")?;
+    let (receipt, _) = rest.split_once('"')?;
+    u64::from_str_radix(receipt.get(32..)?, 16).ok()
 }
 
 fn judge(answer: &Answer) -> Outcome {
@@ -266,66 +298,6 @@ fn judge(answer: &Answer) -> Outcome {
         status @ (400..=499 | 503) => Outcome::Refused(status),
         _ => Outcome::Unknown,
     }
-}
-
-/// A request's path, body and number of events. One in eight is a single event.
-fn compose(client: u32, request: u32) -> (&'static str, String, u32) {
-    let hash = hash_of(&(client, request));
-    if hash.is_multiple_of(8) {
-        return ("/events", body_of(&user_of(client, request, 0)), 1);
-    }
-    let events = 1 + u32::try_from(hash % 30).unwrap();
-    let bodies: Vec<_> = (0..events)
-        .map(|index| body_of(&user_of(client, request, index)))
-        .collect();
-    ("/events/bulk", format!("[{}]", bodies.join(",")), events)
-}
-
-fn user_of(client: u32, request: u32, index: u32) -> String {
-    format!("c{client}-r{request}-e{index}")
-}
-
-/// The row that must come of a user's event.
-pub(crate) fn event_of(user_id: &str) -> StoredEvent {
-    let hash = hash_of(&user_id);
-    let micros = i64::try_from(hash % (SECONDS * 1_000_000)).unwrap();
-    StoredEvent {
-        user_id: user_id.to_owned(),
-        event_name: format!("name-{}", hash % 3),
-        channel: format!("kanal-ü{}", hash % 5),
-        ts_micros: FIRST_SECOND * 1_000_000 + micros,
-        event_id: None,
-        campaign_id: hash.is_multiple_of(7).then(|| format!("campaign {hash}")),
-        tags: hash
-            .is_multiple_of(5)
-            .then(|| json!([format!("{hash:x}"), "ta\"g", "é"])),
-        metadata: (!hash.is_multiple_of(4))
-            .then(|| json!({"hash": hash.to_string(), "nested": {"n": [hash % 100, null, 1.5]}})),
-    }
-}
-
-/// The same event as it is sent.
-pub(crate) fn body_of(user_id: &str) -> String {
-    let event = event_of(user_id);
-    let mut body = format!(
-        r#"{{"event_name":"{}","channel":"{}","user_id":"{user_id}","timestamp":{}"#,
-        event.event_name, event.channel, event.ts_micros
-    );
-    if let Some(campaign) = event.campaign_id {
-        write!(body, r#","campaign_id":"{campaign}""#).unwrap();
-    }
-    for (name, value) in [("tags", event.tags), ("metadata", event.metadata)] {
-        if let Some(value) = value {
-            write!(body, r#","{name}":{value}"#).unwrap();
-        }
-    }
-    body + "}"
-}
-
-fn hash_of(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl Ledger {
@@ -351,6 +323,25 @@ impl Ledger {
                 entry.outcome = Outcome::Unknown;
             }
         }
+    }
+
+    /// Expects none of the acknowledged events in the database whose sequences are said to be withheld. Returns how many those are.
+    pub(crate) fn withhold(&mut self, is_withheld: impl Fn(u64) -> bool) -> u64 {
+        let mut withheld = 0;
+        for entry in &mut self.entries {
+            let is_ack = matches!(entry.outcome, Outcome::Ack | Outcome::Withheld);
+            let Some(through) = entry.through.filter(|_| is_ack) else {
+                continue;
+            };
+            let sequences = through + 1 - u64::from(entry.events)..=through;
+            let found = sequences.filter(|sequence| is_withheld(*sequence)).count() as u64;
+            if found > 0 {
+                assert_eq!(found, u64::from(entry.events), "a part of {entry:?}");
+                entry.outcome = Outcome::Withheld;
+                withheld += found;
+            }
+        }
+        withheld
     }
 
     /// Compares what the clients know with what the database holds.
@@ -387,12 +378,6 @@ impl Ledger {
         assert!(audit.is_clean(), "{audit:?}");
         audit.unknown_stored
     }
-}
-
-/// A bulk request of one event for each user.
-pub(crate) fn bulk_of(users: &[String]) -> String {
-    let bodies: Vec<_> = users.iter().map(|user| body_of(user)).collect();
-    format!("[{}]", bodies.join(","))
 }
 
 /// Holds the database to exactly these users' events, once each.

@@ -46,6 +46,14 @@ impl Random {
         choices[usize::try_from(index).unwrap()]
     }
 
+    /// Puts these into any order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for end in (1..items.len()).rev() {
+            let index = self.below(end as u64 + 1);
+            items.swap(end, usize::try_from(index).unwrap());
+        }
+    }
+
     /// Another source, for a thread of its own: the numbers of each do not hang on who is faster.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.below(u64::MAX))

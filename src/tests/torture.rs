@@ -5,6 +5,7 @@
 //! tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the interleaving, so a seed
 //! repeats what was injected, not every step of the answer to it.
 
+pub(crate) mod logs;
 pub(crate) mod mounts;
 pub(crate) mod plans;
 pub(crate) mod report;
@@ -88,6 +89,12 @@ pub(crate) const PLANS: &[Plan] = &[
         about: "a copy of a log beside the original, as after cloning a machine",
         cycles: 4,
         run: plans::servers::twins,
+    },
+    Plan {
+        name: "copies",
+        about: "a data directory copied while its server is stopped, running or frozen, and both used under load",
+        cycles: 12,
+        run: plans::copies::run,
     },
     Plan {
         name: "one-directory",

@@ -58,6 +58,11 @@ fn a_copied_log_stores_nothing_twice() {
 }
 
 #[test]
+fn of_a_log_and_its_copy_one_goes_on_and_the_other_is_refused_with_all_it_has() {
+    briefly("copies", 12);
+}
+
+#[test]
 fn a_directory_belongs_to_one_process() {
     briefly("one-directory", 6);
 }

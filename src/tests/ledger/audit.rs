@@ -11,7 +11,7 @@ pub(crate) struct Audit {
     pub(crate) lost: u64,
     /// Events that are there more than once: the copies that are too many.
     pub(crate) doubled: u64,
-    /// Events that are there although nobody sent them, or although their client was told that they are not.
+    /// Events that are there although nobody sent them, or although they are known not to be.
     pub(crate) phantom: u64,
     /// Rows that are not what was sent.
     pub(crate) altered: u64,
@@ -41,7 +41,7 @@ impl Audit {
                 self.acknowledged += events;
                 self.lost += events - there;
             }
-            Outcome::Refused(_) => self.phantom += there,
+            Outcome::Refused(_) | Outcome::Withheld => self.phantom += there,
             Outcome::Unknown if there == events => self.unknown_stored += 1,
             Outcome::Unknown => self.halved += u64::from(there > 0),
         }

@@ -1,6 +1,8 @@
 //! A TCP proxy in front of PostgreSQL that does to connections what networks do: it cuts them around the COMMIT of a batch, holds
-//! them without closing anything, holds a COMMIT back until long after its sender gave up, and passes bytes on slowly.
+//! them without closing anything, holds a COMMIT back until long after its sender gave up, passes bytes on slowly, or lets nobody
+//! through.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +54,10 @@ struct State {
     /// The connection that passes nothing on.
     held: Option<u64>,
     bytes_per_second: Option<u64>,
+    /// Nobody gets through.
+    is_shut: bool,
+    /// Both ends of the connections that are open, by their numbers.
+    open: HashMap<u64, [TcpStream; 2]>,
 }
 
 impl State {
@@ -82,9 +88,12 @@ impl Proxy {
             let (trouble, server) = (Arc::clone(&trouble), server.to_owned());
             move || {
                 for client in listener.incoming() {
+                    let client = client.unwrap();
                     // A server that is down is told by hanging up.
-                    if let Ok(upstream) = TcpStream::connect(&server) {
-                        pair(client.unwrap(), upstream, &trouble);
+                    if !trouble.lock().is_shut
+                        && let Ok(upstream) = TcpStream::connect(&server)
+                    {
+                        pair(client, upstream, &trouble);
                     }
                 }
             }
@@ -99,6 +108,32 @@ impl Proxy {
     /// The database as it is reached through the proxy.
     pub(crate) fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// Another database of the same server as it is reached through the proxy.
+    pub(crate) fn leading_to(&self, other: &Database) -> Database {
+        let (Database::Postgres(proxied), Database::Postgres(url)) = (&self.database, other) else {
+            panic!("there is no connection to an embedded database")
+        };
+        let (address, parameters) = proxied.rsplit_once('/').unwrap();
+        let (_, parameters) = parameters.split_once('?').unwrap();
+        let (_, name) = url.rsplit_once('/').unwrap();
+        Database::Postgres(format!("{address}/{name}?{parameters}"))
+    }
+
+    /// Ends every connection, and hangs up on whoever wants a new one, as if the server were down.
+    pub(crate) fn shut(&self) {
+        let mut state = self.trouble.lock();
+        state.is_shut = true;
+        for stream in state.open.values().flatten() {
+            // The connection may be ending by itself.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+
+    /// Lets connections through again.
+    pub(crate) fn open(&self) {
+        self.trouble.lock().is_shut = false;
     }
 
     /// Cuts or holds the connection of the next batch, and returns when that is done.
@@ -162,8 +197,14 @@ fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
     }
     let connection = {
         let mut state = trouble.lock();
+        if state.is_shut {
+            return;
+        }
         state.connections += 1;
-        state.connections
+        let connection = state.connections;
+        let ends = [&client, &server].map(|end| end.try_clone().unwrap());
+        state.open.insert(connection, ends);
+        connection
     };
     let is_answer_lost = Arc::new(AtomicBool::new(false));
     let (client_end, server_end) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -187,6 +228,7 @@ fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
                 trouble.wait_while_held(connection);
                 true
             });
+            trouble.lock().open.remove(&connection);
         }
     });
     let trouble = Arc::clone(trouble);

@@ -57,6 +57,16 @@ impl Database {
         Self::Postgres(block_on(cluster.create_database()))
     }
 
+    /// Removes it from its server, so that many of them do not fill the disk.
+    pub(crate) fn discard(self) {
+        let Self::Postgres(url) = self else {
+            panic!("an embedded database goes with its directory")
+        };
+        let (server, name) = url.rsplit_once('/').unwrap();
+        let admin = Self::Postgres(format!("{server}/postgres"));
+        admin.execute(&format!("DROP DATABASE {name} WITH (FORCE)"));
+    }
+
     /// `fast-ingest migrate …`, which must succeed.
     #[track_caller]
     pub(crate) fn migrate(&self, verb: &[&str]) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 pub(crate) mod constraints;
+pub(crate) mod copies;
 pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod kill;

@@ -42,24 +42,26 @@ impl Rig {
     pub(crate) fn start(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start(server.address(), CLIENTS);
-        Self::with_load(data_dir, database, launch, server, load)
+        load.wait_for_acks(ACKS_AROUND);
+        Self::around(data_dir, database, launch, server, load)
     }
 
     /// The same under less load: what gathers while the database is away must not take minutes to store.
     pub(crate) fn start_paced(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start_paced(server.address(), CLIENTS, PACE);
-        Self::with_load(data_dir, database, launch, server, load)
+        load.wait_for_acks(ACKS_AROUND);
+        Self::around(data_dir, database, launch, server, load)
     }
 
-    fn with_load(
+    /// The same for a server and clients that were started in the plan's own way.
+    pub(crate) fn around(
         data_dir: &Path,
         database: &Database,
         launch: Launch,
         server: Server,
         load: Load,
     ) -> Self {
-        load.wait_for_acks(ACKS_AROUND);
         Self {
             data_dir: data_dir.to_owned(),
             database: database.clone(),
@@ -110,6 +112,10 @@ impl Rig {
         &self.launch
     }
 
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// The running server, to be ended in the plan's own way.
     pub(crate) fn take_server(&mut self, report: &mut Report) -> Server {
         let server = self.server.take().expect("it runs");
@@ -139,6 +145,15 @@ impl Rig {
     pub(crate) fn go_on_with(&mut self, server: Server) {
         self.load.go_on_at(server.address());
         self.server = Some(server);
+    }
+
+    /// Ends the load and the server, whose log is refused. Returns what the clients know.
+    #[track_caller]
+    pub(crate) fn give_up(mut self, report: &mut Report) -> Ledger {
+        let server = self.take_server(report);
+        let ledger = self.load.finish();
+        server.stop();
+        ledger
     }
 
     /// `fast-ingest wal inspect` finds nothing wrong with the log of a server that does not run.
@@ -173,7 +188,9 @@ impl Rig {
     /// The same without a look at the rows: for plans that expect more than one log, or events set aside.
     #[track_caller]
     pub(crate) fn finish_unchecked(mut self, report: &mut Report) -> (Ledger, Database) {
-        self.load.wait_for_acks(ACKS_AROUND);
+        if self.load.has_clients() {
+            self.load.wait_for_acks(ACKS_AROUND);
+        }
         self.assert_is_alive();
         let server = self.take_server(report);
         let mut ledger = self.load.finish();

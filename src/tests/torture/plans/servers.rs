@@ -1,6 +1,5 @@
 //! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one directory.
 
-use std::fs;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -8,8 +7,9 @@ use rustix::process::Signal;
 use crate::ledger::Load;
 use crate::postgres::{Cluster, StopMode};
 use crate::process::stored::Database;
-use crate::process::{Launch, Server, copy_files};
+use crate::process::{Launch, Server};
 use crate::random::Random;
+use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -63,7 +63,7 @@ pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
         rig.load().wait_for_acks(50 + random.below(100));
         rig.take_server(report).kill();
         let copy = tempfile::tempdir().unwrap();
-        copy_files(&dir.path().join("wal"), &copy.path().join("wal"));
+        logs::copy(dir.path(), copy.path());
         // Nobody is let in before both have stored what they share.
         let mut twin = launch.in_directory(copy.path()).spawn();
         let mut original = launch.spawn();
@@ -76,8 +76,8 @@ pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
         match has_stored {
             [true, false] => {
                 // The twin is the log from now on.
-                fs::remove_dir_all(dir.path().join("wal")).unwrap();
-                copy_files(&copy.path().join("wal"), &dir.path().join("wal"));
+                logs::remove(dir.path());
+                logs::copy(copy.path(), dir.path());
                 report.fired("twin of a log that was first");
             }
             [false, true] => report.fired("twin of a log that was second"),

@@ -1,0 +1,108 @@
+//! The directory of a log in a person's hands: copied, looked into, refused.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::process::stored::Database;
+use crate::process::{Ended, run};
+use crate::random::Random;
+use crate::torture::rig::Rig;
+
+/// Exit status when a log is damaged or does not belong to its database (`sysexits`).
+pub(crate) const DATA: i32 = 65;
+/// What an inspection says of damage that a start does not find.
+pub(crate) const FOUND_LATER: &str = "a start would serve until";
+/// What a mismatch is called.
+const MISMATCH: &str = "do not belong together";
+/// What stands before the next sequence in an inspection.
+const NEXT: &str = "go on at sequence ";
+
+/// Copies the log of a data directory.
+pub(crate) fn copy(data_dir: &Path, to: &Path) {
+    copy_files(data_dir, to, |_| (), || ());
+}
+
+/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile is not copied.
+pub(crate) fn copy_running(
+    data_dir: &Path,
+    to: &Path,
+    random: &mut Random,
+    between_files: impl FnMut(),
+) {
+    copy_files(data_dir, to, |names| random.shuffle(names), between_files);
+}
+
+fn copy_files(
+    data_dir: &Path,
+    to: &Path,
+    order: impl FnOnce(&mut [OsString]),
+    mut between: impl FnMut(),
+) {
+    let (from, to) = (data_dir.join("wal"), to.join("wal"));
+    fs::create_dir(&to).unwrap();
+    let files = fs::read_dir(&from).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    order(&mut names);
+    for name in names {
+        match fs::copy(from.join(&name), to.join(&name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            copied => {
+                copied.unwrap();
+            }
+        }
+        between();
+    }
+}
+
+/// Removes the log of a data directory.
+pub(crate) fn remove(data_dir: &Path) {
+    fs::remove_dir_all(data_dir.join("wal")).unwrap();
+}
+
+/// The last sequence of a log that no server uses; an error when it is damaged.
+pub(crate) fn end_of(data_dir: &Path) -> Result<u64, Ended> {
+    let inspected = inspect(data_dir, None);
+    let next = inspected.stdout.split_once(NEXT).map(|(_, rest)| {
+        let digits = rest.find(|c: char| !c.is_ascii_digit());
+        rest[..digits.unwrap_or(rest.len())].parse::<u64>().unwrap()
+    });
+    match next {
+        Some(next) => Ok(next - 1),
+        None => {
+            assert_eq!(inspected.code(), DATA, "{inspected:?}");
+            Err(inspected)
+        }
+    }
+}
+
+/// The server of a rig takes nothing, says why to everybody who may ask, and so does its directory.
+#[track_caller]
+pub(crate) fn assert_refused(rig: &Rig, database: &Database) {
+    let answer = rig.load().probe("").unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["code"], "log_mismatch", "{answer:?}");
+    // The gate is closed a moment before the reason is written down.
+    rig.server().wait_for_health("refused in words", |health| {
+        let reason = health["reason"].as_str().unwrap_or_default();
+        reason.contains(MISMATCH) && reason.contains("through sequence")
+    });
+    let health = rig.server().request("GET", "/health", "");
+    assert_eq!(health.status, 503, "{health:?}");
+    assert_eq!(health.json()["status"], "unavailable", "{health:?}");
+    let found = rig.data_dir().join("wal/MISMATCH");
+    assert!(found.exists(), "nothing is kept over restarts");
+    let inspected = inspect(rig.data_dir(), Some(database));
+    assert_eq!(inspected.code(), DATA, "{inspected:?}");
+    assert!(inspected.stderr.contains(MISMATCH), "{inspected:?}");
+}
+
+/// `fast-ingest wal inspect`, with a look at the database or without.
+pub(crate) fn inspect(data_dir: &Path, database: Option<&Database>) -> Ended {
+    let inspect = ["wal", "inspect", "--data-dir", data_dir.to_str().unwrap()];
+    match database {
+        Some(Database::Postgres(url)) => run(&[&inspect[..], &["--database-url", url]].concat()),
+        Some(Database::Sqlite(_)) | None => run(&inspect),
+    }
+}
