@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::process::stored::Database;
 use crate::process::{Ended, run};
@@ -14,46 +14,51 @@ use crate::torture::rig::Rig;
 pub(crate) const DATA: i32 = 65;
 /// What an inspection says of damage that a start does not find.
 pub(crate) const FOUND_LATER: &str = "a start would serve until";
-/// What a mismatch is called.
+/// What every word about a mismatch says.
+const MISMATCHED: &str = "the database has stored log ";
+/// What a refusal for it says.
 const MISMATCH: &str = "do not belong together";
 /// What stands before the next sequence in an inspection.
 const NEXT: &str = "go on at sequence ";
 
 /// Copies the log of a data directory.
 pub(crate) fn copy(data_dir: &Path, to: &Path) {
-    copy_files(data_dir, to, |_| (), || ());
+    let (from, to, names) = begin_copy(data_dir, to);
+    for name in names {
+        fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
 }
 
-/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile is not copied.
+/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile is not copied. At
+/// one moment of it `meanwhile` is called.
 pub(crate) fn copy_running(
     data_dir: &Path,
     to: &Path,
     random: &mut Random,
-    between_files: impl FnMut(),
+    meanwhile: impl FnOnce(),
 ) {
-    copy_files(data_dir, to, |names| random.shuffle(names), between_files);
+    let (from, to, mut names) = begin_copy(data_dir, to);
+    random.shuffle(&mut names);
+    let copy = |name: OsString| match fs::copy(from.join(&name), to.join(&name)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        copied => {
+            copied.unwrap();
+        }
+    };
+    let moment = random.below(names.len() as u64);
+    let later = names.split_off(usize::try_from(moment).unwrap());
+    names.into_iter().for_each(copy);
+    meanwhile();
+    later.into_iter().for_each(copy);
 }
 
-fn copy_files(
-    data_dir: &Path,
-    to: &Path,
-    order: impl FnOnce(&mut [OsString]),
-    mut between: impl FnMut(),
-) {
+/// Makes the directory of a copy. Returns from where, to where, and the names of the files.
+fn begin_copy(data_dir: &Path, to: &Path) -> (PathBuf, PathBuf, Vec<OsString>) {
     let (from, to) = (data_dir.join("wal"), to.join("wal"));
     fs::create_dir(&to).unwrap();
     let files = fs::read_dir(&from).unwrap();
-    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
-    order(&mut names);
-    for name in names {
-        match fs::copy(from.join(&name), to.join(&name)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            copied => {
-                copied.unwrap();
-            }
-        }
-        between();
-    }
+    let names = files.map(|file| file.unwrap().file_name()).collect();
+    (from, to, names)
 }
 
 /// Removes the log of a data directory.
@@ -86,7 +91,7 @@ pub(crate) fn assert_refused(rig: &Rig, database: &Database) {
     // The gate is closed a moment before the reason is written down.
     rig.server().wait_for_health("refused in words", |health| {
         let reason = health["reason"].as_str().unwrap_or_default();
-        reason.contains(MISMATCH) && reason.contains("through sequence")
+        reason.contains(MISMATCH) && reason.contains(MISMATCHED)
     });
     let health = rig.server().request("GET", "/health", "");
     assert_eq!(health.status, 503, "{health:?}");
@@ -95,7 +100,17 @@ pub(crate) fn assert_refused(rig: &Rig, database: &Database) {
     assert!(found.exists(), "nothing is kept over restarts");
     let inspected = inspect(rig.data_dir(), Some(database));
     assert_eq!(inspected.code(), DATA, "{inspected:?}");
-    assert!(inspected.stderr.contains(MISMATCH), "{inspected:?}");
+    assert!(inspected.stdout.contains(MISMATCHED), "{inspected:?}");
+}
+
+/// `fast-ingest wal adopt`: what it would do, and with `--yes` does.
+pub(crate) fn adopt(data_dir: &Path, database: &Database, flags: &[&str]) -> Ended {
+    let mut adopt = vec!["wal", "adopt", "--data-dir", data_dir.to_str().unwrap()];
+    if let Database::Postgres(url) = database {
+        adopt.extend(["--database-url", url]);
+    }
+    adopt.extend(flags);
+    run(&adopt)
 }
 
 /// `fast-ingest wal inspect`, with a look at the database or without.

@@ -23,8 +23,9 @@ use crate::torture::rig::Rig;
 /// Clients of either server under heavy load, and their rest between two requests.
 const CLIENTS: u32 = 2;
 const PACE: Duration = Duration::from_millis(2);
-/// Numbers of the clients of the copy begin here.
+/// Numbers of the clients of the copy begin here, and of those of either once it is adopted.
 const CLIENTS_OF_THE_COPY: u32 = 100;
+const CLIENTS_ONCE_ADOPTED: u32 = 200;
 /// Requests that must be acknowledged before a copy, and while nothing can be flushed.
 const ACKS_MAX: u64 = 60;
 /// Single events under light load, before a copy and after it.
@@ -33,7 +34,7 @@ const EVENTS_MAX: u64 = 4;
 const RESTARTS_MAX: u64 = 3;
 /// A server that is stopped while the database is away leaves what it has in the log.
 const DRAIN_TIMEOUT: &str = "100ms";
-/// Requests that are acknowledged while a file is copied by one of the first attempts to copy a busy directory.
+/// Requests that are acknowledged during one of the first attempts to copy a busy directory.
 const ACKS_MEANWHILE: u64 = 100;
 const SLOW_COPIES: u32 = 3;
 /// So many copies of it may be torn in a row.
@@ -136,8 +137,14 @@ fn copy_and_use_both(
         restart(&mut rigs[1], random.chance(50), report);
         undisturbed_since[1] = Instant::now();
     }
-    use_both(&rigs, is_away, is_heavy, random);
-    proxy.open();
+    if is_away {
+        // Without any of their own, each tries to store what both have.
+        if random.chance(70) {
+            use_both(&rigs, is_away, is_heavy, random);
+        }
+        proxy.open();
+    }
+    use_both(&rigs, false, is_heavy, random);
 
     let index = wait_for_a_refusal(&rigs);
     report.fired(names[index]);
@@ -152,21 +159,58 @@ fn copy_and_use_both(
         report.fired("refused server restarted");
     }
 
-    let refused_dir = refused.data_dir().to_owned();
+    let (launch, refused_dir) = (refused.launch().clone(), refused.data_dir().to_owned());
     let mut refused_ledger = refused.give_up(report);
-    let (mut ledger, database) = survivor.finish_unchecked(report);
+    let (mut ledger, _) = survivor.finish_unchecked(report);
     let since = undisturbed_since[1 - index];
     let not_served = ledger.count(|entry| entry.sent_at > since && entry.outcome != Outcome::Ack);
-    assert_eq!(not_served, 0, "whoever came first goes on as if alone");
+    assert_eq!(not_served, 0, "the first one goes on as if alone");
     // Nothing of what only the refused one has is in the database, all that both have is there once.
+    let mut stored = refused_ledger.clone();
+    let withheld = stored.withhold(|sequence| sequence > shared);
     let kept = logs::end_of(&refused_dir).unwrap() - shared;
-    let withheld = refused_ledger.withhold(|sequence| sequence > shared);
     assert!(
         withheld <= kept,
         "{withheld} were acknowledged, {kept} wait"
     );
-    ledger.entries.extend(refused_ledger.entries);
+    stored.entries.extend_from_slice(&ledger.entries);
+    stored.verify(&database.events());
+
+    // With a person's word it is there too.
+    let adopted = adopt(&launch, &refused_dir, database, shared + 1, random, report);
+    let (newer, _) = adopted.finish_unchecked(report);
+    for entries in [&mut refused_ledger.entries, &mut newer.entries.clone()] {
+        ledger.entries.append(entries);
+    }
     report.add(ledger.audit(&database.events()));
+}
+
+/// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and starts it with new
+/// clients.
+fn adopt(
+    launch: &Launch,
+    data_dir: &Path,
+    database: &Database,
+    from: u64,
+    random: &mut Random,
+    report: &mut Report,
+) -> Rig {
+    let is_running = random.chance(30);
+    let running = is_running.then(|| launch.start());
+    let from = from.to_string();
+    let shown = logs::adopt(data_dir, database, &["--from", &from]);
+    assert_eq!(shown.code(), 0, "{shown:?}");
+    let adopted = logs::adopt(data_dir, database, &["--from", &from, "--yes"]);
+    assert_eq!(adopted.code(), 0, "{adopted:?}");
+    report.fired(if is_running {
+        "adopted beside its server"
+    } else {
+        "adopted"
+    });
+    let server = running.unwrap_or_else(|| launch.start());
+    let clients = CLIENTS_ONCE_ADOPTED..CLIENTS_ONCE_ADOPTED + CLIENTS;
+    let load = Load::start_numbered(server.address(), clients, PACE);
+    Rig::around(data_dir, database, launch.clone(), server, load)
 }
 
 /// Starts a server with clients of its own, or with none under light load.
