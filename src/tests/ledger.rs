@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) use audit::Audit;
+#[allow(unused_imports, reason = "the tests use more of it than the plans do")]
 pub(crate) use events::{body_of, bulk_of, event_of};
 
 use events::{compose, is_single, user_of};

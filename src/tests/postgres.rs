@@ -56,6 +56,8 @@ while read -r verb argument; do
     stop)
         "$bin/pg_ctl" -D "$dir/data" -m "$argument" -w -t 60 stop </dev/null >/dev/null 2>&1
         ;;
+    backup) rm -rf "$dir/backup" && cp -a "$dir/data" "$dir/backup" ;;
+    restore) rm -rf "$dir/data" && mv "$dir/backup" "$dir/data" ;;
     *) false ;;
     esac
     if [ $? = 0 ]; then echo ok; else tail -n 20 "$dir/log" >&2; echo failed; fi
@@ -151,22 +153,29 @@ impl Cluster {
             StopMode::Immediate => "immediate",
         };
         assert!(
-            self.wrapper
-                .lock()
-                .unwrap()
-                .command(&format!("stop {mode}")),
+            self.command(&format!("stop {mode}")),
             "PostgreSQL did not stop"
         );
     }
 
     /// Starts it again with the same port and data, and waits until it accepts connections.
     pub(crate) fn start_again(&self) {
-        let started = self
-            .wrapper
-            .lock()
-            .unwrap()
-            .command(&format!("start {}", self.port));
+        let started = self.command(&format!("start {}", self.port));
         assert!(started, "PostgreSQL did not start again");
+    }
+
+    /// Copies all that a stopped server has aside.
+    pub(crate) fn back_up(&self) {
+        assert!(self.command("backup"), "PostgreSQL was not copied");
+    }
+
+    /// Puts the copy back in the place of what a stopped server has.
+    pub(crate) fn restore(&self) {
+        assert!(self.command("restore"), "PostgreSQL was not put back");
+    }
+
+    fn command(&self, command: &str) -> bool {
+        self.wrapper.lock().unwrap().command(command)
     }
 }
 

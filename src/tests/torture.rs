@@ -5,6 +5,7 @@
 //! tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the interleaving, so a seed
 //! repeats what was injected, not every step of the answer to it.
 
+pub(crate) mod gaps;
 pub(crate) mod logs;
 pub(crate) mod mounts;
 pub(crate) mod plans;
@@ -95,6 +96,12 @@ pub(crate) const PLANS: &[Plan] = &[
         about: "a data directory copied while its server is stopped, running or frozen, and both used under load",
         cycles: 12,
         run: plans::copies::run,
+    },
+    Plan {
+        name: "restores",
+        about: "an older log, an older database, no checkpoint any more; both stores by turns",
+        cycles: 9,
+        run: plans::restores::run,
     },
     Plan {
         name: "one-directory",

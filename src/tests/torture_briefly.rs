@@ -63,6 +63,11 @@ fn of_a_log_and_its_copy_one_goes_on_and_the_other_is_refused_with_all_it_has() 
 }
 
 #[test]
+fn an_older_log_is_refused_and_an_older_database_gets_again_what_the_log_has() {
+    briefly("restores", 9);
+}
+
+#[test]
 fn a_directory_belongs_to_one_process() {
     briefly("one-directory", 6);
 }

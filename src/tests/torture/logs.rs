@@ -61,6 +61,14 @@ fn begin_copy(data_dir: &Path, to: &Path) -> (PathBuf, PathBuf, Vec<OsString>) {
     (from, to, names)
 }
 
+/// The oldest sequence that a log in use still has, by the names of its segments.
+pub(crate) fn oldest_of(data_dir: &Path) -> u64 {
+    let files = fs::read_dir(data_dir.join("wal")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let sequences = names.filter_map(|name| name.strip_suffix(".wal")?.parse().ok());
+    sequences.min().expect("there is always a segment")
+}
+
 /// Removes the log of a data directory.
 pub(crate) fn remove(data_dir: &Path) {
     fs::remove_dir_all(data_dir.join("wal")).unwrap();
@@ -84,7 +92,7 @@ pub(crate) fn end_of(data_dir: &Path) -> Result<u64, Ended> {
 
 /// The server of a rig takes nothing, says why to everybody who may ask, and so does its directory.
 #[track_caller]
-pub(crate) fn assert_refused(rig: &Rig, database: &Database) {
+pub(crate) fn assert_refused(rig: &Rig) {
     let answer = rig.load().probe("").unwrap();
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.json()["code"], "log_mismatch", "{answer:?}");
@@ -98,7 +106,7 @@ pub(crate) fn assert_refused(rig: &Rig, database: &Database) {
     assert_eq!(health.json()["status"], "unavailable", "{health:?}");
     let found = rig.data_dir().join("wal/MISMATCH");
     assert!(found.exists(), "nothing is kept over restarts");
-    let inspected = inspect(rig.data_dir(), Some(database));
+    let inspected = inspect(rig.data_dir(), Some(rig.database()));
     assert_eq!(inspected.code(), DATA, "{inspected:?}");
     assert!(inspected.stdout.contains(MISMATCHED), "{inspected:?}");
 }

@@ -9,6 +9,7 @@ pub(crate) mod disk;
 pub(crate) mod kill;
 pub(crate) mod network;
 pub(crate) mod power;
+pub(crate) mod restores;
 pub(crate) mod servers;
 pub(crate) mod sink;
 pub(crate) mod slow;

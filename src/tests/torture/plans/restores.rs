@@ -1,0 +1,145 @@
+//! Something is restored to what it was: the log's directory, the database, or all of the database but the checkpoint.
+
+mod old_database;
+mod old_log;
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::postgres::Cluster;
+use crate::process::Launch;
+use crate::process::proxy::Proxy;
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::gaps;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+
+/// Requests that must be acknowledged between two steps.
+const ACKS_BETWEEN: u64 = 60;
+
+/// What is restored.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Log,
+    /// The same while the database is away.
+    LogInTheDark,
+    /// A database that the log still reaches.
+    Database,
+    /// One that it does not.
+    DatabaseBeyondTheLog,
+    /// A database without the log's checkpoint.
+    NoCheckpoint,
+}
+
+const KINDS: [(Kind, Store); 9] = [
+    (Kind::Log, Store::Postgres),
+    (Kind::Database, Store::Postgres),
+    (Kind::LogInTheDark, Store::Postgres),
+    (Kind::Database, Store::Sqlite),
+    (Kind::DatabaseBeyondTheLog, Store::Postgres),
+    (Kind::NoCheckpoint, Store::Sqlite),
+    (Kind::Log, Store::Sqlite),
+    (Kind::NoCheckpoint, Store::Postgres),
+    (Kind::DatabaseBeyondTheLog, Store::Sqlite),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Postgres,
+    Sqlite,
+}
+
+/// What all cycles share, and the directory and database of one.
+struct Stage<'a> {
+    cluster: &'a Cluster,
+    /// One for all cycles: its threads end with the process.
+    proxy: &'a Proxy,
+    dir: TempDir,
+    database: Database,
+}
+
+pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
+    let cluster = Cluster::start();
+    let proxy = Proxy::before(&Database::empty(&cluster));
+    for cycle in 0..cycles {
+        // By turns: each kind is met whatever the number of cycles.
+        let (kind, store) = KINDS[cycle as usize % KINDS.len()];
+        let dir = tempfile::tempdir().unwrap();
+        let database = match store {
+            Store::Postgres => Database::migrated(&cluster),
+            Store::Sqlite => Database::embedded(dir.path()),
+        };
+        let stage = Stage {
+            cluster: &cluster,
+            proxy: &proxy,
+            dir,
+            database,
+        };
+        match kind {
+            Kind::Log => old_log::with_its_database(&stage, random, report),
+            Kind::LogInTheDark => old_log::without_its_database(&stage, random, report),
+            Kind::Database => old_database::within_the_log(&stage, random, report),
+            Kind::DatabaseBeyondTheLog => old_database::beyond_the_log(&stage, random, report),
+            Kind::NoCheckpoint => no_checkpoint(&stage, random, report),
+        }
+        if store == Store::Postgres {
+            stage.database.discard();
+        }
+    }
+}
+
+impl Stage<'_> {
+    fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn launch(&self) -> Launch {
+        Rig::busy(self.dir(), &self.database)
+    }
+
+    /// A server under load, with some events stored.
+    fn start(&self, launch: Launch, random: &mut Random) -> Rig {
+        let rig = Rig::start_paced(self.dir(), &self.database, launch);
+        rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
+        rig
+    }
+
+    /// Where the only checkpoint stands.
+    fn checkpoint(&self) -> u64 {
+        let rows = self
+            .database
+            .rows("SELECT flushed_through FROM wal_checkpoints");
+        rows[0].parse().unwrap()
+    }
+
+    /// Waits until the checkpoint is beyond a sequence.
+    #[track_caller]
+    fn wait_until_beyond(&self, sequence: u64) {
+        self.database
+            .wait_for("stored", |_| self.checkpoint() > sequence);
+    }
+}
+
+/// The checkpoint is gone: the flush waits for a word and goes on behind what was stored before.
+fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
+    let mut rig = stage.start(stage.launch(), random);
+    stage.wait_until_beyond(0);
+    let is_running = random.chance(50);
+    if !is_running {
+        rig.take_server(report).stop();
+    }
+    stage.database.execute("DELETE FROM wal_checkpoints");
+    if !is_running {
+        rig.restart();
+    }
+    let skipped = gaps::answer(&rig, "no checkpoint of this log");
+    assert_eq!(*skipped.start(), 1);
+    report.fired(if is_running {
+        "checkpoint deleted beside its server"
+    } else {
+        "checkpoint deleted"
+    });
+    rig.finish(report);
+}
