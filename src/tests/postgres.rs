@@ -25,9 +25,10 @@ const PACKAGED: [(&str, &str, &str); 5] = [
     ("/usr/local/opt", "postgresql", "bin"),
 ];
 
-/// Arguments: directory of the programs, `on` or `off` for fsync. Answers each command by one line, `ok …` or `failed`.
+/// Arguments: directory of the programs, `on` or `off` for fsync, and for a standby the data directory and the port of its primary. Answers
+/// each command by one line, `ok …` or `failed`.
 const WRAPPER: &str = r#"
-bin=$1 fsync=$2
+bin=$1 fsync=$2 primary=$3 primary_port=$4
 cd /
 dir=$(mktemp -d "${TMPDIR:-/tmp}/fast-ingest-pg.XXXXXX") || exit 1
 cleanup() {
@@ -40,7 +41,14 @@ trap '' INT TERM HUP PIPE
 init() {
     "$bin/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale="$1" --no-sync </dev/null >"$dir/log" 2>&1
 }
-if init C.UTF-8 || { rm -rf "$dir/data"; init C; }; then
+stand_by() {
+    cp -a "$primary" "$dir/data" && touch "$dir/data/standby.signal" &&
+        echo "primary_conninfo = 'host=127.0.0.1 port=$primary_port user=postgres'" >>"$dir/data/postgresql.auto.conf"
+}
+make() {
+    if [ -n "$primary" ]; then stand_by; else init C.UTF-8 || { rm -rf "$dir/data"; init C; }; fi
+}
+if make; then
     echo "ok $dir"
 else
     cat "$dir/log" >&2
@@ -51,10 +59,19 @@ while read -r verb argument; do
     case $verb in
     start)
         "$bin/pg_ctl" -D "$dir/data" -l "$dir/log" -w -t 60 -o "-p $argument -c listen_addresses=127.0.0.1 \
-            -c unix_socket_directories= -c fsync=$fsync -c max_connections=100" start </dev/null >/dev/null 2>&1
+            -c unix_socket_directories= -c fsync=$fsync -c max_connections=100 -c dynamic_shared_memory_type=mmap" start </dev/null >/dev/null 2>&1
         ;;
     stop)
         "$bin/pg_ctl" -D "$dir/data" -m "$argument" -w -t 60 stop </dev/null >/dev/null 2>&1
+        ;;
+    promote) "$bin/pg_ctl" -D "$dir/data" -w -t 60 promote </dev/null >/dev/null 2>&1 ;;
+    kill)
+        pidfile=$dir/data/postmaster.pid
+        read -r pid <"$pidfile"
+        kill -KILL "$pid" $(cat "/proc/$pid/task/$pid/children")
+        # Nobody is left to remove its shared memory, named by the last word of line 7.
+        ipcrm -m "$(sed -n '7s/.* //p' "$pidfile")"
+        rm "$pidfile"
         ;;
     backup) rm -rf "$dir/backup" && cp -a "$dir/data" "$dir/backup" ;;
     restore) rm -rf "$dir/data" && mv "$dir/backup" "$dir/data" ;;
@@ -82,6 +99,8 @@ pub(crate) struct Cluster {
 
 struct Wrapper {
     child: Child,
+    /// Where the server's data is, in `data`.
+    dir: String,
     /// Taken when the cluster is dropped, which is the signal to clean up.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -99,7 +118,7 @@ impl Cluster {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub(crate) fn start_with_fsync(fsync: bool) -> Self {
-        let mut wrapper = Wrapper::spawn(&programs(), fsync);
+        let mut wrapper = Wrapper::spawn(&programs(), fsync, &[]);
         // Another process may take the port between our look and the server's start.
         for _ in 0..5 {
             let port = free_port();
@@ -112,6 +131,20 @@ impl Cluster {
             }
         }
         panic!("PostgreSQL did not start; its log is above");
+    }
+
+    /// A standby of a stopped server, on this port: as that is started again, it follows.
+    pub(crate) fn standby_of(primary: &Self, port: u16) -> Self {
+        let data = format!("{}/data", primary.wrapper.lock().unwrap().dir);
+        let wrapper = Wrapper::spawn(&programs(), false, &[&data, &primary.port.to_string()]);
+        let databases = primary.databases.load(Ordering::Relaxed);
+        let standby = Self {
+            wrapper: Mutex::new(wrapper),
+            port,
+            databases: AtomicU32::new(databases),
+        };
+        standby.start_again();
+        standby
     }
 
     /// One server for all tests of this process that do not stop it.
@@ -174,19 +207,31 @@ impl Cluster {
         assert!(self.command("restore"), "PostgreSQL was not put back");
     }
 
+    /// Kills every process of the server, as when its machine dies. It is not to be started again.
+    pub(crate) fn kill(&self) {
+        assert!(self.command("kill"), "PostgreSQL was not killed");
+    }
+
+    /// Makes a standby a server of its own, and waits until it is one.
+    pub(crate) fn promote(&self) {
+        assert!(self.command("promote"), "PostgreSQL was not promoted");
+    }
+
     fn command(&self, command: &str) -> bool {
         self.wrapper.lock().unwrap().command(command)
     }
 }
 
 impl Wrapper {
-    fn spawn(programs: &Path, fsync: bool) -> Self {
+    /// `primary` is of the standby to make: where the data is, and the port.
+    fn spawn(programs: &Path, fsync: bool, primary: &[&str]) -> Self {
         let mut command = as_unprivileged_user();
         let fsync = if fsync { "on" } else { "off" };
         command
             .args(["sh", "-c", WRAPPER, "sh"])
             .arg(programs)
-            .arg(fsync);
+            .arg(fsync)
+            .args(primary);
         let mut child = command
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -197,10 +242,12 @@ impl Wrapper {
         let answers = BufReader::new(child.stdout.take().expect("piped"));
         let mut wrapper = Self {
             child,
+            dir: String::new(),
             commands,
             answers,
         };
-        assert!(wrapper.answer(), "initdb failed; its output is above");
+        let dir = wrapper.answer();
+        wrapper.dir = dir.expect("initdb fails for the reason above");
         wrapper
     }
 
@@ -209,15 +256,17 @@ impl Wrapper {
         commands
             .write_all(format!("{command}\n").as_bytes())
             .expect("the wrapper listens");
-        self.answer()
+        self.answer().is_some()
     }
 
-    fn answer(&mut self) -> bool {
+    /// What follows an `ok`; `None` after a failure.
+    fn answer(&mut self) -> Option<String> {
         let mut line = String::new();
         self.answers
             .read_line(&mut line)
             .expect("the wrapper answers");
-        line.starts_with("ok")
+        let rest = line.strip_prefix("ok")?;
+        Some(rest.trim().to_owned())
     }
 }
 

@@ -104,6 +104,12 @@ pub(crate) const PLANS: &[Plan] = &[
         run: plans::restores::run,
     },
     Plan {
+        name: "failover",
+        about: "a primary dies with commits that its standby lacks, and the standby is promoted",
+        cycles: 6,
+        run: plans::failover::run,
+    },
+    Plan {
         name: "one-directory",
         about: "a second process on the directory of a running or stopped one",
         cycles: 10,

@@ -68,6 +68,11 @@ fn an_older_log_is_refused_and_an_older_database_gets_again_what_the_log_has() {
 }
 
 #[test]
+fn a_failover_that_loses_commits_loses_no_event_that_the_log_has() {
+    briefly("failover", 2);
+}
+
+#[test]
 fn a_directory_belongs_to_one_process() {
     briefly("one-directory", 6);
 }

@@ -6,6 +6,7 @@ pub(crate) mod constraints;
 pub(crate) mod copies;
 pub(crate) mod database;
 pub(crate) mod disk;
+pub(crate) mod failover;
 pub(crate) mod kill;
 pub(crate) mod network;
 pub(crate) mod power;

@@ -10,6 +10,8 @@ use crate::ledger::Audit;
 pub(crate) struct Report {
     plan: &'static str,
     faults: BTreeMap<&'static str, u64>,
+    /// What a plan wants to say of its faults beside how many there were.
+    amounts: BTreeMap<&'static str, u64>,
     acknowledged: u64,
     lost: u64,
     doubled: u64,
@@ -37,6 +39,7 @@ impl Report {
         Self {
             plan,
             faults: BTreeMap::new(),
+            amounts: BTreeMap::new(),
             acknowledged: 0,
             lost: 0,
             doubled: 0,
@@ -53,6 +56,11 @@ impl Report {
     /// Counts a fault that was seen to have had its effect, not one that was merely asked for.
     pub(crate) fn fired(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// Adds to an amount that is told beside the faults.
+    pub(crate) fn add_amount(&mut self, what: &'static str, amount: u64) {
+        *self.amounts.entry(what).or_default() += amount;
     }
 
     /// How often a fault fired.
@@ -126,9 +134,13 @@ impl fmt::Display for Report {
             let comma = if index > 0 { ", " } else { "" };
             write!(f, "{comma}{fault} {count}")?;
         }
+        f.write_str(")")?;
+        for (what, amount) in &self.amounts {
+            write!(f, ", {amount} {what}")?;
+        }
         write!(
             f,
-            "), {} events acknowledged, {} lost, {} doubled, {} phantom, {} altered, {} halved; at most {} MiB, {} threads, {} files",
+            ", {} events acknowledged, {} lost, {} doubled, {} phantom, {} altered, {} halved; at most {} MiB, {} threads, {} files",
             self.acknowledged,
             self.lost,
             self.doubled,

@@ -54,6 +54,14 @@ impl Rig {
         Self::around(data_dir, database, launch, server, load)
     }
 
+    /// The same under light load, for faults that take long beside what they are about.
+    pub(crate) fn start_lightly(data_dir: &Path, database: &Database, launch: Launch) -> Self {
+        let server = launch.start();
+        let load = Load::start_paced(server.address(), CLIENTS / 2, PACE * 2);
+        load.wait_for_acks(ACKS_AROUND);
+        Self::around(data_dir, database, launch, server, load)
+    }
+
     /// The same for a server and clients that were started in the plan's own way.
     pub(crate) fn around(
         data_dir: &Path,

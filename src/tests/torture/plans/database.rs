@@ -198,7 +198,8 @@ fn wait_until_recovered(database: &Database, killed: &[String]) {
     }
 }
 
-fn signal(pid: &str, signal: Signal) {
+/// Sends a signal to a server process of PostgreSQL.
+pub(super) fn signal(pid: &str, signal: Signal) {
     let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
     // It may have ended since it was listed.
     kill_process(pid, signal).ok();

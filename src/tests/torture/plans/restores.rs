@@ -101,7 +101,7 @@ impl Stage<'_> {
 
     /// A server under load, with some events stored.
     fn start(&self, launch: Launch, random: &mut Random) -> Rig {
-        let rig = Rig::start_paced(self.dir(), &self.database, launch);
+        let rig = Rig::start_lightly(self.dir(), &self.database, launch);
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
         rig
     }

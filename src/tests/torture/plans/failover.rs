@@ -1,0 +1,153 @@
+//! A primary dies with commits that its asynchronous standby has not got, the standby is promoted, and the server, whose URL names both,
+//! goes on there: what the standby lacks is stored again from the log, or, where the log keeps nothing, named and skipped on a person's
+//! word.
+
+use rustix::process::Signal;
+
+use crate::postgres::{Cluster, StopMode, free_port};
+use crate::process::stored::Database;
+use crate::random::Random;
+use crate::torture::plans::database::signal;
+use crate::torture::report::Report;
+use crate::torture::rig::Rig;
+use crate::torture::{gaps, logs};
+
+/// Requests that must be acknowledged between two steps.
+const ACKS_BETWEEN: u64 = 100;
+/// Where the only log is flushed through.
+const FLUSHED_THROUGH: &str = "SELECT flushed_through FROM wal_checkpoints";
+const SENDERS: &str = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
+/// Whether a standby has replayed all that it has received.
+const HAS_REPLAYED: &str = "SELECT pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()";
+
+/// A primary and its standby.
+struct Pair {
+    primary: Cluster,
+    standby: Cluster,
+}
+
+/// The database of a cycle as it is reached in different ways.
+struct Ways {
+    /// By what a server is given: whichever of both takes writes.
+    either: Database,
+    primary: Database,
+    standby: Database,
+}
+
+pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
+    let mut pair = Pair::start(Cluster::start(), free_port());
+    for cycle in 0..cycles {
+        // By turns: each kind is met whatever the number of cycles.
+        let is_kept = cycle.is_multiple_of(2);
+        pair = pair.fail_over(is_kept, random, report);
+    }
+}
+
+impl Pair {
+    /// Makes a standby of a running server, on this port.
+    fn start(primary: Cluster, port: u16) -> Self {
+        primary.stop(StopMode::Fast);
+        let standby = Cluster::standby_of(&primary, port);
+        primary.start_again();
+        Self { primary, standby }
+    }
+
+    /// A database on both.
+    fn database(&self, random: &mut Random) -> Ways {
+        let primary = Database::migrated(&self.primary);
+        let Database::Postgres(url) = &primary else {
+            unreachable!("it is one of a cluster")
+        };
+        let (_, name) = url.rsplit_once('/').unwrap();
+        let mut ports = [self.primary.port(), self.standby.port()];
+        random.shuffle(&mut ports);
+        let either = format!(
+            "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/{name}?target_session_attrs=read-write",
+            ports[0], ports[1]
+        );
+        Ways {
+            either: Database::Postgres(either),
+            standby: Database::Postgres(self.standby.url(name)),
+            primary,
+        }
+    }
+
+    /// Lets the primary die under load. Returns the promoted standby with one of its own.
+    fn fail_over(self, is_kept: bool, random: &mut Random, report: &mut Report) -> Self {
+        let Self { primary, standby } = &self;
+        let ways = self.database(random);
+        let dir = tempfile::tempdir().unwrap();
+        let launch = Rig::busy(dir.path(), &ways.either);
+        let launch = if is_kept {
+            launch
+        } else {
+            launch.with("--wal-keep", "0")
+        };
+        let mut rig = Rig::start_lightly(dir.path(), &ways.either, launch);
+        rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
+
+        // The standby follows, and then it does not.
+        let followed = checkpoint(&ways.primary);
+        ways.standby.wait_for("replicated", |standby| {
+            let rows = standby.try_rows(FLUSHED_THROUGH).unwrap_or_default();
+            rows.first()
+                .is_some_and(|through| through.parse::<u64>().unwrap() >= followed)
+        });
+        let senders = ways.primary.rows(SENDERS);
+        assert_eq!(senders.len(), 1, "one standby: {senders:?}");
+        signal(&senders[0], Signal::STOP);
+        let behind = checkpoint(&ways.primary);
+        rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
+        ways.primary
+            .wait_for("ahead", |primary| checkpoint(primary) > behind);
+        if !is_kept {
+            ways.primary
+                .wait_for("rotated", |_| logs::oldest_of(dir.path()) > behind + 1);
+        }
+        let ahead = checkpoint(&ways.primary);
+        primary.kill();
+
+        // Its server may die along.
+        let is_server_killed = random.chance(30);
+        if is_server_killed {
+            rig.take_server(report).kill();
+        }
+        ways.standby
+            .wait_for("replayed", |standby| standby.rows(HAS_REPLAYED) == ["t"]);
+        let found = checkpoint(&ways.standby);
+        assert!(found < ahead, "the standby lacks nothing: {found}");
+        if is_server_killed && random.chance(50) {
+            rig.restart();
+            standby.promote();
+        } else {
+            standby.promote();
+            if is_server_killed {
+                rig.restart();
+            }
+        }
+        if is_kept {
+            report.add_amount("sequences that a standby lacked and got", ahead - found);
+            ways.standby
+                .wait_for("stored again", |standby| checkpoint(standby) > ahead);
+            rig.wait_until_well();
+            report.fired("failover healed");
+            rig.finish(report);
+        } else {
+            let gap = gaps::answer(&rig, "are neither in it nor in the log any more");
+            assert_eq!(*gap.start(), found + 1);
+            let lost = gap.end() - found;
+            report.add_amount("sequences that a standby and the log lacked", lost);
+            report.fired("failover over a gap");
+            gaps::finish_with(&[gap], rig, report);
+        }
+        ways.standby.discard();
+        let port = self.primary.port();
+        let Self { primary, standby } = self;
+        drop(primary);
+        Self::start(standby, port)
+    }
+}
+
+fn checkpoint(database: &Database) -> u64 {
+    database.rows(FLUSHED_THROUGH)[0].parse().unwrap()
+}
