@@ -15,7 +15,7 @@ pub(crate) const DATA: i32 = 65;
 /// What an inspection says of damage that a start does not find.
 pub(crate) const FOUND_LATER: &str = "a start would serve until";
 /// What every word about a mismatch says.
-const MISMATCHED: &str = "the database has stored log ";
+const MISMATCHED: &str = " has stored log ";
 /// What a refusal for it says.
 const MISMATCH: &str = "do not belong together";
 /// What stands before the next sequence in an inspection.
