@@ -65,7 +65,10 @@ const IN_PRODUCT: [(&str, &str); 12] = [
     ("SkipDamage", "unit wal::tests::bit_flips"),
     ("TrustLength", "unit wal::tests::swarm"),
     ("RetireBeforeCommit", "plan kill 10"),
-    ("NoCompareAndSet", "plan twins 4"),
+    (
+        "NoCompareAndSet",
+        "integration store_contract::flush::on_postgres",
+    ),
     ("CompareAndSetOfAnyLog", "plan two-logs 6"),
     ("QuarantineOnDiskFull", "plan database 9"),
     ("NoByteBudget", "integration hostile_flood::large_bodies"),

@@ -191,5 +191,7 @@ fn an_answer_that_is_not_in_the_database_changes_nothing() {
         .query_row("SELECT count(*) FROM wal_checkpoints", [], |row| row.get(0))
         .unwrap();
     assert_eq!(rows, 0);
+    let waiting = adopted::read(&RealDisk, &place.path(), running.log.wal_id());
+    assert_eq!(waiting.unwrap(), Some(commit), "nobody has taken it up");
     running.stop().unwrap();
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::postgres::Cluster;
+use crate::process::Launch;
 use crate::process::stored::Database;
 use crate::random::Random;
 use crate::torture::plans::legs;
@@ -18,7 +19,9 @@ pub(crate) fn on_postgresql(random: &mut Random, cycles: u32, report: &mut Repor
     for kills in legs(cycles, KILLS_A_LEG) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::migrated(Cluster::shared());
-        leg(dir.path(), &database, random, kills, report);
+        // What is retired too early is gone, not kept.
+        let launch = Rig::busy(dir.path(), &database).with("--wal-keep", "0");
+        leg(dir.path(), &database, launch, random, kills, report);
     }
 }
 
@@ -26,18 +29,19 @@ pub(crate) fn on_sqlite(random: &mut Random, cycles: u32, report: &mut Report) {
     for kills in legs(cycles, KILLS_A_LEG) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::embedded(dir.path());
-        leg(dir.path(), &database, random, kills, report);
+        let launch = Rig::busy(dir.path(), &database);
+        leg(dir.path(), &database, launch, random, kills, report);
     }
 }
 
 fn leg(
     data_dir: &std::path::Path,
     database: &Database,
+    launch: Launch,
     random: &mut Random,
     kills: Range<u32>,
     report: &mut Report,
 ) {
-    let launch = Rig::busy(data_dir, database);
     let mut rig = Rig::start(data_dir, database, launch);
     for kill in kills {
         rig.load().wait_for_acks(1 + random.below(100));
