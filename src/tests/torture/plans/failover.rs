@@ -18,7 +18,10 @@ const ACKS_BETWEEN: u64 = 100;
 const FLUSHED_THROUGH: &str = "SELECT flushed_through FROM wal_checkpoints";
 const SENDERS: &str = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
 /// Whether a standby has replayed all that it has received.
-const HAS_REPLAYED: &str = "SELECT pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()";
+/// Nothing comes any more, and nothing whole is left to replay: of the last record only a part may have come.
+const HAS_REPLAYED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AND EXISTS (SELECT FROM \
+                            pg_stat_activity WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', \
+                            'RecoveryWalStream'))";
 
 /// A primary and its standby.
 struct Pair {
