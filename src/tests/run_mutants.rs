@@ -185,6 +185,14 @@ impl Copy {
         command
             .current_dir(&self.tree)
             .env("CARGO_TARGET_DIR", &self.target);
+        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies ask for it, so
+        // these would be built anew, for the copy and then again for the original.
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&*name);
+            }
+        }
         command
     }
 
