@@ -89,12 +89,13 @@ impl Rig {
     }
 
     /// Segments that take a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL only, lest the
-    /// embedded database's calls be taken for the log's.
+    /// embedded database's calls be taken for the log's. Nothing is kept of what the database has, so that segments are removed.
     pub(crate) fn tiny(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--body-bytes-max", "16KiB")
             .with("--event-bytes-max", "16KiB")
             .with("--wal-segment-bytes", "16KiB")
+            .with("--wal-keep", "0")
             .with("--flush-rows-max", "100")
             .with("--flush-interval", "5ms")
     }
