@@ -20,6 +20,7 @@
 //! 00000000000000004711.wal
 //! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
 //! FLUSHED                                 which database has how much of it, and the last commits that were tried there
+//! ADOPT.LOCK                              flock()ed by the one `wal adopt` that gives an answer
 //! ADOPTED                                 a checkpoint that a person has put into a database, until the flush takes it up
 //! MISMATCH                                the log was found not to belong to its database: what was found, in a sentence
 //! END                                     how far the log was when it last started, rotated or stopped cleanly: the second witness
@@ -91,7 +92,8 @@
 //! | 56..64 | through | where the checkpoint stands if the commit happened |
 //! | 64..80 | life | that wrote the event there |
 //! | 80..96 | token | of the commit |
-//! | 96..128 | reserved | 0 |
+//! | 96..104 | forgotten through | commits up to this sequence may have been made and are in the ring no more |
+//! | 104..128 | reserved | 0 |
 //!
 //! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to

@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::args::ServeArgs;
 use super::migrate;
@@ -37,6 +37,9 @@ use crate::wal::{self, OpenedLog, WalError};
 /// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,
 /// because a log that cannot open its next segment is a failed log.
 const OTHER_FILES: u64 = 128;
+
+/// A database that takes longer for the first look counts as one that does not answer: the server listens all the same.
+const FIRST_LOOK_TIME: Duration = Duration::from_secs(10);
 
 /// Runs the server until it is told to stop.
 ///
@@ -83,7 +86,8 @@ fn serve(
     );
     // Before anybody can send: no event may come into a log that the database does not match.
     runtime
-        .block_on(flusher.look_first())
+        .block_on(async { timeout(FIRST_LOOK_TIME, flusher.look_first()).await })
+        .unwrap_or(Ok(()))
         .map_err(flush_failure)?;
     let listener = runtime
         .block_on(server::bind(settings.http.address))
@@ -328,7 +332,7 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
     }
 }
 
-fn log_failure(error: WalError) -> Failure {
+pub(super) fn log_failure(error: WalError) -> Failure {
     match &error {
         WalError::Locked { .. } => Failure::new(ExitStatus::Locked, error),
         WalError::Damage { .. } => Failure::new(ExitStatus::Data, error),

@@ -55,6 +55,8 @@ pub enum Question {
     NoCheckpoint {
         /// Everything up to here was stored once.
         stored_through: Sequence,
+        /// Everything up to here may have been.
+        tried_through: Sequence,
     },
     /// It is another database than the one that has this log's events.
     OtherDatabase {
@@ -64,6 +66,8 @@ pub enum Question {
         found: DatabaseId,
         /// Everything up to here is in the one that has them.
         stored_through: Sequence,
+        /// Everything up to here may be.
+        tried_through: Sequence,
     },
 }
 
@@ -75,18 +79,38 @@ impl fmt::Display for Question {
                 "the database has gone back, as after a failover or a restore: the events from sequence {first} to {last} are neither \
                  in it nor in the log any more"
             ),
-            Self::NoCheckpoint { stored_through } => write!(
+            Self::NoCheckpoint {
+                stored_through,
+                tried_through,
+            } => write!(
                 f,
-                "the database has no checkpoint of this log, whose events through sequence {stored_through} were stored before"
+                "the database has no checkpoint of this log, whose events through sequence {stored_through} were stored before{}",
+                Perhaps(*stored_through, *tried_through)
             ),
             Self::OtherDatabase {
                 home,
                 found,
                 stored_through,
+                tried_through,
             } => write!(
                 f,
-                "this is database {found}, but the events of this log through sequence {stored_through} are in database {home}"
+                "this is database {found}, but the events of this log through sequence {stored_through}{} are in database {home}",
+                Perhaps(*stored_through, *tried_through)
             ),
+        }
+    }
+}
+
+/// The events of a commit of which nobody knows whether it took place.
+struct Perhaps(Sequence, Sequence);
+
+impl fmt::Display for Perhaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(stored_through, tried_through) = self;
+        if tried_through > stored_through {
+            write!(f, " (perhaps through {tried_through})")
+        } else {
+            Ok(())
         }
     }
 }
@@ -94,7 +118,8 @@ impl fmt::Display for Question {
 /// What a person can do about a mismatch.
 pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
                               move this one away to begin a new log, or let its events be stored as those of a log of their own: see \
-                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts";
+                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts; where the right \
+                              log and database are together again, `fast-ingest wal adopt --yes` lifts it";
 
 /// What a person can do about a question.
 pub const HOW_TO_ANSWER: &str = "Nothing was changed, and ingestion goes on. Bring the right database back, or let the flush go on here: \
@@ -116,13 +141,19 @@ impl Lineage<'_> {
                 home: home.database,
                 found: database,
                 stored_through: home.confirmed_through,
+                tried_through: home.through.max(home.confirmed_through),
             });
         }
         let Some(row) = row else {
-            let stored_through = home.map_or(self.oldest - 1, |home| home.confirmed_through);
+            let retired = (self.oldest - 1, self.oldest - 1);
+            let known = home.map(|home| (home.confirmed_through, home.through));
+            let (stored_through, tried_through) = known.unwrap_or(retired);
             return match (home, stored_through) {
                 (None, 0) => Standing::New,
-                _ => Standing::Asks(Question::NoCheckpoint { stored_through }),
+                _ => Standing::Asks(Question::NoCheckpoint {
+                    stored_through,
+                    tried_through: tried_through.max(stored_through),
+                }),
             };
         };
         self.judge_row(database, row)

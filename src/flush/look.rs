@@ -4,7 +4,7 @@ use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
 use crate::batch::{CheckpointRow, DatabaseId, Mark};
 use crate::store::{EventSink, EventStore, StoreError};
 use crate::wal::disk::Disk;
-use crate::wal::flushed::Commit;
+use crate::wal::flushed::{Commit, Commits};
 use crate::wal::{Log, WalError};
 
 /// What keeps the flush from going on, on this connection or at all.
@@ -39,11 +39,11 @@ pub(super) async fn look_before_start<D: Disk>(
     checkpoint: &mut Checkpoint,
 ) -> Result<(), Trouble> {
     let is_mismatched = log.mismatch().is_some();
-    if is_mismatched && log.adopted()?.is_none() {
+    if is_mismatched && log.adopted().is_none() {
         return Ok(());
     }
     let mut sink = store.open_sink().await?;
-    if is_mismatched && !take_up_answer(sink.as_mut(), log).await? {
+    if is_mismatched && !take_up_answer(sink.as_mut(), log, checkpoint).await? {
         return Ok(());
     }
     look(sink.as_mut(), log, checkpoint).await.map(drop)
@@ -55,34 +55,35 @@ pub(super) async fn look<D: Disk>(
     log: &Log<D>,
     checkpoint: &mut Checkpoint,
 ) -> Result<Looked, Trouble> {
+    // Whatever is found now, what was confirmed before is known for good.
+    catch_up(log, checkpoint)?;
+    if take_up_answer(sink, log, checkpoint).await? {
+        return Ok(Looked::TakenUp);
+    }
     let database = sink.database_id().await?;
     let mut row = sink.checkpoint(log.wal_id()).await?;
-    if let Some(row) = &row {
+    let home = log.commits(|commits| commits.home().copied());
+    if home.is_none_or(|home| home.database == database) {
         // Before it is asked what the log still holds, so that nothing of it goes afterwards.
-        log.take_back_behind(row.flushed_through);
+        log.take_back_behind(row.map_or(0, |row| row.flushed_through));
     }
     let mut standing = judge(log, database, row.as_ref());
     if standing == Standing::New {
         row = Some(make_checkpoint(sink, log, database).await?);
         standing = judge(log, database, row.as_ref());
     }
-    let asks = match (standing, row) {
+    match (standing, row) {
         (Standing::Matches, Some(row)) => {
             note_match(log, database, &row)?;
             checkpoint.confirm(database, row);
-            return Ok(Looked::Matches(row));
+            Ok(Looked::Matches(row))
         }
         (Standing::Asks(question), _) => Ok(Looked::Asks(question)),
         (Standing::Mismatch(text), _) => Err(Trouble::Mismatch(text)),
         (Standing::New | Standing::Matches, _) => {
             let text = format!("the checkpoint of log {} vanished", log.wal_id());
-            return Err(StoreError::Unavailable(text).into());
+            Err(StoreError::Unavailable(text).into())
         }
-    };
-    if take_up_answer(sink, log).await? {
-        Ok(Looked::TakenUp)
-    } else {
-        asks
     }
 }
 
@@ -90,8 +91,9 @@ pub(super) async fn look<D: Disk>(
 pub(super) async fn take_up_answer<D: Disk>(
     sink: &mut dyn EventSink,
     log: &Log<D>,
+    checkpoint: &mut Checkpoint,
 ) -> Result<bool, Trouble> {
-    let Some(adopted) = log.adopted()? else {
+    let Some(adopted) = log.adopted() else {
         return Ok(false);
     };
     if sink.database_id().await? != adopted.database {
@@ -102,6 +104,8 @@ pub(super) async fn take_up_answer<D: Disk>(
         row.is_some_and(|row| (row.flushed_through, row.mark) == (adopted.through, adopted.mark));
     if is_there {
         log.take_up(adopted)?;
+        // What was confirmed under another name, or elsewhere, says nothing here.
+        *checkpoint = Checkpoint::default();
         tracing::warn!(
             wal_id = %adopted.wal_id,
             through = adopted.through,
@@ -157,6 +161,9 @@ fn note_match<D: Disk>(
     let Some(home) = log.commits(|commits| commits.home().copied()) else {
         return note_checkpoint(log, database, row);
     };
+    if row.flushed_through > home.confirmed_through {
+        return note_checkpoint(log, database, row);
+    }
     if row.flushed_through < home.confirmed_through {
         tracing::warn!(
             from = home.confirmed_through,
@@ -169,8 +176,28 @@ fn note_match<D: Disk>(
     Ok(())
 }
 
+/// Remembers what was confirmed since the last commit was noted.
+pub(super) fn catch_up<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result<(), WalError> {
+    let known_through = log.commits(Commits::confirmed_through);
+    match checkpoint.confirmed() {
+        Some((_, row)) if known_through < row.flushed_through => note_confirmed(log, checkpoint),
+        _ => Ok(()),
+    }
+}
+
+/// Remembers what was confirmed, and that nothing behind it is in doubt.
+pub(super) fn note_confirmed<D: Disk>(
+    log: &Log<D>,
+    checkpoint: &Checkpoint,
+) -> Result<(), WalError> {
+    match checkpoint.confirmed() {
+        Some((database, row)) if log.mismatch().is_none() => note_checkpoint(log, database, &row),
+        _ => Ok(()),
+    }
+}
+
 /// Remembers where the checkpoint certainly stands.
-pub(super) fn note_checkpoint<D: Disk>(
+fn note_checkpoint<D: Disk>(
     log: &Log<D>,
     database: DatabaseId,
     row: &CheckpointRow,

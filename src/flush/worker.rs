@@ -20,7 +20,6 @@ use crate::mutants::{Bug, planted};
 use crate::store::{EventStore, StoreError};
 use crate::telemetry::Progress;
 use crate::wal::disk::{Disk, RealDisk};
-use crate::wal::flushed::Commits;
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 
@@ -111,21 +110,11 @@ impl<D: Disk> Flusher<D> {
     /// [`FlushError`] when log and database contradict each other, or the log is damaged.
     pub async fn run(mut self) -> Result<(), FlushError> {
         let outcome = self.flush_until_stopped().await;
-        // So that the next start knows it without the database.
-        if let Some((database, row)) = self.checkpoint.confirmed()
-            && outcome.is_ok()
-            && self.log.mismatch().is_none()
-            && self.known_through() < row.flushed_through
-        {
-            look::note_checkpoint(&self.log, database, &row)?;
+        if outcome.is_ok() {
+            // So that the next start knows it without the database.
+            look::catch_up(&self.log, &self.checkpoint)?;
         }
         outcome
-    }
-
-    /// How far the database is known to be, by what the log remembers.
-    fn known_through(&self) -> Sequence {
-        let home = |commits: &Commits| commits.home().map_or(0, |home| home.confirmed_through);
-        self.log.commits(home)
     }
 
     async fn flush_until_stopped(&mut self) -> Result<(), FlushError> {
@@ -181,20 +170,22 @@ impl<D: Disk> Flusher<D> {
             "log and database do not belong together, so no event is accepted or flushed: {text}. {WHAT_TO_DO}"
         );
         while !self.pause(ANSWER_RECHECK).await {
-            if self.log.adopted()?.is_none() {
+            if self.log.adopted().is_none() {
                 continue;
             }
-            let taken_up = async {
-                let mut sink = self.store.open_sink().await?;
-                look::take_up_answer(sink.as_mut(), &self.log).await
+            let (store, log, checkpoint) = (&self.store, &self.log, &mut self.checkpoint);
+            let taking_up = async {
+                let mut sink = store.open_sink().await?;
+                look::take_up_answer(sink.as_mut(), log, checkpoint).await
             };
-            match taken_up.await {
-                Ok(true) => return Ok(Ended::Aged),
-                Ok(false) | Err(Trouble::Mismatch(_)) => {}
-                Err(Trouble::Store(error)) => {
+            match unless_stopped(&mut self.stop, taking_up).await {
+                None => return Ok(Ended::Stopped),
+                Some(Ok(true)) => return Ok(Ended::Aged),
+                Some(Ok(false) | Err(Trouble::Mismatch(_))) => {}
+                Some(Err(Trouble::Store(error))) => {
                     tracing::debug!("no look for an answer: {error}");
                 }
-                Err(Trouble::Log(error)) => return Err(error.into()),
+                Some(Err(Trouble::Log(error))) => return Err(error.into()),
             }
         }
         Ok(Ended::Stopped)
@@ -245,7 +236,10 @@ impl<D: Disk> Flusher<D> {
             batch.reset(flushed_through);
             match self.gather(&mut reader, &mut batch).await? {
                 Gathered::Batch => {}
-                Gathered::Idle => continue,
+                Gathered::Idle => {
+                    look::catch_up(&log, &self.checkpoint)?;
+                    continue;
+                }
                 Gathered::Stopped => return Ok(Ended::Stopped),
             }
             if planted(Bug::RetireBeforeCommit) {
@@ -271,7 +265,13 @@ impl<D: Disk> Flusher<D> {
     fn end_of(&self, trouble: Trouble) -> Result<Ended, FlushError> {
         match trouble {
             Trouble::Log(error) => Err(error.into()),
-            Trouble::Store(error) => Ok(Ended::Doubt(error)),
+            Trouble::Store(error) => {
+                if matches!(error, StoreError::CheckpointMoved | StoreError::Schema(_)) {
+                    // The database answered, and it is a definite no: what was noted of that commit is no doubt.
+                    look::note_confirmed(&self.log, &self.checkpoint)?;
+                }
+                Ok(Ended::Doubt(error))
+            }
             // The next turn of the loop finds it and waits.
             Trouble::Mismatch(text) => {
                 self.log.set_mismatch(&text)?;

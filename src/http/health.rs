@@ -143,7 +143,7 @@ struct QueueBody {
 
 #[derive(Serialize)]
 struct LogBody {
-    /// On disk and reserved.
+    /// On disk and not known to be in the database, and reserved.
     bytes: u64,
     durable_through: u64,
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ledger::{assert_stored_once, bulk_of};
+use crate::ledger::{Load, assert_stored_once, bulk_of};
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::process::{Ended, Launch, Server, run};
@@ -169,6 +169,60 @@ fn without_its_checkpoint_a_log_asks_and_an_answer_waits_for_the_next_start() {
             ["3|3"]
         );
     });
+}
+
+/// What the last commit before a kill did is known to the database alone, and that has forgotten it.
+#[test]
+fn a_commit_of_which_nobody_knows_is_asked_for() {
+    on_both_stores(|dir, database| {
+        let launch = Launch::new(dir, database);
+        let server = launch.start();
+        post(&server, &users(1..=3));
+        server.wait_until_flushed();
+        server.kill();
+        database.execute("DELETE FROM wal_checkpoints");
+        let server = launch.start();
+        wait_until_asked(
+            &server,
+            "through sequence 0 were stored before (perhaps through 3)",
+        );
+        let asks = wal(&["adopt", "--yes"], dir, database);
+        assert_says(&asks, CONFIG, &["--from 4 if they are, or --from 1 if not"]);
+        let done = wal(&["adopt", "--from", "4", "--yes"], dir, database);
+        assert_says(&done, 0, &["the server goes on"]);
+        post(&server, &users(4..=4));
+        server.wait_until_flushed();
+        server.stop();
+        assert_stored_once(&database.events(), &users(1..=4));
+    });
+}
+
+/// A busy server moves log and checkpoint on while they are looked at.
+#[test]
+fn a_look_at_a_busy_server_finds_nothing_wrong() {
+    let database = Database::migrated(Cluster::shared());
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::new(dir.path(), &database)
+        .with("--wal-segment-bytes", "64KiB")
+        .with("--wal-keep", "0")
+        .with("--flush-rows-max", "200")
+        .with("--flush-interval", "5ms");
+    let server = launch.start();
+    let load = Load::start(server.address(), 3);
+    for _ in 0..15 {
+        load.wait_for_acks(20);
+        let inspected = wal(&["inspect"], dir.path(), &database);
+        assert!(!inspected.stdout.contains("lineage"), "{inspected:?}");
+        assert_says(
+            &wal(&["adopt", "--yes"], dir.path(), &database),
+            0,
+            &["nothing to answer"],
+        );
+    }
+    let ledger = load.finish();
+    server.wait_until_flushed();
+    server.stop();
+    ledger.verify(&database.events());
 }
 
 #[test]

@@ -368,8 +368,8 @@ impl<D: Disk> Committer<D> {
         }
         let directory = self.log.directory();
         let mut is_low = self.free_bytes()? < self.disk_free_min;
-        // What the database has makes way for what it does not have.
-        if is_low && directory.drop_kept(0)? {
+        // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
+        if is_low && self.log.mismatch().is_none() && directory.drop_kept(0)? {
             is_low = self.free_bytes()? < self.disk_free_min;
         }
         self.log.gate().set_disk_low(is_low);

@@ -62,12 +62,14 @@ pub struct Commits {
     ring: VecDeque<Commit>,
     /// Number of the newest one; 0 for none.
     newest: u64,
-    /// Whether some of the file could not be read: a commit that is not here may have been there.
-    has_holes: bool,
+    /// Commits up to this sequence may have been made and are not remembered.
+    forgotten_through: Sequence,
+    /// Slots of the file that could not be read: a commit that is not here may have been there.
+    holes: Vec<u64>,
 }
 
 impl Commit {
-    fn encode(&self, number: u64) -> [u8; ENTRY_BYTES] {
+    fn encode(&self, number: u64, forgotten_through: Sequence) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
         let flags = if self.is_known { IS_KNOWN } else { 0 };
         bytes[4..8].copy_from_slice(&flags.to_le_bytes());
@@ -78,13 +80,14 @@ impl Commit {
         bytes[56..64].copy_from_slice(&self.through.to_le_bytes());
         bytes[64..80].copy_from_slice(self.mark.life.0.as_bytes());
         bytes[80..96].copy_from_slice(self.mark.token.as_bytes());
+        bytes[96..104].copy_from_slice(&forgotten_through.to_le_bytes());
         let checksum = crc32c::crc32c(&bytes[4..]);
         bytes[..4].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
-    /// The number and the content of an entry; `None` when it was torn.
-    fn decode(bytes: &[u8]) -> Option<(u64, Self)> {
+    /// The number and the content of an entry, and what was forgotten by then; `None` when it was torn.
+    fn decode(bytes: &[u8]) -> Option<(u64, Self, Sequence)> {
         if crc32c::crc32c(&bytes[4..]) != read_u32(bytes, 0) {
             return None;
         }
@@ -100,7 +103,7 @@ impl Commit {
                 token: uuid(80)?,
             },
         };
-        Some((read_u64(bytes, 8), commit))
+        Some((read_u64(bytes, 8), commit, read_u64(bytes, 96)))
     }
 }
 
@@ -110,47 +113,72 @@ impl Commits {
         self.ring.iter().rev().find(|commit| commit.is_known)
     }
 
-    /// Whether a checkpoint may have been put where it stands by this log. One that stands before all commits that are remembered may.
+    /// Everything up to here was certainly stored in the database that has the log.
+    pub fn confirmed_through(&self) -> Sequence {
+        self.home().map_or(0, |home| home.confirmed_through)
+    }
+
+    /// Whether a checkpoint may have been put where it stands by this log. One so far back that its commit may be forgotten may.
     pub fn may_have_made(&self, wal_id: WalId, database: DatabaseId, row: &CheckpointRow) -> bool {
         let there = || {
             let commits = self.ring.iter();
             commits.filter(|commit| commit.wal_id == wal_id && commit.database == database)
         };
-        let oldest = there().map(|commit| commit.through).min();
-        let is_remembered = oldest.is_some_and(|oldest| row.flushed_through >= oldest);
-        !is_remembered
-            || self.has_holes
+        there().next().is_none()
+            || row.flushed_through <= self.forgotten_through
+            || !self.holes.is_empty()
             || there().any(|commit| {
                 (commit.through, commit.mark.token) == (row.flushed_through, row.mark.token)
             })
     }
 
     fn push(&mut self, commit: Commit) {
+        self.forgotten_through = self.forgotten_with(&commit);
         self.newest += 1;
+        let slot = self.newest % SLOTS;
+        self.holes.retain(|hole| *hole != slot);
         self.ring.push_back(commit);
         if self.ring.len() as u64 > SLOTS {
             self.ring.pop_front();
         }
     }
 
+    /// What is forgotten once this commit is remembered: the one in whose place it comes, and what was before the first one of a database.
+    fn forgotten_with(&self, commit: &Commit) -> Sequence {
+        let is_first = !self
+            .ring
+            .iter()
+            .any(|known| (known.wal_id, known.database) == (commit.wal_id, commit.database));
+        let before = if is_first {
+            commit.through.saturating_sub(1)
+        } else {
+            0
+        };
+        let is_full = self.ring.len() as u64 >= SLOTS;
+        let evicted = self.ring.front().filter(|_| is_full);
+        let evicted = evicted.map_or(0, |evicted| evicted.through);
+        self.forgotten_through.max(before).max(evicted)
+    }
+
     /// What the slots of a file hold.
     fn of_slots(slots: &[u8]) -> Self {
         let mut found = Vec::new();
-        let mut has_holes = false;
-        for slot in slots.chunks_exact(ENTRY_BYTES) {
+        let mut holes = Vec::new();
+        for (place, slot) in (0..).zip(slots.chunks_exact(ENTRY_BYTES)) {
             if slot.iter().all(|&byte| byte == 0) {
                 continue;
             }
             match Commit::decode(slot) {
                 Some(numbered) => found.push(numbered),
-                None => has_holes = true,
+                None => holes.push(place),
             }
         }
-        found.sort_unstable_by_key(|(number, _)| *number);
+        found.sort_unstable_by_key(|(number, ..)| *number);
         Self {
-            newest: found.last().map_or(0, |(number, _)| *number),
-            ring: found.into_iter().map(|(_, commit)| commit).collect(),
-            has_holes,
+            newest: found.last().map_or(0, |(number, ..)| *number),
+            forgotten_through: found.last().map_or(0, |(.., forgotten)| *forgotten),
+            ring: found.into_iter().map(|(_, commit, _)| commit).collect(),
+            holes,
         }
     }
 }
@@ -218,7 +246,8 @@ impl<F: DiskFile> FlushedFile<F> {
         self.exists = true;
         let number = self.commits.newest + 1;
         let offset = HEADER_BYTES as u64 + number % SLOTS * ENTRY_BYTES as u64;
-        let written = file.write_all_at(&commit.encode(number), offset);
+        let forgotten_through = self.commits.forgotten_with(&commit);
+        let written = file.write_all_at(&commit.encode(number, forgotten_through), offset);
         self.commits.push(commit);
         self.keep_failure("write", written)
     }
@@ -265,7 +294,7 @@ pub(super) fn create_small<D: Disk>(
     commit: Commit,
 ) -> Result<D::File, WalError> {
     let mut bytes = vec![0; HEADER_BYTES];
-    bytes.extend_from_slice(&commit.encode(1));
+    bytes.extend_from_slice(&commit.encode(1, 0));
     create(disk, dir, "adopted.tmp", name, wal_id, bytes)
 }
 
@@ -284,6 +313,20 @@ fn create<D: Disk>(
     let checksum = crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]);
     bytes[HEADER_CHECKSUM_AT..HEADER_CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
     directory::create_durably(disk, dir, unfinished_name, &dir.join(name), &bytes)
+}
+
+/// Refuses a directory that has the file and no segment: its log is missing, and a new one would be taken for it.
+pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
+    let path = dir.join(NAME);
+    match disk.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(WalError::io("open", &path, error)),
+        Ok(_) => {
+            let detail =
+                "all segments of its log are missing; to begin a new log, move this file away too";
+            Err(WalError::damage(&path, 0, 1, detail))
+        }
+    }
 }
 
 /// What a file of this format says; `None` if there is none.

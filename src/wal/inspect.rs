@@ -71,6 +71,12 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
     for (index, &first_sequence) in sequences.iter().enumerate() {
         let path = segment::path_of(dir, first_sequence);
         let report = read_segment(disk, &path)?;
+        if report.header.is_none()
+            && !directory::list_segments(disk, dir)?.contains(&first_sequence)
+        {
+            // A server has removed it meanwhile.
+            continue;
+        }
         // Behind the last segment's valid part there may be a torn tail: recovery's own judgement tells.
         let is_last = index + 1 == sequences.len();
         if let (false, None, Some(trouble), Some(header)) =
@@ -88,7 +94,7 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
         }
         segments.push(report);
     }
-    let found = recovery::examine(disk, dir);
+    let found = recovery::examine_live(disk, dir);
     // Room that was made ahead is no trouble.
     if let (
         Ok(Findings {

@@ -110,13 +110,15 @@ impl<D: Disk> Log<D> {
     pub fn set_mismatch(&self, text: &str) -> Result<(), WalError> {
         self.gate.set_mismatch(true);
         *self.lock_mismatch() = Some(text.to_owned());
+        // Whether the database has any of it is the question: nothing may be removed.
+        self.take_back_behind(0);
         mismatch::write(self.directory.disk(), self.directory.path(), text)
     }
 
     /// Everything up to here is known to be in the database, or was when that was last asked.
     pub fn known_flushed_through(&self) -> Sequence {
-        let home = self.commits(|commits| commits.home().map_or(0, |home| home.confirmed_through));
-        home.max(self.directory.oldest_sequence() - 1)
+        let confirmed = self.commits(Commits::confirmed_through);
+        confirmed.max(self.directory.oldest_sequence() - 1)
     }
 
     /// What it remembers of its flush.
@@ -152,14 +154,14 @@ impl<D: Disk> Log<D> {
         lock(&self.flushed).sync()
     }
 
-    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up.
-    ///
-    /// # Errors
-    ///
-    /// [`WalError`] when that cannot be read.
-    pub fn adopted(&self) -> Result<Option<Commit>, WalError> {
+    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up. What cannot be read
+    /// is no answer, and no reason to end.
+    pub fn adopted(&self) -> Option<Commit> {
         let (disk, dir) = (self.directory.disk(), self.directory.path());
-        adopted::read(disk, dir, self.segments_wal_id)
+        adopted::read(disk, dir, self.segments_wal_id).unwrap_or_else(|error| {
+            tracing::warn!("the answer of `wal adopt` is not taken up: {error}");
+            None
+        })
     }
 
     /// Goes on from the checkpoint that a person has put into a database, which was found there: under its name, and with the gate open.

@@ -8,7 +8,7 @@ use super::directory::{self, Directory};
 use super::disk::{Disk, DiskFile, RealDisk};
 use super::end::{End, EndFile};
 use super::error::WalError;
-use super::flushed::FlushedFile;
+use super::flushed::{self, FlushedFile};
 use super::log::{DurableMark, Log};
 use super::mismatch;
 use super::recovery::{self, Tail};
@@ -41,10 +41,10 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     sync_what_was_written(&disk, dir)?;
     let findings = recovery::examine(&disk, dir)?;
     let mismatch = mismatch::read(&disk, dir)?;
-    let flushed = findings
-        .wal_id
-        .map(|wal_id| FlushedFile::open(&disk, dir, wal_id))
-        .transpose()?;
+    let flushed = match findings.wal_id {
+        Some(wal_id) => Some(FlushedFile::open(&disk, dir, wal_id)?),
+        None => flushed::refuse_without_log(&disk, dir).map(|()| None)?,
+    };
     let recovered = recovery::apply(&disk, dir, findings)?;
     let end = End::of(&recovered.active_header, recovered.recovered_through);
     let end_file = EndFile::create(&disk, dir, &end)?;
@@ -71,7 +71,8 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     };
     let home = flushed.commits().home().copied();
     let directory = Directory::new(disk, dir.to_owned(), recovered.segments);
-    if let Some(home) = home {
+    // After a mismatch nobody can say what the database has.
+    if let Some(home) = home.filter(|_| mismatch.is_none()) {
         gate.release(directory.release_through(home.confirmed_through));
     }
     let log = Arc::new(Log {

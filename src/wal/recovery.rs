@@ -4,6 +4,7 @@
 //! the backlog. [`apply`] makes the outcome durable: cuts a tail (keeping a copy of a torn one) and begins a fresh segment whose header
 //! states where the old one ended. Nothing is changed before everything has been judged.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -15,6 +16,9 @@ use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
+
+/// Looks at a log that a server may be writing to, before what they find is believed.
+const LIVE_TRIES: usize = 10;
 
 /// What the directory holds.
 #[derive(Debug)]
@@ -131,6 +135,25 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
         next_sequence,
         tail,
     })
+}
+
+/// The same for a log that a server may be writing to: segments that are removed meanwhile, and records that come whole between two
+/// reads, are no damage, so what goes wrong is tried again.
+///
+/// # Errors
+///
+/// As [`examine`].
+pub fn examine_live<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
+    let mut examined = examine(disk, dir);
+    for _ in 1..LIVE_TRIES {
+        match &examined {
+            Err(WalError::Damage { .. }) => {}
+            Err(WalError::Io { cause, .. }) if cause.kind() == ErrorKind::NotFound => {}
+            _ => break,
+        }
+        examined = examine(disk, dir);
+    }
+    examined
 }
 
 /// Brings the directory into the state from which the log goes on.
@@ -324,7 +347,7 @@ fn keep_copy<D: Disk>(disk: &D, tail: &Tail, bytes: &[u8]) -> Result<(), WalErro
                     WalError::io("write", &path, error)
                 });
             }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(WalError::io("create", &path, error)),
         }
     }

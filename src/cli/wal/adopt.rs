@@ -3,26 +3,33 @@
 //! It works beside a running server. The answer is a checkpoint: first written into the log's directory, then put into the database by
 //! compare-and-set. A flush that finds there exactly what the directory says goes on from it. If either is missing, nothing has changed.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
+use super::super::serve::log_failure;
 use super::AdoptArgs;
-use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
+use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog, store_failure};
 use crate::batch::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 use crate::flush::checkpoint::{Question, Standing};
-use crate::store::{Adoption, StoreError};
+use crate::store::Adoption;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::flushed::Commit;
-use crate::wal::{WalError, adopted, directory, recovery};
+use crate::wal::{WalError, adopted, directory};
 
 /// Held while an answer is given.
 const ANSWER_LOCK_NAME: &str = "ADOPT.LOCK";
 /// A running server takes an answer up within this: it looks every few seconds, and may be waiting for its database.
 const TAKE_UP_TIME: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Why events are skipped that another database has.
+const ELSEWHERE: &str = "they are in another database";
 
 /// What would be done.
 struct Plan {
@@ -40,22 +47,18 @@ struct Plan {
 /// 65 for a damaged log, 69 when the database does not answer, 75 when another answer is being given, 78 for an answer that cannot be.
 pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     let dir = args.database.wal_dir();
-    let findings = recovery::examine(&RealDisk, &dir).map_err(log_failure)?;
-    let log = FoundLog::read(&dir, &findings).map_err(log_failure)?;
-    let log = log
-        .ok_or_else(|| anyhow!("there is no log in {}", dir.display()))
-        .or_exit(ExitStatus::Config)?;
-    let _lock = RealDisk
-        .try_lock(&dir.join(ANSWER_LOCK_NAME))
-        .or_exit(ExitStatus::Io)?
-        .ok_or_else(|| anyhow!("another `wal adopt` works on this log"))
-        .or_exit(ExitStatus::Locked)?;
     let mut contact = Contact::make(&args.database)
         .map_err(anyhow::Error::msg)
         .or_exit(ExitStatus::Unavailable)?;
-    let found = contact
-        .checkpoint(log.wal_id_in_databases())
-        .map_err(store_failure)?;
+    if FoundLog::examine(&dir).map_err(log_failure)?.is_none() {
+        let none = anyhow!("there is no log in {}", dir.display());
+        return Err(Failure::new(ExitStatus::Config, none));
+    }
+    let Some((log, found)) = contact.look_at_both(&dir)? else {
+        return say(format_args!(
+            "lineage     a server is storing this log's events; nothing to answer"
+        ));
+    };
     say(format_args!(
         "log         {}  id {}",
         dir.display(),
@@ -66,19 +69,43 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
         return say(format_args!("answered    {ANSWERED}"));
     }
     let standing = log.judge(|lineage| lineage.judge(found.database, found.row.as_ref()));
+    let is_in_use = log.is_in_use().or_exit(ExitStatus::Io)?;
+    if matches!(standing, Standing::Mismatch(_)) && is_in_use && log.mismatch.is_none() {
+        return say(format_args!(
+            "lineage     the server that runs has found nothing wrong yet; look again once it has"
+        ));
+    }
     let Some(plan) = plan(&log, &found, &standing, args.from).or_exit(ExitStatus::Config)? else {
         return say(format_args!(
             "lineage     log and database fit together; nothing to answer"
         ));
     };
     let adoption = plan.adoption(&log);
-    print_plan(&plan, &adoption, &log, found.database)?;
+    print_plan(&plan, &adoption, &log, found.database, &standing)?;
     if !args.yes {
         return say(format_args!(
             "            nothing was changed; the same command with --yes does it"
         ));
     }
+    let lock_path = dir.join(ANSWER_LOCK_NAME);
+    let _lock = RealDisk
+        .try_lock(&lock_path)
+        .or_exit(ExitStatus::Io)?
+        .ok_or_else(|| anyhow!("another `wal adopt` works on this log"))
+        .or_exit(ExitStatus::Locked)?;
+    give_to_owner(&lock_path, &dir);
     carry_out(&log, &mut contact, found.database, &adoption)
+}
+
+/// Files that another user makes, as root does, must be the server's all the same.
+fn give_to_owner(path: &Path, dir: &Path) {
+    let given = fs::metadata(dir).and_then(|dir| chown(path, Some(dir.uid()), Some(dir.gid())));
+    if let Err(error) = given {
+        tracing::warn!(
+            "cannot give {} to the owner of its directory: {error}",
+            path.display()
+        );
+    }
 }
 
 /// Decides where the flush shall go on; `None` where there is nothing to decide.
@@ -104,31 +131,49 @@ fn plan(
             );
             return Ok(None);
         }
-        Standing::Matches => as_it_is(stored_through + 1, "log and database fit together again"),
-        Standing::New => as_it_is(1, "log and database fit together again"),
+        Standing::Matches | Standing::New => {
+            as_it_is(stored_through + 1, "log and database fit together again")
+        }
+        Standing::Mismatch(text) => return own_log(log, text, from).map(Some),
         Standing::Asks(Question::Gap { last, .. }) => as_it_is(
             last + 1,
             "the database has gone back behind what the log holds",
         ),
-        Standing::Asks(Question::NoCheckpoint { stored_through }) => as_it_is(
-            (stored_through + 1).max(oldest),
-            "the checkpoint was missing",
-        ),
-        Standing::Asks(Question::OtherDatabase { stored_through, .. }) => {
-            match seen.map(|row| log.judge(|lineage| lineage.judge_row(found.database, &row))) {
-                None => as_it_is(
-                    (stored_through + 1).max(oldest),
-                    "they are in another database",
-                ),
-                Some(Standing::Mismatch(text)) => return own_log(log, &text, from).map(Some),
-                // It was flushed here before.
-                Some(_) => as_it_is(
-                    (seen.map_or(0, |row| row.flushed_through) + 1).max(oldest),
-                    "they are in another database",
-                ),
+        Standing::Asks(
+            question @ (Question::NoCheckpoint {
+                stored_through,
+                tried_through,
             }
-        }
-        Standing::Mismatch(text) => return own_log(log, text, from).map(Some),
+            | Question::OtherDatabase {
+                stored_through,
+                tried_through,
+                ..
+            }),
+        ) => match &seen {
+            None => {
+                anyhow::ensure!(
+                    from.is_some() || tried_through == stored_through,
+                    "{question}. Nobody knows whether the last commit took place: look whether its events are stored, then say --from {} \
+                     if they are, or --from {} if not",
+                    tried_through + 1,
+                    stored_through + 1
+                );
+                let reason = match question {
+                    Question::OtherDatabase { .. } => ELSEWHERE,
+                    _ => "the checkpoint was missing",
+                };
+                as_it_is((stored_through + 1).max(oldest), reason)
+            }
+            // It was flushed here before: also where a schema that was undone and made again has forgotten by whom.
+            Some(row) => {
+                let is_forgotten = row.mark == Mark::default() && row.flushed_through <= end;
+                let judged = log.judge(|lineage| lineage.judge_row(found.database, row));
+                if let (false, Standing::Mismatch(text)) = (is_forgotten, judged) {
+                    return own_log(log, &text, from).map(Some);
+                }
+                as_it_is((row.flushed_through + 1).max(oldest), ELSEWHERE)
+            }
+        },
     };
     let from = from.unwrap_or(by_default.from);
     check_bounds(from, oldest, end)?;
@@ -142,7 +187,7 @@ fn plan(
 /// The log becomes one of its own, under a new name.
 fn own_log(log: &FoundLog, text: &str, from: Option<Sequence>) -> anyhow::Result<Plan> {
     let Some(from) = from else {
-        let flushed = log.commits.home().map_or(0, |home| home.confirmed_through);
+        let flushed = log.commits.confirmed_through();
         anyhow::bail!(
             "{text}. Events that only this copy has can be stored as those of a log of its own: --from SEQUENCE says which is the first \
              of them. This copy knows that everything through sequence {flushed} is stored; what it took in before it was copied \
@@ -196,12 +241,9 @@ fn carry_out(
         mark: adoption.mark,
     };
     adopted::write(&RealDisk, &log.dir, log.wal_id, commit).map_err(log_failure)?;
+    give_to_owner(&log.dir.join(adopted::NAME), &log.dir);
     contact.adopt(adoption).map_err(store_failure)?;
-    let is_running = RealDisk
-        .try_lock(&log.dir.join(directory::LOCK_NAME))
-        .or_exit(ExitStatus::Io)?
-        .is_none();
-    if !is_running {
+    if !log.is_in_use().or_exit(ExitStatus::Io)? {
         return say(format_args!(
             "done        the next start of the server goes on from there"
         ));
@@ -249,6 +291,7 @@ fn print_plan(
     adoption: &Adoption,
     log: &FoundLog,
     database: DatabaseId,
+    standing: &Standing,
 ) -> Result<(), Failure> {
     let (from, first) = (plan.from, adoption.seen_through() + 1);
     if plan.wal_id != log.wal_id_in_databases() {
@@ -265,29 +308,19 @@ fn print_plan(
             plan.reason
         ))?;
     }
+    if let Standing::Asks(Question::OtherDatabase {
+        home,
+        stored_through,
+        ..
+    }) = standing
+        && from <= *stored_through
+    {
+        say(format_args!(
+            "repeats     {from} to {stored_through}, which database {home} has too"
+        ))?;
+    }
     let waiting = (log.end + 1).saturating_sub(from);
     say(format_args!(
         "goes on     at sequence {from}; {waiting} events to be flushed"
     ))
-}
-
-fn log_failure(error: WalError) -> Failure {
-    let status = match error {
-        WalError::Io { .. } => ExitStatus::Io,
-        WalError::Locked { .. } => ExitStatus::Locked,
-        WalError::NewerVersion { .. } => ExitStatus::Config,
-        WalError::Damage { .. } => ExitStatus::Data,
-    };
-    Failure::new(status, error)
-}
-
-fn store_failure(error: StoreError) -> Failure {
-    match error {
-        StoreError::Schema(_) => Failure::new(ExitStatus::Config, error),
-        StoreError::CheckpointMoved => Failure::new(
-            ExitStatus::Unavailable,
-            anyhow!("the checkpoint was moved meanwhile, so nothing was changed; look again"),
-        ),
-        other => Failure::new(ExitStatus::Unavailable, other),
-    }
 }

@@ -1,24 +1,30 @@
 //! What a log's directory and its database say of each other, without the log's lock.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::super::args::DatabaseArgs;
+use super::super::serve::log_failure;
 use crate::batch::{CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
+use crate::exit::{ExitStatus, Failure};
 use crate::flush::checkpoint::{Lineage, Standing};
 use crate::store::{self, EventSink, StoreError};
 use crate::wal::directory::{self, Segment};
-use crate::wal::disk::RealDisk;
+use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::flushed::{Commit, Commits, FlushedFile};
-use crate::wal::recovery::Findings;
+use crate::wal::recovery::{self, Findings};
 use crate::wal::{WalError, adopted, mismatch};
 
 /// Time for a database to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looks at a checkpoint that moves meanwhile. A server that flushes all the time leaves it alone for longer than one takes.
+const LOOKS_MAX: usize = 50;
 
 /// What is said of an answer that was given before.
 pub(super) const ANSWERED: &str =
@@ -40,7 +46,7 @@ pub(super) struct FoundLog {
 }
 
 /// What a database says of a log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundCheckpoint {
     pub(super) database: DatabaseId,
     pub(super) row: Option<CheckpointRow>,
@@ -79,6 +85,19 @@ impl FoundLog {
         oldest.map_or(1, |segment| segment.first_sequence)
     }
 
+    /// Reads the log of a directory that a server may be writing to. `None` when there is no log yet.
+    pub(super) fn examine(dir: &Path) -> Result<Option<Self>, WalError> {
+        let findings = recovery::examine_live(&RealDisk, dir)?;
+        Self::read(dir, &findings)
+    }
+
+    /// Whether a process uses it.
+    pub(super) fn is_in_use(&self) -> io::Result<bool> {
+        let path = self.dir.join(directory::LOCK_NAME);
+        // To look must not make it, least of all as somebody else's.
+        Ok(path.exists() && RealDisk.try_lock(&path)?.is_none())
+    }
+
     /// Calls `judge` with what the log knows of itself.
     pub(super) fn judge(&self, judge: impl FnOnce(&Lineage<'_>) -> Standing) -> Standing {
         judge(&Lineage {
@@ -88,6 +107,20 @@ impl FoundLog {
             life_of: &|sequence| directory::life_in(&self.segments, sequence, self.end),
             commits: &self.commits,
         })
+    }
+}
+
+/// What a database that fails means for a command.
+pub(super) fn store_failure(error: StoreError) -> Failure {
+    match error {
+        StoreError::Schema(_) => Failure::new(ExitStatus::Config, error),
+        StoreError::CheckpointMoved => Failure::new(
+            ExitStatus::Unavailable,
+            anyhow::anyhow!(
+                "the checkpoint was moved meanwhile, so nothing was changed; look again"
+            ),
+        ),
+        other => Failure::new(ExitStatus::Unavailable, other),
     }
 }
 
@@ -130,6 +163,29 @@ impl Contact {
                 row: sink.checkpoint(wal_id).await?,
             })
         })
+    }
+
+    /// What log and database say of each other at one moment, though a server may be moving the checkpoint on: what the log holds is read
+    /// between two equal looks at the checkpoint. `Ok(None)` when it never stood still, or there is no log.
+    pub(super) fn look_at_both(
+        &mut self,
+        dir: &Path,
+    ) -> Result<Option<(FoundLog, FoundCheckpoint)>, Failure> {
+        for _ in 0..LOOKS_MAX {
+            let Some(log) = FoundLog::examine(dir).map_err(log_failure)? else {
+                return Ok(None);
+            };
+            let wal_id = log.wal_id_in_databases();
+            let before = self.checkpoint(wal_id).map_err(store_failure)?;
+            let Some(log) = FoundLog::examine(dir).map_err(log_failure)? else {
+                return Ok(None);
+            };
+            let after = self.checkpoint(wal_id).map_err(store_failure)?;
+            if before == after && wal_id == log.wal_id_in_databases() {
+                return Ok(Some((log, after)));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a person has answered, and no server has taken it up yet.

@@ -3,6 +3,7 @@
 use bytesize::ByteSize;
 
 use super::super::args::DatabaseArgs;
+use super::super::serve::log_failure;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
 use crate::batch::Sequence;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
@@ -19,7 +20,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     let dir = args.wal_dir();
     let inspection = inspect(&RealDisk, &dir).or_exit(ExitStatus::Io)?;
     let log = match &inspection.verdict {
-        Verdict::Sound(findings) => FoundLog::read(&dir, findings).or_exit(ExitStatus::Data)?,
+        Verdict::Sound(findings) => FoundLog::read(&dir, findings).map_err(log_failure)?,
         _ => None,
     };
     let wal_id = inspection
@@ -37,10 +38,18 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     ))?;
 
     let mut is_answered = false;
+    let mut trouble = log.as_ref().and_then(describe_mark);
     let checkpoint = wal_id.map(|id| {
         let mut contact = Contact::make(args)?;
         let answered = log.as_ref().map(|log| contact.has_answer_of(log));
         is_answered = answered.is_some_and(|answered| answered.unwrap_or(false));
+        if trouble.is_none() && log.is_some() {
+            // Anew, because a server may have moved both on while the segments were read.
+            let both = contact
+                .look_at_both(&dir)
+                .map_err(|failure| failure.to_string())?;
+            trouble = both.and_then(|(log, found)| describe_lineage(&log, &found));
+        }
         let found = contact.checkpoint(id);
         found.map_err(|error| error.to_string())
     });
@@ -63,7 +72,6 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         "recovery    {}",
         describe_verdict(&inspection.verdict)
     ))?;
-    let trouble = log.as_ref().and_then(|log| describe_lineage(log, found));
     let trouble = trouble.filter(|_| !is_answered);
     if let Some(text) = &trouble {
         say(format_args!("lineage     {text}"))?;
@@ -84,12 +92,14 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     }
 }
 
-/// Why the log and the database do not fit together: what a server found, or else what the checkpoint says now.
-fn describe_lineage(log: &FoundLog, found: Option<&FoundCheckpoint>) -> Option<String> {
-    if let Some(text) = &log.mismatch {
-        return Some(format!("{text}. {WHAT_TO_DO}"));
-    }
-    let found = found?;
+/// Why the log and the database do not fit together, as a server found.
+fn describe_mark(log: &FoundLog) -> Option<String> {
+    let text = log.mismatch.as_ref()?;
+    Some(format!("{text}. {WHAT_TO_DO}"))
+}
+
+/// The same, by what the checkpoint says now.
+fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<String> {
     match log.judge(|lineage| lineage.judge(found.database, found.row.as_ref())) {
         Standing::Matches | Standing::New => None,
         Standing::Asks(question) => Some(format!("{question}. {HOW_TO_ANSWER}")),

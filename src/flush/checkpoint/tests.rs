@@ -104,9 +104,18 @@ fn only_commits_that_were_tried_here_pass_for_this_logs_own() {
 
 #[test]
 fn a_missing_checkpoint_is_made_for_a_new_log_and_asked_for_otherwise() {
-    let asks = |stored_through| Standing::Asks(Question::NoCheckpoint { stored_through });
+    let asks = |stored_through, tried_through| {
+        Standing::Asks(Question::NoCheckpoint {
+            stored_through,
+            tried_through,
+        })
+    };
     let nothing = Commits::default();
-    assert_eq!(judge(&nothing, HOME, None), asks(40), "it was retired once");
+    assert_eq!(
+        judge(&nothing, HOME, None),
+        asks(40, 40),
+        "it was retired once"
+    );
     let fresh = Lineage {
         wal_id: LOG,
         oldest: 1,
@@ -126,7 +135,7 @@ fn a_missing_checkpoint_is_made_for_a_new_log_and_asked_for_otherwise() {
     };
     assert_eq!(tried.judge(HOME, None), Standing::New, "it did not happen");
     let commits = commits_of([commit(70, row(90, SECOND, 2))]);
-    assert_eq!(judge(&commits, HOME, None), asks(70));
+    assert_eq!(judge(&commits, HOME, None), asks(70, 90));
 }
 
 #[test]
@@ -137,6 +146,7 @@ fn another_database_is_told_by_its_identity_whatever_it_holds() {
         home: HOME,
         found: OTHER,
         stored_through: 70,
+        tried_through: 90,
     });
     assert_eq!(judge(&commits, OTHER, None), asks);
     assert_eq!(judge(&commits, OTHER, Some(stored)), asks);

@@ -3,6 +3,7 @@
 use super::lineage::{copy_log, stay};
 use super::*;
 use crate::batch::{LifeId, Mark};
+use crate::config::WalSettings;
 use crate::intake::Refusal;
 use crate::store::Adoption;
 use crate::wal::adopted;
@@ -155,6 +156,75 @@ fn a_copy_becomes_a_log_of_its_own_and_opens_again() {
     copy.stop().unwrap();
     stay(&place, &database, &[4]);
     assert_eq!(database.users(), [1, 2, 3, 4, 13, 14, 15]);
+}
+
+/// The checkpoint vanishes under a running flush, which has noted its last commit only as one that was tried.
+#[test]
+fn what_was_confirmed_is_known_when_the_checkpoint_vanishes() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let running = start(&place.settings());
+    running.append(&[1, 2, 3]).unwrap();
+    block_on(async {
+        let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
+        let flushing = tokio::spawn(flusher.run());
+        progress.flushed(3).await;
+        database
+            .connect()
+            .execute("DELETE FROM wal_checkpoints", [])
+            .unwrap();
+        running.submit(&[4]).await.unwrap();
+        let reason = asked(&progress).await;
+        assert!(
+            reason.contains("through sequence 3 were stored before. "),
+            "{reason}"
+        );
+        stop.send_replace(FlushStop::Now);
+        flushing.await.unwrap().unwrap();
+    });
+    assert_eq!(running.log.known_flushed_through(), 3);
+    running.stop().unwrap();
+}
+
+#[test]
+fn a_refused_log_gives_nothing_up_over_restarts() {
+    let (place, copied) = (Place::new(), Place::new());
+    let database = Database::new(&place);
+    let keeping = WalSettings {
+        segment_bytes: 97,
+        keep_bytes: 1 << 20,
+        ..place.settings()
+    };
+    let running = start(&keeping);
+    for user in 1..=5 {
+        running.append(&[user]).unwrap();
+    }
+    drain(&running, database.store()).unwrap();
+    running.stop().unwrap();
+    copy_log(&place, &copied);
+    stay(&copied, &database, &[6]);
+
+    let refused = start(&keeping);
+    drain(&refused, database.store()).unwrap();
+    assert!(refused.log.mismatch().is_some());
+    refused.stop().unwrap();
+    let refused = start(&keeping);
+    refused.log.directory().drop_kept(0).unwrap();
+    assert_eq!(
+        refused.read_after(0).unwrap(),
+        [1, 2, 3, 4, 5],
+        "nobody can say what the database has"
+    );
+    refused.stop().unwrap();
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_is_none() {
+    let place = Place::new();
+    let running = start(&place.settings());
+    std::fs::create_dir(place.path().join(adopted::NAME)).unwrap();
+    assert_eq!(running.log.adopted(), None);
+    running.stop().unwrap();
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn commits_are_read_back_and_the_oldest_give_way() {
         foreign.mark.token = Uuid::from_u128(7);
         assert!(!may_have_made(commits, &foreign));
         foreign.through -= 10;
-        assert!(may_have_made(commits, &foreign), "nobody can tell");
+        assert!(may_have_made(commits, &foreign), "nobody can tell any more");
         foreign.database = DatabaseId(Uuid::from_u128(9));
         let elsewhere = commits.may_have_made(LOG, foreign.database, &row(&commit(10 * total)));
         assert!(elsewhere, "nothing was tried there");
@@ -104,9 +104,46 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     std::fs::write(&path, bytes).unwrap();
     let mut file = open(dir.path());
     assert_eq!(file.commits().home(), Some(&commit(30)));
-    assert!(may_have_made(file.commits(), &commit(20)));
+    let mut foreign = commit(30);
+    foreign.mark.token = Uuid::from_u128(7);
+    assert!(
+        may_have_made(file.commits(), &foreign),
+        "it may have stood in the hole"
+    );
     file.note(&RealDisk, commit(40)).unwrap();
     assert_eq!(open(dir.path()).commits().home(), Some(&commit(40)));
+}
+
+/// After a database has gone back, what is noted is not in order any more.
+#[test]
+fn a_second_way_back_is_told_from_a_foreign_commit() {
+    let numbers = (1..=SLOTS + 100).chain([2, 3]);
+    let commits = commits_of(numbers.map(|number| commit(10 * number)));
+    let mut forgotten = commit(10 * 90);
+    forgotten.mark.token = Uuid::from_u128(7);
+    assert!(may_have_made(&commits, &forgotten), "its token is evicted");
+    let mut foreign = commit(10 * 110);
+    foreign.mark.token = Uuid::from_u128(7);
+    assert!(!may_have_made(&commits, &foreign));
+}
+
+#[test]
+fn a_torn_entry_that_is_written_anew_makes_it_strict_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut file = open(dir.path());
+    for number in 1..=3 {
+        file.note(&RealDisk, commit(10 * number)).unwrap();
+    }
+    let path = dir.path().join(NAME);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[HEADER_BYTES + 3 * ENTRY_BYTES + 57] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let mut file = open(dir.path());
+    let mut foreign = commit(20);
+    foreign.mark.token = Uuid::from_u128(7);
+    assert!(may_have_made(file.commits(), &foreign));
+    file.note(&RealDisk, commit(30)).unwrap();
+    assert!(!may_have_made(file.commits(), &foreign));
 }
 
 #[test]
@@ -185,9 +222,10 @@ fn golden_bytes() {
     expected.extend([4, 3, 0, 0, 0, 0, 0, 0]);
     expected.extend([0x11; 16]);
     expected.extend([0x22; 16]);
-    expected.extend([0; 32]);
+    expected.extend([6, 5, 0, 0, 0, 0, 0, 0]);
+    expected.extend([0; 24]);
     let checksum = crc32c::crc32c(&expected[4..]);
     expected[..4].copy_from_slice(&checksum.to_le_bytes());
-    assert_eq!(commit.encode(5).to_vec(), expected);
-    assert_eq!(Commit::decode(&expected), Some((5, commit)));
+    assert_eq!(commit.encode(5, 0x0506).to_vec(), expected);
+    assert_eq!(Commit::decode(&expected), Some((5, commit, 0x0506)));
 }
