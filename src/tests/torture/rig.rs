@@ -13,11 +13,11 @@ use crate::torture::report::{Footprint, Report};
 
 const CLIENTS: u32 = 4;
 /// Between an answer and the next request of a paced client.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
 /// Requests that must be acknowledged before the first fault and after the last one.
 const ACKS_AROUND: u64 = 30;
 /// A healed server takes and stores a fresh event within this.
-const LIVENESS: Duration = Duration::from_secs(30);
+const LIVENESS: Duration = Duration::from_secs(60);
 /// Bounds for a server with few clients and small settings, far above what it takes, far below what a leak would.
 const FOOTPRINT_MAX: Footprint = Footprint {
     rss_kib: 192 * 1024,
