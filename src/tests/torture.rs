@@ -94,7 +94,7 @@ pub(crate) const PLANS: &[Plan] = &[
     Plan {
         name: "copies",
         about: "a data directory copied while its server is stopped, running or frozen, and both used under load",
-        cycles: 12,
+        cycles: 10,
         run: plans::copies::run,
     },
     Plan {

@@ -59,7 +59,7 @@ fn a_copied_log_stores_nothing_twice() {
 
 #[test]
 fn of_a_log_and_its_copy_one_goes_on_and_the_other_is_refused_with_all_it_has() {
-    briefly("copies", 12);
+    briefly("copies", 10);
 }
 
 #[test]

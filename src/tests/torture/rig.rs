@@ -109,6 +109,10 @@ impl Rig {
             .with("--flush-timeout", "1s")
     }
 
+    pub(crate) fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().expect("it runs")
     }
@@ -159,6 +163,16 @@ impl Rig {
     pub(crate) fn go_on_with(&mut self, server: Server) {
         self.load.go_on_at(server.address());
         self.server = Some(server);
+    }
+
+    /// Ends the load, and the server once all is stored, while others go on. Returns what the clients know.
+    #[track_caller]
+    pub(crate) fn retire(mut self, report: &mut Report) -> Ledger {
+        let server = self.take_server(report);
+        let ledger = self.load.finish();
+        server.wait_until_flushed();
+        server.stop();
+        ledger
     }
 
     /// Ends the load and the server, whose log is refused. Returns what the clients know.

@@ -1,16 +1,18 @@
 //! A data directory is copied as people copy them, and both copies are used, under load, for one database. One of the two goes on as if
 //! nothing had happened; the other is refused as soon as it has an event of its own, and every event that it has acknowledged waits in
-//! its log.
+//! its log. Copies that harm nobody are not refused.
 
-use std::fs;
-use std::path::Path;
+mod harmless;
+mod making;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::ledger::{Load, Outcome};
+use crate::ledger::{Entry, Ledger, Load, Outcome};
 use crate::postgres::Cluster;
 use crate::process::proxy::Proxy;
 use crate::process::stored::Database;
@@ -20,13 +22,16 @@ use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// Clients of either server under heavy load, and their rest between two requests.
+use making::Way;
+
+/// Clients of a server under heavy load, and their rest between two requests.
 const CLIENTS: u32 = 2;
 const PACE: Duration = Duration::from_millis(2);
-/// Numbers of the clients of the copy begin here, and of those of either once it is adopted.
+/// Numbers of the clients of the copy begin here, and of those that come once it, or the original, is adopted.
 const CLIENTS_OF_THE_COPY: u32 = 100;
 const CLIENTS_ONCE_ADOPTED: u32 = 200;
-/// Requests that must be acknowledged before a copy, and while nothing can be flushed.
+const CLIENTS_BESIDE_THEM: u32 = 300;
+/// Requests that must be acknowledged before a copy, and while the database is away.
 const ACKS_MAX: u64 = 60;
 /// Single events under light load, before a copy and after it.
 const EVENTS_MAX: u64 = 4;
@@ -34,25 +39,9 @@ const EVENTS_MAX: u64 = 4;
 const RESTARTS_MAX: u64 = 3;
 /// A server that is stopped while the database is away leaves what it has in the log.
 const DRAIN_TIMEOUT: &str = "100ms";
-/// Requests that are acknowledged during one of the first attempts to copy a busy directory.
-const ACKS_MEANWHILE: u64 = 100;
-const SLOW_COPIES: u32 = 3;
-/// So many copies of it may be torn in a row.
-const TORN_MAX: u32 = 50;
 
-/// How a directory is copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// Its server has ended: the image of a machine in which it ran once.
-    Stopped,
-    /// `cp -r` while the server writes.
-    Running,
-    /// All at one moment: a snapshot of the volume.
-    Frozen,
-}
-
-/// A way, and what it is called when the copy is refused and when the original is.
-const WAYS: [(Way, [&str; 2]); 3] = [
+/// A contest of a copy that was made in this way, and what it is called when the original is refused and when the copy is.
+const CONTESTS: [(Way, [&str; 2]); 3] = [
     (
         Way::Stopped,
         ["image: original refused", "image: copy refused"],
@@ -66,242 +55,234 @@ const WAYS: [(Way, [&str; 2]); 3] = [
         ["snapshot: original refused", "snapshot: copy refused"],
     ),
 ];
+/// After so many contests come two harmless copies.
+const ROUND: u32 = 5;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     // One for all cycles: its threads end with the process.
     let proxy = Proxy::before(&Database::empty(Cluster::shared()));
     for cycle in 0..cycles {
         // By turns: each kind is met whatever the number of cycles.
-        let (way, names) = WAYS[cycle as usize % WAYS.len()];
-        let is_heavy = cycle / 3 % 2 == 1;
-        let database = Database::migrated(Cluster::shared());
-        copy_and_use_both(way, is_heavy, (&database, &proxy), names, random, report);
-        database.discard();
+        let (round, turn) = (cycle / ROUND, cycle % ROUND);
+        match CONTESTS.get(turn as usize) {
+            Some((way, names)) => {
+                let database = Database::migrated(Cluster::shared());
+                let contest = Contest {
+                    way: *way,
+                    is_heavy: round % 2 == 1,
+                    database: &database,
+                    proxy: &proxy,
+                };
+                contest.hold(*names, random, report);
+                database.discard();
+            }
+            None if turn.is_multiple_of(2) => harmless::database_and_all(random, report),
+            None if round.is_multiple_of(2) => harmless::move_beside_sqlite(random, report),
+            None => harmless::move_beside_postgresql(random, report),
+        }
     }
 }
 
-fn copy_and_use_both(
+/// A copy and its original, for one database.
+struct Contest<'a> {
     way: Way,
     is_heavy: bool,
-    (database, proxy): (&Database, &Proxy),
-    names: [&'static str; 2],
-    random: &mut Random,
-    report: &mut Report,
-) {
-    let (dir, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let launch =
-        Rig::busy(dir.path(), &proxy.leading_to(database)).with("--drain-timeout", DRAIN_TIMEOUT);
-    let mut original = start(&launch, dir.path(), database, 0, is_heavy);
-    if is_heavy {
-        original.load().wait_for_acks(1 + random.below(ACKS_MAX));
-    } else {
-        send_singly(&original, random);
-    }
-    // While the database is away nothing is stored: both share what is acknowledged and not stored, and both have events of their
-    // own when the race begins.
-    let is_away = random.chance(50);
-    if is_away {
-        proxy.shut();
-        if is_heavy {
-            original.load().wait_for_acks(1 + random.below(ACKS_MAX));
-        } else {
-            send_singly(&original, random);
+    /// Looked into directly.
+    database: &'a Database,
+    /// How the servers get there.
+    proxy: &'a Proxy,
+}
+
+/// One of the two once its server and its clients have ended.
+struct Retired {
+    data_dir: PathBuf,
+    launch: Launch,
+    ledger: Ledger,
+}
+
+impl Contest<'_> {
+    fn hold(&self, names: [&'static str; 2], random: &mut Random, report: &mut Report) {
+        let (dir, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let launch = Rig::busy(dir.path(), &self.proxy.leading_to(self.database))
+            .with("--drain-timeout", DRAIN_TIMEOUT);
+        let mut original = self.start(&launch, dir.path(), 0);
+        self.send(&original, random);
+        // While the database is away nothing is stored: both share what is acknowledged and not stored, and both have events of their
+        // own when the race begins.
+        let is_away = random.chance(50);
+        if is_away {
+            self.proxy.shut();
+            self.send(&original, random);
         }
-    }
-    if way == Way::Stopped {
-        let server = original.take_server(report);
-        end(server, random.chance(50));
-    }
-    let shared = copy(way, &original, copied.path(), random, report);
-    let is_original_first = random.chance(50);
-    if way == Way::Stopped && is_original_first {
-        original.restart();
-    }
-    let copied_launch = launch.in_directory(copied.path());
-    let first_client = CLIENTS_OF_THE_COPY;
-    let copy = start(
-        &copied_launch,
-        copied.path(),
-        database,
-        first_client,
-        is_heavy,
-    );
-    if way == Way::Stopped && !is_original_first {
-        original.restart();
-    }
-    let mut undisturbed_since = [Instant::now(); 2];
-    let mut rigs = [original, copy];
-    let restarts = random.below(RESTARTS_MAX);
-    for _ in 0..restarts {
-        use_both(&rigs, is_away, is_heavy, random);
-        restart(&mut rigs[1], random.chance(50), report);
-        undisturbed_since[1] = Instant::now();
-    }
-    if is_away {
-        // Without any of their own, each tries to store what both have.
-        if random.chance(70) {
-            use_both(&rigs, is_away, is_heavy, random);
+        if self.way == Way::Stopped {
+            end(original.take_server(report), random.chance(50));
         }
-        proxy.open();
-    }
-    use_both(&rigs, false, is_heavy, random);
-
-    let index = wait_for_a_refusal(&rigs);
-    report.fired(names[index]);
-    let [mut refused, mut survivor] = rigs;
-    if index == 1 {
-        std::mem::swap(&mut refused, &mut survivor);
-    }
-    logs::assert_refused(&refused);
-    for _ in 0..random.below(RESTARTS_MAX) {
-        restart(&mut refused, random.chance(50), report);
-        logs::assert_refused(&refused);
-        report.fired("refused server restarted");
-    }
-
-    let (launch, refused_dir) = (refused.launch().clone(), refused.data_dir().to_owned());
-    let mut refused_ledger = refused.give_up(report);
-    let (mut ledger, _) = survivor.finish_unchecked(report);
-    let since = undisturbed_since[1 - index];
-    let not_served = ledger.count(|entry| entry.sent_at > since && entry.outcome != Outcome::Ack);
-    assert_eq!(not_served, 0, "the first one goes on as if alone");
-    // Nothing of what only the refused one has is in the database, all that both have is there once.
-    let mut stored = refused_ledger.clone();
-    let withheld = stored.withhold(|sequence| sequence > shared);
-    let kept = logs::end_of(&refused_dir).unwrap() - shared;
-    assert!(
-        withheld <= kept,
-        "{withheld} were acknowledged, {kept} wait"
-    );
-    stored.entries.extend_from_slice(&ledger.entries);
-    stored.verify(&database.events());
-
-    // With a person's word it is there too.
-    let adopted = adopt(&launch, &refused_dir, database, shared + 1, random, report);
-    let (newer, _) = adopted.finish_unchecked(report);
-    for entries in [&mut refused_ledger.entries, &mut newer.entries.clone()] {
-        ledger.entries.append(entries);
-    }
-    report.add(ledger.audit(&database.events()));
-}
-
-/// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and starts it with new
-/// clients.
-fn adopt(
-    launch: &Launch,
-    data_dir: &Path,
-    database: &Database,
-    from: u64,
-    random: &mut Random,
-    report: &mut Report,
-) -> Rig {
-    let is_running = random.chance(30);
-    let running = is_running.then(|| launch.start());
-    let from = from.to_string();
-    let shown = logs::adopt(data_dir, database, &["--from", &from]);
-    assert_eq!(shown.code(), 0, "{shown:?}");
-    let adopted = logs::adopt(data_dir, database, &["--from", &from, "--yes"]);
-    assert_eq!(adopted.code(), 0, "{adopted:?}");
-    report.fired(if is_running {
-        "adopted beside its server"
-    } else {
-        "adopted"
-    });
-    let server = running.unwrap_or_else(|| launch.start());
-    let clients = CLIENTS_ONCE_ADOPTED..CLIENTS_ONCE_ADOPTED + CLIENTS;
-    let load = Load::start_numbered(server.address(), clients, PACE);
-    Rig::around(data_dir, database, launch.clone(), server, load)
-}
-
-/// Starts a server with clients of its own, or with none under light load.
-fn start(
-    launch: &Launch,
-    data_dir: &Path,
-    database: &Database,
-    first_client: u32,
-    is_heavy: bool,
-) -> Rig {
-    let server = launch.start();
-    let clients = if is_heavy { CLIENTS } else { 0 };
-    let clients = first_client..first_client + clients;
-    let load = Load::start_numbered(server.address(), clients, PACE);
-    Rig::around(data_dir, database, launch.clone(), server, load)
-}
-
-/// Copies the log. Returns the last sequence that both have then.
-fn copy(way: Way, original: &Rig, to: &Path, random: &mut Random, report: &mut Report) -> u64 {
-    let from = original.data_dir();
-    match way {
-        Way::Stopped => logs::copy(from, to),
-        Way::Frozen => {
-            freeze(original.server());
-            logs::copy(from, to);
-            original.server().signal(Signal::CONT);
+        let shared = making::copy(self.way, &original, copied.path(), random, report);
+        let is_original_first = random.chance(50);
+        if self.way == Way::Stopped && is_original_first {
+            original.restart();
         }
-        Way::Running => return copy_until_whole(original, to, random, report),
-    }
-    logs::end_of(to).expect("a copy of a whole log is whole")
-}
-
-/// Copies a log that is being written to, until the copy is one that a server takes.
-fn copy_until_whole(original: &Rig, to: &Path, random: &mut Random, report: &mut Report) -> u64 {
-    for attempt in 0..TORN_MAX {
-        // The first ones take long, as those of a large log do.
-        let acks = if attempt < SLOW_COPIES {
-            random.below(ACKS_MEANWHILE)
-        } else {
-            0
-        };
-        let meanwhile = || {
-            if original.load().has_clients() {
-                original.load().wait_for_acks(acks);
-            }
-        };
-        logs::copy_running(original.data_dir(), to, random, meanwhile);
-        let torn = match logs::end_of(to) {
-            Ok(end) => return end,
-            Err(torn) => torn,
-        };
-        // Damage in the midst of the log would be found by the flush, which has no business here.
-        if !torn.stdout.contains(logs::FOUND_LATER) {
-            let ended = original.launch().in_directory(to).run_to_end();
-            ended.assert_refusal(logs::DATA, &["damage"]);
+        let launch = launch.in_directory(copied.path());
+        let copy = self.start(&launch, copied.path(), CLIENTS_OF_THE_COPY);
+        if self.way == Way::Stopped && !is_original_first {
+            original.restart();
         }
-        report.fired("torn copy refused");
-        logs::remove(to);
+        let rigs = [original, copy];
+        let [refused, survivor] = self.race(rigs, is_away, names, random, report);
+        self.close_the_books(refused, survivor, shared, random, report);
     }
-    panic!("{TORN_MAX} copies in a row are torn");
-}
 
-fn send_singly(rig: &Rig, random: &mut Random) {
-    for _ in 0..random.below(EVENTS_MAX) {
-        rig.load().probe_singly("").unwrap();
+    /// Starts a server with clients of its own, or with none under light load.
+    fn start(&self, launch: &Launch, data_dir: &Path, first_client: u32) -> Rig {
+        let clients = if self.is_heavy { CLIENTS } else { 0 };
+        let clients = first_client..first_client + clients;
+        self.serve(launch.start(), launch, data_dir, clients)
     }
-}
 
-/// Lets both servers take events of their own.
-fn use_both(rigs: &[Rig; 2], is_away: bool, is_heavy: bool, random: &mut Random) {
-    if is_heavy && is_away {
-        for rig in rigs {
+    fn serve(&self, server: Server, launch: &Launch, data_dir: &Path, clients: Range<u32>) -> Rig {
+        let load = Load::start_numbered(server.address(), clients, PACE);
+        Rig::around(data_dir, self.database, launch.clone(), server, load)
+    }
+
+    fn send(&self, rig: &Rig, random: &mut Random) {
+        if self.is_heavy {
             rig.load().wait_for_acks(1 + random.below(ACKS_MAX));
-        }
-    }
-    if is_heavy {
-        return;
-    }
-    let first = usize::from(random.chance(50));
-    for _ in 0..1 + random.below(EVENTS_MAX) {
-        // As many for each, so that both logs end at the same sequence.
-        for rig in [&rigs[first], &rigs[1 - first]] {
-            let answer = rig.load().probe_singly("").unwrap();
-            assert!([202, 503].contains(&answer.status), "{answer:?}");
-            if !is_away && random.chance(50) {
-                rig.server()
-                    .wait_for_health("flushed or refused", |health| {
-                        health["flush"]["lag_events"] == 0 || is_refused(health)
-                    });
+        } else {
+            for _ in 0..random.below(EVENTS_MAX) {
+                rig.load().probe_singly("").unwrap();
             }
         }
+    }
+
+    /// Lets both run, while a supervisor restarts the copy, until one is refused, and stays so over restarts. Returns that one first.
+    fn race(
+        &self,
+        mut rigs: [Rig; 2],
+        is_away: bool,
+        names: [&'static str; 2],
+        random: &mut Random,
+        report: &mut Report,
+    ) -> [Retired; 2] {
+        let mut undisturbed_since = [Instant::now(); 2];
+        for _ in 0..random.below(RESTARTS_MAX) {
+            self.use_both(&rigs, is_away, random);
+            restart(&mut rigs[1], random.chance(50), report);
+            undisturbed_since[1] = Instant::now();
+        }
+        if is_away {
+            // Without any of their own, each tries to store what both have.
+            if random.chance(70) {
+                self.use_both(&rigs, is_away, random);
+            }
+            self.proxy.open();
+        }
+        self.use_both(&rigs, false, random);
+        let index = wait_for_a_refusal(&rigs);
+        report.fired(names[index]);
+        let [mut refused, mut survivor] = rigs;
+        if index == 1 {
+            std::mem::swap(&mut refused, &mut survivor);
+        }
+        logs::assert_refused(&refused);
+        for _ in 0..random.below(RESTARTS_MAX) {
+            restart(&mut refused, random.chance(50), report);
+            logs::assert_refused(&refused);
+            report.fired("refused server restarted");
+        }
+        let mut retired = [&refused, &survivor].map(|rig| Retired {
+            data_dir: rig.data_dir().to_owned(),
+            launch: rig.launch().clone(),
+            ledger: Ledger::default(),
+        });
+        retired[0].ledger = refused.give_up(report);
+        (retired[1].ledger, _) = survivor.finish_unchecked(report);
+        let since = undisturbed_since[1 - index];
+        let is_hurt = |entry: &Entry| entry.sent_at > since && entry.outcome != Outcome::Ack;
+        let hurt = retired[1].ledger.count(is_hurt);
+        assert_eq!(hurt, 0, "the first one goes on as if alone");
+        retired
+    }
+
+    /// Lets both servers take events of their own.
+    fn use_both(&self, rigs: &[Rig; 2], is_away: bool, random: &mut Random) {
+        if self.is_heavy {
+            if is_away {
+                for rig in rigs {
+                    rig.load().wait_for_acks(1 + random.below(ACKS_MAX));
+                }
+            }
+            return;
+        }
+        let first = usize::from(random.chance(50));
+        for _ in 0..1 + random.below(EVENTS_MAX) {
+            // As many for each, so that both logs end at the same sequence.
+            for rig in [&rigs[first], &rigs[1 - first]] {
+                let answer = rig.load().probe_singly("").unwrap();
+                assert!([202, 503].contains(&answer.status), "{answer:?}");
+                if !is_away && random.chance(50) {
+                    rig.server()
+                        .wait_for_health("flushed or refused", |health| {
+                            health["flush"]["lag_events"] == 0 || is_refused(health)
+                        });
+                }
+            }
+        }
+    }
+
+    /// Of what only the refused one has, nothing is in the database; all else is there once. With a person's word it is there too.
+    fn close_the_books(
+        &self,
+        refused: Retired,
+        survivor: Retired,
+        shared: u64,
+        random: &mut Random,
+        report: &mut Report,
+    ) {
+        let mut stored = refused.ledger.clone();
+        let withheld = stored.withhold(|sequence| sequence > shared);
+        let kept = logs::end_of(&refused.data_dir).unwrap() - shared;
+        assert!(withheld <= kept, "{withheld} are acknowledged, {kept} wait");
+        stored.entries.extend_from_slice(&survivor.ledger.entries);
+        stored.verify(&self.database.events());
+
+        let adopted = self.adopt(&refused, shared + 1, random, report);
+        let mut parts = vec![refused.ledger, survivor.ledger];
+        if random.chance(50) {
+            // Beside the other one.
+            let clients = CLIENTS_BESIDE_THEM..CLIENTS_BESIDE_THEM + CLIENTS;
+            let launch = &survivor.launch;
+            let other = self.serve(launch.start(), launch, &survivor.data_dir, clients);
+            for rig in [&other, &adopted] {
+                rig.load().wait_for_acks(1 + random.below(ACKS_MAX));
+            }
+            parts.push(other.retire(report));
+        }
+        parts.push(adopted.finish_unchecked(report).0);
+        let entries = parts.into_iter().flat_map(|part| part.entries).collect();
+        report.add(Ledger { entries }.audit(&self.database.events()));
+    }
+
+    /// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and starts it with new
+    /// clients.
+    fn adopt(&self, refused: &Retired, from: u64, random: &mut Random, report: &mut Report) -> Rig {
+        let Retired {
+            launch, data_dir, ..
+        } = refused;
+        let is_running = random.chance(30);
+        let running = is_running.then(|| launch.start());
+        let from = from.to_string();
+        let shown = logs::adopt(data_dir, self.database, &["--from", &from]);
+        assert_eq!(shown.code(), 0, "{shown:?}");
+        let adopted = logs::adopt(data_dir, self.database, &["--from", &from, "--yes"]);
+        assert_eq!(adopted.code(), 0, "{adopted:?}");
+        report.fired(if is_running {
+            "adopted beside its server"
+        } else {
+            "adopted"
+        });
+        let server = running.unwrap_or_else(|| launch.start());
+        let clients = CLIENTS_ONCE_ADOPTED..CLIENTS_ONCE_ADOPTED + CLIENTS;
+        self.serve(server, launch, data_dir, clients)
     }
 }
 
@@ -337,24 +318,5 @@ fn end(server: Server, is_killed: bool) {
         server.kill();
     } else {
         server.stop();
-    }
-}
-
-/// Stops a process as it stands. On return none of its threads does anything.
-fn freeze(server: &Server) {
-    server.signal(Signal::STOP);
-    let threads = format!("/proc/{}/task", server.pid());
-    let deadline = Instant::now() + PATIENCE;
-    let is_stopped = |thread: fs::DirEntry| {
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap();
-        // The name before it may hold anything.
-        stat.rsplit_once(") ").unwrap().1.starts_with('T')
-    };
-    while !fs::read_dir(&threads)
-        .unwrap()
-        .all(|thread| is_stopped(thread.unwrap()))
-    {
-        assert!(Instant::now() < deadline, "it does not stop");
-        thread::sleep(LOOK_AGAIN);
     }
 }
