@@ -13,10 +13,10 @@ const RECORDED: &str = "SELECT first_sequence, last_sequence FROM wal_gaps ORDER
 const CHECKPOINTS: &str =
     "SELECT wal_id, flushed_through, token FROM wal_checkpoints ORDER BY wal_id";
 
-/// Waits until the server asks, in `words`, lets it take events meanwhile, and answers beside it. Returns the sequences that are recorded
-/// as skipped.
+/// Waits until the server asks, in `words`, lets it take events meanwhile, and answers beside it: with the first sequence that shall be
+/// stored, or by default. Returns the sequences that are recorded as skipped.
 #[track_caller]
-pub(crate) fn answer(rig: &Rig, words: &str) -> RangeInclusive<u64> {
+pub(crate) fn answer(rig: &Rig, words: &str, from: Option<u64>) -> RangeInclusive<u64> {
     rig.server().wait_for_health(words, |health| {
         let reason = health["reason"].as_str().unwrap_or_default();
         health["status"] == "degraded" && reason.contains(words) && reason.contains("wal adopt")
@@ -25,11 +25,14 @@ pub(crate) fn answer(rig: &Rig, words: &str) -> RangeInclusive<u64> {
     let (data_dir, database) = (rig.data_dir(), rig.database());
     let look = || [RECORDED, CHECKPOINTS].map(|sql| database.rows(sql));
     let before = look();
-    let shown = logs::adopt(data_dir, database, &[]);
+    let from = from.map(|from| from.to_string());
+    let mut flags: Vec<&str> = from.iter().flat_map(|from| ["--from", from]).collect();
+    let shown = logs::adopt(data_dir, database, &flags);
     assert_eq!(shown.code(), 0, "{shown:?}");
     assert!(shown.stdout.contains("nothing was changed"), "{shown:?}");
     assert_eq!(look(), before, "{shown:?}");
-    let adopted = logs::adopt(data_dir, database, &["--yes"]);
+    flags.push("--yes");
+    let adopted = logs::adopt(data_dir, database, &flags);
     assert_eq!(adopted.code(), 0, "{adopted:?}");
     rig.wait_until_well();
     let [recorded, _] = look();

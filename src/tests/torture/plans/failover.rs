@@ -29,9 +29,9 @@ struct Pair {
     standby: Cluster,
 }
 
-/// The database of a cycle as it is reached in different ways.
+/// The database of a cycle, and the ways to it.
 struct Ways {
-    /// By what a server is given: whichever of both takes writes.
+    /// To the one of the two that takes writes: the server's way.
     either: Database,
     primary: Database,
     standby: Database,
@@ -77,29 +77,15 @@ impl Pair {
 
     /// Lets the primary die under load. Returns the promoted standby with one of its own.
     fn fail_over(self, is_kept: bool, random: &mut Random, report: &mut Report) -> Self {
-        let Self { primary, standby } = &self;
         let ways = self.database(random);
         let dir = tempfile::tempdir().unwrap();
-        let launch = Rig::busy(dir.path(), &ways.either);
-        let launch = if is_kept {
-            launch
-        } else {
-            launch.with("--wal-keep", "0")
-        };
+        let mut launch = Rig::busy(dir.path(), &ways.either);
+        if !is_kept {
+            launch = launch.with("--wal-keep", "0");
+        }
         let mut rig = Rig::start_lightly(dir.path(), &ways.either, launch);
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
-
-        // The standby follows, and then it does not.
-        let followed = checkpoint(&ways.primary);
-        ways.standby.wait_for("replicated", |standby| {
-            let rows = standby.try_rows(FLUSHED_THROUGH).unwrap_or_default();
-            rows.first()
-                .is_some_and(|through| through.parse::<u64>().unwrap() >= followed)
-        });
-        let senders = ways.primary.rows(SENDERS);
-        assert_eq!(senders.len(), 1, "one standby: {senders:?}");
-        signal(&senders[0], Signal::STOP);
-        let behind = checkpoint(&ways.primary);
+        let behind = ways.stop_following();
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
         ways.primary
             .wait_for("ahead", |primary| checkpoint(primary) > behind);
@@ -108,46 +94,71 @@ impl Pair {
                 .wait_for("rotated", |_| logs::oldest_of(dir.path()) > behind + 1);
         }
         let ahead = checkpoint(&ways.primary);
-        primary.kill();
+        self.primary.kill();
+        let lacks = self.promote(&ways, &mut rig, random, report)..=ahead;
+        assert!(!lacks.is_empty(), "the standby lacks nothing");
+        if is_kept {
+            ways.standby
+                .wait_for("stored again", |standby| checkpoint(standby) > ahead);
+            rig.wait_until_well();
+            report.add_amount(
+                "sequences that a standby lacked and got",
+                ahead + 1 - lacks.start(),
+            );
+            report.fired("failover healed");
+            rig.finish(report);
+        } else {
+            let gap = gaps::answer(&rig, "are neither in it nor in the log any more", None);
+            assert_eq!(gap.start(), lacks.start());
+            report.add_amount(
+                "sequences that a standby and the log lacked",
+                gap.end() + 1 - gap.start(),
+            );
+            report.fired("failover over a gap");
+            gaps::finish_with(&[gap], rig, report);
+        }
+        ways.standby.discard();
+        let Self { primary, standby } = self;
+        let port = primary.port();
+        drop(primary);
+        Self::start(standby, port)
+    }
 
-        // Its server may die along.
+    /// Promotes the standby, while the server runs, or dies along with the primary. Returns the first sequence that the standby lacks.
+    fn promote(&self, ways: &Ways, rig: &mut Rig, random: &mut Random, report: &mut Report) -> u64 {
         let is_server_killed = random.chance(30);
         if is_server_killed {
             rig.take_server(report).kill();
         }
         ways.standby
             .wait_for("replayed", |standby| standby.rows(HAS_REPLAYED) == ["t"]);
-        let found = checkpoint(&ways.standby);
-        assert!(found < ahead, "the standby lacks nothing: {found}");
-        if is_server_killed && random.chance(50) {
+        let lacks = checkpoint(&ways.standby) + 1;
+        let is_server_first = random.chance(50);
+        if is_server_killed && is_server_first {
             rig.restart();
-            standby.promote();
-        } else {
-            standby.promote();
-            if is_server_killed {
-                rig.restart();
-            }
         }
-        if is_kept {
-            report.add_amount("sequences that a standby lacked and got", ahead - found);
-            ways.standby
-                .wait_for("stored again", |standby| checkpoint(standby) > ahead);
-            rig.wait_until_well();
-            report.fired("failover healed");
-            rig.finish(report);
-        } else {
-            let gap = gaps::answer(&rig, "are neither in it nor in the log any more");
-            assert_eq!(*gap.start(), found + 1);
-            let lost = gap.end() - found;
-            report.add_amount("sequences that a standby and the log lacked", lost);
-            report.fired("failover over a gap");
-            gaps::finish_with(&[gap], rig, report);
+        self.standby.promote();
+        if is_server_killed && !is_server_first {
+            rig.restart();
         }
-        ways.standby.discard();
-        let port = self.primary.port();
-        let Self { primary, standby } = self;
-        drop(primary);
-        Self::start(standby, port)
+        lacks
+    }
+}
+
+impl Ways {
+    /// Waits until the standby has followed, and stops the process that sends to it. Returns a place that it cannot have come beyond.
+    fn stop_following(&self) -> u64 {
+        let followed = checkpoint(&self.primary);
+        self.standby.wait_for("replicated", |standby| {
+            // At first it has not even the database.
+            let rows = standby.try_rows(FLUSHED_THROUGH).unwrap_or_default();
+            rows.first()
+                .is_some_and(|through| through.parse::<u64>().unwrap() >= followed)
+        });
+        let senders = self.primary.rows(SENDERS);
+        assert_eq!(senders.len(), 1, "one standby: {senders:?}");
+        signal(&senders[0], Signal::STOP);
+        checkpoint(&self.primary)
     }
 }
 

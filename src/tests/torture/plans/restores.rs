@@ -126,20 +126,26 @@ impl Stage<'_> {
 fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let mut rig = stage.start(stage.launch(), random);
     stage.wait_until_beyond(0);
-    let is_running = random.chance(50);
-    if !is_running {
-        rig.take_server(report).stop();
-    }
+    let mut from = None;
+    let name = match random.below(3) {
+        0 => "checkpoint deleted beside its server",
+        1 => {
+            rig.take_server(report).stop();
+            "checkpoint deleted"
+        }
+        _ => {
+            rig.take_server(report).kill();
+            // Whether the last commit happened, the log cannot know, but whoever looks into the database can.
+            from = Some(stage.checkpoint() + 1);
+            "checkpoint deleted after a kill"
+        }
+    };
     stage.database.execute("DELETE FROM wal_checkpoints");
-    if !is_running {
+    if !rig.is_running() {
         rig.restart();
     }
-    let skipped = gaps::answer(&rig, "no checkpoint of this log");
+    let skipped = gaps::answer(&rig, "no checkpoint of this log", from);
     assert_eq!(*skipped.start(), 1);
-    report.fired(if is_running {
-        "checkpoint deleted beside its server"
-    } else {
-        "checkpoint deleted"
-    });
+    report.fired(name);
     rig.finish(report);
 }

@@ -47,7 +47,7 @@ pub(super) fn beyond_the_log(stage: &Stage<'_>, random: &mut Random, report: &mu
     });
     rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
     restore(stage, &mut rig, backup, random, report);
-    let gap = gaps::answer(&rig, "are neither in it nor in the log any more");
+    let gap = gaps::answer(&rig, "are neither in it nor in the log any more", None);
     report.fired(match stage.database {
         Database::Postgres(_) => "gap in PostgreSQL adopted",
         Database::Sqlite(_) => "gap in SQLite adopted",
