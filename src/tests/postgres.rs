@@ -68,10 +68,10 @@ while read -r verb argument; do
     kill)
         pidfile=$dir/data/postmaster.pid
         read -r pid <"$pidfile"
-        kill -KILL "$pid" $(cat "/proc/$pid/task/$pid/children")
-        # Nobody is left to remove its shared memory, named by the last word of line 7.
-        ipcrm -m "$(sed -n '7s/.* //p' "$pidfile")"
-        rm "$pidfile"
+        children=$(cat "/proc/$pid/task/$pid/children")
+        # Some of the children may be gone by now. Nobody is left to remove the shared memory, named by the last word of line 7.
+        kill -KILL "$pid" && { kill -KILL $children 2>/dev/null || true; } &&
+            ipcrm -m "$(sed -n '7s/.* //p' "$pidfile")" && rm "$pidfile"
         ;;
     backup) rm -rf "$dir/backup" && cp -a "$dir/data" "$dir/backup" ;;
     restore) rm -rf "$dir/data" && mv "$dir/backup" "$dir/data" ;;

@@ -12,6 +12,8 @@ use crate::torture::rig::Rig;
 
 /// Exit status when a log is damaged or does not belong to its database (`sysexits`).
 pub(crate) const DATA: i32 = 65;
+/// Exit status of an answer that cannot be given as it is (`sysexits`).
+pub(crate) const CONFIG: i32 = 78;
 /// What an inspection says of damage that a start does not find.
 pub(crate) const FOUND_LATER: &str = "a start would serve until";
 /// What every word about a mismatch says.

@@ -270,6 +270,8 @@ impl Contest<'_> {
         } = refused;
         let is_running = random.chance(30);
         let running = is_running.then(|| launch.start());
+        let unsaid = logs::adopt(data_dir, self.database, &["--yes"]);
+        unsaid.assert_refusal(logs::CONFIG, &["--from SEQUENCE"]);
         let from = from.to_string();
         let shown = logs::adopt(data_dir, self.database, &["--from", &from]);
         assert_eq!(shown.code(), 0, "{shown:?}");

@@ -17,8 +17,8 @@ const ACKS_BETWEEN: u64 = 100;
 /// Where the only log is flushed through.
 const FLUSHED_THROUGH: &str = "SELECT flushed_through FROM wal_checkpoints";
 const SENDERS: &str = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
-/// Whether a standby has replayed all that it has received.
-/// Nothing comes any more, and nothing whole is left to replay: of the last record only a part may have come.
+/// Whether a standby has replayed all that it has received: nothing comes any more, and nothing whole is left. Of the last record only a
+/// part may have come.
 const HAS_REPLAYED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AND EXISTS (SELECT FROM \
                             pg_stat_activity WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', \
                             'RecoveryWalStream'))";

@@ -8,13 +8,13 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::postgres::Cluster;
-use crate::process::Launch;
 use crate::process::proxy::Proxy;
 use crate::process::stored::Database;
+use crate::process::{Ended, Launch};
 use crate::random::Random;
-use crate::torture::gaps;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
+use crate::torture::{gaps, logs};
 
 /// Requests that must be acknowledged between two steps.
 const ACKS_BETWEEN: u64 = 60;
@@ -135,12 +135,15 @@ fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
         }
         _ => {
             rig.take_server(report).kill();
-            // Whether the last commit happened, the log cannot know, but whoever looks into the database can.
+            // Whether the last commit happened, the log may not know, but a person who looks into the database does.
             from = Some(stage.checkpoint() + 1);
             "checkpoint deleted after a kill"
         }
     };
     stage.database.execute("DELETE FROM wal_checkpoints");
+    if let Some(from) = from {
+        assert_offered(from, &logs::adopt(stage.dir(), &stage.database, &[]));
+    }
     if !rig.is_running() {
         rig.restart();
     }
@@ -148,4 +151,16 @@ fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     assert_eq!(*skipped.start(), 1);
     report.fired(name);
     rig.finish(report);
+}
+
+/// A log either knows where to go on, or names the two places that are possible.
+#[track_caller]
+fn assert_offered(from: u64, asked: &Ended) {
+    match asked.code() {
+        0 => assert!(
+            asked.stdout.contains(&format!("at sequence {from};")),
+            "not {from}: {asked:?}"
+        ),
+        _ => asked.assert_refusal(logs::CONFIG, &[&format!("--from {from} ")]),
+    }
 }
