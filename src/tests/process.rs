@@ -329,8 +329,10 @@ impl Server {
 
     /// Waits for the line that names the address.
     pub(crate) fn wait_until_ready(&mut self) {
-        let is_ready = self.is_ready();
-        assert!(is_ready, "the server does not start:\n{}", self.log.text());
+        if !self.is_ready() {
+            let status = self.child.try_wait();
+            panic!("no start, {status:?}:\n{}", self.log.text());
+        }
     }
 
     /// Waits for the line that names the address; false when it ends without.
