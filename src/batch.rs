@@ -4,7 +4,6 @@
 //! checkpoint from `after` to the end with one compare-and-set, and lets a failing batch be halved down to the one bad event.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -26,28 +25,6 @@ impl fmt::Display for WalId {
 impl fmt::Debug for WalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// The identity of a log that runs. It changes when a person lets a copy go on as a log of its own.
-#[derive(Debug, Clone)]
-pub struct CurrentWalId(Arc<Mutex<WalId>>);
-
-impl CurrentWalId {
-    /// The identity now.
-    pub fn get(&self) -> WalId {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes it for all who ask from now on.
-    pub fn set(&self, wal_id: WalId) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = wal_id;
-    }
-}
-
-impl From<WalId> for CurrentWalId {
-    fn from(wal_id: WalId) -> Self {
-        Self(Arc::new(Mutex::new(wal_id)))
     }
 }
 

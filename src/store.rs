@@ -10,6 +10,7 @@ mod quarantine;
 pub mod rollups;
 mod sqlite;
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
-use crate::batch::{BatchView, CheckpointRow, DatabaseId, Mark, Sequence, WalId};
+use crate::batch::{BatchView, CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 
@@ -114,6 +115,15 @@ impl Adoption {
         self.seen.map_or(0, |row| row.flushed_through)
     }
 
+    /// Who writes what from the skipped sequences on, if there are any: nobody, and behind them whoever wrote the last of them, as far
+    /// as a commit says nothing else.
+    pub fn lives(&self) -> [(Sequence, LifeId); 2] {
+        [
+            (self.seen_through() + 1, LifeId::UNKNOWN),
+            (self.through + 1, self.mark.life),
+        ]
+    }
+
     /// How many sequences this skips.
     pub fn skipped(&self) -> u64 {
         self.through - self.seen_through()
@@ -148,9 +158,11 @@ pub trait EventStore: Send + Sync {
     /// Opens a connection for keeping the rollups.
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
 
-    /// How far a log, this server's or another's, is flushed into the database; `None` if the database has never heard of it. Takes no
-    /// lock, so it may lag behind a commit that is under way.
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError>;
+    /// Which sequences of a life of a log, this server's or another's, are in the database; none if the database has never heard of that
+    /// life. Takes no lock, so it may lag behind a commit that is under way.
+    ///
+    /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the whole log.
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError>;
 }
 
 /// One connection that flushes. After any error but [`StoreError::Data`], [`StoreError::Unclear`] and
@@ -174,7 +186,7 @@ pub trait EventSink: Send {
     async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError>;
 
     /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to its end and to the mark
-    /// [`BatchView::to`], in one transaction. On return the commit is confirmed.
+    /// [`BatchView::to`], in one transaction. On return the commit is confirmed. All of the batch is of the life in that mark.
     ///
     /// # Errors
     ///

@@ -111,7 +111,7 @@ fn serve(
     );
     let budget = Budget::with_share_for_small(http.inflight_bytes_max, share);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
-    let applied = Applied::new(log.current_wal_id(), shutdown.drain_token());
+    let applied = Applied::new(log.life(), shutdown.drain_token());
     drop(log);
     let log_thread = start_log_thread(committer, ring, Arc::clone(&gate), shutdown)?;
     let flush_thread = start_flush_thread(flusher, shutdown)?;

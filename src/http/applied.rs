@@ -1,14 +1,16 @@
 //! Waiting until what was accepted is *applied*: in the database, where metrics see it.
 //!
 //! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it into the metrics.
-//! With `--sync interval` a power cut may take acknowledged events along, and their sequences then go to others: a receipt from
-//! before it says nothing any more.
+//! With `--sync interval` a power cut may take acknowledged events along, and their sequences then go to others, of another life: a receipt
+//! for them stays unanswered. So does one for events that a person has given up, and one from a copy of a log that is refused. A machine that
+//! was forked while it ran is the exception: both have one life, and only the refused one's own server knows that its events are not stored.
 //!
 //! All of this is awaited in the connection's task, so a client that goes away ends its wait. Nobody waits in a database connection,
 //! and however many wait for the logs of other servers, one of them at a time looks.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hyper::http::request::Parts;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::receipt::Receipt;
-use crate::batch::{CurrentWalId, Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 use crate::shutdown::StopToken;
 use crate::store::{EventStore, StoreError};
 
@@ -35,18 +37,26 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What waiting needs beside the rest of [`App`]. One for the server.
 #[derive(Debug)]
 pub struct Applied {
-    /// This server's log.
-    wal_id: CurrentWalId,
+    /// The life of its log that this server began.
+    life: LifeId,
     /// Who waits must not hold up the shutdown.
     drain: StopToken,
-    /// The last look at each log that the database knows. Locked while somebody looks, so that a crowd shares one database connection.
-    looks: Mutex<HashMap<WalId, Look>>,
+    /// The last look at each life that the database knows. Locked while somebody looks, so that a crowd shares one database connection.
+    looks: Mutex<HashMap<LifeId, Look>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Look {
     at: Instant,
-    flushed_through: Sequence,
+    /// What the database has of it.
+    stored: Vec<RangeInclusive<Sequence>>,
+}
+
+/// What a look says of one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Stored,
+    Missing(Lag),
 }
 
 /// Why the events of a receipt cannot be told to be in the database.
@@ -77,10 +87,10 @@ impl fmt::Display for Lag {
 }
 
 impl Applied {
-    /// For the server with the log `wal_id`. No request waits past `drain`.
-    pub fn new(wal_id: impl Into<CurrentWalId>, drain: StopToken) -> Self {
+    /// For the server that began this `life` of its log. No request waits past `drain`.
+    pub fn new(life: LifeId, drain: StopToken) -> Self {
         Self {
-            wal_id: wal_id.into(),
+            life,
             drain,
             looks: Mutex::default(),
         }
@@ -89,34 +99,38 @@ impl Applied {
     /// The receipt for what this server's log holds up to `through`.
     pub(super) fn receipt(&self, through: Sequence) -> Receipt {
         Receipt {
-            wal_id: self.wal_id.get(),
+            life: self.life,
             through,
         }
     }
 
-    /// How far another server's log is flushed, at most [`LOOK_INTERVAL`] ago.
-    async fn look(
-        &self,
-        store: &dyn EventStore,
-        wal_id: WalId,
-    ) -> Result<Option<Sequence>, StoreError> {
+    /// Whether the database has the event of a receipt, or had it at most [`LOOK_INTERVAL`] ago.
+    async fn look(&self, store: &dyn EventStore, receipt: Receipt) -> Result<Found, StoreError> {
+        let Receipt { life, through } = receipt;
         let mut looks = self.looks.lock().await;
-        if let Some(look) = looks.get(&wal_id)
+        if let Some(look) = looks.get(&life)
             && look.at.elapsed() < LOOK_INTERVAL
         {
-            return Ok(Some(look.flushed_through));
+            return Ok(found(&look.stored, through));
         }
         let at = Instant::now();
-        let flushed_through = store.flushed_through(wal_id).await?;
-        // What the database does not know is not kept: clients could invent logs without end.
-        if let Some(flushed_through) = flushed_through {
-            let look = Look {
-                at,
-                flushed_through,
-            };
-            looks.insert(wal_id, look);
+        let stored = store.stored_of(life).await?;
+        let found = found(&stored, through);
+        // What the database does not know is not kept: clients could invent lives without end.
+        if !stored.is_empty() {
+            looks.insert(life, Look { at, stored });
         }
-        Ok(flushed_through)
+        Ok(found)
+    }
+}
+
+fn found(stored: &[RangeInclusive<Sequence>], through: Sequence) -> Found {
+    if stored.iter().any(|stored| stored.contains(&through)) {
+        Found::Stored
+    } else if stored.is_empty() {
+        Found::Missing(Lag::UnknownLog)
+    } else {
+        Found::Missing(Lag::Behind)
     }
 }
 
@@ -138,9 +152,10 @@ pub(super) async fn wait_for(app: &App, receipt: Receipt) -> Result<(), ApiError
 /// Whether the events of this server's log up to `through` came into the database while a POST may wait for them.
 pub(super) async fn is_applied_soon(app: &App, through: Sequence) -> bool {
     let mut drain = app.applied.drain.clone();
+    let (receipt, mut lag) = (app.applied.receipt(through), None);
     tokio::select! {
         biased;
-        waited = timeout(POST_WAIT_MAX, app.progress.flushed(through)) => waited.is_ok(),
+        waited = timeout(POST_WAIT_MAX, wait(app, receipt, &mut lag)) => matches!(waited, Ok(Ok(()))),
         () = drain.stopped() => false,
     }
 }
@@ -180,37 +195,39 @@ pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
 }
 
 async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
-    let Receipt { wal_id, through } = receipt;
-    if wal_id == app.applied.wal_id.get() {
-        return timeout(QUERY_WAIT_MAX, app.progress.flushed(through))
-            .await
-            .map_err(|_| ApiError::NotAppliedYet(Lag::Behind));
-    }
-    // Until the database has answered once, nothing is known of the log.
     let mut lag = None;
-    let poll = async {
-        loop {
-            let flushed_through = app.applied.look(app.store.as_ref(), wal_id).await?;
-            match flushed_through {
-                Some(flushed_through) if flushed_through >= through => return Ok(()),
-                Some(_) => lag = Some(Lag::Behind),
-                // Its server may have started just now.
-                None => lag = Some(Lag::UnknownLog),
-            }
-            sleep(LOOK_INTERVAL).await;
-        }
-    };
-    let polled: Result<Result<(), StoreError>, _> = timeout(QUERY_WAIT_MAX, poll).await;
-    match (polled, lag) {
+    let waited = timeout(QUERY_WAIT_MAX, wait(app, receipt, &mut lag)).await;
+    match (waited, lag) {
         (Ok(Ok(())), _) => Ok(()),
         (Err(_), Some(lag)) => Err(ApiError::NotAppliedYet(lag)),
         (Ok(Err(error)), _) => {
-            tracing::warn!(%error, "cannot tell how far log {wal_id} is flushed: {error}");
+            let life = receipt.life;
+            tracing::warn!(%error, "cannot tell what of life {life} of a log is flushed: {error}");
             Err(error.into())
         }
         (Err(_), None) => {
             Err(StoreError::Unavailable(format!("no answer within {QUERY_WAIT_MAX:?}")).into())
         }
+    }
+}
+
+/// Waits for the event of a receipt, and says meanwhile in `lag` why it is not there, as far as that is known.
+async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), StoreError> {
+    if receipt.life == app.applied.life {
+        *lag = Some(Lag::Behind);
+        app.progress.flushed(receipt.through).await;
+        // Only where events of this log were ever given up may it be one of them.
+        if !app.progress.has_skipped() {
+            return Ok(());
+        }
+    }
+    loop {
+        match app.applied.look(app.store.as_ref(), receipt).await? {
+            Found::Stored => return Ok(()),
+            // Its server may have started just now.
+            Found::Missing(why) => *lag = Some(why),
+        }
+        sleep(LOOK_INTERVAL).await;
     }
 }
 

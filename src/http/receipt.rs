@@ -1,32 +1,33 @@
 //! Receipts: what a client holds to find its own events again.
 //!
-//! A receipt names a place in a log: the log's identity and the sequence of the request's last event. The flush moves through a log in
-//! order and stores its checkpoint with the events, so "is this in the database?" is one comparison, on any server that has the same
-//! database. To clients it is opaque: 33 to 48 hexadecimal digits, which no query string has to encode.
+//! A receipt names a place in a log: the life of the log in which it was given out, and the sequence of the request's last event. The
+//! flush moves through a log in order, and stores with the events whose they are and how far it is, so "is this in the database?" can be
+//! told by any server that has the same database, also of a log whose copy has given out the same sequences. To clients it is opaque: 33
+//! to 48 hexadecimal digits, which no query string has to encode.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 
-/// Digits of the log's identity; the sequence takes the rest.
-const WAL_ID_DIGITS: usize = 32;
+/// Digits of the life; the sequence takes the rest.
+const LIFE_DIGITS: usize = 32;
 /// Most digits of a sequence.
 const SEQUENCE_DIGITS_MAX: usize = 16;
 
 /// A place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Receipt {
-    /// Which log.
-    pub(super) wal_id: WalId,
+    /// In which life of which log. In a receipt of a release that told no lives, the identity of the log.
+    pub(super) life: LifeId,
     /// Sequence of the last event of the request, at least 1.
     pub(super) through: Sequence,
 }
 
 impl Receipt {
     /// Most characters of a receipt.
-    pub(super) const CHARS_MAX: usize = WAL_ID_DIGITS + SEQUENCE_DIGITS_MAX;
+    pub(super) const CHARS_MAX: usize = LIFE_DIGITS + SEQUENCE_DIGITS_MAX;
     /// What to tell a client whose receipt is none.
     pub(super) const FORM: &str =
         "must be the `receipt` in the answer to a POST of events, unchanged";
@@ -38,12 +39,12 @@ impl Receipt {
         if !text.bytes().all(is_hex) || text.len() > Self::CHARS_MAX {
             return None;
         }
-        let (wal_id, through) = text.split_at_checked(WAL_ID_DIGITS)?;
+        let (life, through) = text.split_at_checked(LIFE_DIGITS)?;
         if through.starts_with('0') {
             return None;
         }
         Some(Self {
-            wal_id: WalId(Uuid::try_parse(wal_id).ok()?),
+            life: LifeId(Uuid::try_parse(life).ok()?),
             through: Sequence::from_str_radix(through, 16).ok()?,
         })
     }
@@ -51,7 +52,7 @@ impl Receipt {
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:x}", self.wal_id.0.simple(), self.through)
+        write!(f, "{}{:x}", self.life.0.simple(), self.through)
     }
 }
 
@@ -62,8 +63,8 @@ mod tests {
     use super::*;
 
     fn receipt(through: Sequence) -> Receipt {
-        let wal_id = WalId(Uuid::from_u128(0x0a0b_0c0d_0000_0000_0000_0000_0000_0001));
-        Receipt { wal_id, through }
+        let life = LifeId(Uuid::from_u128(0x0a0b_0c0d_0000_0000_0000_0000_0000_0001));
+        Receipt { life, through }
     }
 
     #[test]
@@ -105,8 +106,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         #[test]
-        fn any_receipt_is_read_back(wal_id: u128, through in 1..=u64::MAX) {
-            let receipt = Receipt { wal_id: WalId(Uuid::from_u128(wal_id)), through };
+        fn any_receipt_is_read_back(life: u128, through in 1..=u64::MAX) {
+            let receipt = Receipt { life: LifeId(Uuid::from_u128(life)), through };
             prop_assert_eq!(Receipt::parse(&receipt.to_string()), Some(receipt));
         }
 

@@ -74,7 +74,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::WalId;
+    use crate::batch::LifeId;
 
     async fn text(response: Response) -> (u16, String) {
         let status = response.status().as_u16();
@@ -84,8 +84,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_and_the_shortest_202_are_whole() {
-        let receipt = |wal_id, through| Receipt {
-            wal_id: WalId(Uuid::from_u128(wal_id)),
+        let receipt = |life, through| Receipt {
+            life: LifeId(Uuid::from_u128(life)),
             through,
         };
         let zeros = "0".repeat(32);

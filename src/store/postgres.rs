@@ -33,6 +33,7 @@ mod snapshot;
 mod tls;
 mod url;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,7 +45,7 @@ use self::metrics::{Failure, Metrics};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, RollupStore, StoreError};
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -126,8 +127,8 @@ impl EventStore for PostgresStore {
         Ok(Box::new(PostgresRollups::new(session, self.flush_timeout)))
     }
 
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
-        self.checkpoints.flushed_through(wal_id).await
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+        self.checkpoints.stored_of(life).await
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

@@ -19,6 +19,7 @@ mod snapshot;
 #[cfg(test)]
 mod testing;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, migrations};
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 use crate::config::StoreSettings;
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -78,9 +79,9 @@ impl EventStore for SqliteStore {
         Ok(Box::new(SqliteRollups::open(&self.path)?))
     }
 
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         self.readers
-            .read(move |reader| lineage::flushed_through(reader, wal_id))
+            .read(move |reader| lineage::stored_of(reader, life))
             .await
     }
 }

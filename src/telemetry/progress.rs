@@ -131,6 +131,12 @@ impl Progress {
         })
     }
 
+    /// Whether the flush ever went over events without storing them, on a person's word.
+    pub fn has_skipped(&self) -> bool {
+        self.lock_checkpoint()
+            .is_some_and(|row| row.counts.skipped > 0)
+    }
+
     /// The checkpoint was read, or moved by a confirmed commit.
     pub fn set_checkpoint(&self, row: CheckpointRow) {
         *self.lock_checkpoint() = Some(row);

@@ -10,7 +10,7 @@ fn a_stored_event_is_202_with_its_count_and_its_receipt() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
     let answer = client.exchange(post("/events", EVENT));
-    let log = server.wal_id.0.simple();
+    let log = server.life.0.simple();
     let body = format!(r#"{{"accepted":1,"receipt":"{log}1"}}"#);
     assert_eq!((answer.status, answer.text()), (202, body.as_str()));
     assert_eq!(answer.header("content-type"), Some("application/json"));

@@ -7,12 +7,13 @@
 
 mod parameters;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
-use fast_ingest::batch::{Sequence, WalId};
+use fast_ingest::batch::{LifeId, Sequence};
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
     Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
@@ -272,7 +273,7 @@ impl EventStore for EndlessStore {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 

@@ -1,10 +1,11 @@
 //! Reading one's own writes: receipts, queries that wait for them, posts that wait for themselves.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
-use fast_ingest::batch::{Sequence, WalId};
+use fast_ingest::batch::{LifeId, Sequence};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
 use serde_json::{Value, json};
@@ -17,8 +18,8 @@ use crate::http_support::{
 use crate::process::stored::Database;
 use crate::process::{Launch, Server};
 
-/// A log that is not the server's.
-const OTHER: WalId = WalId(Uuid::from_u128(0xabc));
+/// A life that is not of the server's log.
+const OTHER: LifeId = LifeId(Uuid::from_u128(0xabc));
 
 fn after(receipt: &str) -> Vec<u8> {
     get(&format!(
@@ -84,7 +85,7 @@ fn what_is_no_receipt_is_400_among_the_other_errors() {
     }
 }
 
-/// Knows one log, flushed as far as the test says; tells when it is asked, and when somebody no longer wants the answer.
+/// Knows one life of one log, flushed as far as the test says; tells when it is asked, and when somebody no longer wants the answer.
 struct Marked {
     stub: StoreStub,
     flushed_through: watch::Receiver<Sequence>,
@@ -139,14 +140,15 @@ impl EventStore for Marked {
         self.stub.metrics(query).await
     }
 
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         let _guard = self.hangs.then(|| SaysWhenDropped(self.asked.clone()));
-        self.asked.send("flushed_through").ok();
+        self.asked.send("stored_of").ok();
         if self.hangs {
             std::future::pending::<()>().await;
         }
         let flushed_through = *self.flushed_through.borrow();
-        Ok((wal_id == OTHER).then_some(flushed_through))
+        let known = (life == OTHER).then_some(1..=flushed_through);
+        Ok(known.into_iter().collect())
     }
 }
 
@@ -159,7 +161,7 @@ fn a_query_waits_for_the_receipt_of_another_server() {
     for flushed_through in [5, 6] {
         mark.send_replace(flushed_through);
         for _ in 0..2 {
-            assert_eq!(asks.recv_timeout(PATIENCE), Ok("flushed_through"));
+            assert_eq!(asks.recv_timeout(PATIENCE), Ok("stored_of"));
         }
     }
     mark.send_replace(7);
@@ -175,7 +177,7 @@ fn a_wait_ends_when_its_client_goes_away() {
     let (server, _stored) = TestServer::acknowledging(setup);
     let mut client = server.connect();
     client.send(after(&format!("{}7", OTHER.0.simple())));
-    assert_eq!(asks.recv_timeout(PATIENCE), Ok("flushed_through"));
+    assert_eq!(asks.recv_timeout(PATIENCE), Ok("stored_of"));
     drop(client);
     assert_eq!(asks.recv_timeout(PATIENCE), Ok("dropped"));
 }
@@ -183,7 +185,7 @@ fn a_wait_ends_when_its_client_goes_away() {
 #[test]
 fn a_post_that_waits_is_200_once_its_events_are_in_the_database() {
     let (server, submissions) = TestServer::start(Setup::default());
-    let log = server.wal_id.0.simple();
+    let log = server.life.0.simple();
     let mut client = server.connect();
     client.send(post(
         "/events/bulk?utm=x&wait=applied",
@@ -201,7 +203,7 @@ fn a_post_that_waits_is_200_once_its_events_are_in_the_database() {
 #[test]
 fn a_drain_ends_the_wait_of_a_post() {
     let (mut server, submissions) = TestServer::start(Setup::default());
-    let log = server.wal_id.0.simple();
+    let log = server.life.0.simple();
     let mut client = server.connect();
     client.send(post("/events?wait=applied", EVENT));
     let submission = submissions.recv().unwrap();

@@ -11,13 +11,14 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown as SocketShutdown, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use fast_ingest::batch::{Sequence, WalId};
+use fast_ingest::batch::{LifeId, Sequence};
 use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::{App, server};
@@ -81,7 +82,7 @@ pub(crate) struct TestServer {
     pub(crate) gate: Arc<Gate>,
     pub(crate) progress: Arc<Progress>,
     /// Identity of its log.
-    pub(crate) wal_id: WalId,
+    pub(crate) life: LifeId,
     /// What the log thread would publish.
     pub(crate) durable: watch::Sender<DurableMark>,
     /// Ends with the number of connections that the drain had to cut.
@@ -126,7 +127,7 @@ impl TestServer {
             active_end: 0,
         };
         let durable = watch::Sender::new(nothing);
-        let wal_id = WalId(Uuid::new_v4());
+        let life = LifeId(Uuid::new_v4());
         let progress = Progress::new(durable.subscribe(), 0);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -145,7 +146,7 @@ impl TestServer {
             gate: Arc::clone(&gate),
             store: setup.store,
             progress: Arc::clone(&progress),
-            applied: Applied::new(wal_id, shutdown.drain_token()),
+            applied: Applied::new(life, shutdown.drain_token()),
         });
         let serving = runtime.spawn(server::serve(
             listener,
@@ -158,7 +159,7 @@ impl TestServer {
             shutdown,
             gate,
             progress,
-            wal_id,
+            life,
             durable,
             serving: Some(serving),
             runtime,
@@ -419,7 +420,7 @@ where
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 

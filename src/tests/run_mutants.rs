@@ -101,23 +101,35 @@ fn main() -> ExitCode {
     for Mutant { check, .. } in &mutants {
         is_sound.entry(check).or_insert_with(|| {
             let outcome = copy.run(check, None);
+            let passed = outcome.status == Some(true);
             println!("without a bug: {check} {}", outcome.words());
-            outcome.status == Some(true)
+            if !passed {
+                println!("{}", outcome.output);
+            }
+            passed
         });
     }
-    let mut caught = 0;
+    let mut missed = Vec::new();
     for Mutant { bug, check } in &mutants {
         let outcome = copy.run(check, Some(bug));
         let is_caught = is_sound[check] && outcome.status == Some(false);
-        caught += usize::from(is_caught);
         let verdict = if is_caught { "caught by" } else { "MISSED by" };
         println!("{bug}: {verdict} {check}, {}", outcome.words());
         if !is_caught {
             println!("{}", outcome.output);
+            missed.push(format!("{bug} by {check}"));
         }
     }
-    println!("{caught} of {} caught", mutants.len());
-    if caught == mutants.len() && caught > 0 {
+    // Once more at the end: the last lines are what a log of a run is sure to have.
+    for missed in &missed {
+        println!("missed: {missed}");
+    }
+    println!(
+        "{} of {} caught",
+        mutants.len() - missed.len(),
+        mutants.len()
+    );
+    if missed.is_empty() && !mutants.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

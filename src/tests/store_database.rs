@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, Mark, WalId};
+use fast_ingest::batch::{Batch, LifeId, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
@@ -178,6 +178,12 @@ impl Database {
 
     pub(crate) fn store(&self) -> &dyn EventStore {
         &*self.store
+    }
+
+    /// How far a log is flushed, as it is told for receipts of releases that knew no lives.
+    pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, StoreError> {
+        let stored = self.store.stored_of(LifeId(wal_id.0)).await?;
+        Ok(stored.first().map(|stored| *stored.end()))
     }
 
     /// Settings with short but generous times.

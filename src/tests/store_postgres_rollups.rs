@@ -416,7 +416,7 @@ async fn events_are_read_from_a_half_open_range() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_is_read_without_its_lock_and_after_a_lost_session() {
     let database = Database::postgres().await;
-    let read = || database.store().flushed_through(wal_id());
+    let read = || database.flushed_through(wal_id());
     assert_eq!(read().await.unwrap(), None);
     let _sink = database.sink_at(5).await;
     let locked = database.session().await;
@@ -429,7 +429,7 @@ async fn a_checkpoint_is_read_without_its_lock_and_after_a_lost_session() {
     let all = futures_util::future::join_all((0..20).map(|_| read())).await;
     assert!(all.into_iter().all(|read| read.unwrap() == Some(6)));
     let sessions = "SELECT count(*), count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                    WHERE datname = current_database() AND query LIKE 'SELECT flushed_through%' AND pid <> pg_backend_pid()";
+                    WHERE datname = current_database() AND query LIKE 'SELECT l.first_sequence%' AND pid <> pg_backend_pid()";
     let sessions: i64 = locked.query_one(sessions, &[]).await.unwrap().get(0);
     assert_eq!(sessions, 1);
     // The first look may still find the old session; the next one makes another.

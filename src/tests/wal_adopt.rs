@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use crate::ledger::{Load, assert_stored_once, bulk_of};
 use crate::postgres::Cluster;
@@ -29,10 +30,18 @@ fn users(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     range.map(|number| format!("user-{number}")).collect()
 }
 
+/// Returns the receipt.
 #[track_caller]
-fn post(server: &Server, users: &[String]) {
+fn post(server: &Server, users: &[String]) -> String {
     let answer = server.request("POST", "/events/bulk", &bulk_of(users));
     assert_eq!(answer.status, 202, "{answer:?}");
+    answer.json()["receipt"].as_str().unwrap().to_owned()
+}
+
+/// Status of a query for what a receipt is for.
+fn query_after(server: &Server, receipt: &str) -> u16 {
+    let target = format!("/metrics?event_name=page_view&from=0&to=4000000000&after={receipt}");
+    server.request("GET", &target, "").status
 }
 
 /// A server takes the users' events, stores them and stops.
@@ -265,14 +274,21 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
     }
     let copy = launch.in_directory(copied.path()).start();
     let original = launch.start();
-    post(&original, &users(3..=3));
+    let originals = post(&original, &users(3..=4));
     original.wait_until_flushed();
     // The copy has not looked since, so it takes these; what becomes of them is the point.
-    post(&copy, &users(11..=12));
+    let copys = post(&copy, &users(11..=12));
     copy.wait_for_health("refused", |health| health["status"] == "unavailable");
     let refused = copy.request("POST", "/events/bulk", &bulk_of(&users(13..=13)));
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["code"], "log_mismatch");
+    // Both have given out the sequences 3 and 4, and nobody takes one's for the other's.
+    assert_eq!(copys[32..], originals[32..]);
+    assert_eq!(query_after(&copy, &originals), 200);
+    thread::scope(|scope| {
+        let asking = [&original, &copy].map(|server| scope.spawn(|| query_after(server, &copys)));
+        assert_eq!(asking.map(|asked| asked.join().unwrap()), [503, 503]);
+    });
     let asks = wal(&["adopt", "--yes"], copied.path(), &database);
     assert_says(
         &asks,
@@ -286,6 +302,10 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
 
     let done = wal(&["adopt", "--from", "3", "--yes"], copied.path(), &database);
     assert_says(&done, 0, &["new log", "the server goes on"]);
+    for server in [&original, &copy] {
+        assert_eq!(query_after(server, &copys), 200);
+        assert_eq!(query_after(server, &originals), 200);
+    }
     post(&copy, &users(13..=13));
     copy.wait_until_flushed();
     let answer = copy.request(
@@ -298,10 +318,10 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
         (200, &true.into())
     );
     copy.stop();
-    post(&original, &users(4..=4));
+    post(&original, &users(5..=5));
     original.wait_until_flushed();
     original.stop();
-    let mut stored = users(1..=4);
+    let mut stored = users(1..=5);
     stored.extend(users(11..=14));
     assert_stored_once(&database.events(), &stored);
     let ids = database.rows("SELECT count(*), count(DISTINCT wal_id) FROM wal_checkpoints");

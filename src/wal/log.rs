@@ -8,7 +8,7 @@ use super::disk::{Disk, RealDisk};
 use super::error::WalError;
 use super::flushed::{Commit, Commits, FlushedFile};
 use super::mismatch;
-use crate::batch::{CurrentWalId, LifeId, Sequence, WalId};
+use crate::batch::{LifeId, Sequence, WalId};
 use crate::intake::Gate;
 use crate::sync::{Mutex, MutexGuard, watch};
 
@@ -27,7 +27,7 @@ pub struct DurableMark {
 #[derive(Debug)]
 pub struct Log<D: Disk = RealDisk> {
     /// The name under which the database knows it.
-    pub(super) wal_id: CurrentWalId,
+    pub(super) wal_id: Mutex<WalId>,
     /// The name in its segments, which stays.
     pub(super) segments_wal_id: WalId,
     pub(super) directory: Directory<D>,
@@ -47,19 +47,14 @@ pub struct Log<D: Disk = RealDisk> {
 }
 
 impl<D: Disk> Log<D> {
-    /// The log's identity, as databases know it.
+    /// The log's identity, as databases know it. It changes when a person lets a copy go on as a log of its own.
     pub fn wal_id(&self) -> WalId {
-        self.wal_id.get()
+        *self.wal_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The identity in its segments, which stays when databases know it under another.
     pub fn segments_wal_id(&self) -> WalId {
         self.segments_wal_id
-    }
-
-    /// The identity as databases know it, to be asked again: a person may let the log go on under another one.
-    pub fn current_wal_id(&self) -> CurrentWalId {
-        self.wal_id.clone()
     }
 
     /// The life that this start began.
@@ -172,7 +167,7 @@ impl<D: Disk> Log<D> {
     pub fn take_up(&self, adopted: Commit) -> Result<(), WalError> {
         let (disk, dir) = (self.directory.disk(), self.directory.path());
         self.note_commit(adopted)?;
-        self.wal_id.set(adopted.wal_id);
+        *self.wal_id.lock().unwrap_or_else(PoisonError::into_inner) = adopted.wal_id;
         mismatch::remove(disk, dir)?;
         *self.lock_mismatch() = None;
         adopted::remove(disk, dir)?;

@@ -8,7 +8,7 @@ use super::disk::Disk;
 use super::error::WalError;
 use super::log::{DurableMark, Log};
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
-use crate::batch::{Batch, Sequence};
+use crate::batch::{Batch, LifeId, Sequence};
 use crate::event::codec;
 
 /// A place in the log, and the file that is open there.
@@ -17,6 +17,8 @@ pub struct LogReader<D: Disk> {
     log: Arc<Log<D>>,
     /// Events up to here have been handed on, or were in the database already.
     after: Sequence,
+    /// The life of the last event that was handed on: a batch has events of one only.
+    life: LifeId,
     /// The segment being read; opened when there is something to read.
     segment: Option<OpenSegment<D::File>>,
 }
@@ -43,11 +45,13 @@ impl<D: Disk> LogReader<D> {
         Self {
             log,
             after,
+            life: LifeId::UNKNOWN,
             segment: None,
         }
     }
 
-    /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, or until there are no more.
+    /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, until the next one is of another life, or
+    /// until there are no more.
     ///
     /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before. Returns whether the batch
     /// is full: `false` means that the log, as far as it was durable at the call, has no more.
@@ -121,7 +125,8 @@ impl<D: Disk> LogReader<D> {
         };
         let header = record.header;
         let has_room = batch.len() + header.event_count as usize <= rows_max
-            && batch.bytes_len() + record.payload.len() <= bytes_max;
+            && batch.bytes_len() + record.payload.len() <= bytes_max
+            && self.life == open.header.life;
         if header.last_sequence() >= next {
             if !batch.is_empty() && !has_room {
                 return Ok(false);
@@ -138,6 +143,7 @@ impl<D: Disk> LogReader<D> {
                 return Err(WalError::damage(&path(), offset, sequence, detail));
             }
             self.after = header.last_sequence();
+            self.life = open.header.life;
         }
         open.scanner.advance(&header);
         Ok(true)

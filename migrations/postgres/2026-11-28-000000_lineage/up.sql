@@ -34,6 +34,17 @@ CREATE TABLE wal_gaps (
     adopted_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Which life of which log wrote what this database has: each row holds for the sequences from first_sequence to the one before the next
+-- row's, as far as the log is flushed. Nil for sequences that were skipped, and none for what a release before this one stored. A receipt
+-- names a life and a sequence, so that it is not taken for that of another copy of the log.
+CREATE TABLE wal_lives (
+    wal_id uuid NOT NULL,
+    first_sequence bigint NOT NULL,
+    life uuid NOT NULL,
+    PRIMARY KEY (wal_id, first_sequence)
+);
+CREATE INDEX wal_lives_life ON wal_lives (life);
+
 -- Keeps out servers of the releases before, which would move the checkpoint without its life and token. Each of their flushes begins with an
 -- UPDATE of moved_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a
 -- server of this release flushes it.

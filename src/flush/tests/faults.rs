@@ -1,7 +1,9 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
+use std::ops::RangeInclusive;
+
 use super::*;
-use crate::batch::{CheckpointRow, DatabaseId};
+use crate::batch::{CheckpointRow, DatabaseId, LifeId};
 use crate::store::{Adoption, BeforeCommit, RollupStore};
 use crate::wal::tests::faulty_disk::{Faults, FaultyDisk};
 use crate::wal::tests::start_on;
@@ -64,8 +66,8 @@ impl EventStore for Fateful {
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         self.inner.open_rollups().await
     }
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
-        self.inner.flushed_through(wal_id).await
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+        self.inner.stored_of(life).await
     }
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
         self.inner.metrics(query).await

@@ -67,6 +67,35 @@ fn a_copy_of_a_stopped_log_beside_the_original_stores_nothing_in_its_name() {
 }
 
 #[test]
+fn what_gathered_in_many_lives_is_stored_as_of_each() {
+    let place = Place::new();
+    let database = Database::new(&place);
+    let mut lives = Vec::new();
+    // The database is down all the time.
+    for users in [&[1, 2][..], &[], &[3], &[4, 5, 6]] {
+        let running = start(&place.settings());
+        for user in users {
+            running.append(&[*user]).unwrap();
+        }
+        lives.push(running.log.life());
+        running.stop().unwrap();
+    }
+    stay(&place, &database, &[7]);
+    let connection = database.connect();
+    let mut statement = connection
+        .prepare("SELECT first_sequence, life FROM wal_lives ORDER BY 1")
+        .unwrap();
+    let noted = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let noted: Vec<(i64, String)> = noted.unwrap().map(Result::unwrap).collect();
+    let expected = [(1, lives[0]), (3, lives[2]), (4, lives[3])];
+    assert_eq!(
+        noted[..3],
+        expected.map(|(first, life)| (first, life.to_string()))
+    );
+    assert_eq!((noted.len(), noted[3].0), (4, 7));
+}
+
+#[test]
 fn copies_that_start_again_and_again_stay_refused() {
     let (place, copied) = (Place::new(), Place::new());
     let database = Database::new(&place);

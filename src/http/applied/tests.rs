@@ -9,6 +9,7 @@ use hyper::Request;
 use uuid::Uuid;
 
 use super::*;
+use crate::batch::{self, CheckpointRow, Counts};
 use crate::config::HttpSettings;
 use crate::intake::{Budget, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
@@ -18,15 +19,19 @@ use crate::sync::watch;
 use crate::telemetry::Progress;
 use crate::wal::log::DurableMark;
 
-const OWN: WalId = WalId(Uuid::from_u128(1));
-const OTHER: WalId = WalId(Uuid::from_u128(2));
+const OWN: LifeId = LifeId(Uuid::from_u128(1));
+const OTHER: LifeId = LifeId(Uuid::from_u128(2));
 
-/// What a test's database says of the other log, as time goes by.
+/// Through where a test's database has events, as time goes by.
 type Mark = fn(Duration) -> Result<Option<Sequence>, StoreError>;
 
 struct Marks {
     born: Instant,
     mark: Mark,
+    /// Of which life.
+    life: LifeId,
+    /// The first of them.
+    first: Sequence,
     looks: AtomicUsize,
     hangs: bool,
 }
@@ -53,13 +58,17 @@ impl EventStore for Marks {
         Ok(MetricsReport::default())
     }
 
-    async fn flushed_through(&self, wal_id: WalId) -> Result<Option<Sequence>, StoreError> {
-        assert_eq!(wal_id, OTHER);
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+        assert_eq!(life, self.life);
         self.looks.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
             std::future::pending::<()>().await;
         }
-        (self.mark)(self.born.elapsed())
+        let through = (self.mark)(self.born.elapsed())?;
+        Ok(through
+            .map(|through| self.first..=through)
+            .into_iter()
+            .collect())
     }
 }
 
@@ -98,16 +107,18 @@ fn marks(mark: Mark) -> Arc<Marks> {
     Arc::new(Marks {
         born: Instant::now(),
         mark,
+        life: OTHER,
+        first: 1,
         looks: AtomicUsize::new(0),
         hangs: false,
     })
 }
 
-fn receipt(wal_id: WalId, through: Sequence) -> Receipt {
-    Receipt { wal_id, through }
+fn receipt(life: LifeId, through: Sequence) -> Receipt {
+    Receipt { life, through }
 }
 
-/// How a wait for the seventh event of the other log ends, and after how long.
+/// How a wait for the seventh event of the other life ends, and after how long.
 async fn wait_for_other(store: Arc<Marks>) -> (Result<(), ApiError>, Duration) {
     let shutdown = Shutdown::new();
     let app = app_on(store, &shutdown);
@@ -152,8 +163,8 @@ async fn a_post_waits_for_less_and_nobody_waits_past_the_drain() {
     shutdown.drain();
     let begin = Instant::now();
     assert!(!is_applied_soon(&app, 4).await);
-    for log in [OWN, OTHER] {
-        let waited = wait_for(&app, receipt(log, 4)).await;
+    for life in [OWN, OTHER] {
+        let waited = wait_for(&app, receipt(life, 4)).await;
         assert!(
             matches!(waited, Err(ApiError::NotAppliedYet(Lag::Draining))),
             "{waited:?}"
@@ -188,6 +199,38 @@ async fn another_log_is_looked_at_until_it_is_there() {
     assert_eq!(lag(behind), Lag::Behind);
     let unknown = wait_for_other(marks(|_| Ok(None))).await;
     assert_eq!(lag(unknown), Lag::UnknownLog);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_the_own_log_that_were_given_up_are_not_there() {
+    let store = Marks {
+        life: OWN,
+        first: 8,
+        ..Arc::into_inner(marks(|_| Ok(Some(9)))).unwrap()
+    };
+    let (store, shutdown) = (Arc::new(store), Shutdown::new());
+    let app = app_on(Arc::clone(&store) as _, &shutdown);
+    app.progress.set_flushed_through(9);
+    wait_for(&app, receipt(OWN, 7)).await.unwrap();
+    assert_eq!(store.looks.load(Ordering::Relaxed), 0);
+
+    let counts = Counts {
+        skipped: 7,
+        ..Counts::default()
+    };
+    app.progress.set_checkpoint(CheckpointRow {
+        flushed_through: 9,
+        mark: batch::Mark::default(),
+        counts,
+    });
+    let waited = wait_for(&app, receipt(OWN, 7)).await;
+    assert!(
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        "{waited:?}"
+    );
+    assert!(!is_applied_soon(&app, 7).await);
+    assert!(is_applied_soon(&app, 8).await);
+    wait_for(&app, receipt(OWN, 8)).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

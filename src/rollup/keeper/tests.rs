@@ -1,5 +1,6 @@
 //! The loop on a store in memory, in virtual time: waiting costs nothing, and what is waited for is seen.
 
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::shutdown::Shutdown;
@@ -37,7 +38,7 @@ impl EventStore for Store {
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
         unreachable!("not the keeper's business")
     }
-    async fn flushed_through(&self, _: WalId) -> Result<Option<Sequence>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         unreachable!("not the keeper's business")
     }
     async fn metrics(&self, _query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

@@ -3,6 +3,7 @@
 //! All of them share one session: tokio-postgres answers many callers on one connection, so that polling neither opens connections
 //! nor takes those of the metrics queries.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,18 @@ use tokio_postgres::types::ToSql;
 
 use super::connect::{Connector, Session};
 use super::error::{Failure, bounded};
-use crate::batch::{Sequence, WalId};
+use crate::batch::{LifeId, Sequence};
 use crate::store::StoreError;
 
 /// Time for one look, connecting included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Each stretch of a life, as far as its log is flushed. The last line is for receipts of releases that knew no lives.
+const STORED_OF: &str = "\
+    SELECT l.first_sequence, least(c.flushed_through, (SELECT min(n.first_sequence) - 1 FROM wal_lives n \
+    WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence)) \
+    FROM wal_lives l JOIN wal_checkpoints c USING (wal_id) WHERE l.life = $1::text::uuid \
+    UNION ALL SELECT 1, flushed_through FROM wal_checkpoints WHERE wal_id = $1::text::uuid";
 
 /// Reads checkpoints.
 pub(super) struct Checkpoints {
@@ -39,30 +47,36 @@ impl Checkpoints {
         }
     }
 
-    /// Where a log's checkpoint stands, without waiting for a lock.
-    pub(super) async fn flushed_through(
+    /// Which sequences of a life are in the database, without waiting for a lock.
+    pub(super) async fn stored_of(
         &self,
-        wal_id: WalId,
-    ) -> Result<Option<Sequence>, StoreError> {
+        life: LifeId,
+    ) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
         let reader = bounded(LOOK_TIMEOUT, self.reader()).await?;
-        let id = wal_id.to_string();
+        let id = life.to_string();
         let values: [&(dyn ToSql + Sync); 1] = [&id];
-        let reading = reader.session.client.query_opt(&reader.statement, &values);
-        let row = match bounded(LOOK_TIMEOUT, reading).await {
-            Ok(row) => row,
+        let reading = reader.session.client.query(&reader.statement, &values);
+        let rows = match bounded(LOOK_TIMEOUT, reading).await {
+            Ok(rows) => rows,
             Err(failure) => {
                 self.forget(&reader).await;
                 return Err(failure.into());
             }
         };
-        let Some(row) = row else { return Ok(None) };
-        let through: i64 = row.try_get(0).map_err(Failure::from)?;
-        match Sequence::try_from(through) {
-            Ok(through) => Ok(Some(through)),
-            Err(_) => Err(StoreError::Schema(format!(
-                "the checkpoint of log {wal_id} is no sequence: {through}"
-            ))),
+        let mut stored = Vec::with_capacity(rows.len());
+        for row in rows {
+            let [first, last] = [0, 1].map(|column| row.try_get(column));
+            let (first, last): (i64, i64) =
+                (first.map_err(Failure::from)?, last.map_err(Failure::from)?);
+            let (Ok(first), Ok(last)) = (Sequence::try_from(first), Sequence::try_from(last))
+            else {
+                return Err(StoreError::Schema(format!(
+                    "wal_lives and wal_checkpoints hold no sequences: {first} and {last}"
+                )));
+            };
+            stored.push(first..=last);
         }
+        Ok(stored)
     }
 
     async fn reader(&self) -> Result<Arc<Reader>, Failure> {
@@ -73,10 +87,7 @@ impl Checkpoints {
             return Ok(Arc::clone(reader));
         }
         let session = self.connector.connect().await?;
-        let statement = session
-            .client
-            .prepare("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = $1::text::uuid")
-            .await?;
+        let statement = session.client.prepare(STORED_OF).await?;
         let reader = Arc::new(Reader { session, statement });
         *slot = Some(Arc::clone(&reader));
         Ok(reader)

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
 use super::error::bounded;
-use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, WalId};
+use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::store::{Adoption, StoreError};
 
 /// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
@@ -83,13 +83,25 @@ pub(super) async fn adopt(
     let record = if skipped == 0 {
         String::new()
     } else {
+        let first = adoption.seen_through() + 1;
+        let lives = adoption.lives();
+        let lives = lives.map(|(first, life)| begin_life(wal_id, first, life));
         format!(
-            "INSERT INTO wal_gaps (wal_id, first_sequence, last_sequence, reason) VALUES ('{wal_id}', {}, {through}, '{}'); ",
-            adoption.seen_through() + 1,
-            adoption.reason.replace('\'', "''")
+            "INSERT INTO wal_gaps (wal_id, first_sequence, last_sequence, reason) VALUES ('{wal_id}', {first}, {through}, '{}'); \
+             DELETE FROM wal_lives WHERE wal_id = '{wal_id}' AND first_sequence BETWEEN {first} AND {through}; {}",
+            adoption.reason.replace('\'', "''"),
+            lives.concat()
         )
     };
     Ok(bounded(limit, client.batch_execute(&format!("{record}COMMIT"))).await?)
+}
+
+/// The statement which notes that what a log has from this sequence on is of this life, ended by a semicolon.
+pub(super) fn begin_life(wal_id: WalId, first: Sequence, life: LifeId) -> String {
+    format!(
+        "INSERT INTO wal_lives (wal_id, first_sequence, life) VALUES ('{wal_id}', {first}, '{life}') \
+         ON CONFLICT (wal_id, first_sequence) DO UPDATE SET life = excluded.life; "
+    )
 }
 
 fn first_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {

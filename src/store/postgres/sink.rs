@@ -104,14 +104,22 @@ impl PostgresSink {
         let moving = bounded(self.flush_timeout, self.client().simple_query(&moved)).await;
         let replies = moving.map_err(|failure| no_event_to_blame("wal_checkpoints", failure))?;
         match last_row_count(&replies) {
-            1 => Ok(()),
-            0 => Err(StoreError::CheckpointMoved.into()),
+            1 => {}
+            0 => return Err(StoreError::CheckpointMoved.into()),
             // The primary key forbids it; if it is gone, nothing here may be trusted.
-            rows => Err(StoreError::Schema(format!(
-                "wal_checkpoints holds {rows} rows for one log"
-            ))
-            .into()),
+            rows => {
+                let text = format!("wal_checkpoints holds {rows} rows for one log");
+                return Err(StoreError::Schema(text).into());
+            }
         }
+        if from.life == to.life {
+            return Ok(());
+        }
+        // Once a life: a round trip of its own does not matter.
+        let begin = lineage::begin_life(wal_id, after + 1, to.life);
+        bounded(self.flush_timeout, self.client().batch_execute(&begin))
+            .await
+            .map_err(|failure| no_event_to_blame("wal_lives", failure))
     }
 
     async fn commit(&self) -> Result<(), Failure> {

@@ -43,6 +43,19 @@ pub(super) fn store_error(error: &Error) -> StoreError {
     }
 }
 
+/// The same for a table of the server's own. Taken for a fault of the data it would set events aside that are well.
+pub(super) fn no_event_to_blame(table: &str, error: &Error) -> StoreError {
+    match store_error(error) {
+        StoreError::Data { code, message } => StoreError::Schema(format!(
+            "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
+        )),
+        StoreError::Unclear { code, message } => {
+            StoreError::Unavailable(format!("{table}: {message} ({code})"))
+        }
+        other => other,
+    }
+}
+
 /// What a query ends with that its progress handler ended.
 pub(super) fn interrupted() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None)

@@ -1,10 +1,12 @@
 //! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
 
+use std::ops::RangeInclusive;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 
-use super::error::store_error;
+use super::error::{no_event_to_blame, store_error};
 use super::rows;
 use super::sink::as_integer;
 use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
@@ -37,15 +39,38 @@ pub(super) fn checkpoint(
         .map_err(|error| store_error(&error))
 }
 
-/// Where the checkpoint of a log stands.
-pub(super) fn flushed_through(
+/// Which sequences of a life are in the database.
+pub(super) fn stored_of(
     connection: &Connection,
+    life: LifeId,
+) -> rusqlite::Result<Vec<RangeInclusive<Sequence>>> {
+    let mut stored = connection.prepare_cached(
+        "SELECT l.first_sequence, min(c.flushed_through, coalesce((SELECT min(n.first_sequence) - 1 FROM wal_lives n \
+         WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence), c.flushed_through)) \
+         FROM wal_lives l JOIN wal_checkpoints c USING (wal_id) WHERE l.life = ?1 \
+         UNION ALL SELECT 1, flushed_through FROM wal_checkpoints WHERE wal_id = ?1",
+    )?;
+    stored
+        .query_map([life.to_string()], |row| {
+            Ok(rows::count(row, 0)?..=rows::count(row, 1)?)
+        })?
+        .collect()
+}
+
+/// Notes that what a log has from this sequence on is of this life.
+pub(super) fn begin_life(
+    transaction: &Transaction<'_>,
     wal_id: WalId,
-) -> rusqlite::Result<Option<Sequence>> {
-    connection
-        .prepare_cached("SELECT flushed_through FROM wal_checkpoints WHERE wal_id = ?1")?
-        .query_row([wal_id.to_string()], |row| rows::count(row, 0))
-        .optional()
+    first: Sequence,
+    life: LifeId,
+) -> Result<(), StoreError> {
+    let begin = "INSERT INTO wal_lives (wal_id, first_sequence, life) VALUES (?1, ?2, ?3) \
+                 ON CONFLICT (wal_id, first_sequence) DO UPDATE SET life = excluded.life";
+    let values = params![wal_id.to_string(), as_integer(first), life.to_string()];
+    transaction
+        .execute(begin, values)
+        .map(drop)
+        .map_err(|error| no_event_to_blame("wal_lives", &error))
 }
 
 /// Puts the checkpoint where a person wants it, and records what that skips.
@@ -86,6 +111,13 @@ pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Resul
         transaction
             .execute(record, params![wal_id, first, through, adoption.reason])
             .map_err(|error| store_error(&error))?;
+        let nobody = "DELETE FROM wal_lives WHERE wal_id = ?1 AND first_sequence BETWEEN ?2 AND ?3";
+        transaction
+            .execute(nobody, params![wal_id, first, through])
+            .map_err(|error| store_error(&error))?;
+        for (first, life) in adoption.lives() {
+            begin_life(transaction, adoption.wal_id, first, life)?;
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::error::store_error;
+use super::error::{no_event_to_blame, store_error};
 use super::side_file::SideFile;
 use super::{connection, deltas, lineage};
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
@@ -147,11 +147,13 @@ fn move_checkpoint(
             ])
         })
         .map_err(|error| store_error(&error))?;
-    if moved == 1 {
-        Ok(())
-    } else {
-        Err(StoreError::CheckpointMoved)
+    if moved != 1 {
+        return Err(StoreError::CheckpointMoved);
     }
+    if from.life != to.life {
+        lineage::begin_life(transaction, batch.wal_id(), batch.after() + 1, to.life)?;
+    }
+    Ok(())
 }
 
 /// Corrects the count of a batch, all of which was taken for new.
@@ -205,7 +207,8 @@ fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, St
             });
         }
     }
-    deltas::insert(transaction, &fold.finish()).map_err(|error| own_table_failed(&error))?;
+    deltas::insert(transaction, &fold.finish())
+        .map_err(|error| no_event_to_blame("rollup_deltas", &error))?;
     Ok(stored)
 }
 
@@ -215,19 +218,6 @@ fn is_stored(connection: &Connection, event: &EventRef<'_>) -> rusqlite::Result<
     connection
         .prepare_cached("SELECT 1 FROM events WHERE user_id = ?1 AND ts = ?2 AND event_id = ?3")?
         .exists(key)
-}
-
-/// A refusal of `rollup_deltas`. Taken for a fault of the data it would set events aside that are well.
-fn own_table_failed(error: &rusqlite::Error) -> StoreError {
-    match store_error(error) {
-        StoreError::Data { code, message } => StoreError::Schema(format!(
-            "rollup_deltas refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
-        )),
-        StoreError::Unclear { code, message } => {
-            StoreError::Unavailable(format!("rollup_deltas: {message} ({code})"))
-        }
-        other => other,
-    }
 }
 
 fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {

@@ -116,15 +116,14 @@ async fn what_cannot_be_read_is_an_error_that_says_what() {
 #[tokio::test]
 async fn the_checkpoint_of_a_log_is_read_beside_a_writer() {
     let database = Database::sqlite().await;
-    let store = database.store();
-    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), None);
+    assert_eq!(database.flushed_through(wal_id()).await.unwrap(), None);
     let mut sink = database.sink_at(5).await;
-    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), Some(5));
+    assert_eq!(database.flushed_through(wal_id()).await.unwrap(), Some(5));
     sink.flush(batch_of(5, &[event("view", "ann", FEBRUARY)]).view())
         .await
         .unwrap();
     let _writer = begun(&database).await;
-    assert_eq!(store.flushed_through(wal_id()).await.unwrap(), Some(6));
+    assert_eq!(database.flushed_through(wal_id()).await.unwrap(), Some(6));
     let other = WalId(Uuid::from_u128(1));
-    assert_eq!(store.flushed_through(other).await.unwrap(), None);
+    assert_eq!(database.flushed_through(other).await.unwrap(), None);
 }

@@ -80,8 +80,13 @@ impl Rig {
         }
     }
 
-    /// Small segments and batches: faults meet rotations, retirements and many transactions.
+    /// Small segments and batches: faults meet rotations, removals and many transactions. What the database has is not kept.
     pub(crate) fn busy(data_dir: &Path, database: &Database) -> Launch {
+        Self::keeping(data_dir, database).with("--wal-keep", "0")
+    }
+
+    /// The same, with all kept.
+    pub(crate) fn keeping(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--wal-segment-bytes", "64KiB")
             .with("--flush-rows-max", "200")

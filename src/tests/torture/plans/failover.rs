@@ -79,10 +79,11 @@ impl Pair {
     fn fail_over(self, is_kept: bool, random: &mut Random, report: &mut Report) -> Self {
         let ways = self.database(random);
         let dir = tempfile::tempdir().unwrap();
-        let mut launch = Rig::busy(dir.path(), &ways.either);
-        if !is_kept {
-            launch = launch.with("--wal-keep", "0");
-        }
+        let launch = if is_kept {
+            Rig::keeping(dir.path(), &ways.either)
+        } else {
+            Rig::busy(dir.path(), &ways.either)
+        };
         let mut rig = Rig::start_lightly(dir.path(), &ways.either, launch);
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
         let behind = ways.stop_following();

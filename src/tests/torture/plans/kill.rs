@@ -19,8 +19,7 @@ pub(crate) fn on_postgresql(random: &mut Random, cycles: u32, report: &mut Repor
     for kills in legs(cycles, KILLS_A_LEG) {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::migrated(Cluster::shared());
-        // What is retired too early is gone, not kept.
-        let launch = Rig::busy(dir.path(), &database).with("--wal-keep", "0");
+        let launch = Rig::busy(dir.path(), &database);
         leg(dir.path(), &database, launch, random, kills, report);
     }
 }

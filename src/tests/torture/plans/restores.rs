@@ -96,7 +96,7 @@ impl Stage<'_> {
     }
 
     fn launch(&self) -> Launch {
-        Rig::busy(self.dir(), &self.database)
+        Rig::keeping(self.dir(), &self.database)
     }
 
     /// A server under load, with some events stored.
