@@ -11,6 +11,8 @@ pub mod validate;
 
 pub use timestamp::Timestamp;
 
+/// What stands for every event name where metrics are asked for. No event has it for a name.
+pub const EVERY_NAME: &str = "*";
 /// Longest `event_name`, `channel`, `user_id` and `campaign_id`, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 200;
 /// Longest `event_id`, in bytes of UTF-8.

@@ -145,14 +145,16 @@ impl<'de> Nested<'de> for EventArray<'_, '_> {
     }
 }
 
-/// The body as text. Checked once and whole, so that serde_json need not check each string.
+/// The body as text. Checked once and whole, so that serde_json need not check each string. Without the byte order mark that some
+/// editors and libraries put in front of UTF-8: RFC 8259, section 8.1, lets a reader ignore it.
 fn check_text(body: &[u8]) -> Result<&str, ParseError> {
-    std::str::from_utf8(body).map_err(|error| {
+    let text = std::str::from_utf8(body).map_err(|error| {
         json(&format!(
             "the body is not UTF-8 from byte {} on",
             error.valid_up_to()
         ))
-    })
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn first_byte(text: &str) -> Option<u8> {

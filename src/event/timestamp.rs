@@ -1,8 +1,9 @@
 //! Instants to the microsecond: reading them from the wire, and writing them back.
 //!
-//! The RFC 3339 parser is our own, because it runs once an event and accepts only what RFC 3339 does: calendar libraries take
-//! many forms besides. A property test holds it against `jiff`. Digits beyond the microsecond are cut, never rounded, so that an
-//! instant cannot move into the next second or day.
+//! The RFC 3339 parser is our own, because it runs once an event and accepts little else: calendar libraries take many forms besides. What
+//! it takes beyond RFC 3339 is what databases and standard libraries print: a space for the `T`, an offset without its colon or minutes. A
+//! property test holds it against `jiff`. Digits beyond the microsecond are cut, never rounded, so that an instant cannot move into
+//! the next second or day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,7 +22,7 @@ pub struct Timestamp(i64);
 pub enum TimestampError {
     /// Neither a Unix time nor an RFC 3339 date and time with an offset.
     #[error(
-        "must be an integer Unix time or an RFC 3339 date and time with an offset, such as 2026-02-01T09:30:00Z"
+        "must be a Unix time or an RFC 3339 date and time with an offset, such as 2026-02-01T09:30:00Z"
     )]
     Malformed,
     /// Before 1970.
@@ -55,23 +56,43 @@ impl Timestamp {
     /// nanoseconds (cut to the microsecond). Each of the first three reaches to the year 2128, so no instant of today is
     /// mistaken for another unit.
     pub fn from_unix(number: u64) -> Result<Self, TimestampError> {
-        const UNIT_MAX: u64 = 5_000_000_000;
-        let micros = if number < UNIT_MAX {
-            number * 1_000_000
-        } else if number < UNIT_MAX * 1_000 {
-            number * 1_000
-        } else if number < UNIT_MAX * 1_000_000 {
-            number
-        } else {
-            number / 1_000
+        let micros = match UnixUnit::of(number) {
+            UnixUnit::Seconds => number * 1_000_000,
+            UnixUnit::Millis => number * 1_000,
+            UnixUnit::Micros => number,
+            UnixUnit::Nanos => number / 1_000,
         };
         i64::try_from(micros)
             .map(Self)
             .map_err(|_| TimestampError::TooLarge)
     }
 
-    /// An RFC 3339 date and time with an offset, from 1970 on. `T` and `Z` may be lower case, as the RFC allows; a leap second
-    /// (`:60`) is refused, because Unix time has no place for it.
+    /// A Unix time with a fraction or an exponent, as JSON libraries read it. Its shortest decimal text is what counts, which is the
+    /// text that was sent if that has at most 15 digits, or was written by a library that prints doubles: so microseconds are exact.
+    pub fn from_unix_f64(number: f64) -> Result<Self, TimestampError> {
+        if number < 0.0 {
+            return Err(TimestampError::BeforeEpoch);
+        }
+        Self::from_decimal(&number.abs().to_string())
+    }
+
+    /// The digits of a Unix time, with a fraction or without.
+    fn from_decimal(text: &str) -> Result<Self, TimestampError> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let whole = whole.parse().map_err(|_| TimestampError::TooLarge)?;
+        let micros_digits = match UnixUnit::of(whole) {
+            UnixUnit::Seconds => 6,
+            UnixUnit::Millis => 3,
+            UnixUnit::Micros | UnixUnit::Nanos => 0,
+        };
+        // Below any unit's largest number there is room for a whole one more.
+        Self::from_unix(whole)
+            .map(|Self(micros)| Self(micros + leading_digits(fraction.as_bytes(), micros_digits)))
+    }
+
+    /// An RFC 3339 date and time with an offset, from 1970 on. `T` and `Z` may be lower case, as the RFC allows. A space may stand for
+    /// the `T`, and an offset may be `+0100` or `+01`. A leap second (`23:59:60` in UTC) is the last microsecond of its minute, because
+    /// Unix time has no place for it.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
         let micros = rfc3339_micros(text.as_bytes()).ok_or(TimestampError::Malformed)?;
         if micros < 0 {
@@ -82,21 +103,43 @@ impl Timestamp {
 
     /// Either form, from a query string.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
-        let (digits, is_negative) = match text.strip_prefix('-') {
-            Some(digits) => (digits, true),
+        let (number, is_negative) = match text.strip_prefix('-') {
+            Some(number) => (number, true),
             None => (text, false),
         };
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let is_digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        if !is_digits(whole) || !is_digits(fraction) {
             return Self::parse_rfc3339(text);
         }
         if is_negative {
             return Err(TimestampError::BeforeEpoch);
         }
-        // All digits, so the only thing that can be wrong with it is its size.
-        digits
-            .parse()
-            .map_err(|_| TimestampError::TooLarge)
-            .and_then(Self::from_unix)
+        Self::from_decimal(number)
+    }
+}
+
+/// The unit of a Unix time, which its magnitude tells.
+enum UnixUnit {
+    Seconds,
+    Millis,
+    Micros,
+    Nanos,
+}
+
+impl UnixUnit {
+    fn of(number: u64) -> Self {
+        const UNIT_MAX: u64 = 5_000_000_000;
+        if number < UNIT_MAX {
+            Self::Seconds
+        } else if number < UNIT_MAX * 1_000 {
+            Self::Millis
+        } else if number < UNIT_MAX * 1_000_000 {
+            Self::Micros
+        } else {
+            Self::Nanos
+        }
     }
 }
 
@@ -128,24 +171,24 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Microseconds since the epoch, or `None` if the text is not RFC 3339.
+/// Microseconds since the epoch, or `None` if the text is no date and time with an offset.
 fn rfc3339_micros(text: &[u8]) -> Option<i64> {
     let (date_time, rest) = text.split_first_chunk::<DATE_TIME_BYTES>()?;
     let (fraction_micros, offset) = split_fraction(rest)?;
+    let is_leap_second = date_time.ends_with(b":60");
     let seconds = date_time_seconds(date_time)? - offset_seconds(offset)?;
-    Some(seconds * MICROS_PER_SECOND + fraction_micros)
+    if !is_leap_second {
+        return Some(seconds * MICROS_PER_SECOND + fraction_micros);
+    }
+    // Counted as the first second of the next day, before which leap seconds are put.
+    let begins_a_day = seconds.rem_euclid(SECONDS_PER_DAY) == 0;
+    begins_a_day.then_some(seconds * MICROS_PER_SECOND - 1)
 }
 
 /// Seconds of a `2026-02-01T09:30:00`, taken as UTC.
 fn date_time_seconds(text: &[u8; DATE_TIME_BYTES]) -> Option<i64> {
-    let punctuation = [
-        text[4],
-        text[7],
-        text[10].to_ascii_uppercase(),
-        text[13],
-        text[16],
-    ];
-    if punctuation != *b"--T::" {
+    let punctuation = [text[4], text[7], text[13], text[16]];
+    if punctuation != *b"--::" || !matches!(text[10], b'T' | b't' | b' ') {
         return None;
     }
     let (year, month, day) = (
@@ -159,7 +202,7 @@ fn date_time_seconds(text: &[u8; DATE_TIME_BYTES]) -> Option<i64> {
         digits(&text[17..19])?,
     );
     let is_date = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
-    if !is_date || hour > 23 || minute > 59 || second > 59 {
+    if !is_date || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     Some(days_from_civil(year, month, day) * SECONDS_PER_DAY + hour * 3600 + minute * 60 + second)
@@ -175,24 +218,31 @@ fn split_fraction(text: &[u8]) -> Option<(i64, &[u8])> {
     if fraction.is_empty() {
         return None;
     }
-    let mut micros = 0;
-    for place in 0..6 {
-        let digit = fraction
-            .get(place)
-            .map_or(0, |digit| i64::from(digit - b'0'));
-        micros = micros * 10 + digit;
-    }
-    Some((micros, rest))
+    Some((leading_digits(fraction, 6), rest))
+}
+
+/// The number that the first `count` of these digits write, with zeros for those that are missing.
+fn leading_digits(digits: &[u8], count: usize) -> i64 {
+    (0..count).fold(0, |number, place| {
+        let digit = digits.get(place).map_or(0, |digit| i64::from(digit - b'0'));
+        number * 10 + digit
+    })
 }
 
 /// How far local time is ahead of UTC.
 fn offset_seconds(text: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match text {
         b"Z" | b"z" => return Some(0),
-        [b'+', h1, h2, b':', m1, m2] => (1, digits(&[*h1, *h2])?, digits(&[*m1, *m2])?),
-        [b'-', h1, h2, b':', m1, m2] => (-1, digits(&[*h1, *h2])?, digits(&[*m1, *m2])?),
+        [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => (sign, [*h1, *h2], [*m1, *m2]),
+        [sign, h1, h2] => (sign, [*h1, *h2], *b"00"),
         _ => return None,
     };
+    let sign = match sign {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(&hours)?, digits(&minutes)?);
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
 }
 

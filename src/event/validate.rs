@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use super::parse::value::Value;
 use super::timestamp::TimestampError;
 use super::{
-    EVENT_ID_BYTES_MAX, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX,
-    TAGS_MAX, Timestamp, metadata,
+    EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_BYTES_MAX,
+    TAG_BYTES_MAX, TAGS_MAX, Timestamp, metadata,
 };
 
 /// How far ahead of the server's clock an event may lie: a client's clock may be wrong by a time zone, not by more.
@@ -87,7 +87,7 @@ impl Field {
     /// What its value must be, for messages.
     fn expected(self) -> &'static str {
         match self {
-            Self::Timestamp => "an integer Unix time or an RFC 3339 string",
+            Self::Timestamp => "a Unix time or an RFC 3339 string",
             Self::Tags => "an array of strings",
             Self::Metadata => "an object",
             Self::EventName | Self::Channel | Self::UserId | Self::EventId | Self::CampaignId => {
@@ -118,6 +118,8 @@ pub(super) enum Problem {
     TooMany,
     #[error("must not contain the character U+0000, which the database cannot store")]
     NulCharacter,
+    #[error("must not be `*`, which stands for every name where metrics are asked for")]
+    Reserved,
     #[error("must not contain half of a surrogate pair, such as \\ud83d alone")]
     LoneSurrogate,
     #[error("must not be nested deeper than {METADATA_DEPTH_MAX} levels")]
@@ -145,6 +147,7 @@ impl Problem {
             Self::TooLong { .. } => "too_long",
             Self::TooMany => "too_many",
             Self::NulCharacter => "nul_character",
+            Self::Reserved => "reserved",
             Self::LoneSurrogate => "lone_surrogate",
             Self::TooDeep => "too_deep",
             Self::NumberOutOfRange => "number_out_of_range",
@@ -189,7 +192,11 @@ pub(super) fn text<'de>(field: Field, value: Value<'de>) -> Result<Cow<'de, str>
     } else {
         NAME_BYTES_MAX
     };
-    bounded_text(value, bytes_max)
+    let text = bounded_text(value, bytes_max)?;
+    if field == Field::EventName && text == EVERY_NAME {
+        return Err(Problem::Reserved);
+    }
+    Ok(text)
 }
 
 /// One element of `tags`.
@@ -229,14 +236,7 @@ pub(super) fn timestamp(value: &Value<'_>, now: Timestamp) -> Result<Timestamp, 
         Value::Negative => return Err(TimestampError::BeforeEpoch.into()),
         // serde_json reads an integer beyond 64 bits as a float, too.
         Value::Float(number) if *number >= u64::MAX as f64 => return Err(Problem::TooFarAhead),
-        Value::Float(number) if *number <= i64::MIN as f64 => {
-            return Err(TimestampError::BeforeEpoch.into());
-        }
-        Value::Float(_) => {
-            let expected =
-                "a whole number: for fractions of a second send milliseconds or microseconds";
-            return Err(Problem::WrongType { expected });
-        }
+        Value::Float(number) => Timestamp::from_unix_f64(*number)?,
         _ => return Err(Problem::wrong_type(Field::Timestamp)),
     };
     let latest = now.as_micros().saturating_add(AHEAD_MICROS_MAX);

@@ -21,6 +21,7 @@ const EVENTS_MAX: usize = 4;
 /// When the parser and the model disagree.
 pub fn parse(data: &[u8]) {
     let body = std::str::from_utf8(data).ok();
+    let body = body.map(|body| body.strip_prefix('\u{feff}').unwrap_or(body));
 
     let mut single = Vec::new();
     let outcome = parse_event(data, NOW, &mut single).map(|()| 1);

@@ -16,9 +16,6 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use crate::store::StoreError;
 
-/// The wire's word for every event name.
-const EVERY_NAME: &str = "*";
-
 /// Answers a metrics query.
 pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, ApiError> {
     let (query, after) = parameters::parse(query_string).map_err(ApiError::BadQuery)?;

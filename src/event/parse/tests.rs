@@ -265,7 +265,7 @@ fn a_timestamp_lies_between_1970_and_a_day_ahead() {
     ] {
         refuses("timestamp", value, "malformed");
     }
-    for value in ["1769938200.5", "1.0", "true", "[]", "{}"] {
+    for value in ["true", "[]", "{}"] {
         refuses("timestamp", value, "wrong_type");
     }
 }

@@ -45,6 +45,7 @@ impl Model {
         }
         let sent: Sent = serde_json::from_str(body.get()).ok()?;
         let is_allowed = is_text(&sent.event_name, 200)
+            && sent.event_name != "*"
             && is_text(&sent.channel, 200)
             && is_text(&sent.user_id, 200)
             && sent.event_id.iter().all(|text| is_text(text, 128))
@@ -93,18 +94,46 @@ fn micros(raw: &str) -> Option<i64> {
         };
         return i64::try_from(digits_of_microseconds).ok();
     }
+    if let Ok(number) = serde_json::from_str::<f64>(raw) {
+        return micros_of_double(number);
+    }
     let text: String = serde_json::from_str(raw).ok()?;
     // Nobody writes so many zeros and an escape. The parser keeps no copy of such a text.
     if text.len() > 200 && raw.contains('\\') {
         return None;
     }
-    let text = strict_rfc3339(&text)?;
+    let (text, is_leap_second) = strict_rfc3339(&text)?;
     let nanos = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
-    (nanos >= 0).then(|| i64::try_from(nanos / 1_000).ok())?
+    let mut micros = i64::try_from(nanos.div_euclid(1_000)).ok()?;
+    if is_leap_second {
+        micros = micros.div_euclid(1_000_000) * 1_000_000 + 999_999;
+        if (micros + 1) % DAY_MICROS != 0 {
+            return None;
+        }
+    }
+    (micros >= 0).then_some(micros)
 }
 
-/// The text with at most nine digits of a fraction, if it has the shape of RFC 3339: `jiff` takes many others besides.
-fn strict_rfc3339(text: &str) -> Option<String> {
+/// The same for a number that is no integer of 64 bits: by the shortest text that means it, its point moved to the microseconds.
+fn micros_of_double(number: f64) -> Option<i64> {
+    if !(0.0..u64::MAX as f64).contains(&number) {
+        return None;
+    }
+    // Without the sign of a negative zero.
+    let shortest = format!("{}", number.abs());
+    let (whole, fraction) = shortest.split_once('.').unwrap_or((&shortest, ""));
+    let digits = match number {
+        ..5e9 => whole.to_owned() + &format!("{fraction:0<6}")[..6],
+        5e9..5e12 => whole.to_owned() + &format!("{fraction:0<3}")[..3],
+        5e12..5e15 => whole.to_owned(),
+        _ => whole[..whole.len() - 3].to_owned(),
+    };
+    digits.parse().ok()
+}
+
+/// The text as RFC 3339 would have it, with at most nine digits of a fraction, if it has a shape that is taken: `jiff` takes many others
+/// besides. And whether it is a leap second, of which the text is the second before.
+fn strict_rfc3339(text: &str) -> Option<(String, bool)> {
     let shape: String = text
         .chars()
         .map(|character| match character {
@@ -115,7 +144,9 @@ fn strict_rfc3339(text: &str) -> Option<String> {
             other => other,
         })
         .collect();
-    let rest = shape.strip_prefix("0000+00+00T00:00:00")?;
+    let rest = shape
+        .strip_prefix("0000+00+00T00:00:00")
+        .or_else(|| shape.strip_prefix("0000+00+00 00:00:00"))?;
     let digits = rest
         .strip_prefix('.')
         .map_or(0, |rest| rest.len() - rest.trim_start_matches('0').len());
@@ -125,14 +156,14 @@ fn strict_rfc3339(text: &str) -> Option<String> {
             true => 1 + digits,
             false => 0,
         };
-    let offset = &text[offset_at..];
-    let is_offset = match &shape[offset_at..] {
-        "Z" => true,
-        "+00:00" => &offset[1..3] < "24" && &offset[4..6] < "60",
-        _ => false,
+    let offset = match (&shape[offset_at..], &text[offset_at..]) {
+        ("Z", _) => "Z".to_owned(),
+        ("+00:00", offset) => offset.to_owned(),
+        ("+0000", offset) => format!("{}:{}", &offset[..3], &offset[3..]),
+        ("+00", offset) => format!("{offset}:00"),
+        _ => return None,
     };
-    // Unix time has no place for a leap second.
-    if !is_offset || &text[17..19] == "60" {
+    if offset != "Z" && (&offset[1..3] > "23" || &offset[4..6] > "59") {
         return None;
     }
     let kept = if digits > 9 {
@@ -140,7 +171,11 @@ fn strict_rfc3339(text: &str) -> Option<String> {
     } else {
         offset_at
     };
-    Some(format!("{}{offset}", &text[..kept]))
+    let is_leap_second = &text[17..19] == "60";
+    let seconds = if is_leap_second { "59" } else { &text[17..19] };
+    let (date, time) = (&text[..10], &text[11..17]);
+    let instant = format!("{date}T{time}{seconds}{}{offset}", &text[19..kept]);
+    Some((instant, is_leap_second))
 }
 
 /// Whether PostgreSQL can store the text of a JSON value as `jsonb`, and whether it is an object as large and deep as the contract says.

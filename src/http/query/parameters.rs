@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
-use super::EVERY_NAME;
 use crate::event::timestamp::TimestampError;
-use crate::event::{NAME_BYTES_MAX, Timestamp};
+use crate::event::{EVERY_NAME, NAME_BYTES_MAX, Timestamp};
 use crate::http::error::ParameterError;
 use crate::http::receipt::Receipt;
 use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order, TimeUnit};

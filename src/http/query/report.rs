@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::EVERY_NAME;
+use crate::event::EVERY_NAME;
 use crate::query::{Counts, Group, MetricsQuery, MetricsReport};
 
 /// The answer's body.

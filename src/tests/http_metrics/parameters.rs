@@ -160,7 +160,7 @@ fn every_problem_of_a_query_is_listed() {
         ),
         (format!("{RANGE}&to=1"), &[("to", "duplicate")]),
         (
-            "event_name=a&from=yesterday&to=1.5".to_owned(),
+            "event_name=a&from=yesterday&to=1.5e9".to_owned(),
             &[("from", "malformed"), ("to", "malformed")],
         ),
         (
