@@ -13,10 +13,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use tokio::task::unconstrained;
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
+use super::watchdog::Activity;
 use crate::intake::{Admission, Intake};
 
 /// What a body reserves before a byte of it has come, unless it is shorter: most requests fit, and need no second reservation.
@@ -48,7 +49,7 @@ impl Room {
     /// Asks for room before the body is read.
     pub(super) fn reserve(
         intake: &Intake,
-        body: &RequestBody,
+        body: &RequestBody<'_>,
         bytes_max: usize,
     ) -> Result<Self, ApiError> {
         let declared = body.declared_bytes().map(usize::try_from);
@@ -99,8 +100,10 @@ struct Pace {
 
 /// The body of one request, read or not.
 #[derive(Debug)]
-pub(super) struct RequestBody {
+pub(super) struct RequestBody<'a> {
     incoming: Incoming,
+    /// Hears when more of it is waited for.
+    activity: &'a Activity,
     /// The client waits for `100 Continue`, which hyper sends as soon as the body is first asked for.
     awaits_continue: bool,
     /// Set once no more of it will be read.
@@ -117,11 +120,12 @@ enum End {
     GivenUp,
 }
 
-impl RequestBody {
+impl<'a> RequestBody<'a> {
     /// The body that follows `head`.
-    pub(super) fn new(head: &Parts, incoming: Incoming) -> Self {
+    pub(super) fn new(head: &Parts, incoming: Incoming, activity: &'a Activity) -> Self {
         Self {
             incoming,
+            activity,
             awaits_continue: head.headers.contains_key(EXPECT),
             end: None,
             has_trailers: false,
@@ -192,11 +196,15 @@ impl RequestBody {
 
     /// The next piece of the body, unless it is too slow.
     async fn next_in_time(&mut self, pace: Pace) -> Result<Option<Bytes>, ApiError> {
+        let activity = self.activity;
         let next = {
             let mut next = pin!(self.next_data());
             match poll_twice(next.as_mut()).await {
                 Some(next) => Ok(next),
                 None => {
+                    if activity.await_body() {
+                        yield_now().await;
+                    }
                     let silent_until = Instant::now() + pace.silence_max;
                     // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a body, such as
                     // the endless zeros of a chunk size, can let these use up all that tokio allows a task at a time, and a timer

@@ -27,10 +27,13 @@ const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still answered,
 /// instead of leaving its client in doubt.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// How long a closed connection is still read, so that the client gets to see the answer.
-const LINGER_TIME_MAX: Duration = Duration::from_secs(1);
-/// How much of it is read meanwhile.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
+/// How long a closed connection is still read, so that the client gets to see the answer: many clients send all of their body before
+/// they look for one.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long it may be silent meanwhile. One that sends nothing any more has had the time to read the answer.
+const LINGER_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How much of it is read meanwhile: more than bodies grow to by mistake, and little to read for nothing.
+const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +46,8 @@ pub(super) enum Service {
 
 /// Serves a connection until either side ends it.
 ///
-/// A client that closes its sending side while it waits for an answer counts as gone: that is how a dashboard's abandoned query
-/// is noticed and cancelled, and the two cannot be told apart.
+/// A client that closes its sending side behind a whole request gets its answer, if that comes soon: it cannot be told from one that has
+/// gone, and a dashboard's abandoned query must be cancelled (`watchdog`).
 pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
     let activity = Activity::new();
     // Read and written in this task only: the atomic is for the compiler.
@@ -54,7 +57,7 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
         activity.request_began();
         async move {
             let mut response = match service {
-                Service::Api => router::answer(app, request).await,
+                Service::Api => router::answer(app, activity, request).await,
                 Service::Refusal => ApiError::TooManyConnections.into_response(),
             };
             if is_last_call.load(Ordering::Relaxed) {
@@ -106,6 +109,7 @@ fn protocol(service: Service) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .keep_alive(service == Service::Api)
+        // The stream holds back the end of a client that is owed an answer.
         .half_close(false)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
@@ -127,12 +131,12 @@ async fn linger(mut stream: TcpStream) {
         return;
     }
     let discard = async {
-        let mut scratch = vec![0; 8 * 1024];
+        let mut scratch = vec![0; 16 * 1024];
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX {
-            match stream.read(&mut scratch).await {
-                Ok(0) | Err(_) => break,
-                Ok(length) => discarded += length,
+            match timeout(LINGER_SILENCE_MAX, stream.read(&mut scratch)).await {
+                Ok(Ok(0) | Err(_)) | Err(_) => break,
+                Ok(Ok(length)) => discarded += length,
             }
         }
     };

@@ -21,7 +21,7 @@ use crate::intake::{Admission, EncodedRecord, Refusal};
 pub(super) async fn event(
     app: &App,
     head: &Parts,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
 ) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
@@ -37,7 +37,7 @@ pub(super) async fn event(
 pub(super) async fn bulk(
     app: &App,
     head: &Parts,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
 ) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.body_bytes_max).await?;
@@ -56,7 +56,7 @@ pub(super) async fn bulk(
 async fn receive(
     app: &App,
     head: &Parts,
-    body: &mut RequestBody,
+    body: &mut RequestBody<'_>,
     bytes_max: usize,
 ) -> Result<(Bytes, Admission), ApiError> {
     check_content_type(&head.headers)?;

@@ -5,7 +5,7 @@ use std::io::{Cursor, Write as _};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 
 use super::receipt::Receipt;
@@ -47,6 +47,16 @@ pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>
 /// When the value does not serialize. All of ours are plain structs with string keys, which always do.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     with_body(status, "application/json", to_json(value))
+}
+
+/// What may be asked of a route, and nothing else.
+pub(super) fn allowed(methods: &'static str) -> Response {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(methods));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// An answer with an RFC 9457 body. For its panics see [`json`].

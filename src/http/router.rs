@@ -7,10 +7,12 @@ use hyper::{Method, Request, Version};
 
 use super::body::RequestBody;
 use super::error::ApiError;
-use super::response::Response;
+use super::response::{self, Response};
+use super::watchdog::Activity;
 use super::{App, health, ingest, query};
 
-/// Every route. GET routes answer HEAD too. A POST takes one parameter, `wait`; the rest of its query string is ignored, because proxies
+/// Every route. GET routes answer HEAD too, and each answers OPTIONS, which load balancers use to see whether anybody is there: with the
+/// methods, and without leave for other sites' pages. A POST takes one parameter, `wait`; the rest of its query string is ignored, because proxies
 /// and trackers add parameters of their own, and an event must not get lost for that.
 static ROUTES: [(Verb, &str, Endpoint); 4] = [
     (Verb::Post, "/events", Endpoint::Event),
@@ -44,16 +46,16 @@ impl Verb {
 
     fn allow(self) -> &'static str {
         match self {
-            Self::Get => "GET, HEAD",
-            Self::Post => "POST",
+            Self::Get => "GET, HEAD, OPTIONS",
+            Self::Post => "POST, OPTIONS",
         }
     }
 }
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
-pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Response {
+pub(super) async fn answer(app: &App, activity: &Activity, request: Request<Incoming>) -> Response {
     let (head, incoming) = request.into_parts();
-    let mut body = RequestBody::new(&head, incoming);
+    let mut body = RequestBody::new(&head, incoming, activity);
     let mut response = dispatch(app, &head, &mut body)
         .await
         .unwrap_or_else(ApiError::into_response);
@@ -66,9 +68,21 @@ pub(super) async fn answer(app: &App, request: Request<Incoming>) -> Response {
     response
 }
 
-async fn dispatch(app: &App, head: &Parts, body: &mut RequestBody) -> Result<Response, ApiError> {
+async fn dispatch(
+    app: &App,
+    head: &Parts,
+    body: &mut RequestBody<'_>,
+) -> Result<Response, ApiError> {
     check_host(head)?;
-    match find(&head.method, head.uri.path())? {
+    let (verb, endpoint) = find(head.uri.path())?;
+    if head.method == Method::OPTIONS {
+        return Ok(response::allowed(verb.allow()));
+    }
+    if !verb.takes(&head.method) {
+        let allow = verb.allow();
+        return Err(ApiError::MethodNotAllowed { allow });
+    }
+    match endpoint {
         Endpoint::Event => ingest::event(app, head, body).await,
         Endpoint::Bulk => ingest::bulk(app, head, body).await,
         Endpoint::Metrics => query::metrics(app, head.uri.query().unwrap_or("")).await,
@@ -76,18 +90,11 @@ async fn dispatch(app: &App, head: &Parts, body: &mut RequestBody) -> Result<Res
     }
 }
 
-fn find(method: &Method, path: &str) -> Result<Endpoint, ApiError> {
-    let &(verb, _, endpoint) = ROUTES
-        .iter()
-        .find(|(_, known, _)| *known == path)
-        .ok_or(ApiError::NotFound)?;
-    if verb.takes(method) {
-        Ok(endpoint)
-    } else {
-        Err(ApiError::MethodNotAllowed {
-            allow: verb.allow(),
-        })
-    }
+fn find(path: &str) -> Result<(Verb, Endpoint), ApiError> {
+    let known = ROUTES.iter().find(|(_, known, _)| *known == path);
+    known
+        .map(|&(verb, _, endpoint)| (verb, endpoint))
+        .ok_or(ApiError::NotFound)
 }
 
 /// RFC 9112, section 3.2: two readings of one request must not lead to two different hosts.

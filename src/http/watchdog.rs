@@ -1,4 +1,4 @@
-//! Time limits of one connection: opening, headers, idling, unread answers.
+//! Time limits of one connection: opening, headers, idling, unread answers, clients that have closed their side.
 //!
 //! hyper knows only a header timeout, and arms a timer for it with every request. Here the stream and the handler note in an
 //! [`Activity`] what the connection is doing and since when, a few relaxed stores a request; one timer a connection wakes up at the
@@ -8,7 +8,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ use crate::config::HttpSettings;
 /// Half of the 64 KiB that clients are promised (6.5 KB/s by default): what a client takes is seen in lumps, because the system reports
 /// room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for a second one.
 const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
+
+/// How long a client that has closed its sending side is still taken for one that reads the answer. Such a client and one that has gone
+/// look the same until something is sent, and a query for somebody who has gone must not go on for long: as long as a POST waits at most.
+const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What a connection is doing, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,10 @@ pub(super) struct Activity {
     writing: AtomicU64,
     /// Bytes written of that stretch.
     written: AtomicU64,
+    /// Whether the handler waits for more of a body than has come.
+    awaits_body: AtomicBool,
+    /// Milliseconds from `born`, plus one, when the client closed its sending side although an answer was owed to it; 0 before.
+    half_closed: AtomicU64,
 }
 
 impl Activity {
@@ -59,12 +67,22 @@ impl Activity {
             phase: AtomicU64::new(Phase::Opening as u64),
             writing: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            awaits_body: AtomicBool::new(false),
+            half_closed: AtomicU64::new(0),
         })
     }
 
     /// A handler has taken over.
     pub(super) fn request_began(&self) {
+        self.awaits_body.store(false, Ordering::Relaxed);
         self.enter(Phase::Request);
+    }
+
+    /// All of a body that has come is read, and it goes on. Whether nothing more can come, because the client has closed its side: then
+    /// the stream has to be read once more, and says so.
+    pub(super) fn await_body(&self) -> bool {
+        self.awaits_body.store(true, Ordering::Relaxed);
+        self.half_closed_since().is_some()
     }
 
     /// The handler has answered. Writing the answer is under the write limit.
@@ -103,14 +121,22 @@ impl Activity {
         let write_due = self
             .writing_since()
             .map(|since| (since + settings.write_timeout, "write timeout"));
+        let half_closed_due = self
+            .half_closed_since()
+            .filter(|_| phase == Phase::Request)
+            .map(|since| (since + HALF_CLOSED_TIME_MAX, "client gone"));
 
         // What begins only after this check cannot be due before that.
         let shortest = settings
             .header_timeout
             .min(settings.idle_timeout)
-            .min(settings.write_timeout);
+            .min(settings.write_timeout)
+            .min(HALF_CLOSED_TIME_MAX);
         let mut next_check = now + shortest;
-        for (due, name) in [phase_due, write_due].into_iter().flatten() {
+        for (due, name) in [phase_due, write_due, half_closed_due]
+            .into_iter()
+            .flatten()
+        {
             if due <= now {
                 return Err(name);
             }
@@ -140,8 +166,31 @@ impl Activity {
     }
 
     fn writing_since(&self) -> Option<Instant> {
-        let millis = self.writing.load(Ordering::Relaxed).checked_sub(1)?;
+        self.instant(&self.writing)
+    }
+
+    fn half_closed_since(&self) -> Option<Instant> {
+        self.instant(&self.half_closed)
+    }
+
+    fn instant(&self, millis_plus_one: &AtomicU64) -> Option<Instant> {
+        let millis = millis_plus_one.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.born + Duration::from_millis(millis))
+    }
+
+    /// The client has closed its sending side. Whether hyper must not hear of it yet: it would give up the answer to a request.
+    fn holds_back_end(&self) -> bool {
+        let is_owed = match self.phase().0 {
+            Phase::Opening | Phase::Head => false,
+            Phase::Idle => self.is_writing(),
+            // Until the handler has asked in vain: hyper reads on as soon as it has all of a body, before the handler has.
+            Phase::Request => !self.awaits_body.load(Ordering::Relaxed),
+        };
+        if is_owed && self.half_closed_since().is_none() {
+            self.half_closed
+                .store(self.now_millis() + 1, Ordering::Relaxed);
+        }
+        is_owed
     }
 
     fn begin_stretch(&self) {
@@ -151,6 +200,7 @@ impl Activity {
 
     /// Bytes came in. Only the first ones of a head matter: later ones must not extend its time.
     fn note_read(&self) {
+        self.awaits_body.store(false, Ordering::Relaxed);
         if matches!(self.phase().0, Phase::Opening | Phase::Idle) {
             self.enter(Phase::Head);
         }
@@ -210,10 +260,14 @@ impl AsyncRead for WatchedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let filled_before = buffer.filled().len();
+        let (filled_before, has_room) = (buffer.filled().len(), buffer.remaining() > 0);
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > filled_before {
             self.activity.note_read();
+        } else if has_room && matches!(read, Poll::Ready(Ok(()))) && self.activity.holds_back_end()
+        {
+            // The flush of the answer wakes who reads.
+            return Poll::Pending;
         }
         read
     }
@@ -247,6 +301,9 @@ impl AsyncWrite for WatchedStream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush = Pin::new(&mut self.stream).poll_flush(context);
         self.activity.note_flush(&flush);
+        if self.activity.half_closed_since().is_some() && self.activity.is_between_requests() {
+            context.waker().wake_by_ref();
+        }
         flush
     }
 
@@ -298,13 +355,13 @@ mod tests {
         let activity = Activity::new();
         assert_eq!(
             assert_due(&activity, HEADER, "header timeout"),
-            HEADER,
+            HALF_CLOSED_TIME_MAX,
             "opening"
         );
         activity.note_read();
         assert_eq!(
             assert_due(&activity, HEADER, "header timeout"),
-            HEADER,
+            HALF_CLOSED_TIME_MAX,
             "head"
         );
         activity.request_began();
@@ -318,8 +375,8 @@ mod tests {
         activity.note_flush(&Poll::Ready(Ok(())));
         assert_eq!(
             assert_due(&activity, IDLE, "idle timeout"),
-            HEADER,
-            "a head may begin right after this check"
+            HALF_CLOSED_TIME_MAX,
+            "a request may come right after this check, and its end with it"
         );
     }
 
@@ -333,6 +390,36 @@ mod tests {
         }
         activity.note_read();
         assert_eq!(activity.phase(), begin);
+    }
+
+    #[test]
+    fn the_end_of_a_client_is_held_back_while_an_answer_is_owed_but_not_for_ever() {
+        let activity = Activity::new();
+        assert!(!activity.holds_back_end(), "nothing was asked");
+        activity.note_read();
+        assert!(!activity.holds_back_end(), "half a head");
+        activity.request_began();
+        assert!(!activity.await_body());
+        assert!(!activity.holds_back_end(), "half a body");
+        assert_eq!(activity.half_closed_since(), None);
+        activity.note_read();
+        assert!(activity.holds_back_end(), "all of it, perhaps");
+        assert!(activity.await_body(), "it was not");
+        assert!(!activity.holds_back_end());
+        activity.request_began();
+        assert!(activity.holds_back_end());
+        let since = activity.half_closed_since().unwrap();
+        let due = since + HALF_CLOSED_TIME_MAX;
+        assert!(activity.check(&settings(), due - TICK).is_ok());
+        assert_eq!(activity.check(&settings(), due), Err("client gone"));
+        activity.request_ended();
+        assert!(activity.holds_back_end(), "not written out");
+        assert!(
+            activity.check(&settings(), due).is_ok(),
+            "the write limit takes over"
+        );
+        activity.note_flush(&Poll::Ready(Ok(())));
+        assert!(!activity.holds_back_end());
     }
 
     fn wrote(bytes: u64) -> Poll<io::Result<usize>> {

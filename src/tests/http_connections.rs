@@ -96,6 +96,38 @@ fn the_answer_comes_although_the_next_request_is_half_sent() {
 }
 
 #[test]
+fn a_client_that_shuts_its_sending_side_gets_all_its_answers() {
+    let (server, submissions) = TestServer::start(Setup::default());
+    let mut client = server.connect();
+    client.send([post("/events", EVENT), get("/health"), get("/nowhere")].concat());
+    client.finish_sending();
+    let submission = submissions.recv().unwrap();
+    assert!(!client.has_answer());
+    submission.ack.send(Ok(1)).unwrap();
+    for status in [202, 200, 404] {
+        assert_eq!(client.answer().status, status);
+    }
+    assert_eq!(client.until_closed(), b"");
+}
+
+#[test]
+fn half_a_request_and_no_more_is_no_request() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let whole = post("/events", EVENT);
+    for length in [0, 1, 20, whole.len() - 1] {
+        let mut client = server.connect();
+        client.send(&whole[..length]);
+        client.finish_sending();
+        let told = String::from_utf8(client.until_closed()).unwrap();
+        assert!(
+            told.is_empty() || told.starts_with("HTTP/1.1 400"),
+            "{length}: {told}"
+        );
+    }
+    assert!(stored.is_empty());
+}
+
+#[test]
 fn http_2_and_oversized_heads_are_refused() {
     let (server, _) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();

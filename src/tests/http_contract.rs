@@ -61,13 +61,12 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         );
     }
     for (method, path, allow) in [
-        ("GET", "/events", "POST"),
-        ("HEAD", "/events", "POST"),
-        ("PUT", "/events/bulk", "POST"),
-        ("OPTIONS", "/events/bulk", "POST"),
-        ("POST", "/metrics", "GET, HEAD"),
-        ("DELETE", "/health", "GET, HEAD"),
-        ("FROBNICATE", "/health", "GET, HEAD"),
+        ("GET", "/events", "POST, OPTIONS"),
+        ("HEAD", "/events", "POST, OPTIONS"),
+        ("PUT", "/events/bulk", "POST, OPTIONS"),
+        ("POST", "/metrics", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/health", "GET, HEAD, OPTIONS"),
+        ("FROBNICATE", "/health", "GET, HEAD, OPTIONS"),
     ] {
         client.send(bodyless(method, path));
         let answer = if method == "HEAD" {
@@ -173,6 +172,43 @@ fn other_content_types_and_encodings_are_415() {
 }
 
 #[test]
+fn options_says_what_a_route_takes_and_gives_no_other_site_leave() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    for (path, allow) in [
+        ("/health", "GET, HEAD, OPTIONS"),
+        ("/metrics", "GET, HEAD, OPTIONS"),
+        ("/events?x", "POST, OPTIONS"),
+    ] {
+        client.send(bodyless("OPTIONS", path));
+        let answer = client.answer_head();
+        assert_eq!(
+            (answer.status, answer.header("allow")),
+            (204, Some(allow)),
+            "{path}"
+        );
+        assert_eq!(answer.header("access-control-allow-origin"), None);
+    }
+    assert!(stored.is_empty());
+}
+
+#[test]
+fn a_byte_order_mark_before_a_body_is_ignored() {
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let single = format!("\u{feff}{EVENT}");
+    assert_eq!(server.exchange(post("/events", single)).status, 202);
+    let bulk = format!("\u{feff} [{EVENT},{EVENT}]");
+    assert_eq!(server.exchange(post("/events/bulk", bulk)).status, 202);
+    assert_eq!(stored.iter().take(2).collect::<Vec<_>>(), [1, 2]);
+    for body in [
+        format!(" \u{feff}{EVENT}"),
+        format!("\u{feff}\u{feff}{EVENT}"),
+    ] {
+        assert_eq!(server.exchange(post("/events", body)).status, 400);
+    }
+}
+
+#[test]
 fn every_validation_rule_reaches_the_wire() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
@@ -181,13 +217,14 @@ fn every_validation_rule_reaches_the_wire() {
     let table = [
         ("event_name", json!(null), "required"),
         ("event_name", json!(""), "empty"),
+        ("event_name", json!("*"), "reserved"),
         ("event_name", json!(7), "wrong_type"),
         ("channel", json!(long), "too_long"),
         ("user_id", json!("a\u{0}b"), "nul_character"),
         ("timestamp", json!("yesterday"), "malformed"),
         ("timestamp", json!(-1), "out_of_range"),
         ("timestamp", json!("2999-01-01T00:00:00Z"), "out_of_range"),
-        ("timestamp", json!(1.5), "wrong_type"),
+        ("timestamp", json!([1.5]), "wrong_type"),
         ("event_id", json!("x".repeat(129)), "too_long"),
         ("campaign_id", json!([]), "wrong_type"),
         ("tags", json!("a"), "wrong_type"),

@@ -124,6 +124,28 @@ fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
     client.send([b' '; 4 * 1024]);
 }
 
+/// As most clients do: the answer is looked for once everything is sent.
+#[test]
+fn an_answer_waits_for_a_client_that_sends_all_of_a_refused_body_first() {
+    let (server, _) = TestServer::acknowledging(Setup::default());
+    let mut client = server.connect();
+    let length = 24 * 1024 * 1024;
+    client.send(post_head(
+        "/events/bulk",
+        &format!("Content-Length: {length}\r\n"),
+    ));
+    let piece = vec![b' '; 1024 * 1024];
+    for _ in 0..length / piece.len() {
+        client.send(&piece);
+    }
+    let answer = client.answer();
+    assert_eq!(
+        (answer.status, answer.problem().as_str()),
+        (413, "body_too_large")
+    );
+    assert_eq!(client.until_closed(), b"");
+}
+
 #[test]
 fn a_small_refused_body_leaves_the_connection_usable() {
     let (server, _stored) = TestServer::acknowledging(Setup::default());
