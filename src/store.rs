@@ -94,6 +94,42 @@ pub struct Flushed {
     pub duplicates: u64,
 }
 
+/// Consecutive sequences of one life of a log, as far as they are in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    first: Sequence,
+    last: Sequence,
+    is_open: bool,
+}
+
+impl Stretch {
+    /// Those from `first` on of a log that is flushed through `flushed_through`, up to the one before `next`, where another life begins,
+    /// or none.
+    pub fn new(first: Sequence, flushed_through: Sequence, next: Option<Sequence>) -> Self {
+        let last = next.map_or(flushed_through, |next| flushed_through.min(next - 1));
+        Self {
+            first,
+            last,
+            is_open: next.is_none(),
+        }
+    }
+
+    /// Whether this one is in the database.
+    pub fn contains(&self, sequence: Sequence) -> bool {
+        self.sequences().contains(&sequence)
+    }
+
+    /// All of them; empty if none is there yet.
+    pub fn sequences(&self) -> RangeInclusive<Sequence> {
+        self.first..=self.last
+    }
+
+    /// Whether more of this life may come behind it.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+}
+
 /// Where a person lets the flush of a log go on, whatever the checkpoint says.
 #[derive(Debug, Clone)]
 pub struct Adoption {
@@ -115,13 +151,13 @@ impl Adoption {
         self.seen.map_or(0, |row| row.flushed_through)
     }
 
-    /// Who writes what from the skipped sequences on, if there are any: nobody, and behind them whoever wrote the last of them, as far
-    /// as a commit says nothing else.
-    pub fn lives(&self) -> [(Sequence, LifeId); 2] {
-        [
-            (self.seen_through() + 1, LifeId::UNKNOWN),
-            (self.through + 1, self.mark.life),
-        ]
+    /// Whose the sequences are from here on: nobody's where they are skipped, and behind that, until a commit says otherwise, of the life
+    /// in the mark.
+    pub fn lives(&self) -> Vec<(Sequence, LifeId)> {
+        let skipped = (self.skipped() > 0).then(|| (self.seen_through() + 1, LifeId::UNKNOWN));
+        let next = (self.mark.life != LifeId::UNKNOWN || skipped.is_some())
+            .then_some((self.through + 1, self.mark.life));
+        skipped.into_iter().chain(next).collect()
     }
 
     /// How many sequences this skips.
@@ -158,11 +194,10 @@ pub trait EventStore: Send + Sync {
     /// Opens a connection for keeping the rollups.
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
 
-    /// Which sequences of a life of a log, this server's or another's, are in the database; none if the database has never heard of that
-    /// life. Takes no lock, so it may lag behind a commit that is under way.
+    /// What of a life of a log, this server's or another's, is in the database; nothing if the database has never heard of that life. Takes no lock, so it may lag behind a commit that is under way.
     ///
     /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the whole log.
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError>;
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError>;
 }
 
 /// One connection that flushes. After any error but [`StoreError::Data`], [`StoreError::Unclear`] and

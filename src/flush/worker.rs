@@ -364,6 +364,10 @@ impl<D: Disk> Flusher<D> {
     /// Says what a person has to know, once and then now and again.
     fn report_question(&mut self, question: Question) {
         let (text, wal_id) = (format!("{question}. {HOW_TO_ANSWER}"), self.log.wal_id());
+        if let Question::Gap { first, .. } = question {
+            // What it had is not there any more, whatever we know.
+            self.progress.set_flushed_through(first - 1);
+        }
         let backlog = self.progress.flush_lag();
         if self.progress.set_asking(&text) | self.reminder.is_due() {
             tracing::error!(%wal_id, backlog, "flushing stopped: {text}");

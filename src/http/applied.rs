@@ -3,14 +3,13 @@
 //! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it into the metrics.
 //! With `--sync interval` a power cut may take acknowledged events along, and their sequences then go to others, of another life: a receipt
 //! for them stays unanswered. So does one for events that a person has given up, and one from a copy of a log that is refused. A machine that
-//! was forked while it ran is the exception: both have one life, and only the refused one's own server knows that its events are not stored.
+//! was forked while it ran is the exception: both go on in one life, and their receipts cannot be told apart.
 //!
 //! All of this is awaited in the connection's task, so a client that goes away ends its wait. Nobody waits in a database connection,
 //! and however many wait for the logs of other servers, one of them at a time looks.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hyper::http::request::Parts;
@@ -23,7 +22,7 @@ use super::error::{ApiError, ParameterError};
 use super::receipt::Receipt;
 use crate::batch::{LifeId, Sequence};
 use crate::shutdown::StopToken;
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventStore, StoreError, Stretch};
 
 /// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a fraction of a
 /// second, so a longer wait would only hide that the database is behind.
@@ -49,7 +48,7 @@ pub struct Applied {
 struct Look {
     at: Instant,
     /// What the database has of it.
-    stored: Vec<RangeInclusive<Sequence>>,
+    stored: Vec<Stretch>,
 }
 
 /// What a look says of one event.
@@ -64,8 +63,10 @@ enum Found {
 pub(super) enum Lag {
     /// The flush has not come that far.
     Behind,
-    /// The database does not know the log.
+    /// The database does not know the life.
     UnknownLog,
+    /// The database has gone on without them.
+    Passed,
     /// The server is going down.
     Draining,
 }
@@ -77,9 +78,13 @@ impl fmt::Display for Lag {
                 f,
                 "the events of this receipt did not reach the database within {QUERY_WAIT_MAX:?}; they are safe in their log"
             ),
-            Self::UnknownLog => write!(
-                f,
-                "the database does not know the log of this receipt: its server has another database, or has not reached this one yet"
+            Self::UnknownLog => f.write_str(
+                "the database does not know the log of this receipt: its server has another database, has not reached this one yet, or has a \
+                 log that is refused, as `/health` says there",
+            ),
+            Self::Passed => f.write_str(
+                "the log of this receipt has gone on without its events: they were given up (`fast-ingest wal adopt`), or a power cut took \
+                 them (`--sync interval`)",
             ),
             Self::Draining => f.write_str("the server is shutting down"),
         }
@@ -104,12 +109,18 @@ impl Applied {
         }
     }
 
-    /// Whether the database has the event of a receipt, or had it at most [`LOOK_INTERVAL`] ago.
-    async fn look(&self, store: &dyn EventStore, receipt: Receipt) -> Result<Found, StoreError> {
+    /// Whether the database has the event of a receipt, or had it at most [`LOOK_INTERVAL`] ago and not before `since`.
+    async fn look(
+        &self,
+        store: &dyn EventStore,
+        receipt: Receipt,
+        since: Option<Instant>,
+    ) -> Result<Found, StoreError> {
         let Receipt { life, through } = receipt;
         let mut looks = self.looks.lock().await;
         if let Some(look) = looks.get(&life)
             && look.at.elapsed() < LOOK_INTERVAL
+            && since.is_none_or(|since| look.at >= since)
         {
             return Ok(found(&look.stored, through));
         }
@@ -124,13 +135,15 @@ impl Applied {
     }
 }
 
-fn found(stored: &[RangeInclusive<Sequence>], through: Sequence) -> Found {
-    if stored.iter().any(|stored| stored.contains(&through)) {
+fn found(stored: &[Stretch], through: Sequence) -> Found {
+    if stored.iter().any(|stretch| stretch.contains(through)) {
         Found::Stored
+    } else if stored.iter().any(Stretch::is_open) {
+        Found::Missing(Lag::Behind)
     } else if stored.is_empty() {
         Found::Missing(Lag::UnknownLog)
     } else {
-        Found::Missing(Lag::Behind)
+        Found::Missing(Lag::Passed)
     }
 }
 
@@ -213,16 +226,18 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
 
 /// Waits for the event of a receipt, and says meanwhile in `lag` why it is not there, as far as that is known.
 async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), StoreError> {
+    let mut since = None;
     if receipt.life == app.applied.life {
         *lag = Some(Lag::Behind);
         app.progress.flushed(receipt.through).await;
+        since = Some(Instant::now());
         // Only where events of this log were ever given up may it be one of them.
         if !app.progress.has_skipped() {
             return Ok(());
         }
     }
     loop {
-        match app.applied.look(app.store.as_ref(), receipt).await? {
+        match app.applied.look(app.store.as_ref(), receipt, since).await? {
             Found::Stored => return Ok(()),
             // Its server may have started just now.
             Found::Missing(why) => *lag = Some(why),

@@ -33,7 +33,6 @@ mod snapshot;
 mod tls;
 mod url;
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,8 +43,8 @@ use self::error::bounded;
 use self::metrics::{Failure, Metrics};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
-use super::{EventSink, EventStore, RollupStore, StoreError};
-use crate::batch::{LifeId, Sequence};
+use super::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use crate::batch::LifeId;
 use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -127,7 +126,7 @@ impl EventStore for PostgresStore {
         Ok(Box::new(PostgresRollups::new(session, self.flush_timeout)))
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         self.checkpoints.stored_of(life).await
     }
 

@@ -19,7 +19,6 @@ mod snapshot;
 #[cfg(test)]
 mod testing;
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -27,8 +26,8 @@ use async_trait::async_trait;
 use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
-use super::{EventSink, EventStore, RollupStore, StoreError, migrations};
-use crate::batch::{LifeId, Sequence};
+use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, migrations};
+use crate::batch::LifeId;
 use crate::config::StoreSettings;
 use crate::query::{MetricsQuery, MetricsReport};
 
@@ -79,7 +78,7 @@ impl EventStore for SqliteStore {
         Ok(Box::new(SqliteRollups::open(&self.path)?))
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         self.readers
             .read(move |reader| lineage::stored_of(reader, life))
             .await

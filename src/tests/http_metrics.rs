@@ -7,19 +7,18 @@
 
 mod parameters;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
-use fast_ingest::batch::{LifeId, Sequence};
+use fast_ingest::batch::LifeId;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
     Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
 };
 use fast_ingest::rollup::users::UniqueUsers;
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 
 use crate::http_support::{PATIENCE, Setup, StoreStub, TestServer, get};
 
@@ -273,7 +272,7 @@ impl EventStore for EndlessStore {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 

@@ -1,13 +1,12 @@
 //! Reading one's own writes: receipts, queries that wait for them, posts that wait for themselves.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::batch::{LifeId, Sequence};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -140,14 +139,14 @@ impl EventStore for Marked {
         self.stub.metrics(query).await
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         let _guard = self.hangs.then(|| SaysWhenDropped(self.asked.clone()));
         self.asked.send("stored_of").ok();
         if self.hangs {
             std::future::pending::<()>().await;
         }
         let flushed_through = *self.flushed_through.borrow();
-        let known = (life == OTHER).then_some(1..=flushed_through);
+        let known = (life == OTHER).then(|| Stretch::new(1, flushed_through, None));
         Ok(known.into_iter().collect())
     }
 }

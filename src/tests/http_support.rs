@@ -11,21 +11,20 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown as SocketShutdown, SocketAddr, TcpStream};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use fast_ingest::batch::{LifeId, Sequence};
+use fast_ingest::batch::LifeId;
 use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Budget, Gate, Intake, Submission};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::shutdown::Shutdown;
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError};
+use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 use fast_ingest::telemetry::Progress;
 use fast_ingest::wal::log::DurableMark;
 use serde_json::Value;
@@ -420,7 +419,7 @@ where
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 

@@ -183,7 +183,7 @@ impl Database {
     /// How far a log is flushed, as it is told for receipts of releases that knew no lives.
     pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, StoreError> {
         let stored = self.store.stored_of(LifeId(wal_id.0)).await?;
-        Ok(stored.first().map(|stored| *stored.end()))
+        Ok(stored.first().map(|stored| *stored.sequences().end()))
     }
 
     /// Settings with short but generous times.

@@ -1,6 +1,7 @@
 //! `fast-ingest wal adopt`: what the flush asks, and how it goes on from the answer; on both stores, beside running servers and without.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::Path;
 use std::thread;
 
@@ -178,6 +179,30 @@ fn without_its_checkpoint_a_log_asks_and_an_answer_waits_for_the_next_start() {
             ["3|3"]
         );
     });
+}
+
+/// Root answers for a server that runs as somebody else, who must be able to read the answer, and to remove it.
+#[test]
+fn what_root_answers_belongs_to_whose_the_log_is() {
+    const SOMEBODY: u32 = 4711;
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::embedded(dir.path());
+    stay(&Launch::new(dir.path(), &database), &users(1..=3));
+    database.execute("DELETE FROM wal_checkpoints");
+    let log = dir.path().join("wal");
+    if chown(&log, Some(SOMEBODY), Some(SOMEBODY)).is_err() {
+        eprintln!("skipped: only root can give a directory to somebody");
+        return;
+    }
+    assert_says(
+        &wal(&["adopt", "--yes"], dir.path(), &database),
+        0,
+        &["next start"],
+    );
+    for name in ["ADOPTED", "ADOPT.LOCK"] {
+        let file = fs::metadata(log.join(name)).unwrap();
+        assert_eq!((file.uid(), file.gid()), (SOMEBODY, SOMEBODY), "{name}");
+    }
 }
 
 /// What the last commit before a kill did is known to the database alone, and that has forgotten it.

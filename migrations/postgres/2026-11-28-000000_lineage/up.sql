@@ -35,8 +35,8 @@ CREATE TABLE wal_gaps (
 );
 
 -- Which life of which log wrote what this database has: each row holds for the sequences from first_sequence to the one before the next
--- row's, as far as the log is flushed. Nil for sequences that were skipped, and none for what a release before this one stored. A receipt
--- names a life and a sequence, so that it is not taken for that of another copy of the log.
+-- row's, as far as the log is flushed. Nil for sequences that were skipped, or that a release before this one wrote; no row for what one
+-- stored. A receipt names a life and a sequence, so that it is not taken for that of another copy of the log.
 CREATE TABLE wal_lives (
     wal_id uuid NOT NULL,
     first_sequence bigint NOT NULL,

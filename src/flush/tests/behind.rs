@@ -143,6 +143,7 @@ fn a_database_that_has_gone_back_too_far_stops_the_flush_and_nothing_else() {
             reason.contains("from sequence 4 to 5 are neither"),
             "{reason}"
         );
+        assert_eq!(progress.flushed_through(), 3, "nobody is told otherwise");
         running.submit(&[7]).await.expect("ingestion goes on");
         stop.send_replace(FlushStop::Now);
         flushing.await.unwrap().unwrap();

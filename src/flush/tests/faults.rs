@@ -1,10 +1,8 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
-use std::ops::RangeInclusive;
-
 use super::*;
 use crate::batch::{CheckpointRow, DatabaseId, LifeId};
-use crate::store::{Adoption, BeforeCommit, RollupStore};
+use crate::store::{Adoption, BeforeCommit, RollupStore, Stretch};
 use crate::wal::tests::faulty_disk::{Faults, FaultyDisk};
 use crate::wal::tests::start_on;
 
@@ -66,7 +64,7 @@ impl EventStore for Fateful {
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         self.inner.open_rollups().await
     }
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         self.inner.stored_of(life).await
     }
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

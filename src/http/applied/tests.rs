@@ -14,7 +14,7 @@ use crate::config::HttpSettings;
 use crate::intake::{Budget, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::shutdown::Shutdown;
-use crate::store::{EventSink, RollupStore};
+use crate::store::{EventSink, RollupStore, Stretch};
 use crate::sync::watch;
 use crate::telemetry::Progress;
 use crate::wal::log::DurableMark;
@@ -32,6 +32,8 @@ struct Marks {
     life: LifeId,
     /// The first of them.
     first: Sequence,
+    /// Where another life begins.
+    next: Option<Sequence>,
     looks: AtomicUsize,
     hangs: bool,
 }
@@ -58,17 +60,15 @@ impl EventStore for Marks {
         Ok(MetricsReport::default())
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         assert_eq!(life, self.life);
         self.looks.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
             std::future::pending::<()>().await;
         }
         let through = (self.mark)(self.born.elapsed())?;
-        Ok(through
-            .map(|through| self.first..=through)
-            .into_iter()
-            .collect())
+        let stored = through.map(|through| Stretch::new(self.first, through, self.next));
+        Ok(stored.into_iter().collect())
     }
 }
 
@@ -109,6 +109,7 @@ fn marks(mark: Mark) -> Arc<Marks> {
         mark,
         life: OTHER,
         first: 1,
+        next: None,
         looks: AtomicUsize::new(0),
         hangs: false,
     })
@@ -199,6 +200,11 @@ async fn another_log_is_looked_at_until_it_is_there() {
     assert_eq!(lag(behind), Lag::Behind);
     let unknown = wait_for_other(marks(|_| Ok(None))).await;
     assert_eq!(lag(unknown), Lag::UnknownLog);
+    let passed = Marks {
+        next: Some(7),
+        ..Arc::into_inner(marks(|_| Ok(Some(9)))).unwrap()
+    };
+    assert_eq!(lag(wait_for_other(Arc::new(passed)).await), Lag::Passed);
 }
 
 #[tokio::test(start_paused = true)]
@@ -206,6 +212,7 @@ async fn events_of_the_own_log_that_were_given_up_are_not_there() {
     let store = Marks {
         life: OWN,
         first: 8,
+        next: Some(10),
         ..Arc::into_inner(marks(|_| Ok(Some(9)))).unwrap()
     };
     let (store, shutdown) = (Arc::new(store), Shutdown::new());
@@ -225,12 +232,39 @@ async fn events_of_the_own_log_that_were_given_up_are_not_there() {
     });
     let waited = wait_for(&app, receipt(OWN, 7)).await;
     assert!(
-        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Passed))),
         "{waited:?}"
     );
     assert!(!is_applied_soon(&app, 7).await);
     assert!(is_applied_soon(&app, 8).await);
     wait_for(&app, receipt(OWN, 8)).await.unwrap();
+}
+
+/// A look from before the flush of an event must not be taken for what the database has after it.
+#[tokio::test(start_paused = true)]
+async fn after_the_own_flush_the_database_is_looked_at_afresh() {
+    let store = marks(|age| Ok(Some(if age.as_millis() < 10 { 7 } else { 8 })));
+    let store = Marks {
+        life: OWN,
+        ..Arc::into_inner(store).unwrap()
+    };
+    let shutdown = Shutdown::new();
+    let app = app_on(Arc::new(store), &shutdown);
+    app.progress.set_checkpoint(CheckpointRow {
+        flushed_through: 8,
+        mark: batch::Mark::default(),
+        counts: Counts {
+            skipped: 1,
+            ..Counts::default()
+        },
+    });
+    app.progress.set_flushed_through(7);
+    wait_for(&app, receipt(OWN, 7)).await.unwrap();
+    sleep(Duration::from_millis(10)).await;
+    let begin = Instant::now();
+    app.progress.set_flushed_through(8);
+    wait_for(&app, receipt(OWN, 8)).await.unwrap();
+    assert_eq!(begin.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

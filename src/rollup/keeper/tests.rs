@@ -1,6 +1,5 @@
 //! The loop on a store in memory, in virtual time: waiting costs nothing, and what is waited for is seen.
 
-use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,11 +7,11 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::batch::{LifeId, Sequence};
+use crate::batch::LifeId;
 use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::shutdown::Shutdown;
-use crate::store::EventSink;
+use crate::store::{EventSink, Stretch};
 
 const SETTINGS: RollupSettings = RollupSettings {
     interval: Duration::from_secs(5),
@@ -38,7 +37,7 @@ impl EventStore for Store {
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
         unreachable!("not the keeper's business")
     }
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
         unreachable!("not the keeper's business")
     }
     async fn metrics(&self, _query: &MetricsQuery) -> Result<MetricsReport, StoreError> {

@@ -3,7 +3,6 @@
 //! All of them share one session: tokio-postgres answers many callers on one connection, so that polling neither opens connections
 //! nor takes those of the metrics queries.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,17 @@ use tokio_postgres::types::ToSql;
 use super::connect::{Connector, Session};
 use super::error::{Failure, bounded};
 use crate::batch::{LifeId, Sequence};
-use crate::store::StoreError;
+use crate::store::{StoreError, Stretch};
 
 /// Time for one look, connecting included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each stretch of a life, as far as its log is flushed. The last line is for receipts of releases that knew no lives.
+/// Each stretch of a life, and where the next life begins. The last line is for receipts of releases that knew no lives.
 const STORED_OF: &str = "\
-    SELECT l.first_sequence, least(c.flushed_through, (SELECT min(n.first_sequence) - 1 FROM wal_lives n \
-    WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence)) \
+    SELECT l.first_sequence, c.flushed_through, \
+    (SELECT min(n.first_sequence) FROM wal_lives n WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence) \
     FROM wal_lives l JOIN wal_checkpoints c USING (wal_id) WHERE l.life = $1::text::uuid \
-    UNION ALL SELECT 1, flushed_through FROM wal_checkpoints WHERE wal_id = $1::text::uuid";
+    UNION ALL SELECT 1, flushed_through, NULL FROM wal_checkpoints WHERE wal_id = $1::text::uuid";
 
 /// Reads checkpoints.
 pub(super) struct Checkpoints {
@@ -47,11 +46,8 @@ impl Checkpoints {
         }
     }
 
-    /// Which sequences of a life are in the database, without waiting for a lock.
-    pub(super) async fn stored_of(
-        &self,
-        life: LifeId,
-    ) -> Result<Vec<RangeInclusive<Sequence>>, StoreError> {
+    /// What of a life is in the database, without waiting for a lock.
+    pub(super) async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         let reader = bounded(LOOK_TIMEOUT, self.reader()).await?;
         let id = life.to_string();
         let values: [&(dyn ToSql + Sync); 1] = [&id];
@@ -63,20 +59,16 @@ impl Checkpoints {
                 return Err(failure.into());
             }
         };
-        let mut stored = Vec::with_capacity(rows.len());
-        for row in rows {
-            let [first, last] = [0, 1].map(|column| row.try_get(column));
-            let (first, last): (i64, i64) =
-                (first.map_err(Failure::from)?, last.map_err(Failure::from)?);
-            let (Ok(first), Ok(last)) = (Sequence::try_from(first), Sequence::try_from(last))
-            else {
-                return Err(StoreError::Schema(format!(
-                    "wal_lives and wal_checkpoints hold no sequences: {first} and {last}"
-                )));
-            };
-            stored.push(first..=last);
-        }
-        Ok(stored)
+        let stretches = rows.iter().map(|row| {
+            let [first, flushed_through] = [0, 1].map(|column| row.try_get(column));
+            let next = row.try_get(2).map_err(Failure::from)?;
+            stretch(
+                first.map_err(Failure::from)?,
+                flushed_through.map_err(Failure::from)?,
+                next,
+            )
+        });
+        stretches.collect()
     }
 
     async fn reader(&self) -> Result<Arc<Reader>, Failure> {
@@ -102,4 +94,17 @@ impl Checkpoints {
             *slot = None;
         }
     }
+}
+
+fn stretch(first: i64, flushed_through: i64, next: Option<i64>) -> Result<Stretch, StoreError> {
+    let sequences = || {
+        let next = next.map(Sequence::try_from).transpose().ok()?;
+        let (first, through) = (first.try_into().ok()?, flushed_through.try_into().ok()?);
+        Some(Stretch::new(first, through, next))
+    };
+    sequences().ok_or_else(|| {
+        StoreError::Schema(format!(
+            "wal_lives and wal_checkpoints hold no sequences: {first}, {flushed_through}, {next:?}"
+        ))
+    })
 }

@@ -84,16 +84,21 @@ pub(super) async fn adopt(
         String::new()
     } else {
         let first = adoption.seen_through() + 1;
-        let lives = adoption.lives();
-        let lives = lives.map(|(first, life)| begin_life(wal_id, first, life));
         format!(
             "INSERT INTO wal_gaps (wal_id, first_sequence, last_sequence, reason) VALUES ('{wal_id}', {first}, {through}, '{}'); \
-             DELETE FROM wal_lives WHERE wal_id = '{wal_id}' AND first_sequence BETWEEN {first} AND {through}; {}",
-            adoption.reason.replace('\'', "''"),
-            lives.concat()
+             DELETE FROM wal_lives WHERE wal_id = '{wal_id}' AND first_sequence BETWEEN {first} AND {through}; ",
+            adoption.reason.replace('\'', "''")
         )
     };
-    Ok(bounded(limit, client.batch_execute(&format!("{record}COMMIT"))).await?)
+    let lives = adoption.lives().into_iter();
+    let lives: String = lives
+        .map(|(first, life)| begin_life(wal_id, first, life))
+        .collect();
+    Ok(bounded(
+        limit,
+        client.batch_execute(&format!("{record}{lives}COMMIT")),
+    )
+    .await?)
 }
 
 /// The statement which notes that what a log has from this sequence on is of this life, ended by a semicolon.

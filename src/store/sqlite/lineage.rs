@@ -1,8 +1,6 @@
 //! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
 
-use std::ops::RangeInclusive;
-
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 
@@ -10,7 +8,7 @@ use super::error::{no_event_to_blame, store_error};
 use super::rows;
 use super::sink::as_integer;
 use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
-use crate::store::{Adoption, StoreError};
+use crate::store::{Adoption, StoreError, Stretch};
 
 /// Which database this is.
 pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreError> {
@@ -39,20 +37,25 @@ pub(super) fn checkpoint(
         .map_err(|error| store_error(&error))
 }
 
-/// Which sequences of a life are in the database.
-pub(super) fn stored_of(
-    connection: &Connection,
-    life: LifeId,
-) -> rusqlite::Result<Vec<RangeInclusive<Sequence>>> {
+/// What of a life is in the database. The last line of the query is for receipts of releases that knew no lives.
+pub(super) fn stored_of(connection: &Connection, life: LifeId) -> rusqlite::Result<Vec<Stretch>> {
     let mut stored = connection.prepare_cached(
-        "SELECT l.first_sequence, min(c.flushed_through, coalesce((SELECT min(n.first_sequence) - 1 FROM wal_lives n \
-         WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence), c.flushed_through)) \
+        "SELECT l.first_sequence, c.flushed_through, \
+         (SELECT min(n.first_sequence) FROM wal_lives n WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence) \
          FROM wal_lives l JOIN wal_checkpoints c USING (wal_id) WHERE l.life = ?1 \
-         UNION ALL SELECT 1, flushed_through FROM wal_checkpoints WHERE wal_id = ?1",
+         UNION ALL SELECT 1, flushed_through, NULL FROM wal_checkpoints WHERE wal_id = ?1",
     )?;
     stored
         .query_map([life.to_string()], |row| {
-            Ok(rows::count(row, 0)?..=rows::count(row, 1)?)
+            let next = match row.get_ref(2)? {
+                ValueRef::Null => None,
+                _ => Some(rows::count(row, 2)?),
+            };
+            Ok(Stretch::new(
+                rows::count(row, 0)?,
+                rows::count(row, 1)?,
+                next,
+            ))
         })?
         .collect()
 }
@@ -115,9 +118,9 @@ pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Resul
         transaction
             .execute(nobody, params![wal_id, first, through])
             .map_err(|error| store_error(&error))?;
-        for (first, life) in adoption.lives() {
-            begin_life(transaction, adoption.wal_id, first, life)?;
-        }
+    }
+    for (first, life) in adoption.lives() {
+        begin_life(transaction, adoption.wal_id, first, life)?;
     }
     Ok(())
 }

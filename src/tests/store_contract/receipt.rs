@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use fast_ingest::batch::{BatchView, LifeId, Mark, WalId};
-use fast_ingest::store::{Adoption, StoreError};
+use fast_ingest::store::{Adoption, StoreError, Stretch};
 use uuid::Uuid;
 
 use super::contract;
@@ -14,6 +14,7 @@ contract! {
     how_far_a_log_is_flushed_is_told_during_a_flush,
     each_life_has_what_it_wrote_and_nothing_else,
     what_a_person_skips_is_of_no_life,
+    a_place_that_a_person_names_anew_is_of_its_life,
 }
 
 async fn how_far_a_log_is_flushed_moves_with_its_commits(database: Database) {
@@ -70,10 +71,18 @@ fn mark(life: u128, token: u128) -> Mark {
 
 async fn stored_of(database: &Database, life: u128) -> Vec<RangeInclusive<u64>> {
     let life = LifeId(Uuid::from_u128(life));
-    let mut stored = database.store().stored_of(life).await.unwrap();
-    stored.retain(|stored| !stored.is_empty());
+    let stored = database.store().stored_of(life).await.unwrap();
+    let stored = stored.iter().map(Stretch::sequences);
+    let mut stored: Vec<_> = stored.filter(|stored| !stored.is_empty()).collect();
     stored.sort_by_key(|stored| *stored.start());
     stored
+}
+
+/// Whether more of a life may come.
+async fn is_open(database: &Database, life: u128) -> bool {
+    let life = LifeId(Uuid::from_u128(life));
+    let stored = database.store().stored_of(life).await.unwrap();
+    stored.iter().any(Stretch::is_open)
 }
 
 async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
@@ -98,6 +107,7 @@ async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
     assert_eq!(stored_of(&database, 1).await, [1..=4]);
     assert_eq!(stored_of(&database, 2).await, [5..=6]);
     assert_eq!(stored_of(&database, 3).await, [7..=8]);
+    assert!(!is_open(&database, 2).await && is_open(&database, 3).await);
 
     // A copy of the log stores nothing under the same sequences, nor under the next ones.
     for after in [4, 8] {
@@ -136,6 +146,7 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     };
     sink.adopt(&gap).await.unwrap();
     assert_eq!(stored_of(&database, 1).await, [1..=1]);
+    assert!(is_open(&database, 1).await);
     let next = batch_of(5, &events);
     sink.flush(next.view().with_marks(mark(1, 2), mark(1, 3)))
         .await
@@ -158,4 +169,25 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     sink.create_checkpoint(copy, 9, mark(2, 7)).await.unwrap();
     assert_eq!(stored_of(&database, 2).await, []);
     assert_eq!(stored_of(&database, 1).await, []);
+}
+
+/// As after the schema was undone and made again beside a running server: whose its next events are, no commit says any more.
+async fn a_place_that_a_person_names_anew_is_of_its_life(database: Database) {
+    let mut sink = database.sink_at(0).await;
+    let events = [event("view", "ann", FEBRUARY)];
+    let first = batch_of(0, &events);
+    sink.flush(first.view()).await.unwrap();
+    let same = Adoption {
+        wal_id: wal_id(),
+        seen: sink.checkpoint(wal_id()).await.unwrap(),
+        through: 1,
+        mark: mark(1, 2),
+        reason: "made up",
+    };
+    sink.adopt(&same).await.unwrap();
+    let next = batch_of(1, &events);
+    sink.flush(next.view().with_marks(mark(1, 2), mark(1, 3)))
+        .await
+        .unwrap();
+    assert_eq!(stored_of(&database, 1).await, [2..=2]);
 }
