@@ -13,9 +13,12 @@ pub mod serve;
 mod text;
 pub mod wal;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use args::{DatabaseArgs, RollupArgs, ServeArgs};
 
@@ -112,6 +115,9 @@ pub enum MigrateCommand {
         /// Undo every migration, not only the newest
         #[arg(long)]
         all: bool,
+        /// Also where that drops the stored events
+        #[arg(long)]
+        yes: bool,
     },
     /// List the migrations, applied and pending; exit status 78 if the schema is behind
     Status(DatabaseArgs),
@@ -126,12 +132,72 @@ pub enum RollupCommand {
     Rebuild(rollup::RebuildArgs),
 }
 
+/// A command line as it was typed, and the variables that are set but empty, which count as unset: that is what an unset variable in a
+/// compose file looks like.
+#[derive(Debug)]
+pub struct Typed {
+    /// The command line.
+    pub cli: Cli,
+    /// Names of the variables.
+    pub empty_variables: Vec<String>,
+}
+
+/// Reads the command line. Ends the process where it is none, or asks for help.
+pub fn parse() -> Typed {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut empty = BTreeSet::new();
+    let command = without_variables(Cli::command(), &is_empty, &mut empty);
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    Typed {
+        cli,
+        empty_variables: empty.into_iter().collect(),
+    }
+}
+
+/// The command without those of its variables, and of its subcommands', that are `unwanted`; notes their names.
+fn without_variables(
+    command: clap::Command,
+    unwanted: &dyn Fn(&OsStr) -> bool,
+    names: &mut BTreeSet<String>,
+) -> clap::Command {
+    let mut command = command.mut_args(|arg| match arg.get_env() {
+        Some(name) if unwanted(name) => {
+            names.insert(name.to_string_lossy().into_owned());
+            arg.env(Resettable::Reset)
+        }
+        _ => arg,
+    });
+    let subcommands = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned());
+    for name in subcommands.collect::<Vec<_>>() {
+        command = command.mut_subcommand(name, |sub| without_variables(sub, unwanted, names));
+    }
+    command
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use super::*;
 
     #[test]
     fn the_definition_holds_together() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_reads_a_variable_that_is_taken_from_it() {
+        fn variables(command: &clap::Command) -> Vec<String> {
+            let own = command.get_arguments().filter_map(clap::Arg::get_env);
+            let own = own.map(|name| name.to_string_lossy().into_owned());
+            let others = command.get_subcommands().flat_map(variables);
+            own.chain(others).collect()
+        }
+        let mut names = BTreeSet::new();
+        let all = variables(&Cli::command());
+        let left = without_variables(Cli::command(), &|name| name != "PORT", &mut names);
+        assert!(variables(&left).iter().all(|name| name == "PORT"));
+        assert!(names.contains("DATABASE_URL") && names.contains("FAST_INGEST_LOG"));
+        assert_eq!(names.len() + 1, all.iter().collect::<BTreeSet<_>>().len());
     }
 }

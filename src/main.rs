@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use fast_ingest::cli::{self, Cli, Command};
+use fast_ingest::cli::{self, Command, Typed};
 use fast_ingest::exit::ExitStatus;
 use fast_ingest::telemetry;
 
@@ -12,10 +11,19 @@ use fast_ingest::telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Typed {
+        cli,
+        empty_variables,
+    } = cli::parse();
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
         telemetry::say_last(&format!("fast-ingest: {error}"));
         return ExitCode::from(ExitStatus::Config as u8);
+    }
+    if !empty_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
+        tracing::info!(
+            "set but empty, and so taken for unset: {}",
+            empty_variables.join(", ")
+        );
     }
     let outcome = match cli.command {
         Command::Serve(args) => cli::serve::run(*args),

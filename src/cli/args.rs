@@ -2,7 +2,7 @@
 //!
 //! Flag beats environment beats default; clap sees to that. Each help text ends with the reason for the default.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -82,11 +82,12 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub database: DatabaseArgs,
 
-    /// Address to listen on. Loopback by default, because there is no authentication yet
+    /// Address to listen on, or a name for it. Loopback by default, because there is no authentication yet
     #[arg(
         long,
         env = "FAST_INGEST_HOST",
         default_value = "127.0.0.1",
+        value_parser = host,
         help_heading = "HTTP"
     )]
     pub host: IpAddr,
@@ -332,6 +333,33 @@ pub fn port(text: &str) -> Result<u16, String> {
     }
     text.parse()
         .map_err(|_| "expected a number from 0 to 65535".to_owned())
+}
+
+/// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what people type. An
+/// empty one counts as not given.
+///
+/// # Errors
+///
+/// A text for the user.
+pub fn host(text: &str) -> Result<IpAddr, String> {
+    if text.is_empty() {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bracketed = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    if let Ok(address) = bracketed.unwrap_or(text).parse() {
+        return Ok(address);
+    }
+    let found = (text, 0)
+        .to_socket_addrs()
+        .map_err(|error| format!("neither an IP address nor a name that has one: {error}"))?;
+    let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
+    addresses.sort_by_key(IpAddr::is_ipv6);
+    addresses
+        .first()
+        .copied()
+        .ok_or_else(|| "a name without an address".to_owned())
 }
 
 fn sync_mode(text: &str) -> Result<SyncMode, String> {

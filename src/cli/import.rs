@@ -32,7 +32,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::args::positive_duration;
-use super::request::{DEFAULT_URL, url_or_default};
+use super::request::ServerArgs;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
@@ -61,9 +61,9 @@ pub struct ImportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Where the server is; a path before /events/bulk is kept. Only http:// so far
-    #[arg(long, env = "FAST_INGEST_URL", default_value = DEFAULT_URL, value_parser = url_or_default)]
-    pub url: String,
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
 
     /// Requests in flight at once, each on a connection of its own; a few are enough to keep the server's log busy
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -103,7 +103,7 @@ pub struct ImportArgs {
 ///
 /// A [`Failure`] with one of the statuses that the help lists.
 pub fn run(args: ImportArgs) -> Result<(), Failure> {
-    let endpoint = Endpoint::parse(&args.url).or_exit(ExitStatus::Config)?;
+    let endpoint = Endpoint::parse(&args.server.url()).or_exit(ExitStatus::Config)?;
     let sources = source::check(&args.files)?;
     let refused_log = match &args.skip_invalid {
         Some(path) => Some(RefusedLog::create(path, &args.files)?),

@@ -19,7 +19,7 @@ use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
-use super::request::{self, DEFAULT_URL, url_or_default};
+use super::request::{self, ServerArgs};
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 use answer::Answer;
@@ -79,9 +79,9 @@ pub struct MetricsArgs {
     #[arg(long, value_name = "RECEIPT")]
     pub after: Option<String>,
 
-    /// Where the server is; a path before /metrics is kept. Only http:// so far
-    #[arg(long, env = "FAST_INGEST_URL", default_value = DEFAULT_URL, value_parser = url_or_default)]
-    pub url: String,
+    /// Which server.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// How to show the answer
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -105,7 +105,8 @@ pub enum Format {
 /// A [`Failure`] with one of the statuses that the help lists.
 pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
     let route = format!("/metrics?{}", query_string(args, Timestamp::now()));
-    let uri = request::uri(&args.url, &route).or_exit(ExitStatus::Config)?;
+    let url = args.server.url();
+    let uri = request::uri(&url, &route).or_exit(ExitStatus::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -116,14 +117,14 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
     runtime.shutdown_background();
     let (status, body) = asked
         .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_TIME_MAX:?}")))
-        .with_context(|| args.url.clone())
+        .with_context(|| url.clone())
         .or_exit(ExitStatus::Unavailable)?;
     if status != StatusCode::OK {
         return Err(answer::refusal(status, &body));
     }
     let answer: Answer = serde_json::from_slice(&body)
         .context("this is not the answer of a fast-ingest server")
-        .with_context(|| args.url.clone())
+        .with_context(|| url.clone())
         .or_exit(ExitStatus::Unavailable)?;
     let is_terminal = io::stdout().is_terminal();
     say(match args.format {

@@ -21,7 +21,7 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
             let server_wait = wait.unwrap_or(Duration::ZERO);
             up(&locate(&database)?, server_wait, rollups.rollup_pairs_max)
         }
-        MigrateCommand::Down { database, all } => down(&locate(&database)?, all),
+        MigrateCommand::Down { database, all, yes } => down(&locate(&database)?, all, yes),
         MigrateCommand::Status(database) => status(&locate(&database)?),
     }
 }
@@ -51,7 +51,10 @@ fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Resu
     Ok(())
 }
 
-fn down(location: &StoreLocation, all: bool) -> Result<(), Failure> {
+fn down(location: &StoreLocation, all: bool, is_confirmed: bool) -> Result<(), Failure> {
+    if !is_confirmed {
+        confirm_nothing_is_lost(location, all)?;
+    }
     let reverted = migrations::down(location, all).map_err(|error| failure(location, error))?;
     for name in &reverted {
         say(format_args!("reverted {name}"))?;
@@ -60,6 +63,25 @@ fn down(location: &StoreLocation, all: bool) -> Result<(), Failure> {
         say("nothing to revert: no migration is applied")?;
     }
     Ok(())
+}
+
+/// Fails where the first migration is among those to be undone: it made the tables of the events.
+fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Failure> {
+    let migrations = migrations::status(location).map_err(|error| failure(location, error))?;
+    let mut applied = migrations.iter().filter(|migration| migration.applied);
+    let first = applied.next();
+    let is_first_undone = first.is_some_and(|_| all || applied.next().is_none());
+    match first {
+        Some(first) if is_first_undone => Err(Failure::new(
+            ExitStatus::Config,
+            anyhow::anyhow!(
+                "undoing {} drops the tables events and quarantine with all that is stored in them; nothing was undone. Add --yes if \
+                 they are to go",
+                first.name
+            ),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn status(location: &StoreLocation) -> Result<(), Failure> {

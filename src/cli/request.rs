@@ -1,24 +1,49 @@
 //! Asking a server over HTTP: where it is, and one request with one answer.
 
-use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
+use clap::Args;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::header::{HOST, USER_AGENT};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Where a server listens unless told otherwise.
-pub(super) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+use super::args::{DEFAULT_PORT, host, port};
+
 /// Who asks.
 pub(super) const AGENT: &str = concat!("fast-ingest/", env!("CARGO_PKG_VERSION"));
 
-/// A URL as it was typed. An empty one is what an unset variable in a compose file looks like.
-pub(super) fn url_or_default(text: &str) -> Result<String, Infallible> {
-    let url = text.trim();
-    Ok(if url.is_empty() { DEFAULT_URL } else { url }.to_owned())
+/// Which server to ask.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Server to ask, a path before the route is kept; by default the one on this machine, at --host and --port. Only http:// so far
+    #[arg(long, env = "FAST_INGEST_URL", value_name = "URL")]
+    pub url: Option<String>,
+    /// Address that the server on this machine listens on, as it was given to `serve`; for 0.0.0.0 and :: it asks on loopback
+    #[arg(long, env = "FAST_INGEST_HOST", default_value = "127.0.0.1", value_parser = host)]
+    pub host: IpAddr,
+    /// Port of the server on this machine
+    #[arg(long, env = "PORT", default_value_t = DEFAULT_PORT, value_parser = port)]
+    pub port: u16,
+}
+
+impl ServerArgs {
+    /// Where the server is.
+    pub(super) fn url(&self) -> String {
+        let url = self.url.as_deref().unwrap_or_default().trim();
+        if !url.is_empty() {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let host = match self.host {
+            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            host => host,
+        };
+        format!("http://{}", SocketAddr::new(host, self.port))
+    }
 }
 
 /// A route of the server at `url`; `route` begins with a slash and may have a query string.
@@ -80,4 +105,42 @@ pub(super) async fn get(uri: &Uri, bytes_max: usize) -> anyhow::Result<(StatusCo
     // The connection's own future only moves bytes; when it ends first, the exchange reports what is wrong.
     let (answer, _) = tokio::join!(exchange, connection);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(args: &[&str]) -> String {
+        #[derive(clap::Parser)]
+        struct Command {
+            #[command(flatten)]
+            server: ServerArgs,
+        }
+        // Flags only, whatever the environment of the tests holds.
+        let given = ["--url=", "--host=", "--port="]
+            .into_iter()
+            .filter(|flag| !args.iter().any(|arg| arg.starts_with(flag)));
+        let line = ["command"]
+            .into_iter()
+            .chain(given)
+            .chain(args.iter().copied());
+        <Command as clap::Parser>::try_parse_from(line)
+            .unwrap()
+            .server
+            .url()
+    }
+
+    #[test]
+    fn the_server_is_asked_where_it_listens_and_empty_values_count_as_none() {
+        assert_eq!(url(&[]), "http://127.0.0.1:8080");
+        assert_eq!(url(&["--port=81"]), "http://127.0.0.1:81");
+        assert_eq!(url(&["--host=10.1.2.3"]), "http://10.1.2.3:8080");
+        assert_eq!(url(&["--host=fd00::1"]), "http://[fd00::1]:8080");
+        assert_eq!(url(&["--host=[fd00::1]"]), "http://[fd00::1]:8080");
+        assert_eq!(url(&["--host=localhost"]), "http://127.0.0.1:8080");
+        assert_eq!(url(&["--host=0.0.0.0"]), "http://127.0.0.1:8080");
+        assert_eq!(url(&["--host=::"]), "http://[::1]:8080");
+        assert_eq!(url(&["--url=http://a:1/", "--port=2"]), "http://a:1");
+    }
 }

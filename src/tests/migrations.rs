@@ -67,7 +67,10 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     let again = migrate(database, &["up"]);
     assert!(again.stdout.starts_with("nothing to apply"), "{again:?}");
 
-    let all_down = migrate(database, &["down", "--all"]);
+    let unconfirmed = migrate(database, &["down", "--all"]);
+    unconfirmed.assert_refusal(78, &["drops the tables events", FIRST, "--yes"]);
+    assert_eq!(database.rows(schema), first);
+    let all_down = migrate(database, &["down", "--all", "--yes"]);
     assert_said(&all_down, "reverted", &[NEWEST, ROLLUPS, FIRST]);
     assert_status(database, 78, "pending");
     assert_eq!(database.rows(schema), [""; 0], "down leaves nothing behind");
@@ -81,7 +84,9 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     );
     assert_eq!(database.rows(schema), first);
     assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
-    assert_said(&migrate(database, &["up"]), "applied", &[NEWEST]);
+    assert_said(&migrate(database, &["down"]), "reverted", &[ROLLUPS]);
+    migrate(database, &["down"]).assert_refusal(78, &["drops the tables events", "--yes"]);
+    assert_said(&migrate(database, &["up"]), "applied", &[ROLLUPS, NEWEST]);
     assert_eq!(database.rows(schema), first);
 }
 

@@ -83,7 +83,7 @@ fn a_schema_dropped_under_a_running_server_stops_the_flush_and_nothing_else() {
     post(&server, &sent);
     server.wait_until_flushed();
 
-    database.migrate(&["down", "--all"]);
+    database.migrate(&["down", "--all", "--yes"]);
     let meanwhile = users("meanwhile", 50);
     post(&server, &meanwhile);
     server.wait_for_health("stopped", |health| health["flush"]["state"] == "stopped");

@@ -307,6 +307,13 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
     let refused = copy.request("POST", "/events/bulk", &bulk_of(&users(13..=13)));
     assert_eq!(refused.status, 503, "{refused:?}");
     assert_eq!(refused.json()["code"], "log_mismatch");
+    let inspected = wal(&["inspect"], copied.path(), &database);
+    assert_says(
+        &inspected,
+        DATA,
+        &["newest, waits for a person's word", "not by this copy"],
+    );
+    assert!(!inspected.stdout.contains("newest, all"), "{inspected:?}");
     // Both have given out the sequences 3 and 4, and nobody takes one's for the other's.
     assert_eq!(copys[32..], originals[32..]);
     assert_eq!(query_after(&copy, &originals), 200);

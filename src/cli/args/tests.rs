@@ -44,6 +44,22 @@ fn an_empty_port_is_an_unset_one() {
 }
 
 #[test]
+fn a_host_may_be_an_address_a_bracketed_one_or_a_name() {
+    for (text, address) in [
+        ("", "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0"),
+        ("::", "::"),
+        ("[::]", "::"),
+        ("localhost", "127.0.0.1"),
+    ] {
+        assert_eq!(host(text), Ok(address.parse().unwrap()), "{text}");
+    }
+    for text in ["[localhost]", "[::", "no such name"] {
+        assert!(host(text).unwrap_err().contains("IP address"), "{text}");
+    }
+}
+
+#[test]
 fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--inflight-bytes-max", "8MiB"]).contains("--inflight-bytes-max"));
     assert!(resolve(&["--inflight-bytes-max", "9MiB"]).is_ok());

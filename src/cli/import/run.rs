@@ -86,7 +86,7 @@ impl Run {
             display,
             sources: sources.to_vec(),
             started: Instant::now(),
-            url: args.url.clone(),
+            url: args.server.url(),
             event_ids: !args.no_event_id,
             give_up_after: args.give_up_after,
             ledger: Mutex::new(Ledger::new(

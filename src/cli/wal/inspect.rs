@@ -54,15 +54,26 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         found.map_err(|error| error.to_string())
     });
     let found = checkpoint.as_ref().and_then(|read| read.as_ref().ok());
-    let row = found.and_then(|found| found.row);
-    print_segments(&inspection.segments, row.map(|row| row.flushed_through))?;
+    let trouble = trouble.filter(|_| !is_answered);
+    let is_refused = trouble.as_ref().is_some_and(|trouble| trouble.is_mismatch);
+    let home = log.as_ref().and_then(|log| log.commits.home());
+    let flushed_through = if is_refused {
+        // The checkpoint counts the events of another copy.
+        home.map(|home| home.confirmed_through)
+    } else {
+        found
+            .and_then(|found| found.row)
+            .map(|row| row.flushed_through)
+    };
+    print_segments(&inspection.segments, flushed_through, is_refused)?;
     if let Some(checkpoint) = &checkpoint {
+        let newest = (!is_refused).then(|| newest_sequence(&inspection));
         say(format_args!(
             "checkpoint  {}",
-            describe_checkpoint(checkpoint, &inspection)
+            describe_checkpoint(checkpoint, newest)
         ))?;
     }
-    if let Some(home) = log.as_ref().and_then(|log| log.commits.home()) {
+    if let Some(home) = home {
         say(format_args!(
             "flushed     through sequence {} at least, into database {}",
             home.confirmed_through, home.database
@@ -72,8 +83,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         "recovery    {}",
         describe_verdict(&inspection.verdict)
     ))?;
-    let trouble = trouble.filter(|_| !is_answered);
-    if let Some(text) = &trouble {
+    if let Some(Misfit { text, .. }) = &trouble {
         say(format_args!("lineage     {text}"))?;
     }
     if is_answered {
@@ -92,18 +102,36 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     }
 }
 
-/// Why the log and the database do not fit together, as a server found.
-fn describe_mark(log: &FoundLog) -> Option<String> {
-    let text = log.mismatch.as_ref()?;
-    Some(format!("{text}. {WHAT_TO_DO}"))
+/// Why the log and the database do not fit together.
+struct Misfit {
+    text: String,
+    /// The log is refused. Otherwise a person is asked.
+    is_mismatch: bool,
 }
 
-/// The same, by what the checkpoint says now.
-fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<String> {
+impl Misfit {
+    fn mismatch(text: &str) -> Self {
+        Self {
+            text: format!("{text}. {WHAT_TO_DO}"),
+            is_mismatch: true,
+        }
+    }
+}
+
+/// As a server found.
+fn describe_mark(log: &FoundLog) -> Option<Misfit> {
+    log.mismatch.as_deref().map(Misfit::mismatch)
+}
+
+/// By what the checkpoint says now.
+fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<Misfit> {
     match log.judge(|lineage| lineage.judge(found.database, found.row.as_ref())) {
         Standing::Matches | Standing::New => None,
-        Standing::Asks(question) => Some(format!("{question}. {HOW_TO_ANSWER}")),
-        Standing::Mismatch(text) => Some(format!("{text}. {WHAT_TO_DO}")),
+        Standing::Asks(question) => Some(Misfit {
+            text: format!("{question}. {HOW_TO_ANSWER}"),
+            is_mismatch: false,
+        }),
+        Standing::Mismatch(text) => Some(Misfit::mismatch(&text)),
     }
 }
 
@@ -118,6 +146,7 @@ fn newest_sequence(inspection: &Inspection) -> Sequence {
 fn print_segments(
     segments: &[SegmentReport],
     flushed_through: Option<Sequence>,
+    is_refused: bool,
 ) -> Result<(), Failure> {
     if segments.is_empty() {
         return Ok(());
@@ -140,7 +169,8 @@ fn print_segments(
             .last_sequence
             .map_or_else(|| "-".to_owned(), |last| last.to_string());
         let size = ByteSize::b(report.file_bytes).to_string();
-        let state = describe_segment(report, index + 1 == segments.len(), flushed_through);
+        let is_last = index + 1 == segments.len();
+        let state = describe_segment(report, is_last, flushed_through, is_refused);
         say(format_args!(
             "{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}",
             report.events, report.records
@@ -153,6 +183,7 @@ fn describe_segment(
     report: &SegmentReport,
     is_last: bool,
     flushed_through: Option<Sequence>,
+    is_refused: bool,
 ) -> String {
     let place = if is_last { "newest" } else { "sealed" };
     let stored = match (report.last_sequence, flushed_through) {
@@ -164,6 +195,7 @@ fn describe_segment(
         {
             ", partly in the database"
         }
+        (Some(_), _) if is_refused => ", waits for a person's word",
         (Some(_), _) => ", to be flushed",
         (None, _) => ", no events",
     };
@@ -173,9 +205,10 @@ fn describe_segment(
     format!("{place}{stored}{trouble}")
 }
 
+/// With what is still to be flushed of a log that ends at `newest`; `None`: the log is refused.
 fn describe_checkpoint(
     checkpoint: &Result<FoundCheckpoint, String>,
-    inspection: &Inspection,
+    newest: Option<Sequence>,
 ) -> String {
     match checkpoint {
         Err(reason) => format!("unknown: {reason}"),
@@ -189,10 +222,14 @@ fn describe_checkpoint(
             database,
             row: Some(row),
         }) => {
-            let lag = newest_sequence(inspection).saturating_sub(row.flushed_through);
             let (through, life) = (row.flushed_through, row.mark.life);
+            let lag = newest.map(|newest| newest.saturating_sub(through));
+            let rest = lag.map_or_else(
+                || "not by this copy of the log".to_owned(),
+                |lag| format!("{lag} events to be flushed"),
+            );
             format!(
-                "through sequence {through}, written by life {life}, in database {database}; {lag} events to be flushed"
+                "through sequence {through}, written by life {life}, in database {database}; {rest}"
             )
         }
     }
