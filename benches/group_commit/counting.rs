@@ -87,6 +87,10 @@ impl Disk for CountingDisk {
     fn try_lock(&self, path: &Path) -> io::Result<Option<File>> {
         RealDisk.try_lock(path)
     }
+
+    fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<File>> {
+        RealDisk.try_lock_dir(dir)
+    }
 }
 
 impl DiskFile for CountingFile {

@@ -136,7 +136,10 @@ impl<D: Disk> Flusher<D> {
                 Ended::Doubt(error) => error,
             };
             let wait = self.report(&error);
-            if unless_stopped(&mut self.stop, sleep(wait)).await.is_none() {
+            if unless_stopped(&mut self.stop, &self.progress, sleep(wait))
+                .await
+                .is_none()
+            {
                 return Ok(());
             }
         }
@@ -178,7 +181,7 @@ impl<D: Disk> Flusher<D> {
                 let mut sink = store.open_sink().await?;
                 look::take_up_answer(sink.as_mut(), log, checkpoint).await
             };
-            match unless_stopped(&mut self.stop, taking_up).await {
+            match unless_stopped(&mut self.stop, &self.progress, taking_up).await {
                 None => return Ok(Ended::Stopped),
                 Some(Ok(true)) => return Ok(Ended::Aged),
                 Some(Ok(false) | Err(Trouble::Mismatch(_))) => {}
@@ -209,7 +212,7 @@ impl<D: Disk> Flusher<D> {
             let looked = look(sink.as_mut(), &log, checkpoint).await?;
             Ok((sink, looked))
         };
-        let (mut sink, row) = match unless_stopped(&mut self.stop, connect).await {
+        let (mut sink, row) = match unless_stopped(&mut self.stop, &self.progress, connect).await {
             None => return Ok(Ended::Stopped),
             Some(Ok((sink, Looked::Matches(row)))) => (sink, row),
             Some(Ok((_, Looked::Asks(question)))) => return Ok(Ended::Asks(question)),
@@ -246,7 +249,8 @@ impl<D: Disk> Flusher<D> {
                 self.note_flushed(batch.view().through())?;
             }
             let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &log);
-            let Some(flushed) = unless_stopped(&mut self.stop, flushing).await else {
+            let Some(flushed) = unless_stopped(&mut self.stop, &self.progress, flushing).await
+            else {
                 return Ok(Ended::Stopped);
             };
             if let Err(trouble) = flushed {

@@ -193,6 +193,10 @@ impl Disk for MemoryDisk {
     fn try_lock(&self, _: &Path) -> io::Result<Option<()>> {
         Ok(Some(()))
     }
+
+    fn try_lock_dir(&self, _: &Path) -> io::Result<Option<()>> {
+        Ok(Some(()))
+    }
 }
 
 impl DiskFile for MemoryFile {

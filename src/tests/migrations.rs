@@ -67,7 +67,7 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     let again = migrate(database, &["up"]);
     assert!(again.stdout.starts_with("nothing to apply"), "{again:?}");
 
-    let unconfirmed = migrate(database, &["down", "--all"]);
+    let unconfirmed = ask_to_migrate(database, &["down", "--all"]);
     unconfirmed.assert_refusal(78, &["drops the tables events", FIRST, "--yes"]);
     assert_eq!(database.rows(schema), first);
     let all_down = migrate(database, &["down", "--all", "--yes"]);
@@ -85,7 +85,8 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert_eq!(database.rows(schema), first);
     assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
     assert_said(&migrate(database, &["down"]), "reverted", &[ROLLUPS]);
-    migrate(database, &["down"]).assert_refusal(78, &["drops the tables events", "--yes"]);
+    let unconfirmed = ask_to_migrate(database, &["down"]);
+    unconfirmed.assert_refusal(78, &["drops the tables events", "--yes"]);
     assert_said(&migrate(database, &["up"]), "applied", &[ROLLUPS, NEWEST]);
     assert_eq!(database.rows(schema), first);
 }
@@ -223,8 +224,12 @@ fn a_directory_that_cannot_be_made_is_an_io_error() {
     assert_eq!(ended.code(), 74, "{ended:?}");
 }
 
+fn ask_to_migrate(database: &Database, verb: &[&str]) -> Ended {
+    run(&[&["migrate"], verb, &database.flags()].concat())
+}
+
 fn migrate(database: &Database, verb: &[&str]) -> Ended {
-    let ended = run(&[&["migrate"], verb, &database.flags()].concat());
+    let ended = ask_to_migrate(database, verb);
     assert_eq!(ended.code(), 0, "{ended:?}");
     ended
 }

@@ -34,3 +34,24 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
     server.stop();
     assert_stored_once(&database.events(), &users);
 }
+
+#[test]
+fn where_nothing_is_left_to_be_flushed_nobody_waits_for_the_database() {
+    let cluster = Cluster::start();
+    let database = Database::migrated(&cluster);
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::new(dir.path(), &database).with("--drain-timeout", "10min");
+    let server = launch.start();
+    let answer = server.request("POST", "/events/bulk", &bulk_of(&["user".to_owned()]));
+    assert_eq!(answer.status, 202, "{answer:?}");
+    server.wait_until_flushed();
+    cluster.stop(StopMode::Immediate);
+    // Whether it has noticed or not, before its start or in the midst of it, the test would wait ten minutes here, and fail.
+    server.stop();
+    let server = launch.start();
+    server.wait_for_health("without its database", |health| {
+        health["flush"]["state"] == "retrying"
+    });
+    server.stop();
+    launch.start().stop();
+}

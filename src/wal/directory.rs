@@ -4,6 +4,7 @@
 //! segment's name has a whole header. The list is shared: the log thread adds to its end, the flush thread takes from its front.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
@@ -224,17 +225,42 @@ pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) 
     }
 }
 
-/// Takes the lock that keeps other processes out, before anything else is touched.
-pub fn lock_for_use<D: Disk>(disk: &D, dir: &Path) -> Result<D::Lock, WalError> {
+/// The locks that keep other processes out: on a file, which the releases before look at, and on the directory, because somebody may
+/// remove the file.
+#[derive(Debug)]
+pub struct Locks<L>([L; 2]);
+
+/// Takes the locks that keep other processes out, before anything else is touched.
+pub fn lock_for_use<D: Disk>(disk: &D, dir: &Path) -> Result<Locks<D::Lock>, WalError> {
     disk.create_dir(dir)
         .map_err(|error| WalError::io("create directory", dir, error))?;
     let path = dir.join(LOCK_NAME);
-    let lock = disk
+    let of_dir = disk
+        .try_lock_dir(dir)
+        .map_err(|error| WalError::io("lock", dir, error))?;
+    let of_file = disk
         .try_lock(&path)
         .map_err(|error| WalError::io("lock", &path, error))?;
-    lock.ok_or_else(|| WalError::Locked {
-        dir: dir.to_owned(),
-    })
+    match (of_dir, of_file) {
+        (Some(of_dir), Some(of_file)) => Ok(Locks([of_dir, of_file])),
+        _ => Err(WalError::Locked {
+            dir: dir.to_owned(),
+        }),
+    }
+}
+
+/// Whether a process has the locks of a log.
+///
+/// # Errors
+///
+/// When that cannot be told.
+pub fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
+    if disk.try_lock_dir(dir)?.is_none() {
+        return Ok(true);
+    }
+    let path = dir.join(LOCK_NAME);
+    // To look must not make it, least of all as somebody else's.
+    Ok(path.exists() && disk.try_lock(&path)?.is_none())
 }
 
 /// Creates a segment durably: on return its header and its name survive a power cut.

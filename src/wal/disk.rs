@@ -35,6 +35,9 @@ pub trait Disk: Debug + Clone + Send + Sync + 'static {
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on a file, creating it; `None` when another process has it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
+    /// Takes an exclusive lock on a directory itself, which nobody can remove and make anew while it holds files; `None` when another
+    /// process has it.
+    fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<Self::Lock>>;
 }
 
 /// An open file.
@@ -139,6 +142,25 @@ impl Disk for RealDisk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<File>> {
+        let directory = File::open(dir)?;
+        match directory.try_lock() {
+            Ok(()) => Ok(Some(directory)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            // NFS has no locks for what cannot be opened for writing: there the file has to do.
+            Err(TryLockError::Error(error)) if has_no_such_lock(&error) => Ok(Some(directory)),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+fn has_no_such_lock(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    errno.is_some_and(|errno| {
+        [Errno::BADF, Errno::INVAL, Errno::NOLCK, Errno::NOTSUP].contains(&errno)
+    })
 }
 
 impl DiskFile for File {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::adopted;
-use super::directory::Directory;
+use super::directory::{Directory, Locks};
 use super::disk::{Disk, RealDisk};
 use super::error::WalError;
 use super::flushed::{Commit, Commits, FlushedFile};
@@ -43,7 +43,7 @@ pub struct Log<D: Disk = RealDisk> {
     pub(super) flushed: Mutex<FlushedFile<D::File>>,
     /// Bytes of segments to keep although the database has their events.
     pub(super) keep_bytes: u64,
-    pub(super) _lock: D::Lock,
+    pub(super) _locks: Locks<D::Lock>,
 }
 
 impl<D: Disk> Log<D> {

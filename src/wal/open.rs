@@ -37,7 +37,7 @@ pub struct OpenedLog<D: Disk = RealDisk> {
 /// Any [`WalError`]. The directory is changed only when the lock is held and everything in it was judged sound.
 pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, WalError> {
     let dir = settings.dir.as_path();
-    let lock = directory::lock_for_use(&disk, dir)?;
+    let locks = directory::lock_for_use(&disk, dir)?;
     sync_what_was_written(&disk, dir)?;
     let findings = recovery::examine(&disk, dir)?;
     let mismatch = mismatch::read(&disk, dir)?;
@@ -86,7 +86,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         recovered_through: recovered.recovered_through,
         life: recovered.active_header.life,
         mismatch: Mutex::new(mismatch),
-        _lock: lock,
+        _locks: locks,
     });
     let committer = Committer::new(
         Arc::clone(&log),

@@ -15,7 +15,7 @@ use crate::exit::{ExitStatus, Failure};
 use crate::flush::checkpoint::{Lineage, Standing};
 use crate::store::{self, EventSink, StoreError};
 use crate::wal::directory::{self, Segment};
-use crate::wal::disk::{Disk, RealDisk};
+use crate::wal::disk::RealDisk;
 use crate::wal::flushed::{Commit, Commits, FlushedFile};
 use crate::wal::recovery::{self, Findings};
 use crate::wal::{WalError, adopted, mismatch};
@@ -93,9 +93,7 @@ impl FoundLog {
 
     /// Whether a process uses it.
     pub(super) fn is_in_use(&self) -> io::Result<bool> {
-        let path = self.dir.join(directory::LOCK_NAME);
-        // To look must not make it, least of all as somebody else's.
-        Ok(path.exists() && RealDisk.try_lock(&path)?.is_none())
+        directory::is_in_use(&RealDisk, &self.dir)
     }
 
     /// Calls `judge` with what the log knows of itself.

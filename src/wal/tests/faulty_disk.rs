@@ -104,6 +104,10 @@ impl Disk for FaultyDisk {
     fn try_lock(&self, path: &Path) -> io::Result<Option<std::fs::File>> {
         RealDisk.try_lock(path)
     }
+
+    fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<std::fs::File>> {
+        RealDisk.try_lock_dir(dir)
+    }
 }
 
 impl DiskFile for FaultyFile {

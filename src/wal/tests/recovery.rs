@@ -1,9 +1,9 @@
 //! What a start makes of every kind of tail and damage.
 
 use super::*;
-use crate::wal::record;
 use crate::wal::recovery::{Findings, Tail, TailKind, examine};
 use crate::wal::segment::SegmentHeader;
+use crate::wal::{directory, record};
 
 /// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a marker follows.
 fn three_records(place: &Place) -> Vec<u64> {
@@ -173,6 +173,26 @@ fn each_torn_tail_keeps_its_own_copy_even_at_the_same_place() {
     let copy = format!("{}.torn-{}", path.display(), segment::HEADER_BYTES);
     assert_eq!(fs::read(&copy).unwrap(), b"first");
     assert_eq!(fs::read(format!("{copy}-1")).unwrap(), b"second");
+}
+
+#[test]
+fn the_last_copies_of_torn_tails_are_kept_and_no_others() {
+    let place = Place::new();
+    start(&place.settings()).stop().unwrap();
+    let path = place.segments()[0].clone();
+    for torn in 0_u8..20 {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(&[torn; 5]);
+        fs::write(&path, bytes).unwrap();
+        start(&place.settings()).stop().unwrap();
+    }
+    let names = fs::read_dir(place.path()).unwrap();
+    let copies = names
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.to_str().unwrap().contains(".torn-"));
+    let mut kept: Vec<_> = copies.map(|copy| fs::read(copy).unwrap()[0]).collect();
+    kept.sort_unstable();
+    assert_eq!(kept, [12, 13, 14, 15, 16, 17, 18, 19]);
 }
 
 #[test]
@@ -368,6 +388,22 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
         "held as long as anyone uses the log"
     );
     drop(log);
+    assert!(open(RealDisk, &place.settings()).is_ok());
+}
+
+#[test]
+fn a_second_process_is_kept_out_although_somebody_removed_the_lock() {
+    let place = Place::new();
+    let running = start(&place.settings());
+    fs::remove_file(place.path().join(directory::LOCK_NAME)).unwrap();
+    assert!(directory::is_in_use(&RealDisk, &place.path()).unwrap());
+    assert!(matches!(
+        open(RealDisk, &place.settings()),
+        Err(WalError::Locked { .. })
+    ));
+    running.append(&[1]).unwrap();
+    running.stop().unwrap();
+    assert!(!directory::is_in_use(&RealDisk, &place.path()).unwrap());
     assert!(open(RealDisk, &place.settings()).is_ok());
 }
 

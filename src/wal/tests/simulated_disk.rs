@@ -346,6 +346,10 @@ impl Disk for SimulatedDisk {
     fn try_lock(&self, _: &Path) -> io::Result<Option<()>> {
         Ok(Some(()))
     }
+
+    fn try_lock_dir(&self, _: &Path) -> io::Result<Option<()>> {
+        Ok(Some(()))
+    }
 }
 
 /// An open file on it.
