@@ -124,9 +124,9 @@ impl Stretch {
         self.first..=self.last
     }
 
-    /// Whether more of this life may come behind it.
-    pub fn is_open(&self) -> bool {
-        self.is_open
+    /// Whether this one is not in the database, but may come.
+    pub fn may_get(&self, sequence: Sequence) -> bool {
+        self.is_open && sequence >= self.first && sequence > self.last
     }
 }
 

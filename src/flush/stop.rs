@@ -21,8 +21,11 @@ pub enum FlushStop {
 /// An idle wait's length, where only an event or a stop matters.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
+/// How long a drain waits for a database where all is flushed: one that is there and has gone back says so in this time.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
 /// Runs `work`, unless the flush is told to end first: then `None`, and the outcome of the work is unknown. Where nothing is left to be
-/// flushed, a drain ends it at once.
+/// flushed, as far as is known, a drain ends it soon.
 pub(super) async fn unless_stopped<T>(
     stop: &mut watch::Receiver<FlushStop>,
     progress: &Progress,
@@ -33,7 +36,9 @@ pub(super) async fn unless_stopped<T>(
         let told = *stop.borrow_and_update();
         let deadline = match told {
             FlushStop::Now => return None,
-            FlushStop::Drain(_) if progress.flush_lag() == 0 => return None,
+            FlushStop::Drain(until) if progress.flush_lag() == 0 => {
+                until.min(Instant::now() + LAST_LOOK)
+            }
             FlushStop::Drain(until) => until,
             FlushStop::Running => Instant::now() + MINUTE,
         };

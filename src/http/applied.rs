@@ -138,7 +138,7 @@ impl Applied {
 fn found(stored: &[Stretch], through: Sequence) -> Found {
     if stored.iter().any(|stretch| stretch.contains(through)) {
         Found::Stored
-    } else if stored.iter().any(Stretch::is_open) {
+    } else if stored.iter().any(|stretch| stretch.may_get(through)) {
         Found::Missing(Lag::Behind)
     } else if stored.is_empty() {
         Found::Missing(Lag::UnknownLog)
@@ -231,8 +231,8 @@ async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), 
         *lag = Some(Lag::Behind);
         app.progress.flushed(receipt.through).await;
         since = Some(Instant::now());
-        // Only where events of this log were ever given up may it be one of them.
-        if !app.progress.has_skipped() {
+        // Where events of this log were ever given up, it may be one of them, and where a person is asked, the database may have lost it.
+        if !app.progress.has_skipped() && !app.progress.is_asking() {
             return Ok(());
         }
     }

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::http::request::Parts;
-use tokio::task::{unconstrained, yield_now};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::ApiError;
@@ -202,9 +202,14 @@ impl<'a> RequestBody<'a> {
             match poll_twice(next.as_mut()).await {
                 Some(next) => Ok(next),
                 None => {
-                    if activity.await_body() {
-                        yield_now().await;
-                    }
+                    // Each time that there is no more: hyper may have read something that made no piece of a body.
+                    let next = poll_fn(|context| {
+                        let polled = next.as_mut().poll(context);
+                        if polled.is_pending() && activity.await_body() {
+                            context.waker().wake_by_ref();
+                        }
+                        polled
+                    });
                     let silent_until = Instant::now() + pace.silence_max;
                     // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a body, such as
                     // the endless zeros of a chunk size, can let these use up all that tokio allows a task at a time, and a timer

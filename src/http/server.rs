@@ -18,7 +18,7 @@ use crate::shutdown::StopToken;
 /// it again; what was admitted is acknowledged within milliseconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They are short-lived and
+/// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They last for seconds and
 /// hold no body, so a few are enough to tell honest clients what is going on.
 pub const REFUSALS_MAX: usize = 64;
 /// Connections that may wait to be accepted: a burst of all that are allowed by default.

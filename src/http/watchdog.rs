@@ -25,9 +25,9 @@ use crate::config::HttpSettings;
 /// room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for a second one.
 const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
 
-/// How long a client that has closed its sending side is still taken for one that reads the answer. Such a client and one that has gone
-/// look the same until something is sent, and a query for somebody who has gone must not go on for long: as long as a POST waits at most.
-const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a request may take whose client has closed its sending side. Such a client and one that has gone look the same until something
+/// is sent, and a query for somebody who has gone must not go on for ever. Longer than what a request may wait for its events (`applied`).
+const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// What a connection is doing, as far as time limits go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,10 @@ impl Activity {
     /// A handler has taken over.
     pub(super) fn request_began(&self) {
         self.awaits_body.store(false, Ordering::Relaxed);
+        if self.half_closed_since().is_some() {
+            // One of several that came before the end: each has its own time.
+            self.note_half_closed();
+        }
         self.enter(Phase::Request);
     }
 
@@ -187,10 +191,14 @@ impl Activity {
             Phase::Request => !self.awaits_body.load(Ordering::Relaxed),
         };
         if is_owed && self.half_closed_since().is_none() {
-            self.half_closed
-                .store(self.now_millis() + 1, Ordering::Relaxed);
+            self.note_half_closed();
         }
         is_owed
+    }
+
+    fn note_half_closed(&self) {
+        self.half_closed
+            .store(self.now_millis() + 1, Ordering::Relaxed);
     }
 
     fn begin_stretch(&self) {
@@ -355,13 +363,13 @@ mod tests {
         let activity = Activity::new();
         assert_eq!(
             assert_due(&activity, HEADER, "header timeout"),
-            HALF_CLOSED_TIME_MAX,
+            HEADER,
             "opening"
         );
         activity.note_read();
         assert_eq!(
             assert_due(&activity, HEADER, "header timeout"),
-            HALF_CLOSED_TIME_MAX,
+            HEADER,
             "head"
         );
         activity.request_began();
@@ -375,8 +383,8 @@ mod tests {
         activity.note_flush(&Poll::Ready(Ok(())));
         assert_eq!(
             assert_due(&activity, IDLE, "idle timeout"),
-            HALF_CLOSED_TIME_MAX,
-            "a request may come right after this check, and its end with it"
+            HEADER,
+            "a head may begin right after this check"
         );
     }
 

@@ -131,6 +131,11 @@ impl Progress {
         })
     }
 
+    /// Whether the flush waits for a person's word.
+    pub fn is_asking(&self) -> bool {
+        matches!(*self.lock_flush(), FlushState::Asking { .. })
+    }
+
     /// Whether the flush ever went over events without storing them, on a person's word.
     pub fn has_skipped(&self) -> bool {
         self.lock_checkpoint()

@@ -111,18 +111,50 @@ fn a_client_that_shuts_its_sending_side_gets_all_its_answers() {
 }
 
 #[test]
+fn a_client_that_shuts_its_sending_side_may_wait_for_its_events() {
+    let (server, submissions) = TestServer::start(Setup::default());
+    let mut client = server.connect();
+    client.send(post("/events?wait=applied", EVENT));
+    client.finish_sending();
+    submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
+    // The flush does not come: it waits for all of its time, and is told so.
+    let answer = client.answer();
+    assert_eq!(
+        (answer.status, &answer.json()["applied"]),
+        (202, &false.into())
+    );
+    assert_eq!(client.until_closed(), b"");
+}
+
+#[test]
 fn half_a_request_and_no_more_is_no_request() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let whole = post("/events", EVENT);
-    for length in [0, 1, 20, whole.len() - 1] {
+    let chunked = post_head("/events", "Transfer-Encoding: chunked\r\n");
+    let in_the_head = [&whole[..0], &whole[..1], &whole[..20], &chunked[..30]];
+    let in_the_body = [
+        whole[..whole.len() - 1].to_vec(),
+        chunked.clone(),
+        [&chunked[..], b"5"].concat(),
+        [&chunked[..], b"5\r\nabc"].concat(),
+        [&chunked[..], b"1\r\n \r\n0\r\nX: y"].concat(),
+    ];
+    let told = |bytes: &[u8]| {
         let mut client = server.connect();
-        client.send(&whole[..length]);
+        client.send(bytes);
         client.finish_sending();
-        let told = String::from_utf8(client.until_closed()).unwrap();
+        String::from_utf8(client.until_closed()).unwrap()
+    };
+    for bytes in in_the_head {
+        let told = told(bytes);
         assert!(
             told.is_empty() || told.starts_with("HTTP/1.1 400"),
-            "{length}: {told}"
+            "{told}"
         );
+    }
+    for bytes in &in_the_body {
+        let told = told(bytes);
+        assert!(told.starts_with("HTTP/1.1 400"), "{bytes:?}: {told}");
     }
     assert!(stored.is_empty());
 }

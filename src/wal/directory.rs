@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::thread;
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
@@ -225,6 +227,11 @@ pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) 
     }
 }
 
+/// A start tries so often for the locks, and rests so long in between: `wal inspect` and `wal adopt` take them for a moment to see whether
+/// anybody has them.
+const LOCK_TRIES: u32 = 5;
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
 /// The locks that keep other processes out: on a file, which the releases before look at, and on the directory, because somebody may
 /// remove the file.
 #[derive(Debug)]
@@ -234,19 +241,30 @@ pub struct Locks<L>([L; 2]);
 pub fn lock_for_use<D: Disk>(disk: &D, dir: &Path) -> Result<Locks<D::Lock>, WalError> {
     disk.create_dir(dir)
         .map_err(|error| WalError::io("create directory", dir, error))?;
+    for _ in 0..LOCK_TRIES {
+        if let Some(locks) = try_lock(disk, dir)? {
+            return Ok(locks);
+        }
+        thread::sleep(LOCK_AGAIN);
+    }
+    Err(WalError::Locked {
+        dir: dir.to_owned(),
+    })
+}
+
+fn try_lock<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Locks<D::Lock>>, WalError> {
     let path = dir.join(LOCK_NAME);
     let of_dir = disk
         .try_lock_dir(dir)
         .map_err(|error| WalError::io("lock", dir, error))?;
+    // Before the file is touched: whoever is kept out must not make it, least of all as another user.
+    let Some(of_dir) = of_dir else {
+        return Ok(None);
+    };
     let of_file = disk
         .try_lock(&path)
         .map_err(|error| WalError::io("lock", &path, error))?;
-    match (of_dir, of_file) {
-        (Some(of_dir), Some(of_file)) => Ok(Locks([of_dir, of_file])),
-        _ => Err(WalError::Locked {
-            dir: dir.to_owned(),
-        }),
-    }
+    Ok(of_file.map(|of_file| Locks([of_dir, of_file])))
 }
 
 /// Whether a process has the locks of a log.

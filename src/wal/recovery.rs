@@ -366,7 +366,7 @@ impl TailCopy {
     }
 }
 
-/// Writes the cut bytes beside the segment, under a name that no earlier cut has taken, and removes the oldest copies.
+/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
 ///
 /// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
 fn keep_copy<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result<(), WalError> {
@@ -388,6 +388,10 @@ fn keep_copy<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result
         offset: tail.offset,
         segment,
     };
+    // First, because a full disk may need their room.
+    for copy in copies.iter().rev().skip(COPIES_MAX - 1) {
+        directory::remove_if_there(disk, &dir.join(copy.name()))?;
+    }
     let path = dir.join(copy.name());
     let mut file = disk
         .create_new(&path)
@@ -397,9 +401,5 @@ fn keep_copy<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result
         // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
         disk.remove(&path).ok();
         WalError::io("write", &path, error)
-    })?;
-    for copy in copies.iter().rev().skip(COPIES_MAX - 1) {
-        directory::remove_if_there(disk, &dir.join(copy.name()))?;
-    }
-    Ok(())
+    })
 }

@@ -212,7 +212,6 @@ async fn events_of_the_own_log_that_were_given_up_are_not_there() {
     let store = Marks {
         life: OWN,
         first: 8,
-        next: Some(10),
         ..Arc::into_inner(marks(|_| Ok(Some(9)))).unwrap()
     };
     let (store, shutdown) = (Arc::new(store), Shutdown::new());
@@ -238,6 +237,26 @@ async fn events_of_the_own_log_that_were_given_up_are_not_there() {
     assert!(!is_applied_soon(&app, 7).await);
     assert!(is_applied_soon(&app, 8).await);
     wait_for(&app, receipt(OWN, 8)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_memory_knows_does_not_count_while_a_person_is_asked() {
+    let (store, shutdown) = (marks(|_| Ok(Some(3))), Shutdown::new());
+    let store = Marks {
+        life: OWN,
+        ..Arc::into_inner(store).unwrap()
+    };
+    let app = app_on(Arc::new(store), &shutdown);
+    app.progress.set_flushed_through(9);
+    wait_for(&app, receipt(OWN, 7)).await.unwrap();
+    app.progress
+        .set_asking("the database has lost the checkpoint");
+    let waited = wait_for(&app, receipt(OWN, 7)).await;
+    assert!(
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        "{waited:?}"
+    );
+    wait_for(&app, receipt(OWN, 3)).await.unwrap();
 }
 
 /// A look from before the flush of an event must not be taken for what the database has after it.
