@@ -76,7 +76,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         gate.release(directory.release_through(home.confirmed_through));
     }
     let log = Arc::new(Log {
-        wal_id: home.map_or(recovered.wal_id, |home| home.wal_id).into(),
+        wal_id: Mutex::new(home.map_or(recovered.wal_id, |home| home.wal_id)),
         segments_wal_id: recovered.wal_id,
         directory,
         flushed: Mutex::new(flushed),
