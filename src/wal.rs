@@ -117,6 +117,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+mod torn_copies;
 
 pub use error::WalError;
 pub use log::Log;

@@ -136,22 +136,22 @@ impl Disk for RealDisk {
             .truncate(false)
             .mode(FILE_MODE)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        lock(file, |_| false)
     }
 
     fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<File>> {
-        let directory = File::open(dir)?;
-        match directory.try_lock() {
-            Ok(()) => Ok(Some(directory)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // NFS has no locks for what cannot be opened for writing: there the file has to do.
-            Err(TryLockError::Error(error)) if has_no_such_lock(&error) => Ok(Some(directory)),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        // NFS has no locks for what cannot be opened for writing: there the file has to do.
+        lock(File::open(dir)?, has_no_such_lock)
+    }
+}
+
+/// Locks an open file; `None` when another process has done so. Without the lock where that fails for a reason that `may_lack` it.
+fn lock(file: File, may_lack: impl Fn(&io::Error) -> bool) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) if may_lack(&error) => Ok(Some(file)),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

@@ -14,14 +14,9 @@ use super::disk::{Disk, DiskFile};
 use super::end;
 use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
+use super::torn_copies;
 use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
-
-/// What stands between the names of a segment and the offset in the name of a copy of its torn tail.
-const COPY_INFIX: &str = ".torn-";
-/// Copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it: enough to look into what
-/// goes wrong again and again.
-const COPIES_MAX: usize = 8;
 
 /// Looks at a log that a server may be writing to, before what they find is believed.
 const LIVE_TRIES: usize = 10;
@@ -324,82 +319,11 @@ fn cut<D: Disk>(disk: &D, dir: &Path, tail: &Tail) -> Result<(), WalError> {
         let length = segment::read_full(&file, &mut bytes, tail.offset)
             .map_err(|error| WalError::io("read", path, error))?;
         bytes.truncate(length);
-        keep_copy(disk, dir, tail, &bytes)?;
+        torn_copies::keep(disk, dir, tail, &bytes)?;
     }
     file.truncate(tail.offset)
         .map_err(|error| WalError::io("cut", path, error))?;
     file.sync_data()
         .map_err(|error| WalError::io("sync", path, error))?;
     directory::sync_dir(disk, dir)
-}
-
-/// A copy of a torn tail, in the order in which they were made.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct TailCopy {
-    segment: String,
-    offset: u64,
-    /// How many of the same place there were before.
-    attempt: u64,
-}
-
-impl TailCopy {
-    fn from_name(name: &str) -> Option<Self> {
-        let (segment, rest) = name.split_once(COPY_INFIX)?;
-        let (offset, attempt) = rest.split_once('-').unwrap_or((rest, "0"));
-        Some(Self {
-            segment: segment.to_owned(),
-            offset: offset.parse().ok()?,
-            attempt: attempt.parse().ok()?,
-        })
-    }
-
-    fn name(&self) -> String {
-        let Self {
-            segment,
-            offset,
-            attempt,
-        } = self;
-        match attempt {
-            0 => format!("{segment}{COPY_INFIX}{offset}"),
-            _ => format!("{segment}{COPY_INFIX}{offset}-{attempt}"),
-        }
-    }
-}
-
-/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
-///
-/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
-fn keep_copy<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result<(), WalError> {
-    let names = disk
-        .list(dir)
-        .map_err(|error| WalError::io("list", dir, error))?;
-    let mut copies: Vec<_> = names
-        .iter()
-        .filter_map(|name| TailCopy::from_name(name))
-        .collect();
-    copies.sort_unstable();
-    let segment = tail.segment.file_name().unwrap_or_default();
-    let segment = segment.to_string_lossy().into_owned();
-    let of_this_place = copies
-        .iter()
-        .filter(|copy| copy.segment == segment && copy.offset == tail.offset);
-    let copy = TailCopy {
-        attempt: of_this_place.max().map_or(0, |last| last.attempt + 1),
-        offset: tail.offset,
-        segment,
-    };
-    // First, because a full disk may need their room.
-    for copy in copies.iter().rev().skip(COPIES_MAX - 1) {
-        directory::remove_if_there(disk, &dir.join(copy.name()))?;
-    }
-    let path = dir.join(copy.name());
-    let mut file = disk
-        .create_new(&path)
-        .map_err(|error| WalError::io("create", &path, error))?;
-    let kept = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
-    kept.map_err(|error| {
-        // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
-        disk.remove(&path).ok();
-        WalError::io("write", &path, error)
-    })
 }

@@ -119,6 +119,18 @@ fn receipt(life: LifeId, through: Sequence) -> Receipt {
     Receipt { life, through }
 }
 
+/// The checkpoint stands at `flushed_through`, and a person gave up so many of the events before.
+fn note_skipped(app: &App, flushed_through: Sequence, skipped: u64) {
+    app.progress.set_checkpoint(CheckpointRow {
+        flushed_through,
+        mark: batch::Mark::default(),
+        counts: Counts {
+            skipped,
+            ..Counts::default()
+        },
+    });
+}
+
 /// How a wait for the seventh event of the other life ends, and after how long.
 async fn wait_for_other(store: Arc<Marks>) -> (Result<(), ApiError>, Duration) {
     let shutdown = Shutdown::new();
@@ -220,15 +232,7 @@ async fn events_of_the_own_log_that_were_given_up_are_not_there() {
     wait_for(&app, receipt(OWN, 7)).await.unwrap();
     assert_eq!(store.looks.load(Ordering::Relaxed), 0);
 
-    let counts = Counts {
-        skipped: 7,
-        ..Counts::default()
-    };
-    app.progress.set_checkpoint(CheckpointRow {
-        flushed_through: 9,
-        mark: batch::Mark::default(),
-        counts,
-    });
+    note_skipped(&app, 9, 7);
     let waited = wait_for(&app, receipt(OWN, 7)).await;
     assert!(
         matches!(waited, Err(ApiError::NotAppliedYet(Lag::Passed))),
@@ -269,14 +273,7 @@ async fn after_the_own_flush_the_database_is_looked_at_afresh() {
     };
     let shutdown = Shutdown::new();
     let app = app_on(Arc::new(store), &shutdown);
-    app.progress.set_checkpoint(CheckpointRow {
-        flushed_through: 8,
-        mark: batch::Mark::default(),
-        counts: Counts {
-            skipped: 1,
-            ..Counts::default()
-        },
-    });
+    note_skipped(&app, 8, 1);
     app.progress.set_flushed_through(7);
     wait_for(&app, receipt(OWN, 7)).await.unwrap();
     sleep(Duration::from_millis(10)).await;

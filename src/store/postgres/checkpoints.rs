@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
 use super::connect::{Connector, Session};
 use super::error::{Failure, bounded};
@@ -59,16 +59,7 @@ impl Checkpoints {
                 return Err(failure.into());
             }
         };
-        let stretches = rows.iter().map(|row| {
-            let [first, flushed_through] = [0, 1].map(|column| row.try_get(column));
-            let next = row.try_get(2).map_err(Failure::from)?;
-            stretch(
-                first.map_err(Failure::from)?,
-                flushed_through.map_err(Failure::from)?,
-                next,
-            )
-        });
-        stretches.collect()
+        rows.iter().map(stretch).collect()
     }
 
     async fn reader(&self) -> Result<Arc<Reader>, Failure> {
@@ -96,7 +87,9 @@ impl Checkpoints {
     }
 }
 
-fn stretch(first: i64, flushed_through: i64, next: Option<i64>) -> Result<Stretch, StoreError> {
+fn stretch(row: &Row) -> Result<Stretch, StoreError> {
+    let columns = || Ok::<_, Failure>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    let (first, flushed_through, next): (i64, i64, Option<i64>) = columns()?;
     let sequences = || {
         let next = next.map(Sequence::try_from).transpose().ok()?;
         let (first, through) = (first.try_into().ok()?, flushed_through.try_into().ok()?);

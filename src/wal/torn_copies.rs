@@ -1,0 +1,90 @@
+//! Copies of torn tails: what a start cuts off the log is kept beside it, for whoever wants to know what was lost.
+
+use std::path::Path;
+
+use super::directory;
+use super::disk::{Disk, DiskFile};
+use super::error::WalError;
+use super::recovery::Tail;
+
+/// What stands between the names of a segment and the offset in the name of a copy of its torn tail.
+const COPY_INFIX: &str = ".torn-";
+/// Copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it: enough to look into what
+/// goes wrong again and again.
+const COPIES_MAX: usize = 8;
+
+/// A copy of a torn tail, in the order in which they were made.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TailCopy {
+    segment: String,
+    offset: u64,
+    /// How many of the same place there were before.
+    attempt: u64,
+}
+
+impl TailCopy {
+    fn from_name(name: &str) -> Option<Self> {
+        let (segment, rest) = name.split_once(COPY_INFIX)?;
+        let (offset, attempt) = rest.split_once('-').unwrap_or((rest, "0"));
+        Some(Self {
+            segment: segment.to_owned(),
+            offset: offset.parse().ok()?,
+            attempt: attempt.parse().ok()?,
+        })
+    }
+
+    fn name(&self) -> String {
+        let Self {
+            segment,
+            offset,
+            attempt,
+        } = self;
+        match attempt {
+            0 => format!("{segment}{COPY_INFIX}{offset}"),
+            _ => format!("{segment}{COPY_INFIX}{offset}-{attempt}"),
+        }
+    }
+}
+
+/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
+///
+/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
+pub(super) fn keep<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    tail: &Tail,
+    bytes: &[u8],
+) -> Result<(), WalError> {
+    let names = disk
+        .list(dir)
+        .map_err(|error| WalError::io("list", dir, error))?;
+    let mut copies: Vec<_> = names
+        .iter()
+        .filter_map(|name| TailCopy::from_name(name))
+        .collect();
+    copies.sort_unstable();
+    let segment = tail.segment.file_name().unwrap_or_default();
+    let segment = segment.to_string_lossy().into_owned();
+    let of_this_place = copies
+        .iter()
+        .filter(|copy| copy.segment == segment && copy.offset == tail.offset);
+    let copy = TailCopy {
+        attempt: of_this_place.max().map_or(0, |last| last.attempt + 1),
+        offset: tail.offset,
+        segment,
+    };
+    // First, because a full disk may need their room.
+    for copy in copies.iter().rev().skip(COPIES_MAX - 1) {
+        directory::remove_if_there(disk, &dir.join(copy.name()))?;
+    }
+    let path = dir.join(copy.name());
+    let mut file = disk
+        .create_new(&path)
+        .map_err(|error| WalError::io("create", &path, error))?;
+    let kept = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
+    kept.map_err(|error| {
+        // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
+        disk.remove(&path).ok();
+        WalError::io("write", &path, error)
+    })
+}
