@@ -118,6 +118,8 @@ pub struct StoreSettings {
     pub query_connections: u32,
     /// Statement timeout of a metrics query.
     pub query_timeout: Duration,
+    /// What all metrics queries together may hold in memory.
+    pub query_bytes_max: usize,
     /// Statement timeout inside a flush transaction.
     pub flush_timeout: Duration,
 }
@@ -215,6 +217,10 @@ impl Settings {
             (
                 store.query_connections >= 1,
                 "--query-connections must be at least 1",
+            ),
+            (
+                store.query_bytes_max >= 1 << 20,
+                "--query-bytes-max must be at least 1MiB",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

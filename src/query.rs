@@ -3,17 +3,20 @@
 //! ```text
 //!  http::query ─→ MetricsQuery ─→ answer ─→ MetricsReport ─→ http::query
 //!                    plan: which rows can be used, what must be counted │ groups: rows to groups
-//!                    calendar: where buckets of time begin              │
-//!                                └──── snapshot: what a store hands over ┘
+//!                    calendar: where buckets of time begin              │ sums, counted: one group after the other
+//!                                └──── snapshot: what a store hands over ┘   (memory: what all of it may hold)
 //! ```
 //!
 //! Question and answer are plain values; `store` only hands over rows of one snapshot, so that every store gives the same answers.
 
 pub mod answer;
 pub mod calendar;
+mod counted;
 mod groups;
+pub mod memory;
 mod plan;
 pub mod snapshot;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -192,6 +195,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Events, and an estimate of their users, of whom there cannot be more.
+    pub fn new(total_events: u64, users: UniqueUsers) -> Self {
+        Self {
+            total_events,
+            users: users.at_most(total_events),
+        }
+    }
+
     /// Events and users that were counted.
     pub fn exactly(total_events: u64, unique_users: u64) -> Self {
         Self {

@@ -36,7 +36,7 @@ pub(crate) mod model;
 use crate::event::Timestamp;
 use crate::query::DAY_MICROS;
 
-pub use users::{UserHash, UserSet, UserUnion};
+pub use users::{UserHash, UserKey, UserSet, UserUnion};
 
 /// Microseconds in a minute.
 pub const MINUTE_MICROS: i64 = 60_000_000;

@@ -21,6 +21,8 @@ pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
+use crate::query::memory::OutOfMemory;
+use crate::query::snapshot::QueryTooLarge;
 use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 
 /// What went wrong in a store, sorted by what the caller should do about it.
@@ -67,6 +69,9 @@ pub enum StoreError {
     /// A metrics query touches more than may be held in memory. The text says what to ask instead.
     #[error("{0}")]
     QueryTooLarge(String),
+    /// A metrics query had to be given up because other questions hold the memory. Asked again it may have an answer.
+    #[error("{0}")]
+    QueryMemory(String),
 }
 
 impl From<AnswerError<Self>> for StoreError {
@@ -75,9 +80,28 @@ impl From<AnswerError<Self>> for StoreError {
             AnswerError::Store(error) => error,
             AnswerError::TooManyGroups => Self::TooManyGroups { max: GROUPS_MAX },
             AnswerError::TooLarge(message) => Self::QueryTooLarge(message),
+            AnswerError::Memory(error) => error.into(),
             AnswerError::Damaged(error) => Self::Schema(format!(
                 "{error}; `fast-ingest rollup rebuild` makes the rollups afresh"
             )),
+        }
+    }
+}
+
+impl From<OutOfMemory> for StoreError {
+    fn from(error: OutOfMemory) -> Self {
+        match error {
+            OutOfMemory::Question { .. } => Self::QueryTooLarge(error.to_string()),
+            OutOfMemory::Others => Self::QueryMemory(error.to_string()),
+        }
+    }
+}
+
+impl From<QueryTooLarge> for StoreError {
+    fn from(error: QueryTooLarge) -> Self {
+        match error {
+            QueryTooLarge::Rows => Self::QueryTooLarge(error.to_string()),
+            QueryTooLarge::Memory(error) => error.into(),
         }
     }
 }

@@ -129,7 +129,7 @@ async fn flush_postgres(
     batch: BatchView<'_>,
 ) {
     let begin = format!(
-        "BEGIN; SET LOCAL synchronous_commit = on; UPDATE wal_checkpoints SET flushed_through = {}, committed_at = now() \
+        "BEGIN; SET LOCAL synchronous_commit = on; UPDATE wal_checkpoints SET flushed_through = {}, flushed_at = now() \
          WHERE wal_id = '{}' AND flushed_through = {}",
         batch.through(),
         batch.wal_id(),
@@ -163,7 +163,7 @@ fn flush_sqlite(file: &mut rusqlite::Connection, batch: BatchView<'_>) {
     let sequence = |sequence: u64| i64::try_from(sequence).expect("a small number");
     let moved = transaction
         .prepare_cached(
-            "UPDATE wal_checkpoints SET flushed_through = ?1, committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?2 AND flushed_through = ?3",
+            "UPDATE wal_checkpoints SET flushed_through = ?1, flushed_at = CURRENT_TIMESTAMP WHERE wal_id = ?2 AND flushed_through = ?3",
         )
         .and_then(|mut update| {
             let wal_id = batch.wal_id().to_string();

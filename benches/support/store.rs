@@ -26,6 +26,7 @@ pub(crate) async fn open(location: StoreLocation) -> Arc<dyn EventStore> {
         location,
         query_connections: 1,
         query_timeout: TIMEOUT,
+        query_bytes_max: 64 << 20,
         flush_timeout: TIMEOUT,
     };
     store::open(&settings).expect("a location that was just migrated")

@@ -255,6 +255,15 @@ pub struct ServeArgs {
     /// Time for one metrics query, then 503; a dashboard has given up by then
     #[arg(long, env = "FAST_INGEST_QUERY_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration, help_heading = "Metrics")]
     pub query_timeout: Duration,
+    /// Memory for what all metrics queries hold at a time; a query that finds too little left is answered 503, one that needs more by itself 400
+    #[arg(
+        long,
+        env = "FAST_INGEST_QUERY_BYTES_MAX",
+        default_value = "64MiB",
+        value_name = "BYTES",
+        help_heading = "Metrics"
+    )]
+    pub query_bytes_max: ByteSize,
 }
 
 impl ServeArgs {
@@ -300,6 +309,7 @@ impl ServeArgs {
                 location: args.database.location()?,
                 query_connections: args.query_connections,
                 query_timeout: args.query_timeout,
+                query_bytes_max: as_usize(args.query_bytes_max),
                 flush_timeout: args.flush_timeout,
             },
             drain_timeout: args.drain_timeout,

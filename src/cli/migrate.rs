@@ -126,7 +126,8 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
             | StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge(_),
+            | StoreError::QueryTooLarge(_)
+            | StoreError::QueryMemory(_),
             _,
         ) => ExitStatus::Software,
     };

@@ -13,7 +13,7 @@ use crate::config::StoreLocation;
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::Day;
-use crate::rollup::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
+use crate::rollup::rebuild::{self, NewKey, Rebuilt, Rules, rebuild_day_and_rest};
 use crate::rollup::verify::{Fault, verify_day};
 use crate::store::{self, RollupStore, StoreError, migrations};
 
@@ -66,7 +66,9 @@ struct DayArgs {
 /// When they differ (65), or cannot be read.
 pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let location = migrate::locate(&args.database)?;
-    on_each_day(&location, &args.days, Verified::default(), verify_one)?.conclude()
+    let nothing = async |_: &mut dyn RollupStore, _: &mut Verified| Ok(());
+    let steps = (nothing, verify_one, nothing);
+    on_each_day(&location, &args.days, Verified::default(), steps)?.conclude()
 }
 
 /// Runs a rollup command.
@@ -81,11 +83,36 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
         pairs_max: args.rollups.rollup_pairs_max,
         forget: args.forget,
     };
-    let rebuild_one = async |store: &mut dyn RollupStore, day, rebuilt: &mut Rebuilt, _: &_| {
-        rebuilt.add(rebuild_day_and_rest(store, day, rules).await?);
+    // A new key wants all days to be made afresh.
+    let is_whole = args.days.from.is_none() && args.days.to.is_none();
+    let make_key = async |store: &mut dyn RollupStore, (_, new_key): &mut (Rebuilt, NewKey)| {
+        if is_whole {
+            *new_key = rebuild::make_user_key(store).await?;
+        }
         Ok(())
     };
-    let rebuilt = on_each_day(&location, &args.days, Rebuilt::default(), rebuild_one)?;
+    let rebuild_one =
+        async |store: &mut dyn RollupStore, day, (rebuilt, _): &mut (Rebuilt, NewKey), _: &_| {
+            rebuilt.add(rebuild_day_and_rest(store, day, rules).await?);
+            Ok(())
+        };
+    let set_rebuilt = async |store: &mut dyn RollupStore, (_, new_key): &mut (Rebuilt, NewKey)| {
+        if *new_key == NewKey::Made {
+            rebuild::set_rebuilt(store).await?;
+        }
+        Ok(())
+    };
+    let outcome = (Rebuilt::default(), NewKey::NotNeeded);
+    let steps = (make_key, rebuild_one, set_rebuilt);
+    let (rebuilt, new_key) = on_each_day(&location, &args.days, outcome, steps)?;
+    match new_key {
+        NewKey::NotNeeded => {}
+        NewKey::Made => say("user ids are hashed with a secret of this database from now on")?,
+        NewKey::KeptForOldDays => say(
+            "user ids stay hashed without a secret: some days have rollups but no events, and sets that were hashed in two ways do not \
+             merge; --forget removes such days, after which another rebuild makes the secret",
+        )?,
+    }
     let (days, events) = (plural(rebuilt.days, "day"), plural(rebuilt.events, "event"));
     say(format_args!("rebuilt {days}, {events}"))?;
     if rebuilt.kept > 0 {
@@ -190,12 +217,17 @@ impl From<Failure> for Problem {
     }
 }
 
-/// Does something to each stored day in a range, with a bar if somebody is looking. Returns what came of it.
+/// Does something to each stored day in a range, with a bar if somebody is looking, something before all of them and something behind.
+/// Returns what came of it.
 fn on_each_day<T>(
     location: &StoreLocation,
     range: &DayArgs,
     mut outcome: T,
-    each: impl AsyncFn(&mut dyn RollupStore, Day, &mut T, &ProgressBar) -> Result<(), Problem>,
+    (first, each, last): (
+        impl AsyncFn(&mut dyn RollupStore, &mut T) -> Result<(), StoreError>,
+        impl AsyncFn(&mut dyn RollupStore, Day, &mut T, &ProgressBar) -> Result<(), Problem>,
+        impl AsyncFn(&mut dyn RollupStore, &mut T) -> Result<(), StoreError>,
+    ),
 ) -> Result<T, Failure> {
     if let (Some(from), Some(to)) = (range.from, range.to)
         && from > to
@@ -213,6 +245,7 @@ fn on_each_day<T>(
         let store = store::open(&settings)?;
         store.check_schema().await?;
         let mut rollups = store.open_rollups().await?;
+        first(&mut *rollups, &mut outcome).await?;
         let days = rebuild::days(&mut *rollups, range.from, range.to).await?;
         let bar = progress_bar(days.len() as u64);
         for day in days {
@@ -223,6 +256,7 @@ fn on_each_day<T>(
             bar.inc(1);
         }
         bar.finish_and_clear();
+        last(&mut *rollups, &mut outcome).await?;
         Ok(Ok(outcome))
     })
     .map_err(store_failure)?

@@ -42,6 +42,7 @@ impl Database {
             location: self.location.clone(),
             query_connections: 1,
             query_timeout: Duration::from_secs(10),
+            query_bytes_max: 64 << 20,
             flush_timeout: Duration::from_secs(10),
         })
         .unwrap()

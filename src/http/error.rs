@@ -345,6 +345,12 @@ fn store_failed(error: &StoreError) -> Problem {
             "Query too large",
             reason.clone(),
         ),
+        StoreError::QueryMemory(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "query_memory",
+            "Too many large queries",
+            reason.clone(),
+        ),
         StoreError::Data { .. } | StoreError::CheckpointMoved => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",

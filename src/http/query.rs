@@ -32,7 +32,8 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
                 // What the client asked for, not what is wrong with us.
                 StoreError::QueryTimeout(_)
                 | StoreError::TooManyGroups { .. }
-                | StoreError::QueryTooLarge(_) => {
+                | StoreError::QueryTooLarge(_)
+                | StoreError::QueryMemory(_) => {
                     tracing::info!(%error, "metrics query failed: {error}")
                 }
                 _ => tracing::warn!(%error, "metrics query failed: {error}"),

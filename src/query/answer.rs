@@ -8,22 +8,20 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::calendar::Calendar;
-use super::groups::{Adder, Entries, Users};
+use super::groups::Entries;
+use super::memory::OutOfMemory;
 use super::plan::{self, OverflowRule, Stretches};
 use super::snapshot::{DayRow, EventFilter, RollupRow, SeriesFilter, Snapshot};
-use super::{DAY_MICROS, GROUPS_MAX, MetricsQuery, MetricsReport, Source};
+use super::sums::Adder;
+use super::{GROUPS_MAX, MetricsQuery, MetricsReport, Source};
 use crate::event::Timestamp;
 use crate::rollup::Day;
 use crate::rollup::users::DamagedSet;
 
-/// Most users of groups that are kept one by one, a user of two groups being two: 300 MB at worst. Small in tests.
-pub(super) const USERS_COUNTED_MAX: usize = if cfg!(test) { 20_000 } else { 4_000_000 };
 /// Most buckets of time in which events are counted: two years of minutes. Each 10,000 are a statement.
 const BUCKETS_COUNTED_MAX: usize = 1_000_000;
 /// As many events are counted rather than estimated: some hundred milliseconds. Small in tests.
 pub(super) const CHEAP_EVENTS_MAX: u64 = if cfg!(test) { 500 } else { 50_000 };
-/// Only in a range this short is it worth asking how many there are, because that reads rollups too.
-const CHEAP_RANGE_MICROS: i64 = 7 * DAY_MICROS;
 /// Most users that a group made from rollups tells apart: under a megabyte, for one group at a time.
 const GROUP_EXACT_MAX: usize = 100_000;
 
@@ -36,9 +34,12 @@ pub enum AnswerError<E> {
     /// More groups than an answer may hold.
     #[error("the answer would have more than {GROUPS_MAX} groups")]
     TooManyGroups,
-    /// More than may be held in memory. The text says what to ask instead.
+    /// More than may be worked out. The text says what to ask instead.
     #[error("{0}")]
     TooLarge(String),
+    /// More than may be held.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
     /// A rollup is not what we wrote.
     #[error(transparent)]
     Damaged(#[from] DamagedSet),
@@ -51,6 +52,7 @@ impl<E> AnswerError<E> {
             Self::Store(error) => AnswerError::Store(map(error)),
             Self::TooManyGroups => AnswerError::TooManyGroups,
             Self::TooLarge(reason) => AnswerError::TooLarge(reason),
+            Self::Memory(error) => AnswerError::Memory(error),
             Self::Damaged(error) => AnswerError::Damaged(error),
         }
     }
@@ -60,8 +62,8 @@ impl<E> AnswerError<E> {
 ///
 /// # Errors
 ///
-/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::TooLarge`] where too many users had to be told apart, or
-/// what is wrong with the store.
+/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::Memory`] where too much would be held, or what is wrong
+/// with the store.
 pub async fn answer<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
@@ -85,9 +87,6 @@ async fn is_cheap<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
 ) -> Result<bool, AnswerError<S::Error>> {
-    if query.to.as_micros() - query.from.as_micros() > CHEAP_RANGE_MICROS {
-        return Ok(false);
-    }
     let range = plan::from_quarter(&(query.from..query.to));
     let events = snapshot.events_stored(range).await;
     Ok(events.map_err(AnswerError::Store)? <= CHEAP_EVENTS_MAX)
@@ -97,7 +96,8 @@ async fn from_events<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
 ) -> Result<MetricsReport, AnswerError<S::Error>> {
-    let mut answering = Answering::new(query);
+    let mut answering = Answering::new(query, snapshot);
+    answering.entries.only_count_users();
     answering
         .count_events(snapshot, query.from..query.to)
         .await?;
@@ -108,7 +108,7 @@ async fn from_rollups<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
 ) -> Result<MetricsReport, AnswerError<S::Error>> {
-    let mut answering = Answering::new(query);
+    let mut answering = Answering::new(query, snapshot);
     if query.from < query.to {
         let Some(days) = answering.read_days(snapshot).await? else {
             return from_events(snapshot, query).await;
@@ -144,7 +144,7 @@ struct Answering<'a> {
 }
 
 impl<'a> Answering<'a> {
-    fn new(query: &'a MetricsQuery) -> Self {
+    fn new<S: Snapshot>(query: &'a MetricsQuery, snapshot: &S) -> Self {
         let events = plan::event_filter(query);
         Self {
             query,
@@ -155,7 +155,7 @@ impl<'a> Answering<'a> {
                 .map(|unit| Calendar::new(unit, query.zone.clone())),
             series: plan::series_filter(&events),
             events,
-            entries: Entries::new(query.group_by),
+            entries: Entries::new(query.group_by, snapshot.memory()),
             overflowed: false,
             buckets_counted: 0,
         }
@@ -168,10 +168,12 @@ impl<'a> Answering<'a> {
     ) -> Result<Option<Days>, AnswerError<S::Error>> {
         let touched = Day::of(self.range.start).start()..self.range.end;
         let rule = OverflowRule::of(&self.events);
-        let overflowed = snapshot.overflowed_days(touched.clone()).await;
-        let Some(mut overflowed) = overflowed.map_err(AnswerError::Store)? else {
+        let state = snapshot.rollup_state(touched.clone()).await;
+        let Some(state) = state.map_err(AnswerError::Store)? else {
             return Ok(None);
         };
+        self.entries.hash_with(state.user_key);
+        let mut overflowed = state.overflowed;
         if rule == OverflowRule::Unharmed {
             overflowed.clear();
         }
@@ -262,8 +264,7 @@ impl<'a> Answering<'a> {
             if !counted.contain(&row_range(&row)) {
                 let start = self.group_start(row.bucket.start);
                 let names = (row.event_name.as_deref(), row.channel.as_deref());
-                let users = Users::Encoded(row.users);
-                self.entries.add(start, names, row.events, users);
+                self.entries.add(start, names, row.events, row.users)?;
             }
         }
         for row in days.sums {
@@ -273,8 +274,7 @@ impl<'a> Answering<'a> {
             if !counted.contain(&day_range(row.day)) {
                 let start = self.group_start(row.day.start());
                 let names = (row.event_name.as_deref(), row.channel.as_deref());
-                self.entries
-                    .add(start, names, events, Users::Encoded(users));
+                self.entries.add(start, names, events, users)?;
             }
         }
         for stretch in counted.clipped(&self.range) {
@@ -309,15 +309,10 @@ impl<'a> Answering<'a> {
             }
             let entries = &mut self.entries;
             let mut each = |count: super::snapshot::UserCount<'_>| {
-                entries.add_user(starts[count.group], &count);
+                entries.add_user(starts[count.group], &count)
             };
             let counting = snapshot.count_users(&self.events, rest.start..end, &starts, &mut each);
             counting.await.map_err(AnswerError::Store)?;
-            if self.entries.users_counted() > USERS_COUNTED_MAX {
-                return Err(AnswerError::TooLarge(format!(
-                    "more than {USERS_COUNTED_MAX} users of all groups would have to be told apart; ask for a shorter range"
-                )));
-            }
             rest.start = end;
         }
         Ok(())

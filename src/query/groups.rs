@@ -4,66 +4,97 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::answer::{AnswerError, USERS_COUNTED_MAX};
+use super::answer::AnswerError;
 use super::calendar::{Calendar, TimeBucket};
+use super::counted::{CountedUsers, Place};
+use super::memory::{Holding, OutOfMemory};
 use super::snapshot::{Snapshot, UserCount};
+use super::sums::{Adder, Row, add_up};
 use super::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, MetricsQuery, Order};
 use crate::event::Timestamp;
-use crate::rollup::users::{UserHash, UserSet, UserUnion};
+use crate::rollup::users::{UserKey, UserUnion};
 
 /// Stands between name and channel. Neither can contain it, and nothing sorts before it, so that pairs sort like their texts.
 const SEPARATOR: char = '\0';
+/// What a text costs beside its bytes, of which there are two copies.
+const TEXT_BYTES: usize = 128;
 
 /// Everything that an answer adds up.
 pub(super) struct Entries {
     grouping: Grouping,
+    /// What users who are counted are hashed with.
+    user_key: UserKey,
+    /// Whether it matters who they are.
+    tells_users: bool,
     /// Names and channels as far as the grouping tells them apart, each text once.
     texts: Vec<String>,
     numbers: HashMap<String, usize>,
     /// The text that is looked up.
     looked_up: String,
-    entries: Vec<Entry>,
-    users_counted: usize,
-}
-
-/// A row, or a user who was counted.
-struct Entry {
-    /// Where its bucket of time begins.
-    start: Timestamp,
-    /// Number of its text, later of its place among the texts.
-    text: usize,
-    events: u64,
-    users: Users,
-}
-
-/// Users of an entry.
-pub(super) enum Users {
-    /// As `rollup::UserSet` encodes them.
-    Encoded(Vec<u8>),
-    /// One.
-    One(UserHash),
+    rows: Vec<Row>,
+    counted: CountedUsers,
+    memory: Holding,
 }
 
 impl Entries {
-    pub(super) fn new(grouping: Grouping) -> Self {
+    /// Nothing yet. What of it grows with the events takes from the memory.
+    pub(super) fn new(grouping: Grouping, memory: &Holding) -> Self {
         Self {
             grouping,
+            user_key: UserKey::of_process(),
+            tells_users: true,
             texts: Vec::new(),
             numbers: HashMap::new(),
             looked_up: String::new(),
-            entries: Vec::new(),
-            users_counted: 0,
+            rows: Vec::new(),
+            counted: CountedUsers::new(memory.clone()),
+            memory: memory.clone(),
         }
+    }
+
+    /// Users who are counted will meet the sets of a database, which were hashed with this key.
+    pub(super) fn hash_with(&mut self, user_key: UserKey) {
+        self.user_key = user_key;
+    }
+
+    /// All that comes are events of one stretch, and in one group: the store has told its users apart.
+    pub(super) fn only_count_users(&mut self) {
+        self.tells_users = !self.grouping.is_none();
     }
 
     /// Adds a row of an event name and a channel, as far as it says them.
     pub(super) fn add(
         &mut self,
         start: Timestamp,
-        (event_name, channel): (Option<&str>, Option<&str>),
+        names: (Option<&str>, Option<&str>),
         events: u64,
-        users: Users,
-    ) {
+        users: Vec<u8>,
+    ) -> Result<(), OutOfMemory> {
+        let place = (start, self.text(names)?);
+        self.rows.push(Row {
+            place,
+            events,
+            users,
+        });
+        Ok(())
+    }
+
+    /// Adds a user who was counted.
+    pub(super) fn add_user(
+        &mut self,
+        start: Timestamp,
+        count: &UserCount<'_>,
+    ) -> Result<(), OutOfMemory> {
+        let place = (start, self.text((count.event_name, count.channel))?);
+        let user = self.tells_users.then(|| self.user_key.hash(count.user_id));
+        self.counted.add(place, count.events, user)
+    }
+
+    /// The number of the text that a name and a channel come to.
+    fn text(
+        &mut self,
+        (event_name, channel): (Option<&str>, Option<&str>),
+    ) -> Result<usize, OutOfMemory> {
         self.looked_up.clear();
         if self.grouping.event_name {
             self.looked_up.push_str(event_name.unwrap_or_default());
@@ -72,35 +103,14 @@ impl Entries {
         if self.grouping.channel {
             self.looked_up.push_str(channel.unwrap_or_default());
         }
-        let text = match self.numbers.get(&self.looked_up) {
-            Some(number) => *number,
-            None => {
-                self.texts.push(self.looked_up.clone());
-                self.numbers
-                    .insert(self.looked_up.clone(), self.texts.len() - 1);
-                self.texts.len() - 1
-            }
-        };
-        self.entries.push(Entry {
-            start,
-            text,
-            events,
-            users,
-        });
-    }
-
-    /// Adds a user who was counted; only counts them once there are too many to keep.
-    pub(super) fn add_user(&mut self, start: Timestamp, count: &UserCount<'_>) {
-        self.users_counted += 1;
-        if self.users_counted <= USERS_COUNTED_MAX {
-            let user = Users::One(UserHash::of(count.user_id));
-            self.add(start, (count.event_name, count.channel), count.events, user);
+        if let Some(number) = self.numbers.get(&self.looked_up) {
+            return Ok(*number);
         }
-    }
-
-    /// How many users were added, a user of two groups being two.
-    pub(super) fn users_counted(&self) -> usize {
-        self.users_counted
+        self.memory.take(TEXT_BYTES + 2 * self.looked_up.len())?;
+        let number = self.texts.len();
+        self.texts.push(self.looked_up.clone());
+        self.numbers.insert(self.looked_up.clone(), number);
+        Ok(number)
     }
 
     /// The whole range and its groups.
@@ -111,31 +121,38 @@ impl Entries {
         mut calendar: Option<Calendar>,
     ) -> Result<(Counts, Vec<Group>), AnswerError<S::Error>> {
         let places = self.places(adder, query).await?;
-        for entry in &mut self.entries {
-            entry.text = places.of_text[entry.text];
+        for row in &mut self.rows {
+            row.place.1 = places.of_text[row.place.1];
         }
-        self.entries.sort_unstable_by_key(Entry::key);
-        let of_one_group = |a: &Entry, b: &Entry| a.key() == b.key();
-        if self.entries.chunk_by(of_one_group).count() > GROUPS_MAX {
-            return Err(AnswerError::TooManyGroups);
+        for group in &mut self.counted.groups {
+            group.place.1 = places.of_text[group.place.1];
         }
+        let (mut total_events, mut total_users) = (0, UserUnion::new(adder.exact_max));
+        let mut summed = Vec::new();
+        let place = |place: Place| place;
+        let each = |place, counts: Counts, set| {
+            if summed.len() == GROUPS_MAX {
+                return Err(AnswerError::TooManyGroups);
+            }
+            total_events += counts.total_events;
+            if let Some(set) = set {
+                total_users.add_set(set);
+            }
+            summed.push((place, counts));
+            Ok(())
+        };
+        add_up(&mut self.rows, &mut self.counted, place, adder, each).await?;
+        let total = match summed.as_slice() {
+            [] => Counts::default(),
+            [(_, only)] => *only,
+            _ if self.rows.is_empty() => {
+                Counts::exactly(total_events, adder.distinct(&mut self.counted).await?)
+            }
+            _ => Counts::new(total_events, total_users.finish().count()),
+        };
         if self.grouping.is_none() {
-            let (total, _) = adder.add_up(&self.entries).await?;
             return Ok((total, Vec::new()));
         }
-        let mut total_events = 0;
-        let mut users = UserUnion::new(adder.exact_max);
-        let mut summed = Vec::new();
-        for entries in self.entries.chunk_by(of_one_group) {
-            let (counts, set) = adder.add_up(entries).await?;
-            total_events += counts.total_events;
-            users.add_set(set);
-            summed.push((entries[0].key(), counts));
-        }
-        let total = Counts {
-            total_events,
-            users: users.finish().count(),
-        };
         if query.fill
             && let Some(calendar) = &mut calendar
         {
@@ -162,16 +179,20 @@ impl Entries {
         match query.order {
             Order::Name => {}
             Order::TotalEvents => {
-                for entry in &self.entries {
-                    weights[entry.text] += entry.events;
+                for row in &self.rows {
+                    weights[row.place.1] += row.events;
+                }
+                for group in &self.counted.groups {
+                    weights[group.place.1] += group.events;
                 }
             }
             Order::UniqueUsers => {
-                self.entries.sort_unstable_by_key(|entry| entry.text);
-                for entries in self.entries.chunk_by(|a, b| a.text == b.text) {
-                    let (counts, _) = adder.add_up(entries).await?;
-                    weights[entries[0].text] = counts.users.count;
-                }
+                let each = |text: usize, counts: Counts, _| {
+                    weights[text] = counts.users.count;
+                    Ok(())
+                };
+                let text = |(_, text): Place| text;
+                add_up(&mut self.rows, &mut self.counted, text, adder, each).await?;
             }
         }
         let mut ordered: Vec<usize> = (0..self.texts.len()).collect();
@@ -215,12 +236,6 @@ impl Entries {
     }
 }
 
-impl Entry {
-    fn key(&self) -> (Timestamp, usize) {
-        (self.start, self.text)
-    }
-}
-
 /// The order of texts in each bucket of time.
 struct Places {
     /// Place of each text.
@@ -232,66 +247,7 @@ struct Places {
 }
 
 /// What was summed up, by bucket of time and place.
-type Summed = Vec<((Timestamp, usize), Counts)>;
-
-/// Adds entries up, and takes a breath now and again: a large answer takes seconds, and others wait for the thread.
-pub(super) struct Adder<'s, S> {
-    snapshot: &'s mut S,
-    /// Most users that a set tells apart.
-    exact_max: usize,
-    /// Work since the last breath.
-    work: u32,
-}
-
-/// Work between two breaths, in users that are added: some milliseconds.
-const WORK_MAX: u32 = 100_000;
-/// What merging a set is worth: 50 µs when it is a full sketch.
-const SET_WORK: u32 = 1_000;
-
-impl<'s, S: Snapshot> Adder<'s, S> {
-    /// For sets that stay exact up to `exact_max` users.
-    pub(super) fn new(snapshot: &'s mut S, exact_max: usize) -> Self {
-        Self {
-            snapshot,
-            exact_max,
-            work: 0,
-        }
-    }
-
-    async fn add_up(
-        &mut self,
-        entries: &[Entry],
-    ) -> Result<(Counts, UserSet), AnswerError<S::Error>> {
-        let mut total_events = 0;
-        let mut users = UserUnion::new(self.exact_max);
-        for entry in entries {
-            total_events += entry.events;
-            self.work += match &entry.users {
-                Users::Encoded(bytes) => {
-                    users.add_set(UserSet::decode(bytes)?);
-                    SET_WORK
-                }
-                Users::One(user) => {
-                    users.add(*user);
-                    1
-                }
-            };
-            if self.work >= WORK_MAX {
-                self.work = 0;
-                let breath = self.snapshot.breathe().await;
-                breath.map_err(AnswerError::Store)?;
-            }
-        }
-        let users = users.finish();
-        // Finishing a set takes about as long as merging one, and then it goes into the whole range's.
-        self.work += 2 * SET_WORK;
-        let counts = Counts {
-            total_events,
-            users: users.count(),
-        };
-        Ok((counts, users))
-    }
-}
+type Summed = Vec<(Place, Counts)>;
 
 /// Adds zeros for every bucket of the range and every place that has none.
 fn filled<E>(

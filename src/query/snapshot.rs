@@ -2,30 +2,42 @@
 
 use std::ops::Range;
 
+use super::memory::{Holding, OutOfMemory};
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day};
+use crate::rollup::{Bucket, Day, UserKey};
 
 /// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series over a year.
 pub const ROWS_MAX: usize = 1_000_000;
-/// Most bytes of encoded users that one question may hold. With the rows themselves this is what a query can cost in memory.
-pub const USERS_BYTES_MAX: usize = 256 << 20;
+/// What a row costs beside its users: the row, what it becomes on the way to its group, and its names.
+pub const ROW_BYTES: usize = 192;
 
 /// A question that would read more than its [`Allowance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the question touches too many rollup rows: ask for a shorter range or fewer groups")]
-pub struct QueryTooLarge;
+pub enum QueryTooLarge {
+    /// Too many rows.
+    #[error("the question touches too many rollup rows: ask for a shorter range or fewer groups")]
+    Rows,
+    /// Too much memory.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+}
 
 /// What one question may still read of the rollups.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Allowance {
     rows: usize,
-    users_bytes: usize,
+    memory: Holding,
 }
 
 impl Allowance {
-    /// Of so many rows and so many bytes of encoded users.
-    pub fn new(rows: usize, users_bytes: usize) -> Self {
-        Self { rows, users_bytes }
+    /// Of so many rows, which take from the memory.
+    pub fn new(rows: usize, memory: Holding) -> Self {
+        Self { rows, memory }
+    }
+
+    /// What the question holds.
+    pub fn memory(&self) -> &Holding {
+        &self.memory
     }
 
     /// Rows that are left. A store need not look for more than one beyond, which tells that there are too many.
@@ -39,18 +51,8 @@ impl Allowance {
     ///
     /// [`QueryTooLarge`] when that is more than is left.
     pub fn take(&mut self, users_bytes: usize) -> Result<(), QueryTooLarge> {
-        self.rows = self.rows.checked_sub(1).ok_or(QueryTooLarge)?;
-        self.users_bytes = self
-            .users_bytes
-            .checked_sub(users_bytes)
-            .ok_or(QueryTooLarge)?;
-        Ok(())
-    }
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self::new(ROWS_MAX, USERS_BYTES_MAX)
+        self.rows = self.rows.checked_sub(1).ok_or(QueryTooLarge::Rows)?;
+        Ok(self.memory.take(ROW_BYTES + users_bytes)?)
     }
 }
 
@@ -113,6 +115,15 @@ pub struct DayRow {
     pub total: Option<(u64, Vec<u8>)>,
 }
 
+/// What holds for the rollups of a range.
+#[derive(Debug, Clone)]
+pub struct RollupState {
+    /// What users are hashed with.
+    pub user_key: UserKey,
+    /// The days that have pairs without a series, in order.
+    pub overflowed: Vec<Day>,
+}
+
 /// Events of one user in one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserCount<'a> {
@@ -127,6 +138,9 @@ pub struct UserCount<'a> {
     /// How many they are.
     pub events: u64,
 }
+
+/// Takes the users that are counted.
+pub type EachUser<'e> = dyn FnMut(UserCount<'_>) -> Result<(), OutOfMemory> + Send + 'e;
 
 /// One consistent view of the database. All ranges are half-open. Every method fails with the store's own error, and after that the
 /// snapshot is of no use.
@@ -156,12 +170,11 @@ pub trait Snapshot: Send {
         range: Range<Timestamp>,
     ) -> impl Future<Output = Result<Vec<RollupRow>, Self::Error>> + Send;
 
-    /// The days in a range that have pairs without a series, in order; `None` when the rollups are not built yet, so that nothing of
-    /// them may be believed.
-    fn overflowed_days(
+    /// What holds for the rollups of a range; `None` when they are not built yet, so that nothing of them may be believed.
+    fn rollup_state(
         &mut self,
         range: Range<Timestamp>,
-    ) -> impl Future<Output = Result<Option<Vec<Day>>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<RollupState>, Self::Error>> + Send;
 
     /// Number of events of any name in the parts and deltas that begin in a range: what it would cost to read its events.
     fn events_stored(
@@ -170,14 +183,17 @@ pub trait Snapshot: Send {
     ) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
     /// Counts the events in a range by user, and by group: `starts` ascend, and the first one is not after the range. Each result is
-    /// handed to `each`, in no order.
+    /// handed to `each`, in no order; an error of it is the store's own then, and ends the counting.
     fn count_users(
         &mut self,
         events: &EventFilter,
         range: Range<Timestamp>,
         starts: &[Timestamp],
-        each: &mut (dyn FnMut(UserCount<'_>) + Send),
+        each: &mut EachUser<'_>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// What the question holds.
+    fn memory(&self) -> &Holding;
 
     /// To be called every few milliseconds while what was read is summed up: lets others have the thread, and fails when the
     /// question's time is up or nobody waits for the answer.
@@ -186,16 +202,19 @@ pub trait Snapshot: Send {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::QueryMemory;
     use super::*;
 
     #[test]
     fn an_allowance_is_used_up_by_rows_and_by_bytes() {
-        let mut rows = Allowance::new(2, 100);
+        let memory = QueryMemory::new(2 * ROW_BYTES + 100);
+        let mut rows = Allowance::new(2, memory.question());
         assert_eq!([rows.take(0), rows.take(0)], [Ok(()), Ok(())]);
-        assert_eq!((rows.rows_left(), rows.take(0)), (0, Err(QueryTooLarge)));
-        let mut bytes = Allowance::new(10, 100);
-        assert_eq!(bytes.take(60), Ok(()));
-        assert_eq!(bytes.take(40), Ok(()));
-        assert_eq!(bytes.take(1), Err(QueryTooLarge));
+        let refused = Err(QueryTooLarge::Rows);
+        assert_eq!((rows.rows_left(), rows.take(0)), (0, refused));
+        drop(rows);
+        let mut bytes = Allowance::new(10, memory.question());
+        assert_eq!([bytes.take(60), bytes.take(40)], [Ok(()), Ok(())]);
+        assert!(matches!(bytes.take(1), Err(QueryTooLarge::Memory(_))));
     }
 }

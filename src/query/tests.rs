@@ -7,7 +7,8 @@ use futures_util::FutureExt as _;
 use jiff::tz::TimeZone;
 
 use self::model::{Event, Model, Random};
-use super::answer::{CHEAP_EVENTS_MAX, USERS_COUNTED_MAX};
+use super::answer::CHEAP_EVENTS_MAX;
+use super::memory::{OutOfMemory, QueryMemory};
 use super::*;
 
 const MINUTE: i64 = 60_000_000;
@@ -29,7 +30,7 @@ const PLACES: [(&str, &str); 11] = [
     ("Pacific/Apia", "2011-12-28T00:00:00Z"),
 ];
 
-type Answer = Result<MetricsReport, AnswerError<std::convert::Infallible>>;
+type Answer = Result<MetricsReport, AnswerError<OutOfMemory>>;
 
 fn ask(model: &mut Model, query: &MetricsQuery) -> Answer {
     sendable(answer(model, query))
@@ -183,12 +184,9 @@ fn many_users_are_estimated_and_few_are_counted() {
     let report = ask(&mut model, &views(FEBRUARY, FEBRUARY + DAY_MICROS)).unwrap();
     assert_eq!(report.total, Counts::exactly(few as u64, few as u64));
     assert_eq!(report.source, Source::Events);
-    let report = ask(&mut model, &views(FEBRUARY, FEBRUARY + 8 * DAY_MICROS)).unwrap();
-    assert_eq!(
-        report.source,
-        Source::Rollups,
-        "a long range is not looked at"
-    );
+    let long = views(FEBRUARY - 4_000 * DAY_MICROS, FEBRUARY + 8 * DAY_MICROS);
+    let report = ask(&mut model, &long).unwrap();
+    assert_eq!(report.source, Source::Events, "however long the range is");
 
     let many = few + 1;
     let mut model = Model::compacted(day_of(many));
@@ -214,17 +212,65 @@ fn many_users_are_estimated_and_few_are_counted() {
 }
 
 #[test]
-fn too_many_users_to_tell_apart_are_refused_with_advice() {
-    let events = |users: usize| (0..users).map(|n| event(n, FEBRUARY)).collect();
+fn users_that_must_be_told_apart_take_memory_and_others_do_not() {
+    let users = 20_000;
+    let events = (0..users).map(|n| Event {
+        channel: ["web", "app"][n % 2].to_owned(),
+        ..event(n, FEBRUARY)
+    });
+    let mut model = Model::compacted(events.collect());
     let mut query = views(FEBRUARY, FEBRUARY + DAY_MICROS);
     query.exact = true;
-    let report = ask(&mut Model::compacted(events(USERS_COUNTED_MAX)), &query).unwrap();
-    assert_eq!(report.total.users.count, USERS_COUNTED_MAX as u64);
-    let refused = ask(&mut Model::compacted(events(USERS_COUNTED_MAX + 1)), &query);
-    let Err(AnswerError::TooLarge(advice)) = refused else {
+    let mut ask_with = |bytes_max, query: &MetricsQuery| {
+        let memory = QueryMemory::new(bytes_max);
+        model.memory = memory.question();
+        let answer = ask(&mut model, query);
+        let held = memory.held();
+        model.memory = QueryMemory::new(0).question();
+        assert_eq!(memory.held(), 0);
+        (answer, held)
+    };
+    let (report, held) = ask_with(1_000, &query);
+    assert_eq!(
+        report.unwrap().total,
+        Counts::exactly(users as u64, users as u64)
+    );
+    assert!(held < 1_000);
+    query.group_by = Grouping::CHANNEL;
+    let (report, held) = ask_with(1 << 20, &query);
+    let report = report.unwrap();
+    assert_eq!(report.total, Counts::exactly(users as u64, users as u64));
+    assert_eq!(report.groups[0].counts, Counts::exactly(10_000, 10_000));
+    assert!(held < 32 * users, "{held}");
+    let (refused, _) = ask_with(16 * users - 1, &query);
+    let Err(AnswerError::Store(OutOfMemory::Question { .. })) = refused else {
         panic!("{refused:?}")
     };
-    assert!(advice.contains("shorter range"), "{advice}");
+}
+
+#[test]
+fn users_and_their_bounds_are_never_more_than_events() {
+    // So many that estimates are above and below.
+    for seed in 0..20 {
+        let users = 700 + 13 * seed;
+        let events = (0..users).map(|n| event(n + 10_000 * seed, FEBRUARY));
+        let mut model = Model::compacted(events.collect());
+        let mut query = views(FEBRUARY, FEBRUARY + DAY_MICROS);
+        query.group_by = Grouping::by(TimeUnit::Day);
+        let report = ask(&mut model, &query).unwrap();
+        assert_eq!(report.source, Source::Rollups);
+        for counts in [report.total, report.groups[0].counts] {
+            let Counts {
+                total_events,
+                users,
+            } = counts;
+            assert!(users.error > 0.0 && users.low <= users.count, "{counts:?}");
+            assert!(
+                users.count <= users.high && users.high <= total_events,
+                "{counts:?}"
+            );
+        }
+    }
 }
 
 #[test]

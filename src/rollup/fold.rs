@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Bucket, PART_EXACT_MAX, UserHash, UserSet, Width};
+use super::{Bucket, PART_EXACT_MAX, UserHash, UserKey, UserSet, Width};
 use crate::event::{EventRef, Timestamp};
 use crate::random;
 
@@ -17,6 +17,8 @@ pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
 pub struct Fold<'a> {
     /// From here on events go to minutes.
     minutes_from: Timestamp,
+    /// The database's.
+    user_key: UserKey,
     sums: Vec<Sum<'a>>,
     /// Where each key's sum is.
     places: HashMap<Key<'a>, usize, SeededState>,
@@ -52,9 +54,11 @@ pub struct DeltaRef<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// Nothing folded yet. Which events are fresh enough for minutes is judged at `now`.
-    pub fn new(now: Timestamp) -> Self {
+    /// Nothing folded yet. Which events are fresh enough for minutes is judged at `now`. The key is that of the database, read in the
+    /// transaction that stores what is folded.
+    pub fn new(now: Timestamp, user_key: UserKey) -> Self {
         Self {
+            user_key,
             minutes_from: Timestamp::from_micros(now.as_micros() - MINUTES_KEPT_MICROS),
             sums: Vec::new(),
             places: HashMap::with_hasher(SeededState(random::number())),
@@ -94,7 +98,7 @@ impl<'a> Fold<'a> {
             self.sums.push(Sum { key, users });
             self.sums.len() - 1
         });
-        self.sums[place].users.push(UserHash::of(user_id));
+        self.sums[place].users.push(self.user_key.hash(user_id));
     }
 
     /// The deltas, in order of name, channel and time.
@@ -162,7 +166,7 @@ mod tests {
 
     #[test]
     fn events_fall_into_their_name_channel_and_bucket() {
-        let mut fold = Fold::new(Timestamp::from_micros(NOW));
+        let mut fold = Fold::new(Timestamp::from_micros(NOW), UserKey::PUBLIC);
         let old = NOW - MINUTES_KEPT_MICROS - 1;
         for (name, channel, user, micros) in [
             ("view", "web", "ann", NOW),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use self::connection::Connection;
 use super::fold::Fold;
-use super::{Bucket, Day, Delta, SeriesId, SeriesKey, Tally};
+use super::{Bucket, Day, Delta, SeriesId, SeriesKey, Tally, UserKey};
 use crate::event::Timestamp;
 
 /// A stored event: name, channel, user, time.
@@ -69,7 +69,7 @@ impl Model {
 
     /// Stores events and their deltas, as a flush does.
     pub(crate) fn flush(&self, now: Timestamp, events: &[(&str, &str, &str, Timestamp)]) {
-        let mut fold = Fold::new(now);
+        let mut fold = Fold::new(now, UserKey::PUBLIC);
         for (name, channel, user, timestamp) in events {
             fold.add_one(name, channel, user, *timestamp);
         }

@@ -192,10 +192,43 @@ pub async fn build_if_needed(
         store.set_build_from(Day::of(day.end())).await?;
         store.commit().await?;
     }
+    set_rebuilt(store).await?;
+    Ok(Some(rebuilt))
+}
+
+/// Gives a database of the releases before a key of its own for the users' hashes, and marks all its rollups as to be made afresh:
+/// the caller does so, or, should it be interrupted, `migrate up`. Until then queries count events.
+///
+/// # Errors
+///
+/// What is wrong with the database; nothing has changed then.
+pub async fn make_user_key(store: &mut dyn RollupStore) -> Result<NewKey, StoreError> {
+    begin(store).await?;
+    let made = store.make_user_key().await?;
+    store.commit().await?;
+    Ok(made)
+}
+
+/// What became of the key for the users' hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewKey {
+    /// The database has one already.
+    NotNeeded,
+    /// It has one now.
+    Made,
+    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two ways do not merge.
+    KeptForOldDays,
+}
+
+/// Notes that all days are rebuilt.
+///
+/// # Errors
+///
+/// What is wrong with the database.
+pub async fn set_rebuilt(store: &mut dyn RollupStore) -> Result<(), StoreError> {
     begin(store).await?;
     store.set_rebuilt().await?;
-    store.commit().await?;
-    Ok(Some(rebuilt))
+    store.commit().await
 }
 
 /// The days from the first to the last one that the database knows, cut to what was asked for: both ends belong to it.
@@ -251,7 +284,7 @@ async fn recount(
         admitted
     });
     drop(pairs);
-    let mut recount = Recount::new(minutes_from, admitted);
+    let mut recount = Recount::new(minutes_from, store.user_key().await?, admitted);
     recount.read(store, day).await?;
     Ok(recount.finish())
 }

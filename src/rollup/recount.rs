@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserUnion, Width};
+use super::{Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion, Width};
 use crate::event::Timestamp;
 use crate::store::{RollupStore, StoreError};
 
@@ -48,6 +48,8 @@ impl Admitted {
 pub struct Recount {
     /// From here on events go to minutes.
     minutes_from: Timestamp,
+    /// The database's.
+    user_key: UserKey,
     /// `None`: everything has a series.
     admitted: Option<Admitted>,
     names: HashMap<String, NameSums>,
@@ -109,8 +111,9 @@ impl Sum {
 impl Recount {
     /// Nothing counted yet. Events from `minutes_from` on are counted by the minute, all others by the quarter; those without a series
     /// count as overflow.
-    pub fn new(minutes_from: Timestamp, admitted: Option<Admitted>) -> Self {
+    pub fn new(minutes_from: Timestamp, user_key: UserKey, admitted: Option<Admitted>) -> Self {
         Self {
+            user_key,
             minutes_from,
             admitted,
             names: HashMap::new(),
@@ -140,7 +143,7 @@ impl Recount {
             Width::Quarter
         };
         let bucket = Bucket::of(timestamp, width);
-        let user = UserHash::of(user_id);
+        let user = self.user_key.hash(user_id);
         let (has_name, has_pair) = self.admitted.as_ref().map_or((true, true), |admitted| {
             (
                 admitted.has_name(event_name),
@@ -248,7 +251,11 @@ mod tests {
     }
 
     fn fed(minutes_from: i64, admitted: Option<Admitted>) -> Recounted {
-        let mut recount = Recount::new(Timestamp::from_micros(minutes_from), admitted);
+        let mut recount = Recount::new(
+            Timestamp::from_micros(minutes_from),
+            UserKey::PUBLIC,
+            admitted,
+        );
         for (name, channel, user, after) in [
             ("view", "web", "ann", 0),
             ("view", "web", "ann", QUARTER_MICROS - 1),

@@ -1,6 +1,6 @@
 //! Sets of users that merge: exact while small, a sketch of bounded size and known error beyond.
 //!
-//! A user is known by the 64-bit XXH3 hash of its id. Among a hundred thousand users the chance that two share one is below one in
+//! A user is known by a 64-bit hash of its id under the database's [`UserKey`]. Among a hundred thousand users the chance that two share one is below one in
 //! three billion, so a set of hashes counts as exact. The sketch is Apache DataSketches' CPC (K. Lang, "Back to the Future: an Even
 //! More Nearly Optimal Cardinality Estimation Algorithm", 2017) with 2^13 rows: a relative standard error of 0.77 % in at most 5 KB,
 //! 0.4 KB for some hundred users. HyperLogLog at the same error takes 8 KB and 1.5 KB, and its union is slower (measured with the same
@@ -13,14 +13,17 @@
 //! | 0    | the hashes, ascending, 8 bytes each, little-endian |
 //! | 1    | a CPC sketch (lg K = 13, default seed, updated with the hash as a 64-bit integer) in the bytes of Apache DataSketches 5 and up: what its other libraries and its PostgreSQL extension read |
 
+mod key;
+
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
 use datasketches::common::NumStdDev;
 use datasketches::cpc::{CpcSketch, CpcUnion};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+pub use self::key::UserKey;
 use crate::random;
 
 /// Rows of the sketch, as a power of two. 12 would miss the promised one percent (1.08 %).
@@ -28,16 +31,9 @@ const LG_K: u8 = 13;
 const KIND_EXACT: u8 = 0;
 const KIND_SKETCH: u8 = 1;
 
-/// A user, as rollups know it.
+/// A user, as rollups know it: see [`UserKey::hash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserHash(u64);
-
-impl UserHash {
-    /// Of a `user_id`.
-    pub fn of(user_id: &str) -> Self {
-        Self(xxh3_64(user_id.as_bytes()))
-    }
-}
 
 /// Number of distinct users, and how far it can be trusted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -60,6 +56,16 @@ impl UniqueUsers {
             error: 0.0,
             low: count,
             high: count,
+        }
+    }
+
+    /// No more than there are events: each user has at least one, which an estimate does not know.
+    pub fn at_most(self, events: u64) -> Self {
+        Self {
+            count: self.count.min(events),
+            low: self.low.min(events),
+            high: self.high.min(events),
+            ..self
         }
     }
 }
@@ -297,8 +303,8 @@ impl UserUnion {
     }
 }
 
-/// What goes into the set is a hash already, but one that everybody can compute: whoever chooses user ids could choose those that
-/// meet in one place of the table. So it is mixed with a secret of the process.
+/// What goes into the set is a hash already, but in old databases one that everybody can compute: whoever chooses user ids could choose
+/// those that meet in one place of the table. So it is mixed with a secret of the process.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 

@@ -53,7 +53,11 @@ pub async fn verify_day(store: &mut dyn RollupStore, day: Day) -> Result<Verdict
     store.begin_reading().await?;
     let kept = read(store, day).await?;
     let admitted = kept.admitted();
-    let mut recount = Recount::new(Timestamp::from_micros(i64::MAX), admitted.clone());
+    let mut recount = Recount::new(
+        Timestamp::from_micros(i64::MAX),
+        store.user_key().await?,
+        admitted.clone(),
+    );
     recount.read(store, day).await?;
     store.commit().await?;
     let rows = recount.finish();

@@ -94,6 +94,7 @@ pub(crate) fn upkeep_settings(location: StoreLocation) -> StoreSettings {
         location,
         query_connections: 1,
         query_timeout: STATEMENT_TIMEOUT,
+        query_bytes_max: 0,
         flush_timeout: STATEMENT_TIMEOUT,
     }
 }

@@ -65,11 +65,7 @@ impl PostgresStore {
     /// Parses the URL; connects to nothing yet.
     pub(super) fn new(url: &str, settings: &StoreSettings) -> Result<Self, ConfigError> {
         let connector = Connector::parse(url)?;
-        let metrics = Metrics::new(
-            connector.clone(),
-            settings.query_connections,
-            settings.query_timeout,
-        );
+        let metrics = Metrics::new(connector.clone(), settings);
         Ok(Self {
             checkpoints: Checkpoints::new(connector.clone()),
             connector,

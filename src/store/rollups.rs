@@ -6,7 +6,8 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally};
+use crate::rollup::rebuild::NewKey;
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 
 /// One connection that keeps the rollups. Its calls belong into the order `begin`, anything else, `commit`. After any error it must be
 /// dropped, which undoes what was begun.
@@ -98,6 +99,13 @@ pub trait RollupStore: Send {
 
     /// Removes everything that the rollups hold of a day: parts, sums, the deltas that this snapshot sees, overflow.
     async fn clear_day(&mut self, day: Day) -> Result<(), StoreError>;
+
+    /// What the database hashes user ids with.
+    async fn user_key(&mut self) -> Result<UserKey, StoreError>;
+
+    /// Makes a secret key where there is none, and notes that all rollups must be made afresh. No flush that knew the old one is under
+    /// way when this transaction is committed.
+    async fn make_user_key(&mut self) -> Result<NewKey, StoreError>;
 
     /// Whether events were stored before there were rollups and are not counted yet.
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError>;

@@ -29,12 +29,14 @@ use self::sink::SqliteSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, migrations};
 use crate::batch::LifeId;
 use crate::config::StoreSettings;
+use crate::query::memory::QueryMemory;
 use crate::query::{MetricsQuery, MetricsReport};
 
 /// A SQLite database.
 pub(super) struct SqliteStore {
     path: PathBuf,
     readers: Readers,
+    memory: QueryMemory,
 }
 
 impl SqliteStore {
@@ -44,6 +46,7 @@ impl SqliteStore {
         Self {
             path: path.to_owned(),
             readers,
+            memory: QueryMemory::new(settings.query_bytes_max),
         }
     }
 }
@@ -71,7 +74,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
-        metrics::answer(&self.readers, query).await
+        metrics::answer(&self.readers, self.memory.question(), query).await
     }
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {

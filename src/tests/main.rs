@@ -36,6 +36,7 @@ mod random;
 mod rollup_cardinality;
 mod rollup_crashes;
 mod rollup_races;
+mod rollup_user_key;
 mod rollup_verify;
 mod store_contract;
 mod store_database;

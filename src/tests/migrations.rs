@@ -13,7 +13,8 @@ use crate::process::{Ended, run};
 
 const FIRST: &str = "2026-01-01-000000_events";
 const ROLLUPS: &str = "2026-11-23-000000_rollups";
-const NEWEST: &str = "2026-11-28-000000_lineage";
+const LINEAGE: &str = "2026-11-28-000000_lineage";
+const NEWEST: &str = "2026-11-29-000000_user_key";
 /// Whatever defines tables and indexes, as text. Partitions and the table of versions are not migrations' work.
 const POSTGRES_SCHEMA: &str = "
     SELECT table_name, column_name, data_type, is_nullable, column_default
@@ -50,7 +51,7 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert_said(
         &migrate(database, &["up"]),
         "applied",
-        &[FIRST, ROLLUPS, NEWEST],
+        &[FIRST, ROLLUPS, LINEAGE, NEWEST],
     );
     assert_status(database, 0, "applied");
     let first = database.rows(schema);
@@ -71,7 +72,7 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     unconfirmed.assert_refusal(78, &["drops the tables events", FIRST, "--yes"]);
     assert_eq!(database.rows(schema), first);
     let all_down = migrate(database, &["down", "--all", "--yes"]);
-    assert_said(&all_down, "reverted", &[NEWEST, ROLLUPS, FIRST]);
+    assert_said(&all_down, "reverted", &[NEWEST, LINEAGE, ROLLUPS, FIRST]);
     assert_status(database, 78, "pending");
     assert_eq!(database.rows(schema), [""; 0], "down leaves nothing behind");
     let again = migrate(database, &["down", "--all"]);
@@ -80,14 +81,19 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     assert_said(
         &migrate(database, &["up"]),
         "applied",
-        &[FIRST, ROLLUPS, NEWEST],
+        &[FIRST, ROLLUPS, LINEAGE, NEWEST],
     );
     assert_eq!(database.rows(schema), first);
     assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
+    assert_said(&migrate(database, &["down"]), "reverted", &[LINEAGE]);
     assert_said(&migrate(database, &["down"]), "reverted", &[ROLLUPS]);
     let unconfirmed = ask_to_migrate(database, &["down"]);
     unconfirmed.assert_refusal(78, &["drops the tables events", "--yes"]);
-    assert_said(&migrate(database, &["up"]), "applied", &[ROLLUPS, NEWEST]);
+    assert_said(
+        &migrate(database, &["up"]),
+        "applied",
+        &[ROLLUPS, LINEAGE, NEWEST],
+    );
     assert_eq!(database.rows(schema), first);
 }
 
@@ -128,7 +134,7 @@ fn up_waits_for_a_server_that_is_still_starting() {
     run(&command).assert_refusal(69, &["57P03"]);
     let ended = run(&[&command[..], &["--wait", "1m"]].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
-    assert_said(&ended, "applied", &[FIRST, ROLLUPS, NEWEST]);
+    assert_said(&ended, "applied", &[FIRST, ROLLUPS, LINEAGE, NEWEST]);
     assert_eq!(
         ended.stderr.matches("waiting up to").count(),
         1,

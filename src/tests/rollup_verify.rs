@@ -45,7 +45,7 @@ async fn store_three_events(database: &Database) {
 }
 
 /// Runs a command of the binary on the database.
-async fn command(database: &Database, words: &[&str]) -> Ended {
+pub(crate) async fn command(database: &Database, words: &[&str]) -> Ended {
     let (flag, value) = match database.settings().location {
         StoreLocation::Postgres(url) => ("--database-url", url),
         StoreLocation::Sqlite(path) => {
@@ -62,7 +62,7 @@ async fn command(database: &Database, words: &[&str]) -> Ended {
 }
 
 #[track_caller]
-fn assert_says(ended: &Ended, stdout: &str) {
+pub(crate) fn assert_says(ended: &Ended, stdout: &str) {
     assert_eq!((ended.code(), &*ended.stdout), (0, stdout), "{ended:?}");
 }
 
@@ -260,13 +260,13 @@ async fn flushes_get_in_between_the_days_of_a_rebuild(database: Database) {
 async fn events_that_are_older_than_the_rollups_are_counted(database: Database) {
     store_three_events(&database).await;
     // To the release before the rollups.
-    for _ in 0..2 {
+    for _ in 0..3 {
         command(&database, &["migrate", "down"]).await;
     }
     let built = command(&database, &["migrate", "up"]).await;
     assert_says(
         &built,
-        "applied 2026-11-23-000000_rollups\napplied 2026-11-28-000000_lineage\nbuilt rollups for 3 events in 1 day\n",
+        "applied 2026-11-23-000000_rollups\napplied 2026-11-28-000000_lineage\napplied 2026-11-29-000000_user_key\nbuilt rollups for 3 events in 1 day\n",
     );
     assert_says(&command(&database, &["verify"]).await, RIGHT);
     assert_eq!(database.count("rollup_days").await, 3);
@@ -276,9 +276,10 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
         // To the release before the rollups.
         migrations::down(location, false)?;
         migrations::down(location, false)?;
+        migrations::down(location, false)?;
         migrations::apply(location, std::time::Duration::ZERO)
     });
-    assert_eq!(interrupted.await.unwrap().len(), 2);
+    assert_eq!(interrupted.await.unwrap().len(), 3);
     let error = database.store().check_schema().await.unwrap_err();
     assert!(
         matches!(&error, StoreError::Schema(text)
@@ -310,6 +311,7 @@ async fn an_interrupted_first_build_goes_on_where_it_stopped(database: Database)
     sink.flush(batch_of(0, &events).view()).await.unwrap();
     let unbuilt = database.migrate(|location| {
         // To the release before the rollups.
+        migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::apply(location, std::time::Duration::ZERO)

@@ -287,6 +287,7 @@ async fn every_query_is_told_that_the_database_is_down() {
         location,
         query_connections: 1,
         query_timeout: Duration::from_secs(30),
+        query_bytes_max: 64 << 20,
         flush_timeout: Duration::from_secs(30),
     })
     .unwrap();
@@ -370,6 +371,7 @@ async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
             location: location.clone(),
             query_connections: 1,
             query_timeout: Duration::from_secs(30),
+            query_bytes_max: 64 << 20,
             flush_timeout: Duration::from_secs(30),
         })
         .unwrap();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::rollup::{Bucket, Day, Part, SeriesKey, Tally, UserHash, UserUnion, Width};
+use fast_ingest::rollup::{Bucket, Day, Part, SeriesKey, Tally, UserKey, UserUnion, Width};
 use fast_ingest::store::{Flushed, RollupStore, StoreError, migrations};
 
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, wal_id};
@@ -57,7 +57,9 @@ async fn begun(database: &Database) -> Box<dyn RollupStore> {
 
 fn tally(users: &[&str]) -> Tally {
     let mut union = UserUnion::new(100);
-    users.iter().for_each(|user| union.add(UserHash::of(user)));
+    users
+        .iter()
+        .for_each(|user| union.add(UserKey::PUBLIC.hash(user)));
     Tally {
         events: users.len() as u64,
         users: union.finish(),
@@ -446,6 +448,7 @@ async fn the_migration_waits_for_open_flushes_and_sees_what_they_stored() {
     sink.flush(batch_of(0, &events).view()).await.unwrap();
     // To the release before the rollups.
     let down = database.migrate(|location| {
+        migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::down(location, false)
     });

@@ -9,7 +9,7 @@ use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::DAY_MICROS;
 use fast_ingest::rollup::{
-    Bucket, Day, Part, SeriesId, SeriesKey, Tally, UserHash, UserSet, UserUnion, Width, fold,
+    Bucket, Day, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet, UserUnion, Width, fold,
 };
 use fast_ingest::store::RollupStore;
 
@@ -54,7 +54,9 @@ fn width_at(now: i64, micros: i64) -> Width {
 
 fn users(names: &[&str]) -> UserSet {
     let mut union = UserUnion::new(100);
-    names.iter().for_each(|name| union.add(UserHash::of(name)));
+    names
+        .iter()
+        .for_each(|name| union.add(UserKey::PUBLIC.hash(name)));
     union.finish()
 }
 

@@ -141,6 +141,7 @@ impl Contact {
             location,
             query_connections: 1,
             query_timeout: TIMEOUT,
+            query_bytes_max: 0,
             flush_timeout: TIMEOUT,
         };
         let runtime = Builder::new_current_thread()

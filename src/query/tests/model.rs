@@ -1,17 +1,17 @@
 //! A store in memory: events, and rollups made from them in any state that flushing and compaction could leave behind.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::ops::Range;
 
 use crate::event::Timestamp;
 use crate::query::DAY_MICROS;
+use crate::query::memory::{Holding, OutOfMemory, QueryMemory};
 use crate::query::snapshot::{
-    DayRow, EventFilter, Names, RollupRow, SeriesFilter, Snapshot, UserCount,
+    DayRow, EachUser, EventFilter, Names, RollupRow, RollupState, SeriesFilter, Snapshot, UserCount,
 };
 use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, PART_EXACT_MAX, SeriesKey, UserHash, UserSet, UserUnion, Width,
-    series_of,
+    Bucket, DAY_EXACT_MAX, Day, PART_EXACT_MAX, SeriesKey, UserHash, UserKey, UserSet, UserUnion,
+    Width, series_of,
 };
 
 /// Numbers that look random and are the same in every run (SplitMix64).
@@ -65,6 +65,8 @@ pub(super) struct Model {
     pub(super) rebuild_needed: bool,
     /// How often a summing-up took a breath.
     pub(super) breaths: usize,
+    /// What a question may hold.
+    pub(super) memory: Holding,
     calls: Calls,
 }
 
@@ -172,6 +174,7 @@ impl Model {
             overflowed,
             rebuild_needed: false,
             breaths: 0,
+            memory: QueryMemory::new(64 << 20).question(),
             calls: Calls::default(),
         }
     }
@@ -221,7 +224,7 @@ fn add(parts: &mut Parts, series: SeriesKey, event: &Event, width: Width) {
     let bucket = Bucket::of(Timestamp::from_micros(event.micros), width);
     let part = parts.entry((series, bucket)).or_default();
     part.0 += 1;
-    part.1.push(UserHash::of(&event.user_id));
+    part.1.push(UserKey::PUBLIC.hash(&event.user_id));
 }
 
 fn set(users: &[UserHash]) -> UserSet {
@@ -249,13 +252,13 @@ fn told<'a>(filter: &Names, name: &'a str) -> Option<Option<&'a str>> {
 }
 
 impl Snapshot for Model {
-    type Error = Infallible;
+    type Error = OutOfMemory;
 
     async fn days(
         &mut self,
         series: &SeriesFilter,
         range: Range<Timestamp>,
-    ) -> Result<Vec<DayRow>, Infallible> {
+    ) -> Result<Vec<DayRow>, OutOfMemory> {
         assert_kept(series);
         let is_asked = |row: &&DayRow| {
             range.contains(&row.day.start())
@@ -271,7 +274,7 @@ impl Snapshot for Model {
         &mut self,
         series: &SeriesFilter,
         ranges: &[Range<Timestamp>],
-    ) -> Result<Vec<RollupRow>, Infallible> {
+    ) -> Result<Vec<RollupRow>, OutOfMemory> {
         assert_kept(series);
         assert!(ranges.iter().all(|range| range.start < range.end));
         assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
@@ -288,7 +291,7 @@ impl Snapshot for Model {
         &mut self,
         series: &SeriesFilter,
         range: Range<Timestamp>,
-    ) -> Result<Vec<RollupRow>, Infallible> {
+    ) -> Result<Vec<RollupRow>, OutOfMemory> {
         let row = |row: &RollupRow| {
             let event_name = told(&series.event_names, row.event_name.as_deref()?)?;
             let channel = told(&series.channels, row.channel.as_deref()?)?;
@@ -302,21 +305,28 @@ impl Snapshot for Model {
         Ok(self.deltas.iter().filter(begins).filter_map(row).collect())
     }
 
-    async fn overflowed_days(
+    async fn rollup_state(
         &mut self,
         range: Range<Timestamp>,
-    ) -> Result<Option<Vec<Day>>, Infallible> {
+    ) -> Result<Option<RollupState>, OutOfMemory> {
         let days = self.overflowed.iter().copied();
-        let days = days.filter(|day| range.contains(&day.start())).collect();
-        Ok((!self.rebuild_needed).then_some(days))
+        let overflowed = days.filter(|day| range.contains(&day.start())).collect();
+        Ok((!self.rebuild_needed).then_some(RollupState {
+            user_key: UserKey::PUBLIC,
+            overflowed,
+        }))
     }
 
-    async fn breathe(&mut self) -> Result<(), Infallible> {
+    fn memory(&self) -> &Holding {
+        &self.memory
+    }
+
+    async fn breathe(&mut self) -> Result<(), OutOfMemory> {
         self.breaths += 1;
         Ok(())
     }
 
-    async fn events_stored(&mut self, range: Range<Timestamp>) -> Result<u64, Infallible> {
+    async fn events_stored(&mut self, range: Range<Timestamp>) -> Result<u64, OutOfMemory> {
         let is_all = |row: &&RollupRow| row.event_name.is_none();
         let rows = self.parts.iter().filter(is_all).chain(&self.deltas);
         let begun = rows.filter(|row| range.contains(&row.bucket.start));
@@ -328,8 +338,8 @@ impl Snapshot for Model {
         filter: &EventFilter,
         range: Range<Timestamp>,
         starts: &[Timestamp],
-        each: &mut (dyn FnMut(UserCount<'_>) + Send),
-    ) -> Result<(), Infallible> {
+        each: &mut EachUser<'_>,
+    ) -> Result<(), OutOfMemory> {
         assert!(range.start < range.end && starts[0] <= range.start);
         assert!(starts.is_sorted_by(|a, b| a < b) && starts[starts.len() - 1] < range.end);
         let micros = range.start.as_micros()..range.end.as_micros();
@@ -355,7 +365,7 @@ impl Snapshot for Model {
                 channel,
                 user_id,
                 events,
-            });
+            })?;
         }
         self.calls.counted.push(micros);
         Ok(())

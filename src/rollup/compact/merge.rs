@@ -89,11 +89,11 @@ impl Sum {
 mod tests {
     use super::*;
     use crate::event::Timestamp;
-    use crate::rollup::{MINUTE_MICROS, UserHash, Width};
+    use crate::rollup::{MINUTE_MICROS, UserKey, Width};
 
     fn users(range: std::ops::Range<u64>, exact_max: usize) -> UserSet {
         let mut union = UserUnion::new(exact_max);
-        range.for_each(|n| union.add(UserHash::of(&n.to_string())));
+        range.for_each(|n| union.add(UserKey::PUBLIC.hash(&n.to_string())));
         union.finish()
     }
 

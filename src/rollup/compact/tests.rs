@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::query::DAY_MICROS;
 use crate::rollup::model::{Model, Tables};
-use crate::rollup::{MINUTE_MICROS, PART_EXACT_MAX, Part, UserHash, UserUnion, Width};
+use crate::rollup::{MINUTE_MICROS, PART_EXACT_MAX, Part, UserKey, UserUnion, Width};
 use crate::wal::tests::block_on;
 
 /// 2026-02-01T09:30:00Z.
@@ -89,7 +89,9 @@ fn recounted(tables: &Tables) -> Counts {
     for (name, channel, user, timestamp) in &tables.events {
         let bucket = Bucket::of(*timestamp, Width::Quarter);
         for key in series_of(name, channel) {
-            counting.add(key, bucket, 1, |users| users.add(UserHash::of(user)));
+            counting.add(key, bucket, 1, |users| {
+                users.add(UserKey::PUBLIC.hash(user))
+            });
         }
     }
     counting.finish()

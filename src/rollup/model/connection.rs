@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use super::{Fault, Model, Tables};
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, Width};
+use crate::rollup::rebuild::NewKey;
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, Width};
 use crate::store::{RollupStore, StoreError};
 
 /// One connection.
@@ -361,6 +362,14 @@ impl RollupStore for Connection {
             tables.overflow.remove(&day);
         };
         self.on_tables(true, clear).await
+    }
+
+    async fn user_key(&mut self) -> Result<UserKey, StoreError> {
+        Ok(UserKey::PUBLIC)
+    }
+
+    async fn make_user_key(&mut self) -> Result<NewKey, StoreError> {
+        unreachable!("a rebuild's")
     }
 
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn users(range: std::ops::Range<u64>) -> impl Iterator<Item = UserHash> {
-    range.map(|n| UserHash::of(&format!("user-{n}")))
+    range.map(|n| UserKey::PUBLIC.hash(&format!("user-{n}")))
 }
 
 fn set(range: std::ops::Range<u64>, exact_max: usize) -> UserSet {
@@ -121,7 +121,7 @@ proptest! {
         cut: prop::sample::Index,
         exact_max in 0..300usize,
     ) {
-        let hashes: Vec<_> = ids.iter().map(|id| UserHash::of(&id.to_string())).collect();
+        let hashes: Vec<_> = ids.iter().map(|id| UserKey::PUBLIC.hash(&id.to_string())).collect();
         let whole = UserSet::of(hashes.clone(), exact_max);
         let bytes = whole.encode();
         let read = UserSet::decode(&bytes).unwrap();

@@ -9,9 +9,11 @@ use async_trait::async_trait;
 
 use crate::event::Timestamp;
 use crate::rollup::fold::Fold;
+use crate::rollup::rebuild::NewKey;
 use crate::rollup::recount::Sum;
 use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, series_of,
+    Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey,
+    series_of,
 };
 use crate::store::{RollupStore, StoreError};
 
@@ -36,7 +38,7 @@ pub(crate) struct Tables {
 impl Tables {
     /// A flush at an instant.
     pub(crate) fn flush(&mut self, events: &[Event], now: i64) {
-        let mut fold = Fold::new(Timestamp::from_micros(now));
+        let mut fold = Fold::new(Timestamp::from_micros(now), UserKey::PUBLIC);
         for (name, channel, user, micros) in events {
             fold.add_one(name, channel, user, Timestamp::from_micros(*micros));
         }
@@ -389,6 +391,14 @@ impl RollupStore for Model {
             tables.overflow.remove(&day);
         });
         Ok(())
+    }
+
+    async fn user_key(&mut self) -> Result<UserKey, StoreError> {
+        Ok(UserKey::PUBLIC)
+    }
+
+    async fn make_user_key(&mut self) -> Result<NewKey, StoreError> {
+        unreachable!("only the stores have keys")
     }
 
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {

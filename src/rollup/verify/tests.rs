@@ -105,7 +105,7 @@ fn key(name: &str, channel: &str) -> SeriesKey {
 
 fn tally(events: u64, users: std::ops::Range<u32>) -> Tally {
     let mut union = UserUnion::new(PART_EXACT_MAX);
-    users.for_each(|user| union.add(crate::rollup::UserHash::of(&format!("user-{user}"))));
+    users.for_each(|user| union.add(crate::rollup::UserKey::PUBLIC.hash(&format!("user-{user}"))));
     Tally {
         events,
         users: union.finish(),

@@ -204,7 +204,8 @@ mod tests {
             StoreError::CheckpointMoved
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge(_) => "other",
+            | StoreError::QueryTooLarge(_)
+            | StoreError::QueryMemory(_) => "other",
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) async fn adopt(
         ),
         Some(seen) => format!(
             "UPDATE wal_checkpoints SET flushed_through = {through}, skipped = skipped + {skipped}, life = '{life}', \
-             token = '{token}', committed_at = now() \
+             token = '{token}', flushed_at = now() \
              WHERE wal_id = '{wal_id}' AND flushed_through = {} AND life = '{}' AND token = '{}'",
             seen.flushed_through, seen.mark.life, seen.mark.token
         ),
@@ -109,7 +109,7 @@ pub(super) fn begin_life(wal_id: WalId, first: Sequence, life: LifeId) -> String
     )
 }
 
-fn first_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
+pub(super) fn first_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
     replies.iter().find_map(|reply| match reply {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,

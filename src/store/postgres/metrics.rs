@@ -10,8 +10,9 @@ use diesel_async::AsyncPgConnection;
 use super::connect::Connector;
 use super::error::REPLY_GRACE;
 use super::pool::Readers;
-use super::snapshot::{PgSnapshot, is_too_large};
-use crate::query::snapshot::QueryTooLarge;
+use super::snapshot::{PgSnapshot, too_large};
+use crate::config::StoreSettings;
+use crate::query::memory::QueryMemory;
 use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
@@ -33,14 +34,16 @@ impl From<StoreError> for Failure {
 pub(super) struct Metrics {
     readers: Readers,
     query_timeout: Duration,
+    memory: QueryMemory,
 }
 
 impl Metrics {
     /// No connection is made before the first query.
-    pub(super) fn new(connector: Connector, connections: u32, query_timeout: Duration) -> Self {
+    pub(super) fn new(connector: Connector, settings: &StoreSettings) -> Self {
         Self {
-            readers: Readers::new(connector, connections),
-            query_timeout,
+            readers: Readers::new(connector, settings.query_connections),
+            query_timeout: settings.query_timeout,
+            memory: QueryMemory::new(settings.query_bytes_max),
         }
     }
 
@@ -56,11 +59,11 @@ impl Metrics {
         .await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
-            // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from being used again.
-            Ok(Err(error)) if is_too_large(&error) => {
-                return Err(StoreError::QueryTooLarge(QueryTooLarge.to_string()).into());
-            }
             Ok(Err(error)) => {
+                // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from being used again.
+                if let Some(error) = too_large(&error) {
+                    return Err(StoreError::from(error).into());
+                }
                 cancel.disarm();
                 return Err(self.classify(error, started));
             }
@@ -77,7 +80,8 @@ impl Metrics {
         connection: &mut AsyncPgConnection,
         query: &MetricsQuery,
     ) -> Result<Result<MetricsReport, StoreError>, DieselError> {
-        let mut snapshot = PgSnapshot::begin(connection, self.query_timeout).await?;
+        let mut snapshot =
+            PgSnapshot::begin(connection, self.query_timeout, self.memory.question()).await?;
         let answer = match query::answer(&mut snapshot, query).await {
             Err(AnswerError::Store(error)) => Err(error),
             answer => Ok(answer.map_err(|error| {

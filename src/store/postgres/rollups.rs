@@ -28,11 +28,16 @@ use super::connect::Session;
 use super::error::{Failure, bounded};
 use super::instant::Instant;
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserSet};
+use crate::rollup::rebuild::NewKey;
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet};
 use crate::store::{RollupStore, StoreError};
 
 /// Most rows with users that one statement takes: 5 MB at their largest.
 const ROWS_MAX: usize = 1_000;
+
+/// A day with rollups and without events.
+const DAY_WITHOUT_EVENTS: &str = "SELECT FROM (SELECT DISTINCT day FROM rollup_days) AS d
+    WHERE NOT EXISTS (SELECT FROM events WHERE ts >= d.day AND ts < d.day + interval '24 hours') LIMIT 1";
 
 /// Pairs of a range by their events; in the order of bytes, whatever the database's own is.
 const PAIRS: &str = "SELECT event_name, channel FROM events WHERE ts >= $1 AND ts < $2 GROUP BY event_name, channel
@@ -296,6 +301,35 @@ impl RollupStore for PostgresRollups {
         Ok(())
     }
 
+    async fn user_key(&mut self) -> Result<UserKey, StoreError> {
+        let sql = "SELECT coalesce(user_key::text, '') FROM rollup_state";
+        let read = |row: &Row| Ok(UserKey::parse(row.try_get(0)?));
+        let keys = self.read(sql, &[], read).await?;
+        keys.first().copied().flatten().ok_or_else(no_state)
+    }
+
+    async fn make_user_key(&mut self) -> Result<NewKey, StoreError> {
+        let state = "SELECT user_key IS NOT NULL FROM rollup_state";
+        let has_key = self.read(state, &[], |row| Ok(row.try_get(0)?)).await?;
+        if *has_key.first().ok_or_else(no_state)? {
+            return Ok(NewKey::NotNeeded);
+        }
+        if !self
+            .transactions
+            .query_long(DAY_WITHOUT_EVENTS, &[])
+            .await?
+            .is_empty()
+        {
+            return Ok(NewKey::KeptForOldDays);
+        }
+        // Each flush moves a checkpoint first, and reads the key with that.
+        let lock = "LOCK TABLE wal_checkpoints IN EXCLUSIVE MODE";
+        self.transactions.execute(lock, &[]).await?;
+        let make = "UPDATE rollup_state SET user_key = gen_random_uuid(), rebuild_needed = true, build_from = NULL";
+        self.transactions.execute(make, &[]).await?;
+        Ok(NewKey::Made)
+    }
+
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
         let sql = "SELECT rebuild_needed FROM rollup_state";
         let read = |row: &Row| Ok(row.try_get(0)?);
@@ -327,7 +361,8 @@ impl RollupStore for PostgresRollups {
     }
 }
 
-fn no_state() -> StoreError {
+/// The one row of `rollup_state` is not there.
+pub(super) fn no_state() -> StoreError {
     StoreError::Schema(
         "the table rollup_state has lost its row: insert one, with rebuild_needed = true, and run `fast-ingest migrate up`".to_owned(),
     )

@@ -25,9 +25,11 @@ use super::deltas::{self, Staging};
 use super::error::{Failure, bounded, no_event_to_blame};
 use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
+use super::rollups::no_state;
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
+use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
 
@@ -78,8 +80,9 @@ impl PostgresSink {
         )
     }
 
-    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`.
-    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<(), Failure> {
+    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what users are hashed
+    /// with: whoever changes that waits for all transactions that have moved a checkpoint.
+    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, Failure> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
         let expected = if planted(Bug::NoCompareAndSet) {
@@ -94,7 +97,8 @@ impl PostgresSink {
         };
         let moved = format!(
             "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, life = '{life}', token = '{token}', \
-             {column} = {column} + {len}, committed_at = now() WHERE {expected}",
+             {column} = {column} + {len}, flushed_at = now() WHERE {expected} \
+             RETURNING (SELECT coalesce(user_key::text, '') FROM rollup_state)",
             begin = self.begin(),
             through = batch.through(),
             life = to.life,
@@ -112,14 +116,17 @@ impl PostgresSink {
                 return Err(StoreError::Schema(text).into());
             }
         }
+        let user_key = lineage::first_row(&replies).and_then(|row| UserKey::parse(row.get(0)?));
+        let user_key = user_key.ok_or_else(no_state)?;
         if from.life == to.life {
-            return Ok(());
+            return Ok(user_key);
         }
         // Once a life: a round trip of its own does not matter.
         let begin = lineage::begin_life(wal_id, after + 1, to.life);
         bounded(self.flush_timeout, self.client().batch_execute(&begin))
             .await
-            .map_err(|failure| no_event_to_blame("wal_lives", failure))
+            .map_err(|failure| no_event_to_blame("wal_lives", failure))?;
+        Ok(user_key)
     }
 
     async fn commit(&self) -> Result<(), Failure> {
@@ -211,7 +218,7 @@ impl PostgresSink {
         batch: BatchView<'_>,
         shape: &Shape,
     ) -> Result<Flushed, Failure> {
-        self.begin_and_move(batch, "applied").await?;
+        let user_key = self.begin_and_move(batch, "applied").await?;
         let statements = self
             .statements
             .as_ref()
@@ -221,7 +228,7 @@ impl PostgresSink {
         let without_id = batch.len() - shape.with_id;
         // Declared before the fold, which borrows names from it.
         let merged;
-        let mut fold = Fold::new(Timestamp::now());
+        let mut fold = Fold::new(Timestamp::now(), user_key);
         let mut copying = None;
         if without_id > 0 {
             let mut copy = bounded(limit, copy_in::start(client, &statements.copy_events)).await?;

@@ -21,9 +21,10 @@ use self::rows::{Overflow, Piece, Stored, Sum, User, bucket, timestamp};
 pub(super) use self::rows::{as_count, pg_timestamp};
 use self::statement::{EVENTS_STORED, Select, Statement, column, disjoint, parts_sql, users_sql};
 use crate::event::Timestamp;
+use crate::query::memory::Holding;
 use crate::query::snapshot::{
-    Allowance, DayRow, EventFilter, Names, QueryTooLarge, RollupRow, SeriesFilter, Snapshot,
-    UserCount,
+    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,
+    RollupState, SeriesFilter, Snapshot, UserCount,
 };
 use crate::rollup::Day;
 
@@ -38,6 +39,7 @@ impl<'c> PgSnapshot<'c> {
     pub(super) async fn begin(
         connection: &'c mut AsyncPgConnection,
         statement_timeout: Duration,
+        memory: Holding,
     ) -> QueryResult<Self> {
         let milliseconds = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
         // Compiling costs more than it saves on statements that take milliseconds.
@@ -47,7 +49,7 @@ impl<'c> PgSnapshot<'c> {
         AnsiTransactionManager::begin_transaction_sql(connection, &begin).await?;
         Ok(Self {
             connection,
-            allowance: Allowance::default(),
+            allowance: Allowance::new(ROWS_MAX, memory),
         })
     }
 
@@ -56,7 +58,7 @@ impl<'c> PgSnapshot<'c> {
     pub(super) async fn end<T>(self, answer: QueryResult<T>) -> QueryResult<T> {
         match &answer {
             Ok(_) => AnsiTransactionManager::commit_transaction(self.connection).await?,
-            Err(error) if is_too_large(error) => {}
+            Err(error) if too_large(error).is_some() => {}
             Err(_) => {
                 // If this fails too, the connection says that it is broken. The first error is the one to tell.
                 AnsiTransactionManager::rollback_transaction(self.connection)
@@ -83,7 +85,7 @@ impl<'c> PgSnapshot<'c> {
         let mut rows = Vec::new();
         let mut pieces = self.stream::<Piece>(statement).await?;
         while let Some(piece) = pieces.try_next().await? {
-            self.allowance.take(piece.users.len()).map_err(too_large)?;
+            self.allowance.take(piece.users.len()).map_err(refused)?;
             rows.push(RollupRow {
                 event_name: told(&series.event_names, piece.event_name),
                 channel: told(&series.channels, piece.channel),
@@ -126,7 +128,7 @@ impl Snapshot for PgSnapshot<'_> {
         while let Some(sum) = sums.try_next().await? {
             let total = sum.events.map(as_count).zip(sum.users);
             let users_bytes = total.as_ref().map_or(0, |(_, users)| users.len());
-            self.allowance.take(users_bytes).map_err(too_large)?;
+            self.allowance.take(users_bytes).map_err(refused)?;
             rows.push(DayRow {
                 event_name: told(&series.event_names, sum.event_name),
                 channel: told(&series.channels, sum.channel),
@@ -181,21 +183,31 @@ impl Snapshot for PgSnapshot<'_> {
         self.pieces(series, statement).await
     }
 
-    async fn overflowed_days(&mut self, range: Range<Timestamp>) -> QueryResult<Option<Vec<Day>>> {
-        // The row without a day says that there are no rollups yet.
-        let days: Vec<Overflow> = sql_query(
-            "SELECT day FROM rollup_overflow WHERE day >= $1 AND day < $2
-             UNION ALL SELECT NULL WHERE NOT EXISTS (SELECT FROM rollup_state WHERE NOT rebuild_needed)
+    async fn rollup_state(&mut self, range: Range<Timestamp>) -> QueryResult<Option<RollupState>> {
+        // The row without a day, which comes last, says that there are rollups.
+        let mut days: Vec<Overflow> = sql_query(
+            "SELECT day, NULL AS user_key FROM rollup_overflow WHERE day >= $1 AND day < $2
+             UNION ALL SELECT NULL, coalesce(user_key::text, '') FROM rollup_state WHERE NOT rebuild_needed
              ORDER BY day",
         )
         .bind::<Timestamptz, _>(pg_timestamp(range.start))
         .bind::<Timestamptz, _>(pg_timestamp(range.end))
         .load(self.connection)
         .await?;
-        Ok(days
-            .into_iter()
-            .map(|overflow| Some(Day::of(timestamp(overflow.day?))))
-            .collect())
+        let Some(user_key) = days.pop_if(|last| last.day.is_none()) else {
+            return Ok(None);
+        };
+        Ok(Some(RollupState {
+            user_key: user_key.user_key()?,
+            overflowed: days
+                .into_iter()
+                .filter_map(|overflow| Some(Day::of(timestamp(overflow.day?))))
+                .collect(),
+        }))
+    }
+
+    fn memory(&self) -> &Holding {
+        self.allowance.memory()
     }
 
     async fn breathe(&mut self) -> QueryResult<()> {
@@ -218,7 +230,7 @@ impl Snapshot for PgSnapshot<'_> {
         events: &EventFilter,
         range: Range<Timestamp>,
         starts: &[Timestamp],
-        each: &mut (dyn FnMut(UserCount<'_>) + Send),
+        each: &mut EachUser<'_>,
     ) -> QueryResult<()> {
         let mut select = Select::new(if starts.len() > 1 { 3 } else { 2 });
         let sql = users_sql(events, starts, &mut select);
@@ -242,7 +254,8 @@ impl Snapshot for PgSnapshot<'_> {
                 channel: told_as_ref(&events.channels, user.channel.as_deref()),
                 user_id: &user.user_id,
                 events: as_count(user.events),
-            });
+            })
+            .map_err(|error| refused(error.into()))?;
         }
         Ok(())
     }
@@ -265,12 +278,15 @@ fn told_as_ref<'n>(names: &'n Names, read: Option<&'n str>) -> Option<&'n str> {
     }
 }
 
-/// Whether an error says that a question touches too much. It travels as what went wrong in reading the rows.
-pub(super) fn is_too_large(error: &DieselError) -> bool {
-    matches!(error, DieselError::DeserializationError(cause) if cause.is::<QueryTooLarge>())
+/// Whether and why a question touches too much. That travels as what went wrong in reading the rows.
+pub(super) fn too_large(error: &DieselError) -> Option<QueryTooLarge> {
+    match error {
+        DieselError::DeserializationError(cause) => cause.downcast_ref().copied(),
+        _ => None,
+    }
 }
 
-fn too_large(error: QueryTooLarge) -> DieselError {
+fn refused(error: QueryTooLarge) -> DieselError {
     DieselError::DeserializationError(Box::new(error))
 }
 

@@ -15,8 +15,10 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             message.clone().unwrap_or_else(|| failure.to_string()),
         ),
         Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
-        Error::UserFunctionError(cause) if cause.is::<QueryTooLarge>() => {
-            return StoreError::QueryTooLarge(cause.to_string());
+        Error::UserFunctionError(cause)
+            if let Some(error) = cause.downcast_ref::<QueryTooLarge>() =>
+        {
+            return (*error).into();
         }
         Error::FromSqlConversionFailure(.., cause) if cause.is::<DamagedSet>() => {
             return StoreError::Schema(format!(
@@ -139,7 +141,8 @@ mod tests {
                 StoreError::CheckpointMoved
                 | StoreError::QueryTimeout(_)
                 | StoreError::TooManyGroups { .. }
-                | StoreError::QueryTooLarge(_) => "other",
+                | StoreError::QueryTooLarge(_)
+                | StoreError::QueryMemory(_) => "other",
             };
             assert_eq!(class, expected, "{code} {message}");
         }

@@ -92,7 +92,7 @@ pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Resul
         ),
         Some(seen) => transaction.execute(
             "UPDATE wal_checkpoints SET flushed_through = ?2, skipped = skipped + ?3, life = ?4, token = ?5, \
-             committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?1 AND flushed_through = ?6 AND life = ?7 AND token = ?8",
+             flushed_at = CURRENT_TIMESTAMP WHERE wal_id = ?1 AND flushed_through = ?6 AND life = ?7 AND token = ?8",
             params![
                 wal_id,
                 through,

@@ -5,17 +5,19 @@ use futures_util::FutureExt as _;
 use super::error::store_error;
 use super::readers::Readers;
 use super::snapshot::SqliteSnapshot;
+use crate::query::memory::Holding;
 use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 /// Answers one query.
 pub(super) async fn answer(
     readers: &Readers,
+    memory: Holding,
     query: &MetricsQuery,
 ) -> Result<MetricsReport, StoreError> {
     let query = query.clone();
     let reading = readers.read_until(move |reader, limit| {
-        SqliteSnapshot::with(reader, |snapshot| {
+        SqliteSnapshot::with(reader, memory, |snapshot| {
             snapshot.end_at(limit);
             let answer = query::answer(snapshot, &query)
                 .now_or_never()

@@ -164,6 +164,7 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::query::memory::QueryMemory;
     use crate::query::snapshot::Snapshot as _;
     use crate::store::sqlite::snapshot::SqliteSnapshot;
 
@@ -200,7 +201,7 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let readers = Readers::new(&path, 1, Duration::from_millis(1));
         let reading = readers.read_until(|reader, limit| {
-            SqliteSnapshot::with(reader, |snapshot| {
+            SqliteSnapshot::with(reader, QueryMemory::new(0).question(), |snapshot| {
                 snapshot.end_at(limit);
                 loop {
                     snapshot.breathe().now_or_never().unwrap()?;

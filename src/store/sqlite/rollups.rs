@@ -19,7 +19,8 @@ use super::connection::{self, BUSY_TIMEOUT, is_busy};
 use super::error::store_error;
 use super::{deltas, rows};
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally};
+use crate::rollup::rebuild::NewKey;
+use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 
 /// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short gaps that the
@@ -172,6 +173,28 @@ impl RollupStore for SqliteRollups {
         })
     }
 
+    async fn user_key(&mut self) -> Result<UserKey, StoreError> {
+        self.run(user_key)
+    }
+
+    async fn make_user_key(&mut self) -> Result<NewKey, StoreError> {
+        // This transaction is the only writer, so no flush is under way.
+        self.run(|connection| {
+            let exists = |sql| connection.query_row(sql, [], |row| row.get::<_, bool>(0));
+            if exists("SELECT user_key IS NOT NULL FROM rollup_state")? {
+                return Ok(NewKey::NotNeeded);
+            }
+            if exists(DAY_WITHOUT_EVENTS)? {
+                return Ok(NewKey::KeptForOldDays);
+            }
+            connection.execute(
+                "UPDATE rollup_state SET user_key = lower(hex(randomblob(16))), rebuild_needed = 1, build_from = NULL",
+                [],
+            )?;
+            Ok(NewKey::Made)
+        })
+    }
+
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
         self.run(rebuild_needed)
     }
@@ -200,6 +223,18 @@ impl RollupStore for SqliteRollups {
             Ok(())
         })
     }
+}
+
+/// A day with rollups and without events.
+const DAY_WITHOUT_EVENTS: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT day FROM rollup_days) AS d
+    WHERE NOT EXISTS (SELECT 1 FROM events WHERE event_name IN (SELECT event_name FROM rollup_series)
+        AND ts >= d.day AND ts < d.day + 86400000000))";
+
+/// What users are hashed with.
+pub(super) fn user_key(connection: &Connection) -> rusqlite::Result<UserKey> {
+    connection
+        .prepare_cached("SELECT user_key FROM rollup_state")?
+        .query_row([], |row| rows::user_key(row, 0))
 }
 
 /// SQLite asks after each failed attempt whether it shall try again.

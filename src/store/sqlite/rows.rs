@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, SeriesKey, Tally, UserSet, Width};
+use crate::rollup::{Bucket, Day, SeriesKey, Tally, UserKey, UserSet, Width};
 
 /// The column `bucket`, with `minutes` behind it.
 pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {
@@ -22,6 +22,14 @@ pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {
 /// The column `day`.
 pub(super) fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Day> {
     Ok(Day::of(Timestamp::from_micros(row.get(column)?)))
+}
+
+/// What users are hashed with; NULL is no secret.
+pub(super) fn user_key(row: &Row<'_>, column: usize) -> rusqlite::Result<UserKey> {
+    let text: Option<String> = row.get(column)?;
+    UserKey::parse(&text.unwrap_or_default()).ok_or_else(|| {
+        Error::FromSqlConversionFailure(column, Type::Text, "the key of users is none".into())
+    })
 }
 
 /// A number of events.
@@ -70,7 +78,6 @@ mod tests {
     use rusqlite::{Connection, params};
 
     use super::*;
-    use crate::rollup::UserHash;
 
     thread_local! {
         static CONNECTION: Connection = Connection::open_in_memory().unwrap();
@@ -106,7 +113,7 @@ mod tests {
         #[test]
         fn a_tally_is_read_back(events: u64, users in prop::collection::vec("[a-z]{0,4}", 0..30), exact_max in 0..30usize) {
             let events = events >> 1;
-            let users = UserSet::of(users.iter().map(|user| UserHash::of(user)).collect(), exact_max);
+            let users = UserSet::of(users.iter().map(|user| UserKey::PUBLIC.hash(user)).collect(), exact_max);
             let read = select(params![integer(events), users.encode()], |row| tally(row, 0)).unwrap();
             prop_assert_eq!(read.events, events);
             prop_assert_eq!(read.users.encode(), users.encode());

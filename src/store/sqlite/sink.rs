@@ -132,7 +132,7 @@ fn move_checkpoint(
     let moved = transaction
         .prepare_cached(&format!(
             "UPDATE wal_checkpoints SET flushed_through = ?1, life = ?2, token = ?3, {column} = {column} + ?4, \
-             committed_at = CURRENT_TIMESTAMP WHERE wal_id = ?5 AND flushed_through = ?6 AND life = ?7 AND token = ?8"
+             flushed_at = CURRENT_TIMESTAMP WHERE wal_id = ?5 AND flushed_through = ?6 AND life = ?7 AND token = ?8"
         ))
         .and_then(|mut update| {
             update.execute(params![
@@ -182,7 +182,8 @@ fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, St
              ON CONFLICT (user_id, ts, event_id) WHERE event_id IS NOT NULL DO NOTHING",
         )
         .map_err(|error| store_error(&error))?;
-    let mut fold = Fold::new(Timestamp::now());
+    let user_key = super::rollups::user_key(transaction).map_err(|error| store_error(&error))?;
+    let mut fold = Fold::new(Timestamp::now(), user_key);
     let mut stored = 0;
     for event in batch.events() {
         let inserted = insert

@@ -15,10 +15,12 @@ use super::error::interrupted;
 use super::readers::Limit;
 use super::rows;
 use crate::event::Timestamp;
+use crate::query::DAY_MICROS;
+use crate::query::memory::Holding;
 use crate::query::snapshot::{
-    Allowance, DayRow, EventFilter, Names, RollupRow, SeriesFilter, Snapshot, UserCount,
+    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,
+    RollupState, SeriesFilter, Snapshot,
 };
-use crate::rollup::Day;
 
 /// A snapshot. It borrows the connection alone rather than as a `rusqlite::Transaction`, which cannot move between threads.
 pub(super) struct SqliteSnapshot<'c> {
@@ -31,13 +33,14 @@ impl SqliteSnapshot<'_> {
     /// Runs `work` in a snapshot and ends it, whatever comes of it.
     pub(super) fn with<T, E: From<rusqlite::Error>>(
         connection: &mut Connection,
+        memory: Holding,
         work: impl FnOnce(&mut SqliteSnapshot<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         // Deferred: the first statement takes the snapshot, the others use it.
         connection.execute_batch("BEGIN DEFERRED")?;
         let mut snapshot = SqliteSnapshot {
             connection,
-            allowance: Allowance::default(),
+            allowance: Allowance::new(ROWS_MAX, memory),
             limit: None,
         };
         let result = work(&mut snapshot);
@@ -137,24 +140,32 @@ impl Snapshot for SqliteSnapshot<'_> {
             .collect()
     }
 
-    async fn overflowed_days(
+    async fn rollup_state(
         &mut self,
         range: Range<Timestamp>,
-    ) -> rusqlite::Result<Option<Vec<Day>>> {
-        let is_built: bool = self
-            .connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM rollup_state WHERE NOT rebuild_needed)")?
-            .query_row([], |row| row.get(0))?;
-        if !is_built {
+    ) -> rusqlite::Result<Option<RollupState>> {
+        let keys = self.rows(
+            "SELECT user_key FROM rollup_state WHERE NOT rebuild_needed",
+            params![],
+            |row| rows::user_key(row, 0),
+        )?;
+        let Some(&user_key) = keys.first() else {
             return Ok(None);
-        }
+        };
         let [from, to] = bounds(&range);
-        self.rows(
+        let overflowed = self.rows(
             "SELECT day FROM rollup_overflow WHERE day >= ?1 AND day < ?2 ORDER BY day",
             params![from, to],
             |row| rows::day(row, 0),
-        )
-        .map(Some)
+        )?;
+        Ok(Some(RollupState {
+            user_key,
+            overflowed,
+        }))
+    }
+
+    fn memory(&self) -> &Holding {
+        self.allowance.memory()
     }
 
     async fn breathe(&mut self) -> rusqlite::Result<()> {
@@ -176,7 +187,7 @@ impl Snapshot for SqliteSnapshot<'_> {
         events: &EventFilter,
         range: Range<Timestamp>,
         starts: &[Timestamp],
-        each: &mut (dyn FnMut(UserCount<'_>) + Send),
+        each: &mut EachUser<'_>,
     ) -> rusqlite::Result<()> {
         count::users(self.connection, events, range, starts, each)
     }
@@ -184,9 +195,11 @@ impl Snapshot for SqliteSnapshot<'_> {
 
 /// Takes a row off the allowance. SQLite's own type of error has one variant for what is none of its business.
 fn take(allowance: &mut Allowance, users_bytes: usize) -> rusqlite::Result<()> {
-    allowance
-        .take(users_bytes)
-        .map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
+    allowance.take(users_bytes).map_err(refused)
+}
+
+fn refused(error: QueryTooLarge) -> rusqlite::Error {
+    rusqlite::Error::UserFunctionError(Box::new(error))
 }
 
 /// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its guess would be
@@ -223,10 +236,15 @@ fn deltas_sql(series: &SeriesFilter) -> String {
     )
 }
 
+/// The series of everything has each event once. Days are taken from their sums where that is right; a day without a row has no parts.
 fn events_stored_sql() -> String {
     format!(
-        "SELECT coalesce((SELECT sum(r.events) FROM rollup_series s CROSS JOIN rollups r ON r.series_id = s.id \
-         WHERE {series} AND r.bucket >= ?1 AND r.bucket < ?2), 0) \
+        "SELECT coalesce((SELECT sum(CASE \
+             WHEN NOT d.stale AND d.day >= ?1 AND d.day + {DAY_MICROS} <= ?2 THEN d.events \
+             ELSE (SELECT sum(r.events) FROM rollups r WHERE r.series_id = d.series_id \
+                   AND r.bucket >= max(d.day, ?1) AND r.bucket < min(d.day + {DAY_MICROS}, ?2)) END) \
+         FROM rollup_series s CROSS JOIN rollup_days d ON d.series_id = s.id \
+         WHERE {series} AND d.day > ?1 - {DAY_MICROS} AND d.day < ?2), 0) \
          + coalesce((SELECT sum(events) FROM rollup_deltas WHERE {name} AND bucket >= ?1 AND bucket < ?2), 0)",
         series = series_condition(&SeriesFilter {
             event_names: Names::All,

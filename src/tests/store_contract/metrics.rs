@@ -191,6 +191,7 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
     let timeout = Duration::from_millis(1);
     let store = store::open(&StoreSettings {
         query_timeout: timeout,
+        query_bytes_max: 64 << 20,
         ..database.settings()
     })
     .unwrap();

@@ -9,7 +9,7 @@ use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::compact::{Compacted, Limits, compact, sum_up_days};
 use fast_ingest::rollup::keeper::Keeper;
 use fast_ingest::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, MINUTE_MICROS, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserSet,
+    Bucket, DAY_EXACT_MAX, Day, MINUTE_MICROS, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet,
     UserUnion, Width, series_of,
 };
 use fast_ingest::shutdown::Shutdown;
@@ -54,12 +54,12 @@ impl Counting {
     }
 }
 
-fn recounted(rows: &[Row]) -> Counts {
+fn recounted(rows: &[Row], user_key: UserKey) -> Counts {
     let mut counting = Counting::default();
     for (name, channel, user, micros) in rows {
         let bucket = Bucket::of(Timestamp::from_micros(*micros), Width::Quarter);
         let mut one = UserUnion::new(1);
-        one.add(UserHash::of(user));
+        one.add(user_key.hash(user));
         let one = one.finish();
         for key in series_of(name, channel) {
             counting.add(key, bucket, 1, one.clone());
@@ -98,9 +98,12 @@ fn days(rows: &[Row]) -> BTreeSet<Day> {
 }
 
 async fn assert_whole(database: &Database, rows: &[Row]) {
+    let mut store = rollups(database).await;
+    store.begin_reading().await.unwrap();
+    let user_key = store.user_key().await.unwrap();
     // Not `assert_eq`: nobody reads thousands of bytes.
     assert!(
-        rolled_up(database, rows).await == recounted(rows),
+        rolled_up(database, rows).await == recounted(rows, user_key),
         "the rollups count what the events are"
     );
 }

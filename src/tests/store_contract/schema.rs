@@ -65,13 +65,13 @@ async fn a_server_of_the_release_before_can_store_nothing_more(database: Databas
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];
     database
-        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN committed_at TO later")
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN flushed_at TO later")
         .await;
     let error = sink.flush(batch_of(0, &events).view()).await.unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
     assert_eq!(database.count("events").await, 0);
     database
-        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO committed_at")
+        .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO flushed_at")
         .await;
     let mut sink = database.store().open_sink().await.unwrap();
     let flushed = sink.flush(batch_of(0, &events).view()).await.unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::rollup::{UserHash, UserSet, UserUnion};
+use fast_ingest::rollup::{UserKey, UserSet, UserUnion};
 use fast_ingest::store::{Flushed, StoreError};
 
 use super::{bucket, file, width_at};
@@ -50,7 +50,7 @@ fn recount(database: &Database, now: i64) -> Sums {
         let key = (name, channel, bucket.start.as_micros(), minutes);
         let sum = sums.entry(key).or_insert((0, UserUnion::new(100)));
         sum.0 += 1;
-        sum.1.add(UserHash::of(&user));
+        sum.1.add(UserKey::PUBLIC.hash(&user));
     }
     finish(sums)
 }
@@ -65,7 +65,7 @@ fn finish(sums: BTreeMap<(String, String, i64, i64), (u64, UserUnion)>) -> Sums 
 
 #[tokio::test]
 async fn deltas_are_the_fold_of_what_is_stored() {
-    let database = Database::sqlite().await;
+    let database = Database::sqlite().await.without_user_key().await;
     let mut sink = database.sink_at(0).await;
     let now = Timestamp::now().as_micros();
     // More users in one bucket than are told apart, several names, channels and buckets, old and fresh.
@@ -100,7 +100,7 @@ async fn deltas_are_the_fold_of_what_is_stored() {
 
 #[tokio::test]
 async fn a_duplicate_adds_nothing_even_under_another_name() {
-    let database = Database::sqlite().await;
+    let database = Database::sqlite().await.without_user_key().await;
     let mut sink = database.sink_at(0).await;
     let with_id = |name, channel, id| Event {
         channel,

@@ -14,7 +14,7 @@ fn all_told(parts: &[Part]) -> Vec<Told> {
 
 #[tokio::test]
 async fn deltas_are_taken_once_the_oldest_first() {
-    let database = Database::sqlite().await;
+    let database = Database::sqlite().await.without_user_key().await;
     let mut sink = database.sink_at(0).await;
     for (after, name) in [(0, "zulu"), (1, "alfa"), (2, "mike")] {
         let event = event(name, "ann", FEBRUARY + QUARTER_MICROS + 1);

@@ -7,7 +7,7 @@ use diesel::{QueryResult, QueryableByName};
 
 use super::super::copy::POSTGRES_EPOCH_MICROS;
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Width};
+use crate::rollup::{Bucket, UserKey, Width};
 
 /// A row of `rollups` or `rollup_deltas`.
 #[derive(QueryableByName)]
@@ -41,11 +41,21 @@ pub(super) struct Sum {
     pub(super) users: Option<Vec<u8>>,
 }
 
-/// A row of `rollup_overflow`, or the one without a day.
+/// A row of `rollup_overflow`, or the one without a day, which has the key.
 #[derive(QueryableByName)]
 pub(super) struct Overflow {
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub(super) day: Option<PgTimestamp>,
+    #[diesel(sql_type = Nullable<Text>)]
+    user_key: Option<String>,
+}
+
+impl Overflow {
+    /// What users are hashed with.
+    pub(super) fn user_key(&self) -> QueryResult<UserKey> {
+        let key = self.user_key.as_deref().and_then(UserKey::parse);
+        key.ok_or_else(|| DieselError::DeserializationError("the key of users is none".into()))
+    }
 }
 
 /// Number of events.

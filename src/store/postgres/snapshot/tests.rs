@@ -5,6 +5,7 @@ use tokio_postgres::types::ToSql;
 use super::super::connect::Connector;
 use super::*;
 use crate::config::StoreLocation;
+use crate::query::memory::QueryMemory;
 use crate::query::{DAY_MICROS, HOUR_MICROS};
 use crate::rollup::MINUTE_MICROS;
 use crate::store::migrations;
@@ -18,6 +19,11 @@ mod limits;
 /// 2026-02-01T00:00:00Z, the start of a month.
 const FEBRUARY: i64 = 1_769_904_000_000_000;
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Enough for everything here.
+fn memory() -> Holding {
+    QueryMemory::new(64 << 20).question()
+}
 
 /// A migrated database.
 struct Database {
@@ -135,7 +141,9 @@ fn pieces_shown(mut rows: Vec<RollupRow>) -> Vec<String> {
 async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let mut days = async |event_names, channels, from, to| {
         let rows = snapshot
             .days(&series(event_names, channels), at(from)..at(to))
@@ -189,7 +197,9 @@ async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
 async fn parts_of_several_ranges_come_once_each() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let mut parts = async |event_names, channels, ranges: &[Range<i64>]| {
         let ranges: Vec<_> = ranges
             .iter()
@@ -250,7 +260,9 @@ async fn parts_of_several_ranges_come_once_each() {
 async fn deltas_say_only_what_the_filter_tells_apart() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let mut deltas = async |event_names, channels, from, to| {
         let rows = snapshot
             .deltas(&series(event_names, channels), at(from)..at(to))
@@ -296,19 +308,18 @@ async fn deltas_say_only_what_the_filter_tells_apart() {
 async fn days_beyond_the_cap_and_the_number_of_events_are_those_of_the_range() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
-    let days = snapshot
-        .overflowed_days(at(1)..at(2 * DAY_MICROS + 1))
-        .await;
-    let days: Vec<_> = days
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
+    let state = snapshot
+        .rollup_state(at(1)..at(2 * DAY_MICROS + 1))
+        .await
         .unwrap()
-        .unwrap()
-        .iter()
-        .map(|day| day.start())
-        .collect();
+        .unwrap();
+    let days: Vec<_> = state.overflowed.iter().map(|day| day.start()).collect();
     assert_eq!(days, [at(DAY_MICROS), at(2 * DAY_MICROS)]);
-    let days = snapshot.overflowed_days(at(0)..at(DAY_MICROS)).await;
-    assert_eq!(days.unwrap(), Some(vec![Day::of(at(0))]));
+    let state = snapshot.rollup_state(at(0)..at(DAY_MICROS)).await;
+    assert_eq!(state.unwrap().unwrap().overflowed, [Day::of(at(0))]);
     // Of all series only that of everything counts, and every delta: 400 + 400 + 500 on day 0, one more each on every other day.
     let mut events = async |from, to| snapshot.events_stored(at(from)..at(to)).await.unwrap();
     let (hour, day) = (HOUR_MICROS, DAY_MICROS);
@@ -336,7 +347,9 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
     let database = Database::new().await;
     database.run(EVENTS).await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let mut users = async |event_names, channels, campaign: Option<&str>, starts: &[i64]| {
         let filter = EventFilter {
             event_names,
@@ -353,6 +366,7 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
             let name = shown(user.event_name, user.channel);
             let (group, user_id, events) = (user.group, user.user_id, user.events);
             counted.push(format!("{group} {name} {user_id} {events}"));
+            Ok(())
         };
         snapshot
             .count_users(&filter, range, &starts, &mut each)
@@ -396,7 +410,9 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
 async fn everything_is_read_as_it_was_at_the_first_read_and_nothing_can_be_written() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let range = at(0)..at(DAY_MICROS);
     let before = snapshot.events_stored(range.clone()).await.unwrap();
     // What compaction does: a delta becomes part of a part.
@@ -412,7 +428,9 @@ async fn everything_is_read_as_it_was_at_the_first_read_and_nothing_can_be_writt
     // The error ends the snapshot, and the connection is as good as new.
     let answer = snapshot.end::<()>(Err(error)).await;
     assert!(answer.is_err());
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+        .await
+        .unwrap();
     let stored = snapshot.events_stored(at(0)..at(DAY_MICROS)).await;
     assert_eq!(stored.unwrap(), 601 + 602);
 }

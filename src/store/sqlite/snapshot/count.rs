@@ -5,9 +5,9 @@ use std::ops::Range;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::{Connection, params};
 
-use super::{bounds, name_condition, one};
+use super::{bounds, name_condition, one, refused};
 use crate::event::Timestamp;
-use crate::query::snapshot::{EventFilter, Names, UserCount};
+use crate::query::snapshot::{EachUser, EventFilter, Names, UserCount};
 
 /// Makes the function `group_of(ts, starts)`: the index of the last start that is not after `ts`. The starts are one BLOB, so that the
 /// function keeps nothing between calls.
@@ -24,7 +24,7 @@ pub(super) fn users(
     events: &EventFilter,
     range: Range<Timestamp>,
     starts: &[Timestamp],
-    each: &mut (dyn FnMut(UserCount<'_>) + Send),
+    each: &mut EachUser<'_>,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(&sql(events, starts.len()))?;
     let (name, channel) = (one(&events.event_names), one(&events.channels));
@@ -44,7 +44,8 @@ pub(super) fn users(
             channel: channel.or(row.get_ref(2)?.as_str_or_null()?),
             user_id: row.get_ref(3)?.as_str()?,
             events: super::rows::count(row, 4)?,
-        });
+        })
+        .map_err(|error| refused(error.into()))?;
     }
     Ok(())
 }

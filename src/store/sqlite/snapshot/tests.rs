@@ -5,9 +5,15 @@ use std::collections::BTreeMap;
 use self::filled::*;
 use super::*;
 use crate::query::DAY_MICROS;
+use crate::query::memory::{Holding, QueryMemory};
 use crate::rollup::{Bucket, QUARTER_MICROS, Width};
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::testing::{Place, now, plan};
+
+/// Enough for everything here.
+fn memory() -> Holding {
+    QueryMemory::new(64 << 20).question()
+}
 
 #[test]
 fn parts_are_those_of_the_series_and_ranges() {
@@ -94,7 +100,10 @@ fn deltas_are_told_apart_as_far_as_the_filter_says() {
 #[test]
 fn overflowed_days_and_stored_events_are_those_of_the_range() {
     let filled = Filled::new();
-    let overflowed = |range| filled.ask(|snapshot| now(snapshot.overflowed_days(range)));
+    let overflowed = |range| {
+        let state = filled.ask(|snapshot| now(snapshot.rollup_state(range)));
+        state.map(|state| state.overflowed)
+    };
     assert_eq!(
         overflowed(range(0, 9 * DAY_MICROS)),
         Some(vec![nth_day(0), nth_day(2)])
@@ -115,7 +124,7 @@ fn overflowed_days_and_stored_events_are_those_of_the_range() {
         assert_eq!(stored, expected, "{within:?}");
     }
     let empty = Place::new();
-    let stored = SqliteSnapshot::with(&mut empty.reader(), |snapshot| {
+    let stored = SqliteSnapshot::with(&mut empty.reader(), memory(), |snapshot| {
         now(snapshot.events_stored(range(0, 1)))
     });
     assert_eq!(stored.unwrap(), 0);
@@ -167,6 +176,7 @@ fn users_are_counted_by_group_and_name() {
                     let channel = users.channel.map(str::to_owned);
                     let key = (users.group, name, channel, users.user_id.to_owned());
                     *counted.entry(key).or_insert(0) += users.events;
+                    Ok(())
                 }),
             )
         });
@@ -216,12 +226,13 @@ fn a_snapshot_does_not_see_what_is_flushed_meanwhile() {
         now(
             snapshot.count_users(&filter, everything(), &starts, &mut |users| {
                 counted += users.events;
+                Ok(())
             }),
         )?;
         Ok((stored, deltas.len(), counted))
     };
     let mut reader = filled.place.reader();
-    let (before, during) = SqliteSnapshot::with(&mut reader, |snapshot| {
+    let (before, during) = SqliteSnapshot::with(&mut reader, memory(), |snapshot| {
         let before = look(snapshot)?;
         let mut sink = SqliteSink::open(&filled.place.path).unwrap();
         flush(&mut sink, 600, &events()[..7]);
@@ -230,7 +241,7 @@ fn a_snapshot_does_not_see_what_is_flushed_meanwhile() {
     .unwrap();
     assert_eq!(before, during);
     assert_eq!((before.0, before.2), (600, 600));
-    let after = SqliteSnapshot::with(&mut reader, look).unwrap();
+    let after = SqliteSnapshot::with(&mut reader, memory(), look).unwrap();
     assert_eq!((after.0, after.2), (607, 607));
 }
 
@@ -238,7 +249,7 @@ fn a_snapshot_does_not_see_what_is_flushed_meanwhile() {
 fn a_snapshot_ends_also_when_its_work_fails() {
     let place = Place::new();
     let mut reader = place.reader();
-    let failed = SqliteSnapshot::with(&mut reader, |_| {
+    let failed = SqliteSnapshot::with(&mut reader, memory(), |_| {
         Err::<(), _>(rusqlite::Error::QueryReturnedNoRows)
     });
     assert!(failed.is_err());

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 use diesel_async::pooled_connection::PoolableConnection as _;
 
 use super::*;
+use crate::query::snapshot::ROW_BYTES;
 use crate::rollup::QUARTER_MICROS;
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     let database = Database::new().await;
     let mut connection = database.connection().await;
-    let snapshot = PgSnapshot::begin(&mut connection, Duration::from_millis(20))
+    let snapshot = PgSnapshot::begin(&mut connection, Duration::from_millis(20), memory())
         .await
         .unwrap();
     let sleep = sql_query("SELECT pg_sleep(60)");
@@ -19,23 +20,30 @@ async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     assert!(error.to_string().contains("statement timeout"), "{error}");
 }
 
+/// What rows cost whose users take so many bytes.
+fn cost(rows: usize, users_bytes: usize) -> usize {
+    rows * ROW_BYTES + users_bytes
+}
+
 #[tokio::test]
 async fn a_question_that_touches_too_much_fails_and_keeps_its_connection_from_the_pool() {
     let database = Database::with_series().await;
     let filter = series(one("view"), one("web"));
     // Each of them reads three days, six parts and three deltas of 8 bytes; stale days have none.
-    for (rows, users_bytes, fails_at) in [
-        (12, 88, 3),
-        (11, 88, 2),
-        (12, 87, 2),
-        (8, 88, 1),
-        (12, 63, 1),
-        (2, 88, 0),
-        (12, 15, 0),
+    for (rows, bytes, fails_at) in [
+        (12, cost(12, 88), 3),
+        (11, cost(12, 88), 2),
+        (12, cost(12, 88) - 1, 2),
+        (8, cost(12, 88), 1),
+        (12, cost(9, 64) - 1, 1),
+        (2, cost(12, 88), 0),
+        (12, cost(3, 16) - 1, 0),
     ] {
         let mut connection = database.connection().await;
-        let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT).await.unwrap();
-        snapshot.allowance = Allowance::new(rows, users_bytes);
+        let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
+            .await
+            .unwrap();
+        snapshot.allowance = Allowance::new(rows, QueryMemory::new(bytes).question());
         let range = at(0)..at(3 * DAY_MICROS);
         let days = snapshot.days(&filter, range.clone()).await.map(|_| ());
         let parts = async |snapshot: &mut PgSnapshot<'_>| {
@@ -55,9 +63,12 @@ async fn a_question_that_touches_too_much_fails_and_keeps_its_connection_from_th
             answers.push(deltas(&mut snapshot).await);
         }
         let good = answers.iter().filter(|answer| answer.is_ok()).count();
-        assert_eq!(good, fails_at, "{rows} rows, {users_bytes} bytes");
+        assert_eq!(good, fails_at, "{rows} rows, {bytes} bytes");
         let last = answers.pop().unwrap();
-        assert_eq!(last.as_ref().is_err_and(is_too_large), fails_at < 3);
+        assert_eq!(
+            last.as_ref().is_err_and(|error| too_large(error).is_some()),
+            fails_at < 3
+        );
         let answer = snapshot.end(last).await;
         assert_eq!(answer.is_ok(), fails_at == 3);
         assert_eq!(connection.is_broken(), fails_at < 3);

@@ -8,8 +8,8 @@ use crate::event::{EventRef, Timestamp, codec};
 use crate::query::DAY_MICROS;
 use crate::query::snapshot::{Names, RollupRow, SeriesFilter};
 use crate::rollup::{
-    Bucket, Day, PART_EXACT_MAX, Part, QUARTER_MICROS, SeriesKey, Tally, UserHash, UserUnion,
-    Width, series_of,
+    Bucket, Day, PART_EXACT_MAX, Part, QUARTER_MICROS, SeriesKey, Tally, UserKey, UserUnion, Width,
+    series_of,
 };
 use crate::store::sqlite::rollups::SqliteRollups;
 use crate::store::sqlite::sink::SqliteSink;
@@ -62,6 +62,11 @@ pub(super) struct Filled {
 impl Filled {
     pub(super) fn new() -> Self {
         let place = Place::new();
+        // So that the sets are known.
+        let writer = rusqlite::Connection::open(&place.path).unwrap();
+        writer
+            .execute("UPDATE rollup_state SET user_key = NULL", [])
+            .unwrap();
         let mut in_parts = events();
         let in_deltas = in_parts.split_off(400);
         let wal_id = WalId(uuid::Uuid::from_u128(1));
@@ -110,7 +115,7 @@ impl Filled {
         &self,
         question: impl FnOnce(&mut SqliteSnapshot<'_>) -> rusqlite::Result<T>,
     ) -> T {
-        SqliteSnapshot::with(&mut self.place.reader(), question).unwrap()
+        SqliteSnapshot::with(&mut self.place.reader(), super::memory(), question).unwrap()
     }
 
     pub(super) fn all(&self) -> Vec<Event> {
@@ -174,7 +179,7 @@ pub(super) fn tallies<K: Ord>(events: &[&Event], key: impl Fn(&Event) -> K) -> B
             .entry(key(event))
             .or_insert((0, UserUnion::new(PART_EXACT_MAX)));
         sum.0 += 1;
-        sum.1.add(UserHash::of(&event.user_id));
+        sum.1.add(UserKey::PUBLIC.hash(&event.user_id));
     }
     let tally = |(key, (events, users)): (K, (u64, UserUnion))| {
         let users = users.finish();
