@@ -50,6 +50,8 @@ pub struct Settings {
 pub struct HttpSettings {
     /// Where to listen.
     pub address: SocketAddr,
+    /// Names beside loopback's that requests may call the server by, and sites that they may come from; `*` for all.
+    pub allowed_hosts: Vec<String>,
     /// Connections served at once.
     pub connections_max: usize,
     /// Events in one bulk request.

@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
 //! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API in one
-//! table, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is
+//! table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is
 //! decided there and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is too
 //! long, without a body, and closes the connection.
 
@@ -10,6 +10,7 @@ mod body;
 mod connection;
 pub(crate) mod error;
 mod health;
+pub mod hosts;
 mod ingest;
 pub(crate) mod query;
 pub(crate) mod receipt;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::applied::Applied;
+use self::hosts::Hosts;
 use crate::config::HttpSettings;
 use crate::intake::{Gate, Intake};
 use crate::store::EventStore;
@@ -31,6 +33,8 @@ use crate::telemetry::Progress;
 pub struct App {
     /// Limits and times.
     pub settings: HttpSettings,
+    /// Which names and sites are served.
+    pub hosts: Hosts,
     /// The way into the log.
     pub intake: Intake,
     /// The door that `intake` guards; here only to report the size of the log.

@@ -94,6 +94,17 @@ pub struct ServeArgs {
     /// Port to listen on; 0 picks a free one and logs it
     #[arg(long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT, help_heading = "HTTP")]
     pub port: u16,
+    /// Names beside loopback's that a request's Host and a browser's Origin may have, separated by commas, or * for any. Without it, a
+    /// server on loopback serves only loopback's names, so that no web page can reach it by a name of its own
+    #[arg(
+        long,
+        env = "FAST_INGEST_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_name = "NAME",
+        value_parser = host_name,
+        help_heading = "HTTP"
+    )]
+    pub allowed_hosts: Vec<String>,
     /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs about 15 KiB
     #[arg(
         long,
@@ -277,6 +288,7 @@ impl ServeArgs {
         let settings = Settings {
             http: HttpSettings {
                 address: SocketAddr::new(args.host, args.port),
+                allowed_hosts: args.allowed_hosts,
                 connections_max: args.connections_max,
                 bulk_events_max: args.bulk_events_max,
                 event_bytes_max: as_usize(args.event_bytes_max),
@@ -343,6 +355,25 @@ pub fn port(text: &str) -> Result<u16, String> {
     }
     text.parse()
         .map_err(|_| "expected a number from 0 to 65535".to_owned())
+}
+
+/// A name that requests may call the server by, without scheme and port; `*` for any.
+///
+/// # Errors
+///
+/// A text for the user.
+pub fn host_name(text: &str) -> Result<String, String> {
+    let name = text.trim().trim_end_matches('.');
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+    let has_port = name
+        .rsplit_once(':')
+        .is_some_and(|(host, _)| !host.contains(':'));
+    if name != "*" && (name.is_empty() || has_port || !name.bytes().all(is_name)) {
+        return Err(
+            "expected a name such as stats.example.org, without scheme and port, or *".to_owned(),
+        );
+    }
+    Ok(name.to_owned())
 }
 
 /// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what people type. An

@@ -23,6 +23,7 @@ use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
 use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
+use crate::http::hosts::Hosts;
 use crate::http::{App, server};
 use crate::intake::{self, Budget, Gate, Intake, Submission};
 use crate::rollup::keeper::Keeper;
@@ -126,6 +127,7 @@ fn serve(
 
     tracing::info!(%address, store = store.name(), "ready: listening on http://{address}");
     let app = Arc::new(App {
+        hosts: Hosts::new(address.ip(), &settings.http.allowed_hosts),
         settings: settings.http.clone(),
         intake,
         gate,

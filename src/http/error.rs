@@ -34,6 +34,10 @@ pub(super) enum ApiError {
     },
     /// No `Host`, or several.
     BadHost,
+    /// A `Host` that this server is not called by.
+    HostNotAllowed,
+    /// An `Origin` that this server does not serve.
+    OriginNotAllowed,
     /// `Content-Type` is not JSON in UTF-8.
     UnsupportedMediaType,
     /// `Content-Encoding` is not identity.
@@ -95,6 +99,9 @@ impl From<StoreError> for ApiError {
         Self::Store(error)
     }
 }
+
+const ALLOWED_HOSTS: &str =
+    "others, such as that of a proxy in front, must be told to it with --allowed-hosts";
 
 /// What one match decides about a refusal.
 struct Problem {
@@ -169,6 +176,18 @@ impl ApiError {
                 "bad_host",
                 "Bad Host header",
                 "an HTTP/1.1 request carries exactly one Host header".to_owned(),
+            ),
+            Self::HostNotAllowed => problem(
+                StatusCode::FORBIDDEN,
+                "host_not_allowed",
+                "Not served by that name",
+                format!("this server serves loopback's names; {ALLOWED_HOSTS}"),
+            ),
+            Self::OriginNotAllowed => problem(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "Not served to that site",
+                format!("this server serves pages of loopback's sites; {ALLOWED_HOSTS}"),
             ),
             Self::UnsupportedMediaType => problem(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -74,6 +74,7 @@ async fn dispatch(
     body: &mut RequestBody<'_>,
 ) -> Result<Response, ApiError> {
     check_host(head)?;
+    app.hosts.check(head)?;
     let (verb, endpoint) = find(head.uri.path())?;
     if head.method == Method::OPTIONS {
         return Ok(response::allowed(verb.allow()));

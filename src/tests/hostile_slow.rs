@@ -55,7 +55,7 @@ fn slow_heads_and_silence_are_cut() {
         ("--write-timeout", NEVER),
     ];
     let siege = Siege::begin(LIMITS, &flags);
-    let begun = "GET /health HTTP/1.1\r\nHost: test\r\nX: ";
+    let begun = "GET /health HTTP/1.1\r\nHost: localhost\r\nX: ";
     let open = |beginning: &str| Attacker::open(siege.address(), beginning.as_bytes());
     let mut silent: Vec<_> = (0..100).map(|_| open("")).collect();
     // Within the first word, within a header, and in a second request.

@@ -18,7 +18,7 @@ const LIMITS: Footprint = Footprint {
     files: 128,
 };
 
-const POST: &str = "POST /events HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n";
+const POST: &str = "POST /events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
 
 #[test]
 fn lengths_that_can_be_read_in_two_ways_hide_nothing() {
@@ -58,7 +58,7 @@ fn try_all(shapes: &[Shape]) {
             .replace("{C}", &chunks);
         let hidden = bulk_of(&[user("hidden"), user("hidden-too")]);
         let hidden = format!(
-            "POST /events/bulk HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nConnection: close\r\n\
+            "POST /events/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\
              Content-Length: {}\r\n\r\n{hidden}",
             hidden.len()
         );

@@ -170,7 +170,7 @@ fn http_2_and_oversized_heads_are_refused() {
         "{rest}"
     );
 
-    let head = |line: String| format!("GET /health HTTP/1.1\r\nHost: test\r\n{line}\r\n");
+    let head = |line: String| format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{line}\r\n");
     assert_eq!(
         server
             .exchange(head(format!("X: {}\r\n", "x".repeat(15 * 1024))))

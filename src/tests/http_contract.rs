@@ -93,7 +93,7 @@ fn a_query_string_on_a_post_and_an_absolute_target_change_nothing() {
         202
     );
     assert_eq!(
-        server.exchange(post("http://test/events", EVENT)).status,
+        server.exchange(post("http://localhost/events", EVENT)).status,
         202
     );
 }
@@ -131,12 +131,46 @@ fn a_request_names_exactly_one_host() {
 }
 
 #[test]
+fn a_page_that_calls_the_server_by_its_own_name_or_from_its_own_site_is_refused() {
+    let ask = |server: &TestServer, method: &str, lines: &str| {
+        let answer = server.exchange(format!("{method} /health HTTP/1.1\r\n{lines}\r\n"));
+        let code = (answer.status == 403).then(|| answer.problem());
+        (answer.status, code.unwrap_or_default())
+    };
+    let (server, stored) = TestServer::acknowledging(Setup::default());
+    let refused = |code: &str| (403, code.to_owned());
+    let host = refused("host_not_allowed");
+    let origin = refused("origin_not_allowed");
+    assert_eq!(ask(&server, "GET", "Host: rebind.example\r\n"), host);
+    assert_eq!(ask(&server, "OPTIONS", "Host: rebind.example\r\n"), host);
+    let from = |site: &str| format!("Host: localhost:8080\r\nOrigin: {site}\r\n");
+    for site in ["https://evil.example", "null"] {
+        assert_eq!(ask(&server, "GET", &from(site)), origin);
+    }
+    assert_eq!(ask(&server, "GET", &from("http://localhost:3000")).0, 200);
+    let post = format!(
+        "POST /events HTTP/1.1\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{EVENT}",
+        from("https://evil.example"),
+        EVENT.len()
+    );
+    assert_eq!(server.exchange(post).problem(), "origin_not_allowed");
+    assert!(stored.is_empty(), "nothing was stored");
+
+    let mut setup = Setup::default();
+    setup.settings.allowed_hosts = vec!["stats.example".to_owned()];
+    let (server, _) = TestServer::acknowledging(setup);
+    let proxied = "Host: stats.example\r\nOrigin: https://stats.example\r\n";
+    assert_eq!(ask(&server, "GET", proxied).0, 200);
+    assert_eq!(ask(&server, "GET", "Host: rebind.example\r\n"), host);
+}
+
+#[test]
 fn other_content_types_and_encodings_are_415() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
     let mut status = |lines: &str| {
         let answer = client.exchange(format!(
-            "POST /events HTTP/1.1\r\nHost: test\r\n{lines}Content-Length: {}\r\n\r\n{EVENT}",
+            "POST /events HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {}\r\n\r\n{EVENT}",
             EVENT.len()
         ));
         (

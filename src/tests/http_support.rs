@@ -20,6 +20,7 @@ use crossbeam_channel::Receiver;
 use fast_ingest::batch::LifeId;
 use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
+use fast_ingest::http::hosts::Hosts;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Budget, Gate, Intake, Submission};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
@@ -53,6 +54,7 @@ impl Default for Setup {
     fn default() -> Self {
         let settings = HttpSettings {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            allowed_hosts: Vec::new(),
             connections_max: 100,
             bulk_events_max: 1000,
             event_bytes_max: 256 * 1024,
@@ -140,6 +142,7 @@ impl TestServer {
         let shutdown = Shutdown::new();
         before(address, &shutdown);
         let app = Arc::new(App {
+            hosts: Hosts::new(address.ip(), &setup.settings.allowed_hosts),
             settings: setup.settings,
             intake,
             gate: Arc::clone(&gate),
@@ -359,13 +362,15 @@ pub(crate) fn post(path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// The head of a POST of JSON, with these header lines besides.
 pub(crate) fn post_head(path: &str, lines: &str) -> Vec<u8> {
-    format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n{lines}\r\n")
-        .into_bytes()
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\r\n"
+    )
+    .into_bytes()
 }
 
 /// A request without a body.
 pub(crate) fn bodyless(method: &str, target: &str) -> Vec<u8> {
-    format!("{method} {target} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
+    format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
 }
 
 /// A GET.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::*;
 use crate::batch::{self, CheckpointRow, Counts};
 use crate::config::HttpSettings;
+use crate::http::hosts::Hosts;
 use crate::intake::{Budget, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::shutdown::Shutdown;
@@ -83,8 +84,10 @@ fn app_on(store: Arc<dyn EventStore>, shutdown: &Shutdown) -> App {
     let (_, durable) = watch::channel(nothing);
     let second = Duration::from_secs(1);
     App {
+        hosts: Hosts::Any,
         settings: HttpSettings {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            allowed_hosts: Vec::new(),
             connections_max: 1,
             bulk_events_max: 1,
             event_bytes_max: 1024,

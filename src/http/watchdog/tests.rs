@@ -12,6 +12,7 @@ const TICK: Duration = Duration::from_millis(1);
 fn settings() -> HttpSettings {
     HttpSettings {
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        allowed_hosts: Vec::new(),
         connections_max: 1,
         bulk_events_max: 1,
         event_bytes_max: 1024,

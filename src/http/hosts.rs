@@ -1,0 +1,184 @@
+//! Which names a request may call this server by, and from which sites.
+//!
+//! A web page that a developer looks at can reach a server on their machine: by any name that its own DNS points to loopback (DNS
+//! rebinding), which makes the answers readable as well, or with a form or a script from its own site, whose `Origin` the browser tells.
+//! Neither can be forged by a page. So a server on loopback answers for loopback's names only, and for those that it is told.
+
+use std::net::IpAddr;
+
+use hyper::header::{HOST, HeaderValue, ORIGIN};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+
+use super::error::ApiError;
+
+/// Stands for every name.
+const ANY: &str = "*";
+
+/// The rule of a server.
+#[derive(Debug, Clone)]
+pub enum Hosts {
+    /// Whatever a request says.
+    Any,
+    /// Loopback's names, and these.
+    Only(Vec<String>),
+}
+
+impl Hosts {
+    /// Of a server that listens on `address`. Names that it is told count on other addresses as well.
+    pub fn new(address: IpAddr, allowed: &[String]) -> Self {
+        let is_open = !address.to_canonical().is_loopback() && allowed.is_empty();
+        if is_open || allowed.iter().any(|name| name == ANY) {
+            Self::Any
+        } else {
+            Self::Only(allowed.to_vec())
+        }
+    }
+
+    /// Checks the request's `Host`, which is there exactly once but in HTTP/1.0, and the `Origin` that browsers tell.
+    pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
+        let Self::Only(allowed) = self else {
+            return Ok(());
+        };
+        let is_allowed = |host: &str| is_loopback(host) || is_among(host, allowed);
+        // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the other.
+        let in_target = head.uri.host().is_none_or(&is_allowed);
+        let in_header = head
+            .headers
+            .get(HOST)
+            .is_none_or(|host| name_of(host).is_some_and(|name| is_allowed(&name)));
+        if !in_target || !in_header {
+            return Err(ApiError::HostNotAllowed);
+        }
+        let mut origins = head.headers.get_all(ORIGIN).iter();
+        if origins.all(|origin| site_of(origin).is_some_and(|name| is_allowed(&name))) {
+            Ok(())
+        } else {
+            Err(ApiError::OriginNotAllowed)
+        }
+    }
+}
+
+/// `localhost` and what lies below it (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
+fn is_loopback(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    last.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse()
+            .is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+}
+
+fn is_among(host: &str, allowed: &[String]) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    allowed.iter().any(|name| name.eq_ignore_ascii_case(host))
+}
+
+/// The host of a `Host` header, without its port.
+fn name_of(host: &HeaderValue) -> Option<String> {
+    let authority: Authority = host.to_str().ok()?.parse().ok()?;
+    Some(authority.host().to_owned())
+}
+
+/// The host of an `Origin` (RFC 6454, section 7); `null`, which a sandboxed page or a file has, has none.
+fn site_of(origin: &HeaderValue) -> Option<String> {
+    let (_, authority) = origin.to_str().ok()?.split_once("://")?;
+    name_of(&HeaderValue::from_str(authority).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use hyper::Request;
+
+    use super::*;
+
+    fn head(target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn code(hosts: &Hosts, host: &str, origin: Option<&str>) -> &'static str {
+        let headers = [("Host", host), ("Origin", origin.unwrap_or_default())];
+        let headers = &headers[..1 + usize::from(origin.is_some())];
+        match hosts.check(&head("/metrics", headers)) {
+            Ok(()) => "ok",
+            Err(ApiError::HostNotAllowed) => "host",
+            Err(ApiError::OriginNotAllowed) => "origin",
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn on_loopback_only_its_names_are_served() {
+        let hosts = Hosts::new(Ipv4Addr::LOCALHOST.into(), &[]);
+        for (host, expected) in [
+            ("localhost", "ok"),
+            ("LOCALHOST:8080", "ok"),
+            ("localhost.:8080", "ok"),
+            ("app.localhost:8080", "ok"),
+            ("127.0.0.1:8080", "ok"),
+            ("127.9.9.9", "ok"),
+            ("[::1]:8080", "ok"),
+            ("[::ffff:127.0.0.1]", "ok"),
+            ("rebind.example:8080", "host"),
+            ("localhost.example", "host"),
+            ("notlocalhost", "host"),
+            ("127.0.0.1.example", "host"),
+            ("10.0.0.1", "host"),
+            ("user@localhost@evil", "host"),
+            ("", "host"),
+        ] {
+            assert_eq!(code(&hosts, host, None), expected, "{host}");
+        }
+        let absolute = head("http://rebind.example/metrics", &[("Host", "localhost")]);
+        assert!(matches!(
+            hosts.check(&absolute),
+            Err(ApiError::HostNotAllowed)
+        ));
+        hosts.check(&head("/health", &[])).unwrap();
+    }
+
+    #[test]
+    fn another_site_s_page_is_refused_and_loopback_s_own_is_not() {
+        let hosts = Hosts::new("::1".parse().unwrap(), &["stats.example".to_owned()]);
+        for (origin, expected) in [
+            ("http://localhost:3000", "ok"),
+            ("http://127.0.0.1:8080", "ok"),
+            ("https://stats.example", "ok"),
+            ("https://evil.example", "origin"),
+            ("https://evil.example#localhost", "origin"),
+            ("null", "origin"),
+            ("localhost", "origin"),
+        ] {
+            assert_eq!(
+                code(&hosts, "localhost", Some(origin)),
+                expected,
+                "{origin}"
+            );
+        }
+        assert_eq!(code(&hosts, "Stats.Example:443", None), "ok");
+    }
+
+    #[test]
+    fn elsewhere_names_count_only_if_they_are_told() {
+        let anywhere: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+        assert_eq!(
+            code(&Hosts::new(anywhere, &[]), "any.example", Some("null")),
+            "ok"
+        );
+        let told = Hosts::new(anywhere, &["stats.example".to_owned()]);
+        assert_eq!(code(&told, "stats.example", None), "ok");
+        assert_eq!(code(&told, "any.example", None), "host");
+        let any = Hosts::new(Ipv4Addr::LOCALHOST.into(), &["*".to_owned()]);
+        assert_eq!(
+            code(&any, "any.example", Some("https://evil.example")),
+            "ok"
+        );
+    }
+}
