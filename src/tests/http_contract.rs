@@ -93,7 +93,9 @@ fn a_query_string_on_a_post_and_an_absolute_target_change_nothing() {
         202
     );
     assert_eq!(
-        server.exchange(post("http://localhost/events", EVENT)).status,
+        server
+            .exchange(post("http://localhost/events", EVENT))
+            .status,
         202
     );
 }

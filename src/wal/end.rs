@@ -184,7 +184,7 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
     })
 }
 
-/// The file, open for writing. After a failed write or sync it is not to be used again.
+/// The file, open for writing. After a failed write or sync it is not to be used again, unless the write only found no room.
 #[derive(Debug)]
 pub struct EndFile<F> {
     file: F,
@@ -209,11 +209,13 @@ impl<F: DiskFile> EndFile<F> {
 
     /// Writes the end durably into the older slot. All that it says must have been synced before.
     pub fn write(&mut self, end: &End) -> Result<(), WalError> {
-        self.counter += 1;
-        let offset = self.counter % 2 * SLOT_BYTES as u64;
+        let counter = self.counter + 1;
+        let offset = counter % 2 * SLOT_BYTES as u64;
         self.file
-            .write_all_at(&end.encode(self.counter), offset)
+            .write_all_at(&end.encode(counter), offset)
             .map_err(|error| WalError::io("write", &self.path, error))?;
+        // Behind the write: one that found no room may have torn this slot, which the next one must take then.
+        self.counter = counter;
         self.file
             .sync_data()
             .map_err(|error| WalError::io("sync", &self.path, error))

@@ -33,6 +33,8 @@ pub(super) struct Ledger {
 pub(super) struct Tally {
     pub(super) acked: usize,
     pub(super) torn_tails: usize,
+    /// Refused because the disk was full.
+    pub(super) turned_away: usize,
     pub(super) lost: usize,
     pub(super) doubled: usize,
     pub(super) phantom: usize,
@@ -98,6 +100,7 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
     ledger.hold_against(&log)?;
 
     let (ring, submissions) = ring::unbounded();
+    let before = ledger.sent.len();
     let (mut lots, acks) = ledger.submit(&plan.lots, &gate);
     if ledger.is_interval {
         // There is no sync that could bring the second lot.
@@ -112,8 +115,17 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
     disk.stop_feeding();
     drop(submissions);
     let mut refused = 0;
+    let mut at = before;
     for (mut acked, events) in acks {
+        let sent = at..at + events;
+        at = sent.end;
         match acked.try_recv() {
+            // Told that it is not stored, so it must never be found.
+            Ok(Err(Refusal::LogFull)) => {
+                ledger.tally.turned_away += events;
+                ledger.sent.drain(sent.clone());
+                at = sent.start;
+            }
             Ok(Ok(_)) => {
                 assert_eq!(refused, 0, "an answer after a refusal");
                 ledger.acked += if ledger.is_interval { 0 } else { events };

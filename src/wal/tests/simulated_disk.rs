@@ -262,7 +262,9 @@ impl World {
     fn touch(&mut self, inode: usize, operation: Operation) -> Verdict {
         self.touched_after_failure += usize::from(self.inodes[inode].has_failed);
         let verdict = self.decide(operation);
-        self.inodes[inode].has_failed |= verdict.outcome().is_err();
+        // A write that finds no room leaves no page behind that a later sync could lie about.
+        let is_final = !matches!(verdict, Verdict::Strike(FaultKind::WriteNoSpace));
+        self.inodes[inode].has_failed |= is_final && verdict.outcome().is_err();
         verdict
     }
 

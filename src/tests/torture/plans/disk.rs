@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use crate::ledger::Outcome;
 use crate::postgres::{Cluster, StopMode};
-use crate::process::Launch;
 use crate::process::stored::Database;
+use crate::process::{LOOK_AGAIN, Launch, PATIENCE};
 use crate::random::Random;
 use crate::torture::mounts::{Mount, unavailable};
 use crate::torture::plans::legs;
@@ -27,12 +29,15 @@ const FLOOR_BYTES: u64 = 6 * 1024 * 1024;
 const ERRORS: [(&str, &str); 5] = [
     ("fdatasync:error=EIO", "fdatasync: EIO"),
     ("pwrite64:error=EIO", "write: EIO"),
-    ("pwrite64:error=ENOSPC", "write: ENOSPC"),
+    ("pwrite64:error=ENOSPC", NO_ROOM),
     ("fdatasync:error=ENOSPC", "fdatasync: ENOSPC"),
     ("fsync:error=EIO", "directory sync: EIO"),
 ];
 
-/// A failing system call ends the server, and nothing touches the file again.
+/// The one that ends nothing: what found no room is taken back, and refused.
+const NO_ROOM: &str = "write: ENOSPC";
+
+/// A failing system call ends the server, and nothing touches the file again; but for a write that finds no room.
 pub(crate) fn errors(random: &mut Random, cycles: u32, report: &mut Report) {
     if let Err(reason) = strace_works() {
         report.skip(reason);
@@ -63,13 +68,31 @@ fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Re
         if server.is_ready() {
             rig.load().go_on_at(server.address());
         }
-        let ended = server.wait();
-        assert_eq!(ended.code(), IO, "{name}: {}", ended.stderr);
-        assert_not_touched_after_failure(&fs::read_to_string(&trace).unwrap());
+        if name == NO_ROOM {
+            // Not even a start may make more of it than a refusal.
+            if server.is_ready() {
+                wait_until_injected(&trace);
+                server.kill();
+            } else {
+                server.wait().assert_refusal(IO, &["free some space"]);
+            }
+        } else {
+            let ended = server.wait();
+            assert_eq!(ended.code(), IO, "{name}: {}", ended.stderr);
+            assert_not_touched_after_failure(&fs::read_to_string(&trace).unwrap());
+        }
         report.fired(name);
     }
     rig.restart();
     rig.finish(report);
+}
+
+fn wait_until_injected(trace: &Path) {
+    let give_up_at = Instant::now() + PATIENCE;
+    while fs::read_to_string(trace).is_ok_and(|trace| !trace.contains("(INJECTED)")) {
+        assert!(Instant::now() < give_up_at, "nothing failed");
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 /// No write or sync of a file follows a failed one, by the trace of all calls. Files are told apart by number and path: a number alone is
@@ -91,8 +114,8 @@ fn assert_not_touched_after_failure(trace: &str) {
     assert!(trace.contains("(INJECTED)"), "nothing failed:\n{trace}");
 }
 
-/// The disk fills up: with a floor the server refuses in time and opens again by itself; without one it ends, and starts again once
-/// there is room.
+/// The disk fills up: with a floor the server refuses in time, without one when a write finds no room. Either way it opens again by itself
+/// once there is some.
 pub(crate) fn full(random: &mut Random, cycles: u32, report: &mut Report) {
     if let Some(reason) = unavailable(&["mount"]) {
         report.skip(reason);
@@ -121,23 +144,23 @@ fn fill(has_floor: bool, random: &mut Random, report: &mut Report) -> Result<(),
     rig.load().wait_for_acks(random.below(100));
     cluster.stop(StopMode::Fast);
     fill_file(&ballast);
-    if has_floor {
-        rig.load().wait_for_refusals(20);
-        let health = rig.server().request("GET", "/health", "");
-        assert_eq!(health.status, 503, "{health:?}");
-        report.fired("disk at its floor");
+    rig.load().wait_for_refusals(20);
+    let health = rig.server().request("GET", "/health", "");
+    assert_eq!(health.status, 503, "{health:?}");
+    report.fired(match has_floor {
+        true => "disk at its floor",
+        false => "disk full",
+    });
+    if random.chance(50) {
+        // What a start finds there must be what was acknowledged.
+        rig.take_server(report).kill();
         fs::remove_file(&ballast).unwrap();
-        rig.load().wait_for_acks(20);
-        cluster.start_again();
-    } else {
-        let ended = rig.take_server(report).wait();
-        assert_eq!(ended.code(), IO, "{}", ended.stderr);
-        ended.assert_refusal(IO, &["No space left", "free some space"]);
-        report.fired("disk full");
-        fs::remove_file(&ballast).unwrap();
-        cluster.start_again();
         rig.restart();
+    } else {
+        fs::remove_file(&ballast).unwrap();
     }
+    rig.load().wait_for_acks(20);
+    cluster.start_again();
     let ledger = rig.finish(report);
     let refused_otherwise =
         ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));

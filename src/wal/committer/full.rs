@@ -1,0 +1,123 @@
+//! The disk's free space: its floor, and a disk that somebody else has filled.
+//!
+//! A write that finds no room fails before anything of it counts: nobody was told that its records are stored, and what was synced before is
+//! untouched. So the log takes back what of it got written, refuses who waits, and closes the gate until there is room again. Only a write
+//! may fail like this. After a failed sync nobody knows what the device has, and that stays final.
+
+use std::io;
+use std::time::Instant;
+
+use super::room::ROOM_BYTES;
+use super::{Committer, GROUP_BYTES_MAX};
+use crate::intake::{Refusal, Submission};
+use crate::wal::disk::{Disk, DiskFile};
+use crate::wal::error::WalError;
+
+/// What must be free after the disk was found full, whatever the floor, or the next group would find it full again.
+const FREE_AGAIN_BYTES: u64 = ROOM_BYTES + GROUP_BYTES_MAX as u64;
+
+/// Whether a write, or a new file, found no room.
+pub(super) fn is_full(error: &WalError) -> bool {
+    let WalError::Io { action, cause, .. } = error else {
+        return false;
+    };
+    let finds_no_room = matches!(
+        cause.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    finds_no_room && matches!(*action, "write" | "create")
+}
+
+impl<D: Disk> Committer<D> {
+    /// Closes the gate while the disk is at its floor; fails when the segment has lost its name.
+    pub(super) fn watch_disk(&mut self) -> Result<(), WalError> {
+        self.watched_at = Instant::now();
+        self.watched_end = self.end;
+        let path = self.active_path();
+        let has_name = self
+            .active
+            .has_name()
+            .map_err(|error| WalError::io("look at", &path, error))?;
+        if !has_name {
+            let removed = std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "the file was removed while in use",
+            );
+            return Err(WalError::io("go on writing", &path, removed));
+        }
+        let directory = self.log.directory();
+        let free_min = self.free_min();
+        let mut is_low = self.free_bytes()? < free_min;
+        // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
+        if is_low && self.log.mismatch().is_none() && directory.drop_kept(0)? {
+            is_low = self.free_bytes()? < free_min;
+        }
+        if !is_low {
+            self.found_room();
+        }
+        self.log.gate().set_disk_low(is_low);
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> Result<u64, WalError> {
+        let (disk, dir) = (self.log.directory().disk(), self.log.directory().path());
+        disk.free_bytes(dir)
+            .map_err(|error| WalError::io("measure", dir, error))
+    }
+
+    /// What must be free on the disk for the gate to be open.
+    fn free_min(&self) -> u64 {
+        match self.was_full {
+            true => self.disk_free_min.max(FREE_AGAIN_BYTES),
+            false => self.disk_free_min,
+        }
+    }
+
+    /// Closes the gate until there is room.
+    pub(super) fn found_full(&mut self) {
+        self.log.gate().set_disk_low(true);
+        if !self.was_full {
+            self.was_full = true;
+            tracing::error!(
+                "the disk of the log is full: events are refused until there is room again; what was acknowledged is safe"
+            );
+        }
+    }
+
+    /// Notes that there is room.
+    fn found_room(&mut self) {
+        if self.was_full {
+            self.was_full = false;
+            tracing::info!("the disk of the log has room again");
+        }
+    }
+
+    /// Refuses the group whose write found no room. Nothing of it is in the log, also after a crash.
+    pub(super) fn refuse_group(&mut self) -> Result<(), WalError> {
+        self.found_full();
+        self.take_back()?;
+        self.log.gate().release(self.group.bytes.len() as u64);
+        self.group.bytes.clear();
+        self.group.events = 0;
+        for waiter in self.group.waiters.drain(..) {
+            // Whoever went away needs no refusal.
+            waiter.ack.send(Err(Refusal::LogFull)).ok();
+        }
+        Ok(())
+    }
+
+    /// Refuses a submission for which there is no segment.
+    pub(super) fn refuse(&mut self, submission: Submission) {
+        self.found_full();
+        let Submission { ack, space, .. } = submission;
+        drop(space);
+        ack.send(Err(Refusal::LogFull)).ok();
+    }
+
+    /// Puts the segment back to where it ended before a write that found no room, durably: whole records of it could be found by a start.
+    pub(super) fn take_back(&mut self) -> Result<(), WalError> {
+        self.cut_to(self.end)?;
+        self.room_end = self.end;
+        self.sync()
+    }
+}

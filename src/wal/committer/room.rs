@@ -1,0 +1,56 @@
+//! Room ahead of the records: zeros behind the end of the active segment, so that syncs have no metadata to write.
+
+use super::Committer;
+use super::full::is_full;
+use crate::wal::disk::{Disk, DiskFile};
+use crate::wal::error::WalError;
+
+/// Room that is made ahead of records: zeros behind the end, so that most syncs find the file as long as it was and its blocks in
+/// place, and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms. The sync that makes room
+/// takes some milliseconds, so it should be rare: at 40,000 events a second it is one in a thousand.
+pub(super) const ROOM_BYTES: u64 = 4 * 1024 * 1024;
+/// What room is made of.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+/// A group of this size or more makes no room: it spreads the cost of a longer file by itself, and would write much of it twice.
+const GROUP_BYTES_WITHOUT_ROOM: usize = 64 * 1024;
+impl<D: Disk> Committer<D> {
+    /// Makes the file longer when the next bytes do not fit into it, up to where the segment is sealed. Zeros are no record, so a start
+    /// after a crash finds the end as before.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), WalError> {
+        let end = self.end + bytes as u64;
+        let room_end = (self.end + ROOM_BYTES).min(self.segment_bytes);
+        let is_needless =
+            end <= self.room_end || room_end <= end || bytes >= GROUP_BYTES_WITHOUT_ROOM;
+        if is_needless || self.was_full {
+            return Ok(());
+        }
+        while self.room_end < room_end {
+            let piece = ZEROS.len().min((room_end - self.room_end) as usize);
+            let written = self.active.write_all_at(&ZEROS[..piece], self.room_end);
+            match written.map_err(|error| WalError::io("write", &self.active_path(), error)) {
+                Ok(()) => self.room_end += piece as u64,
+                Err(error) if is_full(&error) => {
+                    // The records may fit all the same.
+                    self.found_full();
+                    return self.cut_to(self.room_end);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off what is left of the room. Durable with the next sync.
+    pub(super) fn cut_room(&mut self) -> Result<(), WalError> {
+        if self.room_end > self.end {
+            self.cut_to(self.end)?;
+            self.room_end = self.end;
+        }
+        Ok(())
+    }
+
+    pub(super) fn cut_to(&mut self, bytes: u64) -> Result<(), WalError> {
+        let cut = self.active.truncate(bytes);
+        cut.map_err(|error| WalError::io("cut", &self.active_path(), error))
+    }
+}
