@@ -33,6 +33,8 @@ pub mod verify;
 #[cfg(test)]
 pub(crate) mod model;
 
+use std::fmt;
+
 use crate::event::Timestamp;
 use crate::query::DAY_MICROS;
 
@@ -121,6 +123,11 @@ impl Bucket {
 pub struct Day(Timestamp);
 
 impl Day {
+    /// The day before.
+    pub fn before(self) -> Self {
+        Self::of(Timestamp::from_micros(self.start().as_micros() - 1))
+    }
+
     /// The day that holds an instant.
     pub fn of(instant: Timestamp) -> Self {
         Self(floor(instant, DAY_MICROS))
@@ -134,6 +141,14 @@ impl Day {
     /// First instant after it.
     pub fn end(self) -> Timestamp {
         Timestamp::from_micros(self.0.as_micros() + DAY_MICROS)
+    }
+}
+
+/// The date: `2026-02-01`.
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = self.start().to_string();
+        f.write_str(start.split('T').next().unwrap_or_default())
     }
 }
 

@@ -22,6 +22,10 @@ use crate::store::{RollupStore, StoreError};
 /// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
 const PARTS_AT_ONCE: usize = 1_000;
 
+/// The share of the pairs of a day, as its divisor, up to which nobody asks whether they are known; and that of a day to come for those that
+/// are not.
+const UNKNOWN_SHARE: usize = 10;
+
 /// How much one transaction does. SQLite's flush waits for it, PostgreSQL's does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -112,7 +116,7 @@ pub async fn compact(
     };
 
     deltas.sort_unstable_by(|a, b| order(a).cmp(&order(b)));
-    let (admitted, closed) = admit(store, &deltas, limits.pairs_per_day_max).await?;
+    let (admitted, closed) = admit(store, &deltas, limits.pairs_per_day_max, now).await?;
     let mut additions = place(store, &deltas, &admitted, before).await?;
     let mut tallies: Vec<Tally> = deltas.into_iter().map(|delta| delta.tally).collect();
     for minute in minutes {
@@ -193,16 +197,28 @@ async fn admit(
     store: &mut dyn RollupStore,
     deltas: &[Delta],
     pairs_max: usize,
+    now: Timestamp,
 ) -> Result<(Vec<Admitted>, Vec<Day>), StoreError> {
+    let share = pairs_max / UNKNOWN_SHARE;
     let mut admitted = Vec::with_capacity(deltas.len());
     let mut closed = Vec::new();
     for of_one_day in deltas.chunk_by(|one, next| one.bucket.day() == next.bucket.day()) {
         let day = of_one_day[0].bucket.day();
         let was_closed = store.overflow_on(day).await?.is_some();
         let mut room = Room::new(store.series_on(day).await?, was_closed, pairs_max);
+        // Far from the cap there is room for everybody.
+        if !was_closed && room.pairs() + pairs_in(of_one_day) > share {
+            let is_to_come = day > Day::of(now);
+            let known = series_before(store, day).await?;
+            room.expect(known, if is_to_come { share } else { usize::MAX });
+        }
         let mut turned_away = 0;
         for delta in of_one_day {
-            let outcome = room.admit(&delta.event_name, &delta.channel);
+            let mut outcome = room.admit(&delta.event_name, &delta.channel);
+            if room.is_closed() && !was_closed {
+                mark(store, day, room.let_expected_in()).await?;
+                outcome = room.admit(&delta.event_name, &delta.channel);
+            }
             if outcome != Admitted::Pair {
                 turned_away += delta.tally.events;
             }
@@ -216,6 +232,45 @@ async fn admit(
         }
     }
     Ok((admitted, closed))
+}
+
+/// Pairs of deltas in [`order`].
+fn pairs_in(deltas: &[Delta]) -> usize {
+    let is_same = |one: &Delta, next: &Delta| {
+        (&one.event_name, &one.channel) == (&next.event_name, &next.channel)
+    };
+    deltas.chunk_by(is_same).count()
+}
+
+/// The series of the two days before: the one before may have just begun, as when events of tomorrow come.
+async fn series_before(
+    store: &mut dyn RollupStore,
+    day: Day,
+) -> Result<Vec<SeriesKey>, StoreError> {
+    let mut known = store.series_on(day.before()).await?;
+    known.extend(store.series_on(day.before().before()).await?);
+    known.sort_unstable();
+    known.dedup();
+    Ok(known)
+}
+
+/// Lets pairs in on a day on which they have no events yet: they have a row of the day from now on, which says that they are.
+async fn mark(
+    store: &mut dyn RollupStore,
+    day: Day,
+    pairs: Vec<(String, String)>,
+) -> Result<(), StoreError> {
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let series = pairs.iter().flat_map(|(event_name, channel)| {
+        let [pair, name, _] = series_of(event_name, channel);
+        [pair, name]
+    });
+    let keys: BTreeSet<SeriesKey> = series.collect();
+    let ids = store.series_ids(&Vec::from_iter(keys)).await?;
+    let days: Vec<_> = ids.into_iter().map(|series| (series, day)).collect();
+    store.mark_stale(&days).await
 }
 
 /// Where the deltas go: each to the series that count it.
@@ -278,10 +333,8 @@ async fn merge(
 
 /// Said once a day, by the compaction that closed it.
 fn warn_of_overflow(day: Day, pairs_max: usize) {
-    let text = day.start().to_string();
-    let day = text.split('T').next().unwrap_or_default();
     tracing::warn!(
-        day,
+        %day,
         pairs_max,
         "{day} has more than {pairs_max} pairs of event name and channel: those that came later have no rollups on that day, and \
          asking for them counts events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come"

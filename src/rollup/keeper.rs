@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::compact::{Limits, compact, sum_up_days};
+use super::rebuild::settle_one_day;
 use crate::backoff::{Backoff, Reminder};
 use crate::config::RollupSettings;
 use crate::event::Timestamp;
@@ -160,12 +161,27 @@ impl Keeper {
             return Ok(Next::AfterInterval);
         }
         let summed_up = sum_up_days(store, Timestamp::now(), &self.limits).await?;
+        if !summed_up.has_more && !summed_up.is_locked_elsewhere {
+            self.settle_one_day(store).await?;
+        }
         self.sums.note(began_at.elapsed(), summed_up.has_more);
         Ok(if summed_up.has_more {
             Next::AtOnce
         } else {
             Next::AfterInterval
         })
+    }
+
+    /// One at a time, as it reads all of a day's events.
+    async fn settle_one_day(&self, store: &mut dyn RollupStore) -> Result<(), StoreError> {
+        let pairs_max = self.limits.pairs_per_day_max;
+        if let Some(day) = settle_one_day(store, pairs_max, Timestamp::now()).await? {
+            tracing::info!(
+                "{day}, which had more than {pairs_max} pairs of event name and channel, is over: rebuilt its rollups for those with \
+                 most events"
+            );
+        }
+        Ok(())
     }
 
     /// A step went well. A mere connection is no proof: the disk behind it may be full.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use super::{DAY_EXACT_MAX, Day, Part, fold};
 use crate::event::Timestamp;
@@ -128,6 +129,25 @@ pub async fn rebuild_day_and_rest(
     Ok(rebuilt)
 }
 
+/// Rebuilds one day that had more pairs than the cap and is over, so that those with most events have series; `None` if there is none.
+///
+/// # Errors
+///
+/// As [`rebuild_day`].
+pub async fn settle_one_day(
+    store: &mut dyn RollupStore,
+    pairs_max: usize,
+    now: Timestamp,
+) -> Result<Option<Day>, StoreError> {
+    store.begin_reading().await?;
+    let day = store.unsettled_day(Day::of(quarters_before(now))).await?;
+    store.commit().await?;
+    if let Some(day) = day {
+        rebuild_day(store, day, Rules::new(pairs_max), now).await?;
+    }
+    Ok(day)
+}
+
 /// All of a day's transaction but its beginning and its end.
 async fn rebuild(
     store: &mut dyn RollupStore,
@@ -138,7 +158,9 @@ async fn rebuild(
     let minutes_from = Timestamp::from_micros(now.as_micros() - fold::MINUTES_KEPT_MICROS);
     let recounted = recount(store, day, rules.pairs_max, minutes_from).await?;
     let are_events_gone = recounted.events == 0 && has_rollups(store, day).await?;
+    let has_minutes = day.end() > minutes_from;
     if are_events_gone && !rules.forget {
+        store.settle(day).await?;
         return Ok(RebuiltDay::Kept);
     }
     store.clear_day(day).await?;
@@ -146,10 +168,13 @@ async fn rebuild(
         return Ok(RebuiltDay::Forgotten);
     }
     let (events, overflow) = (recounted.events, recounted.overflow);
-    let has_minutes = day.end() > minutes_from;
     write(store, day, recounted, has_minutes).await?;
     if overflow > 0 {
         store.add_overflow(day, overflow).await?;
+        // Of a day that goes on nobody knows yet who will have most events.
+        if !has_minutes {
+            store.settle(day).await?;
+        }
     }
     Ok(RebuiltDay::Rebuilt(events))
 }

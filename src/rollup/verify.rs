@@ -5,7 +5,8 @@
 //! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many, by the same
 //!   users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
 //! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of the parts.
-//! * On a day with overflow, pairs without parts have no series, and the overflow counts exactly their compacted events. A name without
+//! * On a day with overflow, pairs without a row for the day have no series, and the overflow counts exactly their compacted events; those
+//!   with a row may lack parts, because they are let in before they come. A name without
 //!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
 //!
 //! A day with rollups and not one event is told as such: most likely its events were removed to save room.
@@ -78,11 +79,13 @@ async fn read(store: &mut dyn RollupStore, day: Day) -> Result<Kept, StoreError>
 }
 
 impl Kept {
-    /// Whatever has parts, on a day with overflow; `None` on all others, where nothing goes without a series.
+    /// Whatever has a row of the day, on a day with overflow; `None` on all others, where nothing goes without a series.
     fn admitted(&self) -> Option<Admitted> {
         self.overflow?;
         let mut admitted = Admitted::default();
-        for (series, _) in &self.parts {
+        let with_parts = self.parts.iter().map(|(series, _)| series);
+        let summed = self.sums.iter().map(|(series, ..)| series);
+        for series in with_parts.chain(summed).chain(&self.stale) {
             admitted.insert(series);
         }
         Some(admitted)
@@ -105,7 +108,9 @@ fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -
         stale,
         ..
     } = kept;
-    check_sums(day, &parts, sums, stale, &mut differences);
+    // Pairs that are let in before they come have no parts.
+    let expects_parts = admitted.is_none();
+    check_sums(day, &parts, sums, stale, expects_parts, &mut differences);
     if !are_events_gone {
         let rollups = by_quarter(parts, deltas, admitted);
         check_quarters(&rows.series, &rollups, &mut differences);
@@ -163,6 +168,7 @@ fn check_sums(
     parts: &[(SeriesKey, Part)],
     sums: Vec<(SeriesKey, SeriesId, Tally)>,
     stale: Vec<SeriesKey>,
+    expects_parts: bool,
     differences: &mut Vec<Difference>,
 ) {
     let mut by_series: BTreeMap<&SeriesKey, Sum> = BTreeMap::new();
@@ -181,12 +187,14 @@ fn check_sums(
     };
     for (series, _, sum) in sums {
         let parts = by_series.remove(&series).map(Sum::finish);
-        if let Some(fault) = fault_of_sum(&sum, parts) {
+        if let Some(fault) = fault_of_sum(&sum, parts)
+            && (expects_parts || fault != Fault::NoParts)
+        {
             differs(&series, fault);
         }
     }
     for series in stale {
-        if by_series.remove(&series).is_none() {
+        if by_series.remove(&series).is_none() && expects_parts {
             differs(&series, Fault::NoParts);
         }
     }

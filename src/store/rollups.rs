@@ -71,6 +71,12 @@ pub trait RollupStore: Send {
     /// Adds to [`RollupStore::overflow_on`].
     async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError>;
 
+    /// The first day before `before` that has overflow and is not settled.
+    async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError>;
+
+    /// Notes that a day's pairs were chosen when it was over.
+    async fn settle(&mut self, day: Day) -> Result<(), StoreError>;
+
     /// First and last day that has events, parts, deltas or sums; `None` when there is nothing at all. Reads a lot.
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError>;
 

@@ -35,6 +35,7 @@ mod process_stop;
 mod random;
 mod rollup_cardinality;
 mod rollup_crashes;
+mod rollup_overflow;
 mod rollup_races;
 mod rollup_user_key;
 mod rollup_verify;

@@ -58,7 +58,10 @@ fn assert_counted(server: &Server, database: &Database, names: usize) {
     let stored = database.rows("SELECT count(*) FROM events");
     assert_eq!(stored, [events.to_string()]);
     let pairs = database.rows("SELECT count(*) FROM rollup_series WHERE channel IS NOT NULL");
-    assert_eq!(pairs, [PAIRS_MAX]);
+    // Once those that came first, and once those with most events, when the server found that the day is over.
+    let pairs_max: usize = PAIRS_MAX.parse().unwrap();
+    let pairs: usize = pairs[0].parse().unwrap();
+    assert!((pairs_max..=2 * pairs_max).contains(&pairs), "{pairs}");
     assert_eq!(pairs_kept(database), PAIRS_MAX);
     // Names come in with their pairs, and there is one series of everything.
     let others = database.rows(

@@ -5,6 +5,9 @@ ALTER TABLE rollup_state ADD COLUMN user_key uuid;
 UPDATE rollup_state SET user_key = gen_random_uuid()
     WHERE NOT EXISTS (SELECT FROM rollup_series) AND NOT EXISTS (SELECT FROM rollup_deltas);
 
+-- Whether a day with more pairs than the cap was rebuilt once it was over: only then is it known which pairs have most events.
+ALTER TABLE rollup_overflow ADD COLUMN settled boolean NOT NULL DEFAULT false;
+
 -- Keeps out servers of the releases before, which would hash without the key. Each of their flushes begins with an UPDATE of
 -- committed_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a server of
 -- this release flushes it.

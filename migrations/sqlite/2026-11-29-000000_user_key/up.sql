@@ -5,6 +5,9 @@ ALTER TABLE rollup_state ADD COLUMN user_key TEXT;
 UPDATE rollup_state SET user_key = lower(hex(randomblob(16)))
     WHERE NOT EXISTS (SELECT 1 FROM rollup_series) AND NOT EXISTS (SELECT 1 FROM rollup_deltas);
 
+-- Whether a day with more pairs than the cap was rebuilt once it was over: only then is it known which pairs have most events.
+ALTER TABLE rollup_overflow ADD COLUMN settled INTEGER NOT NULL DEFAULT 0 CHECK (settled IN (0, 1));
+
 -- Keeps out servers of the releases before, which would hash without the key. Each of their flushes begins with an UPDATE of
 -- committed_at; it fails now as one on a schema that does not fit ("no such column"), which makes them keep their events in the log until
 -- a server of this release flushes it.

@@ -3,8 +3,12 @@
 //! An id that somebody sends as a name or a channel would otherwise make a series of its own for each event, and rollups would grow
 //! like the events. Once a day is full it stays closed: a pair that found no room at first must not get a series later, because that
 //! series would lack its first events. A name is let in with its first pair and never without, for the same reason.
+//!
+//! Whoever invents pairs must not keep out those that a product really has. So room is kept for the pairs of the days before, and when a day
+//! is closed they are let in at once, with series that have no parts yet. Days to come have only a small share for pairs that nobody has
+//! seen. What is left of such an attack ends with the day: the keeper then rebuilds it, which chooses the pairs with most events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::rollup::SeriesKey;
 
@@ -37,6 +41,10 @@ pub struct Room {
     channels: HashMap<String, HashSet<String>>,
     pairs: usize,
     pairs_max: usize,
+    /// Pairs of the days before that have not come yet.
+    expected: BTreeSet<(String, String)>,
+    /// How many pairs of no day before may still come in.
+    unknown_left: usize,
     is_closed: bool,
 }
 
@@ -47,6 +55,8 @@ impl Room {
             channels: HashMap::new(),
             pairs: 0,
             pairs_max,
+            expected: BTreeSet::new(),
+            unknown_left: usize::MAX,
             is_closed,
         };
         for key in series {
@@ -61,24 +71,74 @@ impl Room {
         room
     }
 
+    /// Keeps room for pairs of the days before, and takes in no more than `unknown_max` others.
+    pub fn expect(&mut self, known: Vec<SeriesKey>, unknown_max: usize) {
+        let mut known_in = 0;
+        for key in known {
+            if let (Some(event_name), Some(channel)) = (key.event_name, key.channel) {
+                if self.has(&event_name, &channel) {
+                    known_in += 1;
+                } else {
+                    self.expected.insert((event_name, channel));
+                }
+            }
+        }
+        let unknown_in = self.pairs.saturating_sub(known_in);
+        self.unknown_left = unknown_max.saturating_sub(unknown_in);
+    }
+
+    fn has(&self, event_name: &str, channel: &str) -> bool {
+        let channels = self.channels.get(event_name);
+        channels.is_some_and(|channels| channels.contains(channel))
+    }
+
     /// Lets a pair in if it is in already or there is room; closes the day if there is none.
     pub fn admit(&mut self, event_name: &str, channel: &str) -> Admitted {
-        let channels = self.channels.get(event_name);
-        if channels.is_some_and(|channels| channels.contains(channel)) {
+        if self.has(event_name, channel) {
             return Admitted::Pair;
         }
-        let is_name_in = channels.is_some();
-        self.is_closed |= self.pairs >= self.pairs_max;
-        if !self.is_closed {
-            let channels = self.channels.entry(event_name.to_owned()).or_default();
-            channels.insert(channel.to_owned());
-            self.pairs += 1;
-            Admitted::Pair
-        } else if is_name_in {
+        if !self.is_closed && self.has_room_for(event_name, channel) {
+            self.let_in(event_name.to_owned(), channel.to_owned());
+            return Admitted::Pair;
+        }
+        self.is_closed = true;
+        if self.channels.contains_key(event_name) {
             Admitted::Name
         } else {
             Admitted::Neither
         }
+    }
+
+    /// Takes what is kept for the pair, if anything is.
+    fn has_room_for(&mut self, event_name: &str, channel: &str) -> bool {
+        let key = (event_name.to_owned(), channel.to_owned());
+        if self.expected.remove(&key) {
+            return self.pairs < self.pairs_max;
+        }
+        let fits = self.pairs + self.expected.len() < self.pairs_max && self.unknown_left > 0;
+        self.unknown_left -= usize::from(fits);
+        fits
+    }
+
+    fn let_in(&mut self, event_name: String, channel: String) {
+        let channels = self.channels.entry(event_name).or_default();
+        self.pairs += usize::from(channels.insert(channel));
+    }
+
+    /// The pairs of the days before for which the day must have series at once, now that it is closed: they are in from here on.
+    pub fn let_expected_in(&mut self) -> Vec<(String, String)> {
+        let room = self.pairs_max.saturating_sub(self.pairs);
+        let expected = std::mem::take(&mut self.expected);
+        let some: Vec<_> = expected.into_iter().take(room).collect();
+        for (event_name, channel) in &some {
+            self.let_in(event_name.clone(), channel.clone());
+        }
+        some
+    }
+
+    /// Pairs that are in.
+    pub fn pairs(&self) -> usize {
+        self.pairs
     }
 
     /// Whether a pair was turned away, now or before.
@@ -113,6 +173,31 @@ mod tests {
         assert_eq!(room.admit("c", "x"), Admitted::Neither);
         assert_eq!(room.admit("b", "x"), Admitted::Pair);
         assert_eq!(room.admit("b", "y"), Admitted::Name);
+    }
+
+    #[test]
+    fn invented_pairs_do_not_take_the_room_of_those_of_the_days_before() {
+        let mut room = Room::new(series(&[("a", "x")]), false, 4);
+        room.expect(series(&[("a", "x"), ("a", "y"), ("b", "x")]), usize::MAX);
+        assert_eq!(room.admit("invented", "1"), Admitted::Pair);
+        assert_eq!(room.admit("invented", "2"), Admitted::Name);
+        assert!(room.is_closed());
+        let marked = room.let_expected_in();
+        let pair = |name: &str, channel: &str| (name.to_owned(), channel.to_owned());
+        assert_eq!(marked, [pair("a", "y"), pair("b", "x")]);
+        assert_eq!(room.admit("b", "x"), Admitted::Pair);
+        assert_eq!(room.admit("b", "y"), Admitted::Name);
+    }
+
+    #[test]
+    fn a_day_to_come_has_a_share_for_pairs_that_nobody_has_seen() {
+        let mut room = Room::new(series(&[("a", "x"), ("new", "1")]), false, 100);
+        room.expect(series(&[("a", "x"), ("a", "y")]), 2);
+        assert_eq!(room.admit("new", "2"), Admitted::Pair);
+        assert_eq!(room.admit("a", "y"), Admitted::Pair);
+        assert!(!room.is_closed());
+        assert_eq!(room.admit("other", "3"), Admitted::Neither);
+        assert!(room.is_closed());
     }
 
     #[test]

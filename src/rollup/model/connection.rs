@@ -364,6 +364,14 @@ impl RollupStore for Connection {
         self.on_tables(true, clear).await
     }
 
+    async fn unsettled_day(&mut self, _: Day) -> Result<Option<Day>, StoreError> {
+        Ok(None)
+    }
+
+    async fn settle(&mut self, _: Day) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn user_key(&mut self) -> Result<UserKey, StoreError> {
         Ok(UserKey::PUBLIC)
     }

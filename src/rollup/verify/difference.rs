@@ -82,8 +82,6 @@ impl fmt::Display for Difference {
             fault,
         } = self;
         if let (Place::Day(day), Fault::EventsGone { .. }) = (place, fault) {
-            let start = day.start().to_string();
-            let day = start.split('T').next().unwrap_or_default();
             return write!(f, "{day}: {fault}");
         }
         write!(f, "{}, {place}: {fault}", describe(series))

@@ -393,6 +393,14 @@ impl RollupStore for Model {
         Ok(())
     }
 
+    async fn unsettled_day(&mut self, _: Day) -> Result<Option<Day>, StoreError> {
+        Ok(None)
+    }
+
+    async fn settle(&mut self, _: Day) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn user_key(&mut self) -> Result<UserKey, StoreError> {
         Ok(UserKey::PUBLIC)
     }

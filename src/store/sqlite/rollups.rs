@@ -133,6 +133,14 @@ impl RollupStore for SqliteRollups {
         self.run(|connection| days::add_overflow(connection, day, events))
     }
 
+    async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError> {
+        self.run(|connection| days::unsettled(connection, before))
+    }
+
+    async fn settle(&mut self, day: Day) -> Result<(), StoreError> {
+        self.run(|connection| days::settle(connection, day))
+    }
+
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError> {
         self.run(days::stored)
     }

@@ -83,14 +83,19 @@ fn a_closed_day_lets_nobody_in_even_under_a_raised_cap() {
         assert_eq!(overflow(&model), [1 + 3 * round]);
     }
 
-    // The next day has room again.
-    flush(&model, 1, &[("b", "x"), ("c", "x")]);
-    compacted(&model, NOW, &capped(1));
+    // The next day keeps its room for the pair of this one; later ones have room again.
+    flush(&model, 1, &[("b", "x"), ("a", "x"), ("c", "x")]);
+    flush(&model, 4, &[("c", "x"), ("d", "x")]);
+    compacted(&model, NOW + 4 * DAY_MICROS, &capped(1));
     assert_eq!(
         counts(&model, 1),
-        expect(&[("*/*", 2), ("b/*", 1), ("b/x", 1)])
+        expect(&[("*/*", 3), ("a/*", 1), ("a/x", 1)])
     );
-    assert_eq!(overflow(&model), [7, 1]);
+    assert_eq!(
+        counts(&model, 4),
+        expect(&[("*/*", 2), ("c/*", 1), ("c/x", 1)])
+    );
+    assert_eq!(overflow(&model), [7, 2, 1]);
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Database {
                  INSERT INTO rollup_deltas
                      SELECT name, channel, {day} + interval '1 minute', 1, length(name) * 100 + d, int8send(length(name) * 100 + d)
                      FROM (VALUES ('view', 'web'), ('view', 'app'), ('click', 'web')) n (name, channel), generate_series(0, 2) d;
-                 INSERT INTO rollup_overflow SELECT {day}, 7 FROM generate_series(0, 2) d",
+                 INSERT INTO rollup_overflow (day, events) SELECT {day}, 7 FROM generate_series(0, 2) d",
                 day = "timestamptz '2026-02-01 00:00:00+00' + d * interval '24 hours'"
             ))
             .await;

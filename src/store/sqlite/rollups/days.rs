@@ -117,6 +117,24 @@ pub(super) fn add_overflow(connection: &Connection, day: Day, events: u64) -> ru
     Ok(())
 }
 
+/// The first day before `before` that has overflow and is not settled.
+pub(super) fn unsettled(connection: &Connection, before: Day) -> rusqlite::Result<Option<Day>> {
+    connection
+        .prepare_cached(
+            "SELECT day FROM rollup_overflow WHERE NOT settled AND day < ?1 ORDER BY day LIMIT 1",
+        )?
+        .query_row([before.start().as_micros()], |row| rows::day(row, 0))
+        .optional()
+}
+
+/// Notes that a day is settled.
+pub(super) fn settle(connection: &Connection, day: Day) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE rollup_overflow SET settled = 1 WHERE day = ?1")?
+        .execute([day.start().as_micros()])?;
+    Ok(())
+}
+
 /// First and last day that anything is stored of.
 pub(super) fn stored(connection: &Connection) -> rusqlite::Result<Option<(Day, Day)>> {
     let bound = |micros| Day::of(Timestamp::from_micros(micros));
