@@ -56,6 +56,8 @@ pub struct HttpSettings {
     pub connections_max: usize,
     /// Events in one bulk request.
     pub bulk_events_max: usize,
+    /// How far back an event may lie.
+    pub event_age_max: Duration,
     /// Bytes of the body of a single event.
     pub event_bytes_max: usize,
     /// Bytes of the body of a bulk request.

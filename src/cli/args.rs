@@ -105,6 +105,9 @@ pub struct ServeArgs {
         help_heading = "HTTP"
     )]
     pub allowed_hosts: Vec<String>,
+    /// How far back an event may lie; older ones are refused. Most are clocks that were never set, and each month of events is a table
+    #[arg(long, env = "FAST_INGEST_EVENT_AGE_MAX", default_value = "20years", value_name = "TIME", value_parser = positive_duration, help_heading = "HTTP")]
+    pub event_age_max: Duration,
     /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs about 15 KiB
     #[arg(
         long,
@@ -291,6 +294,7 @@ impl ServeArgs {
                 allowed_hosts: args.allowed_hosts,
                 connections_max: args.connections_max,
                 bulk_events_max: args.bulk_events_max,
+                event_age_max: args.event_age_max,
                 event_bytes_max: as_usize(args.event_bytes_max),
                 body_bytes_max: as_usize(args.body_bytes_max),
                 inflight_bytes_max: as_usize(args.inflight_bytes_max),

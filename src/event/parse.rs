@@ -11,7 +11,7 @@ pub(super) mod value;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess};
 
-use super::Timestamp;
+use super::validate::Window;
 use object::EventReader;
 use value::{Any, Nested};
 
@@ -60,7 +60,11 @@ pub struct EventError {
 }
 
 /// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes behind its old end.
-pub fn parse_event(body: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(), ParseError> {
+pub fn parse_event(
+    body: &[u8],
+    window: impl Into<Window>,
+    out: &mut Vec<u8>,
+) -> Result<(), ParseError> {
     let text = check_text(body)?;
     match first_byte(text) {
         Some(b'{') => {}
@@ -71,7 +75,7 @@ pub fn parse_event(body: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(),
         }
         _ => return Err(json("the body must be a JSON object: one event")),
     }
-    let mut reader = EventReader::new(now, out);
+    let mut reader = EventReader::new(window.into(), out);
     let mut deserializer = serde_json::Deserializer::from_str(text);
     reader
         .deserialize(&mut deserializer)
@@ -87,7 +91,7 @@ pub fn parse_event(body: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(),
 pub fn parse_bulk(
     body: &[u8],
     events_max: usize,
-    now: Timestamp,
+    window: impl Into<Window>,
     out: &mut Vec<u8>,
 ) -> Result<u32, ParseError> {
     let text = check_text(body)?;
@@ -100,7 +104,7 @@ pub fn parse_bulk(
         }
         _ => return Err(json("the body must be a JSON array of events")),
     }
-    let mut reader = EventReader::new(now, out);
+    let mut reader = EventReader::new(window.into(), out);
     let mut is_too_many = false;
     let array = EventArray {
         reader: &mut reader,

@@ -4,6 +4,7 @@
 //! tested, without serde.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use super::parse::value::Value;
 use super::timestamp::TimestampError;
@@ -14,6 +15,34 @@ use super::{
 
 /// How far ahead of the server's clock an event may lie: a client's clock may be wrong by a time zone, not by more.
 pub const AHEAD_MICROS_MAX: i64 = 24 * 3_600 * 1_000_000;
+
+/// When an event may have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    earliest_micros: i64,
+    latest_micros: i64,
+}
+
+impl Window {
+    /// At `now`: no further back than `age_max`, no further ahead than [`AHEAD_MICROS_MAX`].
+    pub fn new(now: Timestamp, age_max: Duration) -> Self {
+        let age_micros = i64::try_from(age_max.as_micros()).unwrap_or(i64::MAX);
+        Self {
+            earliest_micros: now.as_micros().saturating_sub(age_micros).max(0),
+            ..Self::from(now)
+        }
+    }
+}
+
+/// From 1970 on.
+impl From<Timestamp> for Window {
+    fn from(now: Timestamp) -> Self {
+        Self {
+            earliest_micros: 0,
+            latest_micros: now.as_micros().saturating_add(AHEAD_MICROS_MAX),
+        }
+    }
+}
 
 /// A field of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +161,10 @@ pub(super) enum Problem {
     BeforeEpoch(TimestampError),
     #[error("must not be more than 24 hours ahead of the server's clock")]
     TooFarAhead,
+    #[error(
+        "lies further back than the server takes events (--event-age-max); fast-ingest serve --help says how far"
+    )]
+    TooOld,
 }
 
 impl Problem {
@@ -152,7 +185,7 @@ impl Problem {
             Self::TooDeep => "too_deep",
             Self::NumberOutOfRange => "number_out_of_range",
             Self::Malformed(_) => "malformed",
-            Self::BeforeEpoch(_) | Self::TooFarAhead => "out_of_range",
+            Self::BeforeEpoch(_) | Self::TooFarAhead | Self::TooOld => "out_of_range",
         }
     }
 
@@ -227,8 +260,8 @@ fn bounded_text(value: Value<'_>, bytes_max: usize) -> Result<Cow<'_, str>, Prob
     Ok(text)
 }
 
-/// `timestamp`: in either form, from 1970 to a day ahead of `now`.
-pub(super) fn timestamp(value: &Value<'_>, now: Timestamp) -> Result<Timestamp, Problem> {
+/// `timestamp`: in either form, within the window.
+pub(super) fn timestamp(value: &Value<'_>, window: Window) -> Result<Timestamp, Problem> {
     let timestamp = match value {
         Value::Unsigned(number) => Timestamp::from_unix(*number)?,
         Value::Text(text) => Timestamp::parse_rfc3339(text)?,
@@ -239,9 +272,11 @@ pub(super) fn timestamp(value: &Value<'_>, now: Timestamp) -> Result<Timestamp, 
         Value::Float(number) => Timestamp::from_unix_f64(*number)?,
         _ => return Err(Problem::wrong_type(Field::Timestamp)),
     };
-    let latest = now.as_micros().saturating_add(AHEAD_MICROS_MAX);
-    if timestamp.as_micros() > latest {
+    let micros = timestamp.as_micros();
+    if micros > window.latest_micros {
         Err(Problem::TooFarAhead)
+    } else if micros < window.earliest_micros {
+        Err(Problem::TooOld)
     } else {
         Ok(timestamp)
     }
@@ -284,22 +319,37 @@ mod tests {
     }
 
     #[test]
+    fn the_window_begins_as_far_back_as_events_are_taken() {
+        let now = Timestamp::from_micros(1_769_938_200_000_000);
+        let window = Window::new(now, Duration::from_secs(86_400));
+        let at = |micros: i64| timestamp(&Value::Unsigned(micros.unsigned_abs()), window);
+        let earliest = now.as_micros() - 86_400_000_000;
+        assert_eq!(at(earliest), Ok(Timestamp::from_micros(earliest)));
+        assert_eq!(at(earliest - 1), Err(Problem::TooOld));
+        let ever = Window::new(now, Duration::MAX);
+        assert_eq!(ever, Window::from(now));
+    }
+
+    #[test]
     fn the_window_ends_24_hours_from_now() {
         let now = Timestamp::from_micros(1_769_938_200_000_000);
         let micros_ahead =
             |ahead: i64| Value::Unsigned(u64::try_from(now.as_micros() + ahead).unwrap());
         let latest = Timestamp::from_micros(now.as_micros() + AHEAD_MICROS_MAX);
-        assert_eq!(timestamp(&micros_ahead(AHEAD_MICROS_MAX), now), Ok(latest));
         assert_eq!(
-            timestamp(&micros_ahead(AHEAD_MICROS_MAX + 1), now),
+            timestamp(&micros_ahead(AHEAD_MICROS_MAX), now.into()),
+            Ok(latest)
+        );
+        assert_eq!(
+            timestamp(&micros_ahead(AHEAD_MICROS_MAX + 1), now.into()),
             Err(Problem::TooFarAhead)
         );
         assert_eq!(
-            timestamp(&Value::Unsigned(0), now),
+            timestamp(&Value::Unsigned(0), now.into()),
             Ok(Timestamp::from_micros(0))
         );
         assert_eq!(
-            timestamp(&Value::Unsigned(1), Timestamp::from_micros(i64::MAX)),
+            timestamp(&Value::Unsigned(1), Timestamp::from_micros(i64::MAX).into()),
             Ok(Timestamp::from_micros(1_000_000))
         );
     }

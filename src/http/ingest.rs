@@ -15,6 +15,7 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use crate::event::Timestamp;
 use crate::event::parse::{parse_bulk, parse_event};
+use crate::event::validate::Window;
 use crate::intake::{Admission, EncodedRecord, Refusal};
 
 /// Stores one event.
@@ -26,7 +27,7 @@ pub(super) async fn event(
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
-    parse_event(&bytes, Timestamp::now(), record.buffer())?;
+    parse_event(&bytes, window(app), record.buffer())?;
     record.set_event_count(1);
     // The admission ends with the ack: a request that waits longer must not keep its body.
     drop(bytes);
@@ -45,12 +46,17 @@ pub(super) async fn bulk(
     let event_count = parse_bulk(
         &bytes,
         app.settings.bulk_events_max,
-        Timestamp::now(),
+        window(app),
         record.buffer(),
     )?;
     record.set_event_count(event_count);
     drop(bytes);
     submit(app, admission, record, is_waiting).await
+}
+
+/// When events may have happened that come in now.
+fn window(app: &App) -> Window {
+    Window::new(Timestamp::now(), app.settings.event_age_max)
 }
 
 async fn receive(

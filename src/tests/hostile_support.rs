@@ -71,8 +71,9 @@ impl Siege {
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
         allow_many_sockets();
+        // The pools of hostile input reach back to 1970.
         let launch = flags.iter().fold(
-            Launch::new(dir.path(), &database),
+            Launch::new(dir.path(), &database).with("--event-age-max", "100years"),
             |launch, (flag, value)| launch.with(flag, value),
         );
         let server = change(launch).start();

@@ -167,6 +167,25 @@ fn a_page_that_calls_the_server_by_its_own_name_or_from_its_own_site_is_refused(
 }
 
 #[test]
+fn an_event_that_lies_too_far_back_is_refused() {
+    let mut setup = Setup::default();
+    setup.settings.event_age_max = std::time::Duration::from_secs(86_400);
+    let (server, stored) = TestServer::acknowledging(setup);
+    let old = EVENT.replace("1769938200", "1453000000");
+    assert_ne!(old, EVENT);
+    let answer = server.exchange(post("/events", &old));
+    assert_eq!(answer.status, 400);
+    let error = &answer.json()["errors"][0];
+    assert_eq!(
+        (&error["field"], &error["code"]),
+        (&json!("timestamp"), &json!("out_of_range"))
+    );
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("--event-age-max"), "{message}");
+    assert!(stored.is_empty());
+}
+
+#[test]
 fn other_content_types_and_encodings_are_415() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();

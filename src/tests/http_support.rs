@@ -57,6 +57,7 @@ impl Default for Setup {
             allowed_hosts: Vec::new(),
             connections_max: 100,
             bulk_events_max: 1000,
+            event_age_max: Duration::MAX,
             event_bytes_max: 256 * 1024,
             body_bytes_max: 4 * 1024 * 1024,
             inflight_bytes_max: 24 * 1024 * 1024,

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::problems::Problems;
 use super::value::{Any, Nested, Skip, Value};
-use crate::event::validate::{self, Field, Problem};
+use crate::event::validate::{self, Field, Problem, Window};
 use crate::event::{EventRef, TAGS_MAX, Tags, TagsBuf, Timestamp, codec};
 
 /// Longest part of an unknown field's name that an answer repeats.
@@ -16,7 +16,7 @@ const UNKNOWN_NAME_BYTES_MAX: usize = 64;
 
 /// Reads events one after the other and appends those without a problem to a record.
 pub(super) struct EventReader<'out> {
-    now: Timestamp,
+    window: Window,
     out: &'out mut Vec<u8>,
     /// Events read so far, good or bad, with the one that is being read.
     pub(super) count: usize,
@@ -28,9 +28,9 @@ pub(super) struct EventReader<'out> {
 }
 
 impl<'out> EventReader<'out> {
-    pub(super) fn new(now: Timestamp, out: &'out mut Vec<u8>) -> Self {
+    pub(super) fn new(window: Window, out: &'out mut Vec<u8>) -> Self {
         Self {
-            now,
+            window,
             out,
             count: 0,
             is_inside: false,
@@ -164,7 +164,7 @@ fn read_field<'de, A: MapAccess<'de>>(
         }
         _ => {
             let value = entries.next_value_seed(Any(Skip))?;
-            Ok(take_scalar(field, value, draft, reader.now))
+            Ok(take_scalar(field, value, draft, reader.window))
         }
     }
 }
@@ -174,7 +174,7 @@ fn take_scalar<'de>(
     field: Field,
     value: Value<'de>,
     draft: &mut Draft<'de>,
-    now: Timestamp,
+    window: Window,
 ) -> Result<(), Problem> {
     if value == Value::Null {
         return if field.is_required() {
@@ -190,7 +190,7 @@ fn take_scalar<'de>(
         Field::EventId => &mut draft.event_id,
         Field::CampaignId => &mut draft.campaign_id,
         Field::Timestamp => {
-            draft.timestamp = Some(validate::timestamp(&value, now)?);
+            draft.timestamp = Some(validate::timestamp(&value, window)?);
             return Ok(());
         }
         Field::Tags | Field::Metadata => unreachable!("{field:?} is not a scalar"),

@@ -90,6 +90,7 @@ fn app_on(store: Arc<dyn EventStore>, shutdown: &Shutdown) -> App {
             allowed_hosts: Vec::new(),
             connections_max: 1,
             bulk_events_max: 1,
+            event_age_max: Duration::MAX,
             event_bytes_max: 1024,
             body_bytes_max: 1024,
             inflight_bytes_max: 4096,

@@ -15,6 +15,7 @@ fn settings() -> HttpSettings {
         allowed_hosts: Vec::new(),
         connections_max: 1,
         bulk_events_max: 1,
+        event_age_max: Duration::MAX,
         event_bytes_max: 1024,
         body_bytes_max: 1024,
         inflight_bytes_max: 4096,

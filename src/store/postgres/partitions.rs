@@ -1,7 +1,8 @@
-//! Monthly partitions of `events`, made on demand.
+//! Partitions of `events`, made on demand: a month each, and a whole year of what is long past, so that history does not cost a table and its
+//! indexes for every month of decades.
 //!
 //! A batch's partitions are made in transactions of their own before the batch's: DDL inside it would hold locks for as long as
-//! the rows take. One transaction a month, because an import that spans decades would otherwise fill the server's lock table.
+//! the rows take. One transaction a partition, because an import that spans decades would otherwise fill the server's lock table.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -17,6 +18,9 @@ use crate::store::StoreError;
 
 /// Key of the advisory lock under which partitions are made, so that two flushers do not race: "fast-ing" in ASCII, plus one.
 const PARTITION_LOCK: i64 = 0x6661_7374_2d69_6e68;
+
+/// A year that ended so many years ago gets one partition: by then its events are history, and come by imports.
+const MONTHLY_YEARS: i16 = 5;
 
 /// A calendar month in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +72,41 @@ impl Month {
 
     fn table(self) -> String {
         format!("events_{:04}_{:02}", self.year, self.month)
+    }
+
+    /// The table of the whole year.
+    fn year_table(self) -> String {
+        format!("events_{:04}", self.year)
+    }
+
+    /// Whether it is long past.
+    fn is_history(self, this_year: i16) -> bool {
+        self.year < this_year - MONTHLY_YEARS
+    }
+}
+
+/// A partition: its table, its first day, and the first one behind it.
+struct Partition {
+    table: String,
+    from: Date,
+    to: Date,
+}
+
+impl Partition {
+    fn of_month(month: Month) -> Self {
+        Self {
+            table: month.table(),
+            from: month.first_day(),
+            to: month.next().first_day(),
+        }
+    }
+
+    fn of_year(month: Month) -> Self {
+        Self {
+            table: month.year_table(),
+            from: date(month.year, 1, 1),
+            to: date(month.year + 1, 1, 1),
+        }
     }
 }
 
@@ -122,12 +161,12 @@ impl Partitions {
             self.attached = Some(read_attached(client).await?);
         }
         let attached = self.attached.as_mut().expect("read above");
+        let this_year = Month::of(Timestamp::now().as_micros()).year;
         for month in months {
-            if attached.contains(&month.table()) {
+            if attached.contains(&month.table()) || attached.contains(&month.year_table()) {
                 continue;
             }
-            create(client, *month).await?;
-            attached.insert(month.table());
+            attached.insert(create(client, *month, this_year).await?);
         }
         Ok(())
     }
@@ -147,7 +186,7 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
         .collect())
 }
 
-/// Makes one month's partition, unless another flusher has done it in the meantime.
+/// Makes a month's partition, or that of its year, unless another flusher has done it in the meantime; returns the table's name.
 ///
 /// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which readers and
 /// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached stays so:
@@ -155,17 +194,23 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
 ///
 /// # Errors
 ///
-/// [`StoreError::Data`] for such a table: it concerns the events of its month alone. The session is then out of the transaction.
-async fn create(client: &Client, month: Month) -> Result<(), Failure> {
-    let table = month.table();
+/// [`StoreError::Data`] for such a table: it concerns the events of its time alone. The session is then out of the transaction.
+async fn create(client: &Client, month: Month, this_year: i16) -> Result<String, Failure> {
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
     );
+    let mut table = month.table();
     let outcome: Result<Option<StoreError>, Failure> = async {
         client.batch_execute(&begin).await?;
+        let partition = if month.is_history(this_year) && !has_months(client, month).await? {
+            Partition::of_year(month)
+        } else {
+            Partition::of_month(month)
+        };
+        table.clone_from(&partition.table);
         let state = read_state(client, &table).await?;
         if let State::Missing = state {
-            let (from, to) = (month.first_day(), month.next().first_day());
+            let Partition { from, to, .. } = partition;
             client
                 .batch_execute(&format!(
                     "CREATE TABLE {table} (LIKE events INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
@@ -185,7 +230,7 @@ async fn create(client: &Client, month: Month) -> Result<(), Failure> {
     }
     .await;
     match outcome {
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(table),
         Ok(Some(detached)) => Err(detached.into()),
         // A constraint or trigger of somebody's forbids the table itself. That blames no event of this batch.
         Err(Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message)) => {
@@ -200,6 +245,19 @@ async fn create(client: &Client, month: Month) -> Result<(), Failure> {
         .into()),
         Err(other) => Err(other),
     }
+}
+
+/// Whether a month of the year has a table of its own, attached or archived: then the others get theirs as well.
+async fn has_months(client: &Client, month: Month) -> Result<bool, Failure> {
+    let months = format!("^{}_[0-9]{{2}}$", month.year_table());
+    let row = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_class WHERE relname ~ $1
+                AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass))",
+            &[&months],
+        )
+        .await?;
+    Ok(row.try_get(0)?)
 }
 
 /// What there is of a partition's name.
@@ -270,5 +328,7 @@ mod tests {
             }
         );
         assert_eq!(february.table(), "events_2024_02");
+        assert_eq!(february.year_table(), "events_2024");
+        assert!(!february.is_history(2029) && february.is_history(2030));
     }
 }
