@@ -1,11 +1,14 @@
 //! The database is away at the start, loses its schema, refuses an event: clients see none of it, and all is stored once. What
 //! happens to it under load are plans of the fault harness.
 
+use std::io::Write as _;
+
 use crate::ledger::{Load, assert_stored_once, body_of, bulk_of};
 use crate::postgres::{Cluster, StopMode};
 use crate::process::client::Connection;
 use crate::process::stored::Database;
 use crate::process::{Launch, Server, run};
+use crate::torture::plans::syscalls::strace_works;
 
 fn users(prefix: &str, count: usize) -> Vec<String> {
     (0..count)
@@ -176,4 +179,35 @@ fn log_bytes(data_dir: &std::path::Path) -> u64 {
     files
         .map(|file| file.unwrap().metadata().unwrap().len())
         .sum()
+}
+
+/// What a failed sync left of a commit is in the page cache, and a start that believed it would give up the log's copy. Nobody can make a
+/// device forget here, so this looks at what the server does before it reads.
+#[test]
+fn a_start_asks_the_device_and_not_the_page_cache_how_far_sqlite_is() {
+    if let Err(reason) = strace_works() {
+        writeln!(std::io::stderr(), "sqlite-cache: skipped, {reason}").unwrap();
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let launch = Launch::new(dir.path(), &Database::embedded(dir.path()));
+    let server = launch.start();
+    post(&server, &users("user", 10));
+    server.wait_until_flushed();
+    server.kill();
+    let trace = dir.path().join("trace");
+    let traced = launch.traced(&trace, &["trace=fadvise64,pread64"]);
+    traced.start().kill();
+    let trace = std::fs::read_to_string(&trace).unwrap();
+    let of_side_file = |line: &&str| line.contains("/events.db-wal>");
+    let calls: Vec<&str> = trace.lines().filter(of_side_file).collect();
+    assert!(
+        calls.iter().any(|call| call.contains("pread64(")),
+        "{trace}"
+    );
+    let first = calls[0];
+    assert!(
+        first.contains("fadvise64(") && first.contains("DONTNEED"),
+        "{first}"
+    );
 }

@@ -11,6 +11,7 @@ use diesel::{Connection as _, SqliteConnection};
 
 use super::connection::{self, BUSY_TIMEOUT};
 use super::error::store_error;
+use super::sink;
 use crate::store::{StoreError, migrations};
 
 /// Makes the file if need be and applies what is pending; returns the names.
@@ -18,6 +19,8 @@ pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
     create_file(path).map_err(|error| {
         StoreError::Unavailable(format!("cannot create {}: {error}", path.display()))
     })?;
+    // The first to look into the database of a process that may have ended in the middle of a commit.
+    sink::forget(path)?;
     in_transaction(path, |connection| {
         migrations::run_pending(connection, migrations::SQLITE)
     })

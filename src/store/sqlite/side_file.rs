@@ -3,13 +3,18 @@
 //! SQLite copies it back into the database by itself, and begins it anew once no reader needs it. When queries overlap there is
 //! always one that does, so the file only grows; then somebody has to make new readers wait for that moment. The flush does,
 //! between batches and for a short time: the only other writer is the one that keeps the rollups, and it can wait.
+//!
+//! A commit is in this file first, and what a failed sync left of one is in the page cache for everybody to see, though it may never reach
+//! the device. So whoever is about to ask how far the flush is lets go of what is cached.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
 use super::connection::BUSY_TIMEOUT;
+use crate::wal::disk::DiskFile;
 
 /// Size from which on the file is emptied by force: several hundred batches of common size, so a rare event.
 pub(super) const SIDE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -29,10 +34,8 @@ pub(super) struct SideFile {
 impl SideFile {
     /// The file that belongs to a database.
     pub(super) fn of(database: &Path) -> Self {
-        let mut name = database.as_os_str().to_owned();
-        name.push("-wal");
         Self {
-            path: name.into(),
+            path: path_of(database),
             bytes_max: SIDE_FILE_BYTES_MAX,
             rest: REST,
             next_attempt: Instant::now(),
@@ -57,6 +60,21 @@ impl SideFile {
             }
         }
         self.next_attempt = Instant::now() + self.rest;
+    }
+}
+
+fn path_of(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Lets the next reads of the file come from the device. SQLite takes no lock on it that opening and closing it here could lose.
+pub(super) fn drop_cached(database: &Path) -> std::io::Result<()> {
+    match File::open(path_of(database)) {
+        Ok(file) => DiskFile::drop_cached(&file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::error::{no_event_to_blame, store_error};
-use super::side_file::SideFile;
+use super::side_file::{self, SideFile};
 use super::{connection, deltas, lineage};
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::{EventRef, Tags, Timestamp};
@@ -28,6 +28,8 @@ pub(super) struct SqliteSink {
 impl SqliteSink {
     /// Opens the database, which `migrate` has made.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        // A sink is opened at the start, and after a commit in doubt.
+        forget(path)?;
         Ok(Self {
             connection: connection::open_writer_with_cache(path, CACHE_KIB)?,
             side_file: SideFile::of(path),
@@ -120,6 +122,13 @@ impl EventSink for SqliteSink {
             duplicates: batch.len() as u64 - stored,
         })
     }
+}
+
+/// Takes nothing for stored that only the page cache has.
+pub(super) fn forget(path: &Path) -> Result<(), StoreError> {
+    side_file::drop_cached(path).map_err(|error| {
+        StoreError::Unavailable(format!("cannot read {} afresh: {error}", path.display()))
+    })
 }
 
 /// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
