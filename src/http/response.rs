@@ -1,4 +1,6 @@
 //! Answers whose body is in memory: the cheap 202, JSON, and RFC 9457 problems.
+//!
+//! Each body ends with a line feed, which JSON allows, so that a terminal's prompt does not stick to it.
 
 use std::io::{Cursor, Write as _};
 
@@ -13,8 +15,8 @@ use super::receipt::Receipt;
 /// An answer whose body is in memory.
 pub(super) type Response = hyper::Response<Full<Bytes>>;
 
-/// Longest body of [`accepted`]: its words, the count, the receipt.
-const ACCEPTED_BYTES_MAX: usize = 48 + 10 + Receipt::CHARS_MAX;
+/// Longest body of [`accepted`]: its words and line feed, the count, the receipt.
+const ACCEPTED_BYTES_MAX: usize = 49 + 10 + Receipt::CHARS_MAX;
 
 /// The answer to a request whose events are durable. `applied` says whether they are in the database as well, to those who asked for it:
 /// only then is there nothing left to be done, and the status 200.
@@ -30,7 +32,7 @@ pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>
     };
     // By far the most frequent answer, so it is written by hand: on the stack, and then into one allocation of its exact size.
     let mut body = Cursor::new([0; ACCEPTED_BYTES_MAX]);
-    write!(
+    writeln!(
         body,
         "{{\"accepted\":{event_count},\"receipt\":\"{receipt}\"{applied}}}"
     )
@@ -75,7 +77,9 @@ fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Res
 }
 
 fn to_json(value: &impl Serialize) -> Bytes {
-    Bytes::from(serde_json::to_vec(value).expect("plain structs serialize"))
+    let mut body = serde_json::to_vec(value).expect("plain structs serialize");
+    body.push(b'\n');
+    Bytes::from(body)
 }
 
 #[cfg(test)]
@@ -101,7 +105,10 @@ mod tests {
         let zeros = "0".repeat(32);
         assert_eq!(
             text(accepted(1, receipt(0, 1), None)).await,
-            (202, format!(r#"{{"accepted":1,"receipt":"{zeros}1"}}"#))
+            (
+                202,
+                format!(r#"{{"accepted":1,"receipt":"{zeros}1"}}"#) + "\n"
+            )
         );
         let ones = "f".repeat(48);
         assert_eq!(
@@ -113,14 +120,14 @@ mod tests {
             .await,
             (
                 202,
-                format!(r#"{{"accepted":4294967295,"receipt":"{ones}","applied":false}}"#)
+                format!(r#"{{"accepted":4294967295,"receipt":"{ones}","applied":false}}"#) + "\n"
             )
         );
         assert_eq!(
             text(accepted(2, receipt(0, 2), Some(true))).await,
             (
                 200,
-                format!(r#"{{"accepted":2,"receipt":"{zeros}2","applied":true}}"#)
+                format!(r#"{{"accepted":2,"receipt":"{zeros}2","applied":true}}"#) + "\n"
             )
         );
     }

@@ -32,6 +32,7 @@ mod process_database;
 mod process_start;
 mod process_stderr;
 mod process_stop;
+mod quick_start;
 mod random;
 mod rollup_cardinality;
 mod rollup_crashes;
