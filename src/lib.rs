@@ -46,3 +46,4 @@ mod schedules;
 pub mod shutdown;
 mod sync;
 pub mod telemetry;
+mod words;

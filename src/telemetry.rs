@@ -2,6 +2,7 @@
 
 pub mod progress;
 
+mod fields;
 mod logs;
 mod sink;
 

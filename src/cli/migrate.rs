@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
-use super::rollup::plural;
 use crate::config::StoreLocation;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::rebuild::Rebuilt;
 use crate::store::{StoreError, migrations};
+use crate::words::plural;
 
 /// Runs a migration command.
 pub fn run(command: MigrateCommand) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ use crate::rollup::Day;
 use crate::rollup::rebuild::{self, NewKey, Rebuilt, Rules, rebuild_day_and_rest};
 use crate::rollup::verify::{Fault, verify_day};
 use crate::store::{self, RollupStore, StoreError, migrations};
+use crate::words::plural;
 
 /// Differences that are told one by one: enough to see what kind they are of.
 const DIFFERENCES_TOLD_MAX: u64 = 20;
@@ -191,12 +192,6 @@ impl Verified {
         };
         Err(Failure::new(ExitStatus::Data, summary))
     }
-}
-
-/// A number of something.
-pub(super) fn plural(number: u64, noun: &str) -> String {
-    let s = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{s}")
 }
 
 /// Why a day could not be gone through.

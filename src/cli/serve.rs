@@ -34,6 +34,7 @@ use crate::telemetry::Progress;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
 use crate::wal::{self, OpenedLog, WalError};
+use crate::words::plural;
 
 /// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,
 /// because a log that cannot open its next segment is a failed log.
@@ -144,7 +145,8 @@ fn serve(
     if cut > 0 {
         tracing::warn!(
             connections = cut,
-            "{cut} connections were cut because they did not finish in time"
+            "cut {} that did not finish in time",
+            plural(cut, "connection")
         );
     }
     // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
@@ -156,7 +158,8 @@ fn serve(
     let lag = progress.flush_lag();
     tracing::info!(
         left_in_log = lag,
-        "stopped; {lag} events wait in the log for the next start"
+        "stopped; {} left in the log for the next start",
+        plural(lag, "event")
     );
     Ok(())
 }
@@ -200,7 +203,7 @@ fn announce(opened: &OpenedLog, settings: &Settings) {
     let (log, dir) = (&opened.log, settings.wal.dir.display());
     if let Some(tail) = &opened.torn_tail {
         let (segment, offset, bytes) = (tail.segment.display(), tail.offset, tail.bytes);
-        tracing::warn!(%segment, offset, bytes, "cut a torn tail of {bytes} bytes at byte {offset} of {segment}; a copy is kept");
+        tracing::warn!(%segment, offset, bytes, "cut a torn tail of {} at byte {offset} of {segment}; a copy is kept", plural(bytes, "byte"));
     }
     let through = log.recovered_through();
     tracing::info!(wal_id = %log.wal_id(), recovered_through = through, "log {dir} recovered through sequence {through}");
@@ -317,7 +320,8 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
         None | Some(0) => Err(Failure::new(
             ExitStatus::Config,
             anyhow!(
-                "at most {allowed} files may be open (ulimit -n); {} are needed at the least",
+                "at most {} may be open (ulimit -n); {} are needed at the least",
+                plural(allowed, "file"),
                 reserve + 1
             ),
         )),
@@ -325,8 +329,9 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
             if allowed < needed {
                 tracing::warn!(
                     connections,
-                    "serving at most {connections} connections instead of {connections_max}: at most {allowed} files may be open \
-                     (ulimit -n)"
+                    "serving at most {} instead of {connections_max}: at most {} may be open (ulimit -n)",
+                    plural(connections, "connection"),
+                    plural(allowed, "file"),
                 );
             }
             Ok(connections as usize)

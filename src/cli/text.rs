@@ -13,6 +13,12 @@ pub(super) fn grouped(number: u64) -> String {
     out
 }
 
+/// A number of something, with its thousands set apart: `1 event`, `12,345 events`.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{s}", grouped(number))
+}
+
 /// Escapes what a terminal would act on instead of showing it.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -86,6 +92,8 @@ mod tests {
     fn thousands_are_set_apart() {
         let texts = [0, 999, 1000, 336_776, 1_234_567].map(grouped);
         assert_eq!(texts, ["0", "999", "1,000", "336,776", "1,234,567"]);
+        let counts = [0, 1, 2, 1000].map(|number| counted(number, "event"));
+        assert_eq!(counts, ["0 events", "1 event", "2 events", "1,000 events"]);
     }
 
     #[test]

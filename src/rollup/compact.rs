@@ -18,6 +18,7 @@ use super::{
 use crate::event::Timestamp;
 use crate::query::HOUR_MICROS;
 use crate::store::{RollupStore, StoreError};
+use crate::words::plural;
 
 /// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
 const PARTS_AT_ONCE: usize = 1_000;
@@ -336,8 +337,9 @@ fn warn_of_overflow(day: Day, pairs_max: usize) {
     tracing::warn!(
         %day,
         pairs_max,
-        "{day} has more than {pairs_max} pairs of event name and channel: those that came later have no rollups on that day, and \
-         asking for them counts events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come"
+        "{day} has more than {} of event name and channel: those that came later have no rollups on that day, and asking for them \
+         counts events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come",
+        plural(pairs_max, "pair")
     );
 }
 

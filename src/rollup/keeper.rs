@@ -20,6 +20,7 @@ use crate::config::RollupSettings;
 use crate::event::Timestamp;
 use crate::shutdown::StopToken;
 use crate::store::{EventStore, RollupStore, StoreError};
+use crate::words::plural;
 
 /// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -150,7 +151,9 @@ impl Keeper {
             tracing::debug!(
                 deltas,
                 minutes,
-                "compacted {deltas} deltas and {minutes} minutes"
+                "compacted {} and {}",
+                plural(deltas, "delta"),
+                plural(minutes, "minute")
             );
         }
         if compacted.has_more {

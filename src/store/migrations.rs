@@ -16,6 +16,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use super::{StoreError, postgres, sqlite};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::rollup::rebuild::{self, Rebuilt};
+use crate::words::plural;
 
 /// The migrations of PostgreSQL.
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -59,7 +60,9 @@ pub fn up_within(location: &StoreLocation, pairs_max: usize) -> Result<Vec<Strin
         tracing::info!(
             days,
             events,
-            "built rollups for {events} events in {days} days"
+            "built rollups for {} in {}",
+            plural(events, "event"),
+            plural(days, "day")
         );
     }
     Ok(names)

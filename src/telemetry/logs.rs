@@ -1,11 +1,9 @@
-//! Log lines on stderr: `key=value` text for people or one JSON object a line, control characters escaped in both.
+//! Log lines on stderr: sentences for people or one JSON object a line, control characters escaped in both.
 //!
-//! The escape is ours for text (the JSON formatter does it anyway): a database's error message may carry what a client sent, and
-//! a line break or an escape sequence in it must not be able to forge a log line or drive somebody's terminal.
 //! How lines get to stderr, and what becomes of those that do not, is the sink's business.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::fmt::{self, Write as _};
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
 use std::panic::{self, PanicHookInfo};
 use std::sync::OnceLock;
@@ -13,12 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::MakeExt;
-use tracing_subscriber::fmt::format;
 
+use super::fields::SaidOnce;
 use super::sink::{QUEUE_LINES, Sink};
+use crate::words::plural;
 
 /// How long the end of the process waits for the last lines. A stderr that takes lines at all takes these in milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
@@ -65,11 +62,9 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
             .with_span_list(false)
             .init(),
         LogFormat::Text => {
-            let fields = format::debug_fn(write_field).delimited(" ");
-            builder
-                .with_ansi(io::stderr().is_terminal())
-                .fmt_fields(fields)
-                .init();
+            let no_color = std::env::var_os("NO_COLOR");
+            let colors = wants_colors(io::stderr().is_terminal(), no_color.as_deref());
+            builder.with_ansi(colors).fmt_fields(SaidOnce).init();
         }
     }
     Ok(())
@@ -114,36 +109,14 @@ fn describe_panic(panic: &PanicHookInfo<'_>) -> String {
 fn report_dropped(lines: u64) {
     tracing::warn!(
         lines,
-        "{lines} log lines were dropped: they could not be written in time"
+        "dropped {}, which could not be written in time",
+        plural(lines, "log line")
     );
 }
 
-fn write_field(
-    writer: &mut format::Writer<'_>,
-    field: &Field,
-    value: &dyn fmt::Debug,
-) -> fmt::Result {
-    if field.name() != "message" {
-        write!(writer, "{}=", field.name())?;
-    }
-    write!(Escaping(writer), "{value:?}")
-}
-
-/// Passes text on with control characters and bidirectional overrides written as `\u{…}`.
-struct Escaping<W>(W);
-
-impl<W: fmt::Write> fmt::Write for Escaping<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for character in text.chars() {
-            let deceptive = matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if character.is_control() || deceptive {
-                write!(self.0, "{}", character.escape_unicode())?;
-            } else {
-                self.0.write_char(character)?;
-            }
-        }
-        Ok(())
-    }
+/// Colors are for terminals, and for whoever has not refused them (https://no-color.org).
+fn wants_colors(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 #[cfg(test)]
@@ -151,13 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_cannot_leave_the_line() {
-        let mut line = String::new();
-        write!(
-            Escaping(&mut line),
-            "a\n{{\"level\":\"error\"}}\x1b[31m\u{202e}é"
-        )
-        .unwrap();
-        assert_eq!(line, "a\\u{a}{\"level\":\"error\"}\\u{1b}[31m\\u{202e}é");
+    fn no_color_is_honoured() {
+        let wants = |is_terminal, no_color: Option<&str>| {
+            wants_colors(is_terminal, no_color.map(OsStr::new))
+        };
+        assert!(wants(true, None) && wants(true, Some("")));
+        assert!(!wants(true, Some("1")) && !wants(true, Some("false")));
+        assert!(!wants(false, None));
     }
 }

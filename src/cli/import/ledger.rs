@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::text::grouped;
+use crate::cli::text::{counted, grouped};
 
 /// The books of a run.
 #[derive(Debug)]
@@ -99,16 +99,8 @@ impl Ledger {
                 _ => format!("{name}: all lines up to line {through} are {are}"),
             });
         }
-        let events = if self.accepted == 1 {
-            "event"
-        } else {
-            "events"
-        };
-        format!(
-            "{} ({} {events} accepted in all)",
-            parts.join("; "),
-            grouped(self.accepted)
-        )
+        let accepted = counted(self.accepted, "event");
+        format!("{} ({accepted} accepted in all)", parts.join("; "))
     }
 }
 

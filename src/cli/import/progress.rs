@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::run::Run;
 use super::source::Source;
-use crate::cli::text::grouped;
+use crate::cli::text::{counted, grouped};
 use crate::exit::say_aside;
 
 /// Often enough to look alive.
@@ -84,8 +84,8 @@ pub(super) async fn report(run: Arc<Run>) {
         let events = run.events_accepted();
         let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
         let counted = format!(
-            "{} events accepted, {} events/s",
-            grouped(events),
+            "{} accepted, {} events/s",
+            counted(events, "event"),
             grouped(rate)
         );
         match &run.display {

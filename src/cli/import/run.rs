@@ -14,8 +14,9 @@ use super::outage::{Decision, Outage};
 use super::progress::Display;
 use super::refused::{RefusedLine, RefusedLog};
 use super::source::Source;
-use crate::cli::text::grouped;
+use crate::cli::text::{counted, grouped};
 use crate::exit::{ExitStatus, Failure};
+use crate::words::plural;
 
 /// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed Ctrl-C.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -322,23 +323,15 @@ impl Run {
     fn summary(&self, ledger: &Ledger) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = grouped((ledger.accepted as f64 / seconds.max(0.001)) as u64);
-        let files = match ledger.file_count() {
-            1 => "1 file".to_owned(),
-            files => format!("{files} files"),
-        };
-        let events = if ledger.accepted == 1 {
-            "event"
-        } else {
-            "events"
-        };
-        let accepted = grouped(ledger.accepted);
+        let files = plural(ledger.file_count(), "file");
+        let accepted = counted(ledger.accepted, "event");
         let refused = grouped(ledger.refused);
         let log = self.refused_log.as_ref().filter(|_| ledger.refused > 0);
         let written = log.map_or_else(String::new, |log| {
             format!(", written to {}", shown(lock(log).path()))
         });
         format!(
-            "{accepted} {events} accepted from {files} in {seconds:.1} s ({rate} events/s), {refused} refused{written}"
+            "{accepted} accepted from {files} in {seconds:.1} s ({rate} events/s), {refused} refused{written}"
         )
     }
 }

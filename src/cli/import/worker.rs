@@ -13,6 +13,7 @@ use super::outage;
 use super::reader::Input;
 use super::refused::{Reason, RefusedLine};
 use super::run::{Run, Stopped};
+use crate::cli::text::counted;
 use crate::random;
 
 /// Works until the input is used up or the run is over.
@@ -100,9 +101,10 @@ impl Worker {
             match self.post(body).await? {
                 Verdict::Accepted(stored) if stored == count => self.run.accepted(count),
                 Verdict::Accepted(stored) => {
-                    return Err(self
-                        .run
-                        .strange(&format!("202 for {stored} events while {count} were sent")));
+                    return Err(self.run.strange(&format!(
+                        "202 for {} while {count} were sent",
+                        counted(stored as u64, "event")
+                    )));
                 }
                 Verdict::EventsRefused {
                     reasons,

@@ -21,6 +21,7 @@ use crate::store::Adoption;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::flushed::Commit;
 use crate::wal::{WalError, adopted, directory};
+use crate::words::plural;
 
 /// Held while an answer is given.
 const ANSWER_LOCK_NAME: &str = "ADOPT.LOCK";
@@ -302,8 +303,8 @@ fn print_plan(
     }
     if adoption.skipped() > 0 {
         say(format_args!(
-            "skips       {} sequences, {first} to {}, in database {database}: {}",
-            adoption.skipped(),
+            "skips       {}, {first} to {}, in database {database}: {}",
+            plural(adoption.skipped(), "sequence"),
             from - 1,
             plan.reason
         ))?;
@@ -321,6 +322,7 @@ fn print_plan(
     }
     let waiting = (log.end + 1).saturating_sub(from);
     say(format_args!(
-        "goes on     at sequence {from}; {waiting} events to be flushed"
+        "goes on     at sequence {from}; {} to be flushed",
+        plural(waiting, "event")
     ))
 }

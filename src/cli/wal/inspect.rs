@@ -10,6 +10,7 @@ use crate::exit::{ExitStatus, Failure, OrExit, say};
 use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing, WHAT_TO_DO};
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
+use crate::words::plural;
 
 /// Prints what the directory holds, where the checkpoint stands, and what a start would do.
 ///
@@ -226,7 +227,7 @@ fn describe_checkpoint(
             let lag = newest.map(|newest| newest.saturating_sub(through));
             let rest = lag.map_or_else(
                 || "not by this copy of the log".to_owned(),
-                |lag| format!("{lag} events to be flushed"),
+                |lag| format!("{} to be flushed", plural(lag, "event")),
             );
             format!(
                 "through sequence {through}, written by life {life}, in database {database}; {rest}"
@@ -248,9 +249,9 @@ fn describe_verdict(verdict: &Verdict) -> String {
             match findings.torn_tail() {
                 None => format!("sound; a start would go on at sequence {next}"),
                 Some(tail) => format!(
-                    "a start would cut a torn tail of {} bytes at byte {} of {} and go on at sequence {next} (or the server is \
+                    "a start would cut a torn tail of {} at byte {} of {} and go on at sequence {next} (or the server is \
                      writing just now)",
-                    tail.bytes,
+                    plural(tail.bytes, "byte"),
                     tail.offset,
                     tail.segment.display()
                 ),

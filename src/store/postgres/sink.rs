@@ -330,10 +330,7 @@ impl EventSink for PostgresSink {
         let Failure::NoPartition(message) = failure else {
             return Err(failure.into());
         };
-        tracing::warn!(
-            message,
-            "a partition is not attached any more; looking again"
-        );
+        tracing::warn!("a partition is not attached any more, looking again: {message}");
         self.partitions.forget();
         self.ensure_partitions(shape.months.seen()).await?;
         match self.store(batch, &shape, &mut before_commit).await {

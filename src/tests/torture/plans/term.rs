@@ -55,7 +55,11 @@ fn leg(data_dir: &Path, database: &Database, random: &mut Random, stops: u32, re
         } else {
             report.fired("SIGTERM");
             // The flush had time enough, so a stop under load leaves nothing behind.
-            assert!(ended.stderr.contains("left_in_log=0"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("stopped; 0 events left"),
+                "{}",
+                ended.stderr
+            );
         }
         rig.restart();
     }
