@@ -2,7 +2,9 @@
 //!
 //! Flag beats environment beats default; clap sees to that. Each help text ends with the reason for the default.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+mod values;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +17,8 @@ use crate::config::{
 };
 use crate::rollup::rebuild::PAIRS_MAX_DEFAULT;
 
-/// Where `serve` listens and `health` asks unless told otherwise.
-pub const DEFAULT_PORT: u16 = 8080;
+use values::{host_name, sync_mode};
+pub use values::{DEFAULT_PORT, bytes, count, count_between, host, port, positive_duration};
 
 /// Which database.
 #[derive(Debug, Clone, Args)]
@@ -69,7 +71,7 @@ pub struct RollupArgs {
         long,
         env = "FAST_INGEST_ROLLUP_PAIRS_MAX",
         default_value_t = PAIRS_MAX_DEFAULT,
-        value_name = "N",
+        value_name = "N", value_parser = count::<usize>,
         help_heading = "Rollups"
     )]
     pub rollup_pairs_max: usize,
@@ -113,7 +115,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_CONNECTIONS_MAX",
         default_value_t = 1024,
-        value_name = "N",
+        value_name = "N", value_parser = count::<usize>,
         help_heading = "HTTP"
     )]
     pub connections_max: usize,
@@ -122,7 +124,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_BULK_EVENTS_MAX",
         default_value_t = 1000,
-        value_name = "N",
+        value_name = "N", value_parser = count::<usize>,
         help_heading = "HTTP"
     )]
     pub bulk_events_max: usize,
@@ -131,7 +133,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_EVENT_BYTES_MAX",
         default_value = "256KiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "HTTP"
     )]
     pub event_bytes_max: ByteSize,
@@ -140,7 +142,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_BODY_BYTES_MAX",
         default_value = "4MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "HTTP"
     )]
     pub body_bytes_max: ByteSize,
@@ -149,7 +151,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_INFLIGHT_BYTES_MAX",
         default_value = "24MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "HTTP"
     )]
     pub inflight_bytes_max: ByteSize,
@@ -180,7 +182,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_RING_SLOTS",
         default_value_t = 4096,
-        value_name = "N",
+        value_name = "N", value_parser = count::<usize>,
         help_heading = "Write-ahead log"
     )]
     pub ring_slots: usize,
@@ -189,7 +191,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_WAL_BYTES_MAX",
         default_value = "8GiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Write-ahead log"
     )]
     pub wal_bytes_max: ByteSize,
@@ -198,7 +200,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_WAL_SEGMENT_BYTES",
         default_value = "64MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Write-ahead log"
     )]
     pub wal_segment_bytes: ByteSize,
@@ -208,7 +210,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_WAL_KEEP",
         default_value = "256MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Write-ahead log"
     )]
     pub wal_keep: ByteSize,
@@ -217,7 +219,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_DISK_FREE_MIN",
         default_value = "256MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Write-ahead log"
     )]
     pub disk_free_min: ByteSize,
@@ -227,7 +229,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_FLUSH_ROWS_MAX",
         default_value_t = 20_000,
-        value_name = "N",
+        value_name = "N", value_parser = count::<usize>,
         help_heading = "Flush"
     )]
     pub flush_rows_max: usize,
@@ -236,7 +238,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_FLUSH_BYTES_MAX",
         default_value = "8MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Flush"
     )]
     pub flush_bytes_max: ByteSize,
@@ -262,7 +264,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_QUERY_CONNECTIONS",
         default_value_t = 4,
-        value_name = "N",
+        value_name = "N", value_parser = count::<u32>,
         help_heading = "Metrics"
     )]
     pub query_connections: u32,
@@ -274,7 +276,7 @@ pub struct ServeArgs {
         long,
         env = "FAST_INGEST_QUERY_BYTES_MAX",
         default_value = "64MiB",
-        value_name = "BYTES",
+        value_name = "BYTES", value_parser = bytes,
         help_heading = "Metrics"
     )]
     pub query_bytes_max: ByteSize,
@@ -333,88 +335,6 @@ impl ServeArgs {
         settings.validate()?;
         Ok(settings)
     }
-}
-
-/// Reads a time such as `10s`; zero would mean "never" to some readers and "at once" to others, so it is refused.
-///
-/// # Errors
-///
-/// A text for the user.
-pub fn positive_duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        Ok(_) => Err("must be longer than 0".to_owned()),
-        Err(error) => Err(format!("{error}; write for example 200ms, 10s or 5m")),
-    }
-}
-
-/// Reads a port. An empty `PORT` is what an unset variable in a compose file looks like.
-///
-/// # Errors
-///
-/// A text for the user.
-pub fn port(text: &str) -> Result<u16, String> {
-    if text.is_empty() {
-        return Ok(DEFAULT_PORT);
-    }
-    text.parse()
-        .map_err(|_| "expected a number from 0 to 65535".to_owned())
-}
-
-/// A name that requests may call the server by, without scheme and port; `*` for any.
-///
-/// # Errors
-///
-/// A text for the user.
-pub fn host_name(text: &str) -> Result<String, String> {
-    let name = text.trim().trim_end_matches('.');
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
-    let has_port = name
-        .rsplit_once(':')
-        .is_some_and(|(host, _)| !host.contains(':'));
-    if name != "*" && (name.is_empty() || has_port || !name.bytes().all(is_name)) {
-        return Err(
-            "expected a name such as stats.example.org, without scheme and port, or *".to_owned(),
-        );
-    }
-    Ok(name.to_owned())
-}
-
-/// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what people type. An
-/// empty one counts as not given.
-///
-/// # Errors
-///
-/// A text for the user.
-pub fn host(text: &str) -> Result<IpAddr, String> {
-    if text.is_empty() {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    let bracketed = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    if let Ok(address) = bracketed.unwrap_or(text).parse() {
-        return Ok(address);
-    }
-    let found = (text, 0)
-        .to_socket_addrs()
-        .map_err(|error| format!("neither an IP address nor a name that has one: {error}"))?;
-    let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
-    addresses.sort_by_key(IpAddr::is_ipv6);
-    addresses
-        .first()
-        .copied()
-        .ok_or_else(|| "a name without an address".to_owned())
-}
-
-fn sync_mode(text: &str) -> Result<SyncMode, String> {
-    if text == "group" {
-        return Ok(SyncMode::Group);
-    }
-    let interval = text.strip_prefix("interval=");
-    let interval =
-        interval.ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
-    positive_duration(interval).map(SyncMode::Interval)
 }
 
 fn as_usize(size: ByteSize) -> usize {

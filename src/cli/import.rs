@@ -31,7 +31,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::args::positive_duration;
+use super::args::{bytes, count_between, positive_duration};
 use super::request::ServerArgs;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 use batch::BatchLimits;
@@ -66,15 +66,15 @@ pub struct ImportArgs {
     pub server: ServerArgs,
 
     /// Requests in flight at once, each on a connection of its own; a few are enough to keep the server's log busy
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = count_between::<1, 256, u16>)]
     pub connections: u16,
 
     /// Most events in one request; what a server takes by default
-    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = count_between::<1, { u32::MAX as u64 }, u32>)]
     pub batch_events: u32,
 
     /// Most bytes in one request, unless a single line is longer; well below the 4 MiB that a server takes by default
-    #[arg(long, default_value = "1MiB", value_name = "BYTES")]
+    #[arg(long, default_value = "1MiB", value_name = "BYTES", value_parser = bytes)]
     pub batch_bytes: ByteSize,
 
     /// Send lines as they are. A request whose answer got lost is then sent again, and its events may be stored twice

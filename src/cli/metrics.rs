@@ -19,6 +19,7 @@ use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
+use super::args::count;
 use super::request::{self, ServerArgs};
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
@@ -70,7 +71,7 @@ pub struct MetricsArgs {
     #[arg(long, value_name = "ORDER")]
     pub order: Option<String>,
     /// Most channels or names to show; the rest is one group, (other)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count::<u32>)]
     pub limit: Option<u32>,
     /// Count every user instead of estimating large numbers; takes longer
     #[arg(long)]

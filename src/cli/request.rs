@@ -55,7 +55,7 @@ pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
     let example = "write for example http://127.0.0.1:8080";
     let uri: Uri = url
         .parse()
-        .map_err(|error| anyhow!("--url {url}: {error}; {example}"))?;
+        .map_err(|_| anyhow!("--url {url}: is no URL; {example}"))?;
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") => {

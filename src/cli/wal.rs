@@ -6,7 +6,7 @@ mod inspect;
 
 use clap::{Args, Subcommand};
 
-use super::args::DatabaseArgs;
+use super::args::{DatabaseArgs, count};
 use crate::batch::Sequence;
 use crate::exit::Failure;
 
@@ -30,7 +30,7 @@ pub struct AdoptArgs {
     pub database: DatabaseArgs,
     /// First sequence that shall be stored; what is before it and not in the database is skipped, counted and recorded. By default the
     /// first one that the log still has, or the first one that was never stored
-    #[arg(long, value_name = "SEQUENCE")]
+    #[arg(long, value_name = "SEQUENCE", value_parser = count::<Sequence>)]
     pub from: Option<Sequence>,
     /// Do it
     #[arg(long)]

@@ -1,4 +1,5 @@
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use super::*;
 use crate::cli::{Cli, Command};
@@ -71,6 +72,88 @@ fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--flush-rows-max", "0"]).contains("--flush-rows-max"));
     assert!(refused(&["--rollup-pairs-max", "0"]).contains("--rollup-pairs-max"));
     assert!(refused(&["--rollup-interval", "2days"]).contains("1day"));
+}
+
+/// Each flag with a value, behind its command and with the positional arguments that this needs.
+fn flags_with_values(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
+    let needed = command
+        .get_positionals()
+        .filter(|arg| arg.is_required_set());
+    let needed: Vec<String> = needed.map(|arg| arg.get_id().to_string()).collect();
+    for arg in command.get_arguments() {
+        if let (Some(flag), true) = (arg.get_long(), arg.get_action().takes_values()) {
+            let flag = format!("--{flag}");
+            found.push([path, &needed, &[flag]].concat());
+        }
+    }
+    for sub in command.get_subcommands() {
+        let path = [path, &[sub.get_name().to_owned()]].concat();
+        flags_with_values(sub, &path, found);
+    }
+}
+
+#[test]
+fn every_flag_answers_a_value_that_it_cannot_read_with_what_is_allowed() {
+    let mut lines = Vec::new();
+    flags_with_values(&Cli::command(), &["fast-ingest".to_owned()], &mut lines);
+    let mut refusing = 0;
+    for line in lines {
+        for value in ["lots of it", "-1", "99999999999999999999999"] {
+            let flag = line.last().unwrap().clone();
+            let mut typed = line.clone();
+            *typed.last_mut().unwrap() = format!("{flag}={value}");
+            let Err(error) = Cli::try_parse_from(typed) else {
+                continue;
+            };
+            if !matches!(
+                error.kind(),
+                ErrorKind::ValueValidation | ErrorKind::InvalidValue
+            ) {
+                continue;
+            }
+            refusing += 1;
+            let text = error.to_string();
+            let is_named = text.contains(&flag) && text.contains(value);
+            let says = ["for example", "must be", "makes sense", "possible values"];
+            let is_helpful = says.iter().any(|words| text.contains(words));
+            // The words of the parsers of the standard library, and of crates.
+            let foreign = [
+                "invalid digit",
+                "couldn't parse",
+                "SI unit",
+                "at 0",
+                "time unit needed",
+            ];
+            let is_ours = !foreign.iter().any(|words| text.contains(words));
+            assert!(is_named && is_helpful && is_ours, "{text}");
+        }
+    }
+    assert!(refusing > 60, "only {refusing} values were refused");
+}
+
+#[test]
+fn a_size_or_a_number_that_cannot_be_read_says_what_is_allowed() {
+    let refused = |flag: &str, value: &str| {
+        let typed = ["fast-ingest", "serve", flag, value];
+        Cli::try_parse_from(typed).unwrap_err().to_string()
+    };
+    let text = refused("--wal-bytes-max", "lots");
+    let expected = "invalid value 'lots' for '--wal-bytes-max <BYTES>': expected a number of bytes, KiB, MiB or GiB, for example";
+    assert!(text.contains(expected), "{text}");
+    assert!(refused("--ring-slots", "4,096").contains("digits alone"));
+    assert_eq!(count_between::<1, 256, u16>("256"), Ok(256));
+    assert!(
+        count_between::<1, 256, u16>("257")
+            .unwrap_err()
+            .contains("at most 256")
+    );
+    assert!(
+        count_between::<1, 256, u16>("0")
+            .unwrap_err()
+            .contains("at least 1")
+    );
+    assert!(count::<u32>("4294967296").is_err());
+    assert_eq!(bytes("1.5GiB").map(|size| size.as_u64()), Ok(3 << 29));
 }
 
 #[test]
