@@ -330,6 +330,12 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
+    /// The body as text, which is one line.
+    pub(crate) fn line(&self) -> &str {
+        let line = self.text().strip_suffix('\n');
+        line.expect("a line feed at the end")
+    }
+
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
