@@ -318,3 +318,11 @@ pub fn open(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, StoreError>
         StoreLocation::Sqlite(path) => Ok(Arc::new(SqliteStore::new(path, settings))),
     }
 }
+
+/// Which database this is, for people. Holds no password.
+pub fn describe(location: &StoreLocation) -> String {
+    match location {
+        StoreLocation::Postgres(url) => PostgresStore::describe(url),
+        StoreLocation::Sqlite(path) => format!("SQLite {}", path.display()),
+    }
+}

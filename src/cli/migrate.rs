@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
+use super::text::printable;
 use crate::config::StoreLocation;
-use crate::exit::{ExitStatus, Failure, say};
+use crate::exit::{ExitStatus, Failure, OrExit as _, say, say_aside};
 use crate::rollup::rebuild::Rebuilt;
-use crate::store::{StoreError, migrations};
+use crate::store::{self, StoreError, migrations};
 use crate::words::plural;
 
 /// Runs a migration command.
@@ -26,11 +27,12 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
     }
 }
 
-/// The database that a command is about.
+/// The database that a command is about. Says which one it is: there may be another in a file that this shell has not read.
 pub(super) fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
-    database
-        .location()
-        .map_err(|error| Failure::new(ExitStatus::Config, error))
+    let location = database.location().or_exit(ExitStatus::Config)?;
+    let name = printable(&store::describe(&location));
+    say_aside(format_args!("fast-ingest: database: {name}"));
+    Ok(location)
 }
 
 fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Result<(), Failure> {

@@ -7,8 +7,10 @@ mod inspect;
 use clap::{Args, Subcommand};
 
 use super::args::{DatabaseArgs, count};
+use super::text::printable;
 use crate::batch::Sequence;
-use crate::exit::Failure;
+use crate::exit::{ExitStatus, Failure, OrExit as _, say};
+use crate::store;
 
 /// `fast-ingest wal …`
 #[derive(Debug, Subcommand)]
@@ -35,6 +37,13 @@ pub struct AdoptArgs {
     /// Do it
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Says which database is asked.
+fn say_database(args: &DatabaseArgs) -> Result<(), Failure> {
+    let location = args.location().or_exit(ExitStatus::Config)?;
+    let name = printable(&store::describe(&location));
+    say(format_args!("database    {name}"))
 }
 
 /// Runs a log command.

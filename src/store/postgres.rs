@@ -62,6 +62,12 @@ pub(super) struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// Which database a URL is about, for people.
+    pub(super) fn describe(url: &str) -> String {
+        // What is wrong with a URL is told by whoever connects.
+        Connector::parse(url).map_or_else(|_| "PostgreSQL".to_owned(), |url| url.database())
+    }
+
     /// Parses the URL; connects to nothing yet.
     pub(super) fn new(url: &str, settings: &StoreSettings) -> Result<Self, ConfigError> {
         let connector = Connector::parse(url)?;

@@ -58,6 +58,12 @@ impl EventStore for SqliteStore {
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
+        if !migrate::is_there(&self.path)? {
+            return Err(StoreError::Unavailable(format!(
+                "{} does not exist, so nothing is stored there; --data-dir and DATABASE_URL say which database is meant",
+                self.path.display()
+            )));
+        }
         // Two short reads at start-up; not worth a thread.
         let applied = migrate::applied(&self.path)?;
         migrations::check(&migrations::known_sqlite()?, &applied)?;

@@ -220,7 +220,9 @@ fn an_answer_that_nobody_reads_is_no_failure_and_one_that_finds_no_space_is() {
         let arguments = [command[0], command[1], "--data-dir", dir];
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        assert_eq!(run_into(&arguments, writer), (Some(0), String::new()));
+        let (code, stderr) = run_into(&arguments, writer);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(!stderr.contains("standard output"), "{stderr}");
 
         let full = fs::OpenOptions::new()
             .write(true)

@@ -48,6 +48,7 @@ struct Plan {
 /// 65 for a damaged log, 69 when the database does not answer, 75 when another answer is being given, 78 for an answer that cannot be.
 pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     let dir = args.database.wal_dir();
+    super::say_database(&args.database)?;
     let mut contact = Contact::make(&args.database)
         .map_err(anyhow::Error::msg)
         .or_exit(ExitStatus::Unavailable)?;

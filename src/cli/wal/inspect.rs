@@ -19,6 +19,7 @@ use crate::words::plural;
 /// When the directory cannot be read (74), or a start would be refused (65).
 pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     let dir = args.wal_dir();
+    super::say_database(args)?;
     let inspection = inspect(&RealDisk, &dir).or_exit(ExitStatus::Io)?;
     let log = match &inspection.verdict {
         Verdict::Sound(findings) => FoundLog::read(&dir, findings).map_err(log_failure)?,

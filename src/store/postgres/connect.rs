@@ -94,6 +94,15 @@ impl Connector {
         &self.address
     }
 
+    /// Which database this is, for people: never with the password, nor with anything else of the URL.
+    pub(super) fn database(&self) -> String {
+        let user = self.config.get_user();
+        let name = self.config.get_dbname().or(user);
+        let name = name.map_or_else(String::new, |name| format!(" database {name}"));
+        let user = user.map_or_else(String::new, |user| format!(" as {user}"));
+        format!("PostgreSQL{name} at {}{user}", self.address)
+    }
+
     /// What a cancel request needs to reach the server.
     pub(super) fn tls(&self) -> &MakeRustlsConnect {
         &self.tls
@@ -272,6 +281,8 @@ mod tests {
         }
         let connector = Connector::parse("postgres://user:secret@one:7,two:8/db").unwrap();
         assert_eq!(connector.address(), "one:7,two:8");
+        let database = "PostgreSQL database db at one:7,two:8 as user";
+        assert_eq!(connector.database(), database);
         assert_eq!(
             Connector::parse("postgresql://user:secret@host/db")
                 .unwrap()

@@ -28,7 +28,7 @@ pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
 
 /// Reverts the newest migration, or all; returns the names.
 pub(in crate::store) fn down(path: &Path, all: bool) -> Result<Vec<String>, StoreError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Ok(Vec::new());
     }
     in_transaction(path, |connection| {
@@ -38,7 +38,7 @@ pub(in crate::store) fn down(path: &Path, all: bool) -> Result<Vec<String>, Stor
 
 /// The applied versions, without changing anything.
 pub(in crate::store) fn applied(path: &Path) -> Result<BTreeSet<String>, StoreError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Ok(BTreeSet::new());
     }
     let reader = connection::open_reader(path)?;
@@ -51,6 +51,15 @@ pub(in crate::store) fn applied(path: &Path) -> Result<BTreeSet<String>, StoreEr
         Err(StoreError::Schema(_)) => Ok(BTreeSet::new()),
         result => result,
     }
+}
+
+/// Whether there is a database. One that cannot be seen, for want of rights or because a directory is none, is not taken for one that is
+/// not there.
+pub(super) fn is_there(path: &Path) -> Result<bool, StoreError> {
+    let found = path.try_exists();
+    found.map_err(|error| {
+        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
+    })
 }
 
 /// Makes an empty database that only its owner may read. SQLite gives its side files the same mode.
