@@ -8,6 +8,7 @@ use hyper::{StatusCode, Uri};
 use tokio::time::timeout;
 
 use super::request::{self, ServerArgs};
+use super::text::counted;
 use crate::exit::{ExitStatus, Failure, OrExit, say};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
@@ -54,14 +55,24 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
     Ok((status, summary(status, &body)))
 }
 
-/// `ok`, or `degraded: the reason`; for an answer that is not ours, its status.
+/// `ok`, or `degraded: the reason`, and how far the flush is behind; for an answer that is not ours, its status.
 fn summary(status: StatusCode, body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    match (json["status"].as_str(), json["reason"].as_str()) {
+    let health = match (json["status"].as_str(), json["reason"].as_str()) {
         (Some(word), Some(reason)) => format!("{word}: {reason}"),
         (Some(word), None) => word.to_owned(),
-        (None, _) => format!("answered {status}"),
-    }
+        (None, _) => return format!("answered {status}"),
+    };
+    let flush = &json["flush"];
+    let waiting = match flush["lag_events"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(lag) => format!("; {} not in the database yet", counted(lag, "event")),
+    };
+    let late = match flush["lag_seconds"].as_f64() {
+        Some(seconds) if seconds >= 1.0 => format!(", the flush is {seconds:.0} s behind"),
+        _ => String::new(),
+    };
+    format!("{health}{waiting}{late}")
 }
 
 #[cfg(test)]
@@ -82,6 +93,16 @@ mod tests {
     #[test]
     fn the_line_says_what_the_server_said() {
         assert_eq!(summary(StatusCode::OK, br#"{"status":"ok"}"#), "ok");
+        let behind = br#"{"status":"ok","flush":{"lag_events":320000,"lag_seconds":12.3}}"#;
+        assert_eq!(
+            summary(StatusCode::OK, behind),
+            "ok; 320,000 events not in the database yet, the flush is 12 s behind"
+        );
+        let at_start = br#"{"status":"degraded","reason":"no database","flush":{"lag_events":1}}"#;
+        assert_eq!(
+            summary(StatusCode::OK, at_start),
+            "degraded: no database; 1 event not in the database yet"
+        );
         assert_eq!(
             summary(
                 StatusCode::SERVICE_UNAVAILABLE,

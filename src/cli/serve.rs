@@ -5,6 +5,8 @@
 //! stop:   accept, connections, rollup thread → log thread (ring drained, synced) → flush thread (for a while) → lock
 //! ```
 
+mod announce;
+
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::args::ServeArgs;
 use super::migrate;
-use crate::config::{Settings, StoreLocation, StoreSettings, SyncMode};
+use crate::config::{Settings, StoreLocation, StoreSettings};
 use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
@@ -98,7 +100,7 @@ fn serve(
     let _signals = runtime
         .block_on(async { shutdown.listen_for_signals() })
         .or_exit(ExitStatus::Software)?;
-    announce(&opened, settings);
+    announce::start(&opened, settings, &progress);
 
     let OpenedLog {
         log,
@@ -142,25 +144,15 @@ fn serve(
         shutdown.drain_token(),
         server::DRAIN_TIME_MAX,
     ));
-    if cut > 0 {
-        tracing::warn!(
-            connections = cut,
-            "cut {} that did not finish in time",
-            plural(cut, "connection")
-        );
-    }
+    announce::cut(cut);
     // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
     join(log_thread);
+    announce::last_flush(&progress, settings.drain_timeout);
     stop_flush(&flush_stop, settings.drain_timeout);
     join(flush_thread);
     // It was told to end when the connections were, and had nothing to finish.
     join(rollup_thread);
-    let lag = progress.flush_lag();
-    tracing::info!(
-        left_in_log = lag,
-        "stopped; {} left in the log for the next start",
-        plural(lag, "event")
-    );
+    announce::end(&progress);
     Ok(())
 }
 
@@ -197,21 +189,6 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
         Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
     }
     Ok(store)
-}
-
-fn announce(opened: &OpenedLog, settings: &Settings) {
-    let (log, dir) = (&opened.log, settings.wal.dir.display());
-    if let Some(tail) = &opened.torn_tail {
-        let (segment, offset, bytes) = (tail.segment.display(), tail.offset, tail.bytes);
-        tracing::warn!(%segment, offset, bytes, "cut a torn tail of {} at byte {offset} of {segment}; a copy is kept", plural(bytes, "byte"));
-    }
-    let through = log.recovered_through();
-    tracing::info!(wal_id = %log.wal_id(), recovered_through = through, "log {dir} recovered through sequence {through}");
-    if let SyncMode::Interval(interval) = settings.wal.sync {
-        tracing::warn!(
-            "--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}"
-        );
-    }
 }
 
 fn start_log_thread(

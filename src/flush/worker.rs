@@ -3,6 +3,8 @@
 //! Going on always begins with the checkpoint that the database holds. There is no other memory of what was flushed, so a lost
 //! connection, an unknown commit and a restart of the server are the same case.
 
+mod report;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,7 +156,12 @@ impl<D: Disk> Flusher<D> {
     pub async fn look_first(&mut self) -> Result<(), FlushError> {
         let looked = look::look_before_start(self.store.as_ref(), &self.log, &mut self.checkpoint);
         match looked.await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                if let Some((_, row)) = self.checkpoint.confirmed() {
+                    self.progress.set_flushed_through(row.flushed_through);
+                }
+                Ok(())
+            }
             Err(Trouble::Store(error)) => {
                 tracing::debug!("no look at the checkpoint before the start: {error}");
                 Ok(())
@@ -325,6 +332,7 @@ impl<D: Disk> Flusher<D> {
         let mut linger_until = None;
         loop {
             drop(durable.borrow_and_update());
+            self.progress.look();
             let is_full = reader.fill(batch, rows_max, bytes_max)?;
             let stop = *self.stop.borrow_and_update();
             match stop {
@@ -363,41 +371,5 @@ impl<D: Disk> Flusher<D> {
                 return;
             }
         }
-    }
-
-    /// Says what a person has to know, once and then now and again.
-    fn report_question(&mut self, question: Question) {
-        let (text, wal_id) = (format!("{question}. {HOW_TO_ANSWER}"), self.log.wal_id());
-        if let Question::Gap { first, .. } = question {
-            // What it had is not there any more, whatever we know.
-            self.progress.set_flushed_through(first - 1);
-        }
-        let backlog = self.progress.flush_lag();
-        if self.progress.set_asking(&text) | self.reminder.is_due() {
-            tracing::error!(%wal_id, backlog, "flushing stopped: {text}");
-        }
-    }
-
-    /// Says what went wrong, once and then now and again, and how long to wait.
-    fn report(&mut self, error: &StoreError) -> Duration {
-        let backlog = self.progress.flush_lag();
-        let is_due = self.reminder.is_due();
-        if let StoreError::Schema(reason) = error {
-            if self.progress.set_stopped(reason) || is_due {
-                tracing::error!(backlog, "flushing stopped, ingestion goes on: {reason}");
-            }
-            return SCHEMA_RECHECK;
-        }
-        let wait = self.backoff.next_wait();
-        let failing_for = self.progress.set_retrying(&error.to_string());
-        if is_due {
-            let failing_for_s = failing_for.as_secs();
-            tracing::warn!(
-                backlog,
-                failing_for_s,
-                "cannot flush, trying again, ingestion goes on: {error}"
-            );
-        }
-        wait
     }
 }

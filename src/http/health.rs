@@ -3,6 +3,8 @@
 //! The question is "can a client send?". So a database that is down is `degraded` with 200: restarting the server, which is what
 //! orchestrators do on anything else, would not help and would only lose the connections.
 
+use std::time::Duration;
+
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde::Serialize;
@@ -16,6 +18,7 @@ use crate::telemetry::progress::FlushState;
 
 /// Answers from memory: no lock that a slow disk or database could hold.
 pub(super) fn health(app: &App) -> Response {
+    let behind = app.progress.behind();
     let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
     let refusal = app.intake.check_open().err();
     let events = app.progress.balance().map(|balance| EventsBody {
@@ -52,7 +55,11 @@ pub(super) fn health(app: &App) -> Response {
         flush: FlushBody {
             state: flush_state,
             flushed_through: app.progress.flushed_through(),
-            lag_events: app.progress.flush_lag(),
+            lag_events: behind.map_or(0, |behind| behind.events),
+            lag_seconds: match behind {
+                None => Some(0.0),
+                Some(behind) => behind.since.map(|(_, age)| in_tenths(age)),
+            },
         },
         events,
         log_lines_dropped: log_lines_dropped(),
@@ -152,5 +159,14 @@ struct LogBody {
 struct FlushBody {
     state: &'static str,
     flushed_through: u64,
+    /// Events on disk that are not known to be in the database.
     lag_events: u64,
+    /// Everything that was accepted longer ago than this is in the database; absent while events from before the start wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_seconds: Option<f64>,
+}
+
+/// Seconds, rounded up to tenths.
+fn in_tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).ceil() / 10.0
 }

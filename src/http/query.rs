@@ -22,10 +22,12 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
     if let Some(receipt) = after {
         applied::wait_for(app, receipt).await?;
     }
+    // Before the question is asked: what is flushed meanwhile is counted besides.
+    let behind = app.progress.behind();
     match app.store.metrics(&query).await {
         Ok(report) => Ok(response::json(
             StatusCode::OK,
-            &ReportBody::new(&query, &report),
+            &ReportBody::new(&query, &report, behind),
         )),
         Err(error) => {
             match &error {

@@ -5,7 +5,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::looks::{Behind, Looks};
 use crate::batch::{CheckpointRow, Counts, Sequence};
+use crate::event::Timestamp;
 use crate::sync::watch;
 use crate::wal::log::DurableMark;
 
@@ -20,6 +22,8 @@ pub struct Progress {
     checkpoint: Mutex<Option<CheckpointRow>>,
     /// Written by the flush thread.
     flush: Mutex<FlushState>,
+    /// Written by the flush thread, and by whoever asks how far it is.
+    looks: Mutex<Looks>,
 }
 
 /// How the flush is doing.
@@ -73,12 +77,15 @@ impl Progress {
     /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired is certainly
     /// flushed: `flushed_through`.
     pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
-        Arc::new(Self {
+        let progress = Arc::new(Self {
             durable,
             flushed_through: watch::channel(flushed_through).0,
             checkpoint: Mutex::new(None),
             flush: Mutex::new(FlushState::Starting),
-        })
+            looks: Mutex::default(),
+        });
+        progress.look();
+        progress
     }
 
     /// Everything up to this sequence is on disk.
@@ -107,6 +114,29 @@ impl Progress {
         // Read the flushed mark first: the durable one can only have grown in between.
         let flushed = self.flushed_through();
         self.durable_through().saturating_sub(flushed)
+    }
+
+    /// Remembers how far the log is now.
+    pub fn look(&self) {
+        // The time first: what comes in between was accepted behind it.
+        let (clock, at) = (Timestamp::now(), Instant::now());
+        let durable_through = self.durable_through();
+        self.lock_looks().add(clock, at, durable_through);
+    }
+
+    /// How far the flush is behind; `None`: everything that is on disk is in the database.
+    pub fn behind(&self) -> Option<Behind> {
+        let flushed = self.flushed_through();
+        let events = self.durable_through().saturating_sub(flushed);
+        if events == 0 {
+            return None;
+        }
+        self.look();
+        let look = self.lock_looks().flushed(flushed);
+        Some(Behind {
+            events,
+            since: look.map(|look| (look.clock, look.at.elapsed())),
+        })
     }
 
     /// How the flush is doing.
@@ -198,6 +228,11 @@ impl Progress {
         let is_news = *current != state;
         *current = state;
         is_news
+    }
+
+    fn lock_looks(&self) -> std::sync::MutexGuard<'_, Looks> {
+        // Each look is whole, and one too few does no harm.
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_flush(&self) -> std::sync::MutexGuard<'_, FlushState> {

@@ -23,8 +23,10 @@ fn health_is_ok_degraded_or_unavailable() {
     server.progress.set_running();
     server.durable.send_modify(|mark| mark.through = 10);
     server.progress.set_flushed_through(7);
-    let (status, body) = health(&server);
+    let (status, mut body) = health(&server);
     assert_eq!(status, 200);
+    let lag = body["flush"].as_object_mut().unwrap().remove("lag_seconds");
+    assert!(lag.unwrap().as_f64().unwrap() > 0.0, "{body}");
     let expected = json!({
         "status": "ok",
         "version": env!("CARGO_PKG_VERSION"),

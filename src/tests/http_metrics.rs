@@ -52,6 +52,39 @@ fn server_telling(report: MetricsReport) -> (TestServer, Receiver<MetricsQuery>)
     (TestServer::acknowledging(setup).0, queries)
 }
 
+#[test]
+fn an_answer_says_through_when_it_counts_while_events_wait() {
+    let server = server_with(|_| Ok(MetricsReport::default()));
+    let ask = || server.exchange(get(&format!("/metrics?{RANGE}"))).json();
+    let said = ask();
+    assert!(said.get("pending_events").is_none() && said.get("counted_until").is_none());
+
+    let before = Timestamp::now();
+    server.durable.send_modify(|mark| mark.through = 10);
+    server.progress.set_flushed_through(7);
+    let said = ask();
+    assert_eq!(said["pending_events"], 3);
+    // When the log was empty, which was before these events came: none of them is said to be counted.
+    assert!(
+        instant(said["counted_until"].as_str().unwrap()) <= before,
+        "{said}"
+    );
+
+    let seen = Timestamp::now();
+    server.progress.look();
+    server.durable.send_modify(|mark| mark.through = 11);
+    server.progress.set_flushed_through(10);
+    let said = ask();
+    assert_eq!(said["pending_events"], 1);
+    assert!(
+        instant(said["counted_until"].as_str().unwrap()) >= seen,
+        "{said}"
+    );
+
+    server.progress.set_flushed_through(11);
+    assert!(ask().get("pending_events").is_none());
+}
+
 /// What [`RANGE`] asks, with nothing else.
 fn plain_query() -> MetricsQuery {
     MetricsQuery::new(
@@ -99,7 +132,7 @@ fn the_report_has_the_shape_of_the_contract() {
     let ask = |more: &str| {
         let answer = server.exchange(get(&format!("/metrics?{RANGE}{more}")));
         assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.text().to_owned()
+        answer.line().to_owned()
     };
     let total =
         r#""total_events":1234,"unique_users":567,"unique_users_error":0,"source":"rollups""#;
@@ -172,7 +205,7 @@ fn estimates_say_how_far_off_they_may_be() {
     ));
     let counts = r#""total_events":5000,"unique_users":1000,"unique_users_error":0.0077,"unique_users_range":[985,1016]"#;
     assert_eq!(
-        answer.text(),
+        answer.line(),
         format!(
             r#"{{"event_name":"*","from":"1970-01-01T00:00:00Z","to":"1970-01-01T00:00:01Z","group_by":"channel",{counts},"source":"events","overflowed":true,"groups":[{{"other":true,{counts}}}]}}"#
         )

@@ -17,8 +17,18 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
     let users: Vec<_> = (0..500).map(|number| format!("user-{number}")).collect();
     let answer = server.request("POST", "/events/bulk", &bulk_of(&users));
     assert_eq!(answer.status, 202, "{answer:?}");
+    // How much waits is said wherever somebody may ask.
+    let health = run(&["health", "--url", &server.url()]);
+    assert_eq!(health.code(), 0, "{health:?}");
+    assert!(
+        health
+            .stdout
+            .contains("; 500 events not in the database yet"),
+        "{health:?}"
+    );
     server.terminate();
     server.wait_for_log("SIGTERM: draining");
+    server.wait_for_log("flushing what the log holds, for at most 600s: 500 events");
     server.terminate();
     // Without the second signal the test would wait here for the ten minutes of the drain, and fail.
     let ended = server.wait();
@@ -34,6 +44,7 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
 
     cluster.start_again();
     let server = launch.start();
+    server.wait_for_log("recovered through sequence 500, 500 events to be flushed");
     server.wait_until_flushed();
     server.stop();
     assert_stored_once(&database.events(), &users);

@@ -16,6 +16,9 @@ pub(super) struct Answer {
     pub(super) source: Option<String>,
     #[serde(default)]
     pub(super) overflowed: bool,
+    #[serde(default)]
+    pub(super) pending_events: u64,
+    pub(super) counted_until: Option<String>,
     #[serde(flatten)]
     pub(super) total: Counts,
     #[serde(default)]

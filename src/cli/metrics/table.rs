@@ -4,7 +4,7 @@ use jiff::civil::DateTime;
 
 use super::answer::{Answer, Counts, Dimension, Group};
 use super::range::Zone;
-use crate::cli::text::{grouped, printable, width};
+use crate::cli::text::{counted, grouped, printable, width};
 use crate::event::Timestamp;
 
 /// How wide a table is where there is no terminal to ask.
@@ -230,6 +230,14 @@ fn footnotes(answer: &Answer) -> Vec<String> {
     }
     if answer.overflowed {
         notes.push("Some days have more names and channels than rollups keep apart; there, events were counted one by one.".to_owned());
+    }
+    if answer.pending_events > 0 {
+        let until = answer.counted_until.as_deref().map(printable);
+        let until = until.map_or_else(String::new, |until| {
+            format!("; all that the server accepted before {until} is counted")
+        });
+        let pending = counted(answer.pending_events, "event");
+        notes.push(format!("Not in the database yet: {pending}{until}."));
     }
     if !notes.is_empty() {
         notes.insert(0, String::new());

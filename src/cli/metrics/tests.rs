@@ -67,6 +67,15 @@ total       3      2"
 }
 
 #[test]
+fn a_table_says_what_is_not_counted_yet() {
+    let json = r#"{"from":"2026-02-01T00:00:00Z","to":"2026-02-02T00:00:00Z","total_events":3,"unique_users":2,
+        "pending_events":320000,"counted_until":"2026-02-01T09:30:00Z"}"#;
+    let table = table::render(&answer(json), &zone("UTC"), 80);
+    let note = "Not in the database yet: 320,000 events; all that the server accepted before 2026-02-01T09:30:00Z is counted.";
+    assert_eq!(table.lines().last(), Some(note));
+}
+
+#[test]
 fn each_unit_of_time_has_its_own_words() {
     let labels = |unit: &str, tz: &str, starts: &[&str]| -> Vec<String> {
         let groups: Vec<String> = starts

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::event::EVERY_NAME;
 use crate::query::{Counts, Group, MetricsQuery, MetricsReport};
+use crate::telemetry::Behind;
 
 /// The answer's body.
 #[derive(Serialize)]
@@ -22,6 +23,13 @@ pub(super) struct ReportBody<'a> {
     /// Says something only where it is true.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     overflowed: bool,
+    /// Events that this server has accepted and that are not counted yet, of whatever name; absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_events: Option<u64>,
+    /// While some are pending: all that this server had accepted before this time is counted; absent while events from before its start
+    /// wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counted_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     groups: Option<Vec<GroupBody<'a>>>,
 }
@@ -63,7 +71,13 @@ enum ErrorBody {
 }
 
 impl<'a> ReportBody<'a> {
-    pub(super) fn new(query: &'a MetricsQuery, report: &'a MetricsReport) -> Self {
+    /// `behind` is how far the flush was when the question was asked.
+    pub(super) fn new(
+        query: &'a MetricsQuery,
+        report: &'a MetricsReport,
+        behind: Option<Behind>,
+    ) -> Self {
+        let counted_until = behind.and_then(|behind| behind.since);
         let is_utc = query.zone == TimeZone::UTC;
         let is_grouped = !query.group_by.is_none();
         Self {
@@ -75,6 +89,8 @@ impl<'a> ReportBody<'a> {
             total: CountsBody::from(&report.total),
             source: report.source.as_str(),
             overflowed: report.overflowed,
+            pending_events: behind.map(|behind| behind.events),
+            counted_until: counted_until.map(|(clock, _)| clock.to_string()),
             groups: is_grouped.then(|| report.groups.iter().map(GroupBody::from).collect()),
         }
     }

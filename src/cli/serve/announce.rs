@@ -1,0 +1,71 @@
+//! What a server says of itself between start and end: what it found, what waits, what it leaves.
+
+use std::time::Duration;
+
+use crate::config::{Settings, SyncMode};
+use crate::store;
+use crate::telemetry::Progress;
+use crate::wal::OpenedLog;
+use crate::words::plural;
+
+/// Before it listens. The database has been looked at if it answered.
+pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress) {
+    let (log, dir) = (&opened.log, settings.wal.dir.display());
+    if let Some(tail) = &opened.torn_tail {
+        let (segment, offset, bytes) = (tail.segment.display(), tail.offset, tail.bytes);
+        tracing::warn!(
+            %segment,
+            offset,
+            bytes,
+            "cut a torn tail of {} at byte {offset} of {segment}; a copy is kept",
+            plural(bytes, "byte")
+        );
+    }
+    let (through, lag) = (log.recovered_through(), progress.flush_lag());
+    tracing::info!(
+        wal_id = %log.wal_id(),
+        recovered_through = through,
+        lag_events = lag,
+        "log {dir} recovered through sequence {through}, {} to be flushed; events go to {}",
+        plural(lag, "event"),
+        store::describe(&settings.store.location)
+    );
+    if let SyncMode::Interval(interval) = settings.wal.sync {
+        tracing::warn!(
+            "--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}"
+        );
+    }
+}
+
+/// After the connections were told to finish.
+pub(super) fn cut(connections: usize) {
+    if connections > 0 {
+        tracing::warn!(
+            connections,
+            "cut {} that did not finish in time",
+            plural(connections, "connection")
+        );
+    }
+}
+
+/// Before the last flush.
+pub(super) fn last_flush(progress: &Progress, drain_timeout: Duration) {
+    let lag = progress.flush_lag();
+    if lag > 0 {
+        tracing::info!(
+            lag_events = lag,
+            "flushing what the log holds, for at most {drain_timeout:?}: {}",
+            plural(lag, "event")
+        );
+    }
+}
+
+/// At the end.
+pub(super) fn end(progress: &Progress) {
+    let lag = progress.flush_lag();
+    tracing::info!(
+        left_in_log = lag,
+        "stopped; {} left in the log for the next start",
+        plural(lag, "event")
+    );
+}

@@ -1,0 +1,46 @@
+//! What the flush says when it cannot go on.
+
+use std::time::Duration;
+
+use super::{Flusher, HOW_TO_ANSWER, Question, SCHEMA_RECHECK};
+use crate::store::StoreError;
+use crate::wal::disk::Disk;
+
+impl<D: Disk> Flusher<D> {
+    /// Says what a person has to know, once and then now and again.
+    pub(super) fn report_question(&mut self, question: Question) {
+        let (text, wal_id) = (format!("{question}. {HOW_TO_ANSWER}"), self.log.wal_id());
+        if let Question::Gap { first, .. } = question {
+            // What it had is not there any more, whatever we know.
+            self.progress.set_flushed_through(first - 1);
+        }
+        let backlog = self.progress.flush_lag();
+        if self.progress.set_asking(&text) | self.reminder.is_due() {
+            tracing::error!(%wal_id, backlog, "flushing stopped: {text}");
+        }
+    }
+
+    /// Says what went wrong, once and then now and again, and how long to wait.
+    pub(super) fn report(&mut self, error: &StoreError) -> Duration {
+        self.progress.look();
+        let backlog = self.progress.flush_lag();
+        let is_due = self.reminder.is_due();
+        if let StoreError::Schema(reason) = error {
+            if self.progress.set_stopped(reason) || is_due {
+                tracing::error!(backlog, "flushing stopped, ingestion goes on: {reason}");
+            }
+            return SCHEMA_RECHECK;
+        }
+        let wait = self.backoff.next_wait();
+        let failing_for = self.progress.set_retrying(&error.to_string());
+        if is_due {
+            let failing_for_s = failing_for.as_secs();
+            tracing::warn!(
+                backlog,
+                failing_for_s,
+                "cannot flush, trying again, ingestion goes on: {error}"
+            );
+        }
+        wait
+    }
+}
