@@ -116,7 +116,7 @@ fn a_client_that_is_still_reading_its_answer_is_not_idle() {
     assert_eq!(idle.until_closed(), b"");
     let answer = slow.answer();
     assert_eq!(answer.status, 200);
-    assert!(answer.text().ends_with("}]}"), "whole");
+    assert!(answer.line().ends_with("}]}"), "whole");
     assert_eq!(slow.until_closed(), b"", "idle now");
 }
 
