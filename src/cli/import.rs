@@ -11,6 +11,7 @@
 
 mod batch;
 mod client;
+mod compression;
 mod event_id;
 mod ledger;
 mod outage;
@@ -57,7 +58,7 @@ away; 74 a file could not be read or written; 78 the URL is not that of a fast-i
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = LONG_HELP)]
 pub struct ImportArgs {
-    /// Files of newline-delimited JSON; plain, .gz or .zst; `-` reads standard input to its end
+    /// Files of newline-delimited JSON; plain, or compressed by gzip or zstd, whatever their names; `-` reads standard input to its end
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

@@ -122,11 +122,15 @@ fn compressed_files_and_standard_input_give_the_same_events() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&text.as_bytes()[5000..]).unwrap();
     members.extend(gzip.finish().unwrap());
+    // As a tape or a block device leaves it.
+    let padded = [&members[..], &[0; 1000]].concat();
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     let paths = [
         file(&dir, "plain.ndjson", text.trim_end()),
         file(&dir, "windows.ndjson", windows),
-        file(&dir, "two-members.ndjson.gz", members),
+        file(&dir, "two-members.ndjson.gz", &members),
+        file(&dir, "padded.ndjson.gz", padded),
+        file(&dir, "gzip-by-another-name.ndjson", &members),
         file(
             &dir,
             "z.ndjson.zst",
@@ -140,26 +144,23 @@ fn compressed_files_and_standard_input_give_the_same_events() {
         assert_eq!(ended.status, Some(0), "{ended:?}");
         stores.push(server.store.by_id());
     }
-    let server = Server::start(|_, _| Reply::Store);
-    let mut child = command(&server.url(), &["-"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let ended = ended(child);
-    assert_eq!(ended.status, Some(0), "{ended:?}");
-    assert!(
-        ended.stdout.starts_with("300 events accepted from 1 file"),
-        "{ended:?}"
-    );
-    assert_eq!(server.store.numbers(), all(300));
-    for store in stores {
-        assert_eq!(store, server.store.by_id());
+    for piped in [text.as_bytes(), &members] {
+        let server = Server::start(|_, _| Reply::Store);
+        let mut child = command(&server.url(), &["-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(piped).unwrap();
+        let ended = ended(child);
+        assert_eq!(ended.status, Some(0), "{ended:?}");
+        assert!(
+            ended.stdout.starts_with("300 events accepted from 1 file"),
+            "{ended:?}"
+        );
+        assert_eq!(server.store.numbers(), all(300));
+        for store in &stores {
+            assert_eq!(*store, server.store.by_id());
+        }
     }
 }
 

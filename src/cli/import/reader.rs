@@ -26,7 +26,15 @@ pub(super) enum Input {
         lines: u64,
     },
     /// A file cannot be read any further; nothing comes behind this.
-    Failed(Failure),
+    Failed(InputFailure),
+}
+
+/// Why a file cannot be read any further.
+#[derive(Debug)]
+pub(super) struct InputFailure {
+    pub(super) failure: Failure,
+    /// It is what is in the file, which stays as it is, and not the system that reads it.
+    pub(super) is_content: bool,
 }
 
 /// Starts the thread. Batches come in the order of files and lines.
@@ -60,13 +68,18 @@ fn read_file(
     source: &Source,
     limits: BatchLimits,
     sender: &Sender<Input>,
-) -> Result<Option<u64>, Failure> {
+) -> Result<Option<u64>, InputFailure> {
     let failed = |after: u64, error: &io::Error| {
+        // What decompression finds has no number of the system's.
+        let is_content = error.raw_os_error().is_none();
         let error = anyhow!(
             "{}: cannot be read behind line {after}: {error}",
             source.name
         );
-        Failure::new(ExitStatus::Io, error)
+        InputFailure {
+            failure: Failure::new(ExitStatus::Io, error),
+            is_content,
+        }
     };
     let mut lines = source.open().map_err(|error| failed(0, &error))?;
     let mut text = Vec::new();
@@ -129,7 +142,7 @@ mod tests {
                     batch.events.len(),
                 ),
                 Input::FileRead { file, lines } => (file, lines, lines, usize::MAX),
-                Input::Failed(failure) => panic!("{failure}"),
+                Input::Failed(failure) => panic!("{failure:?}"),
             })
             .collect();
         let end = usize::MAX;
@@ -169,7 +182,11 @@ mod tests {
         let Some(Input::Failed(failure)) = inputs.last() else {
             panic!("{inputs:?}")
         };
-        assert_eq!(failure.status, ExitStatus::Io);
+        let InputFailure {
+            failure,
+            is_content,
+        } = failure;
+        assert_eq!((failure.status, *is_content), (ExitStatus::Io, true));
         assert!(failure.to_string().contains("behind line 3"), "{failure}");
     }
 }

@@ -12,6 +12,7 @@ use super::ImportArgs;
 use super::ledger::Ledger;
 use super::outage::{Decision, Outage};
 use super::progress::Display;
+use super::reader::InputFailure;
 use super::refused::{RefusedLine, RefusedLog};
 use super::source::Source;
 use crate::cli::text::{counted, grouped};
@@ -50,7 +51,7 @@ struct End {
     /// Why it was stopped.
     stop: Option<Stop>,
     /// A file that could not be read to its end; what came before it was sent all the same.
-    input: Option<Failure>,
+    input: Option<InputFailure>,
 }
 
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Run {
     }
 
     /// A file cannot be read any further. What was read before is still sent.
-    pub(super) fn input_failed(&self, failure: Failure) {
+    pub(super) fn input_failed(&self, failure: InputFailure) {
         lock(&self.end).input = Some(failure);
     }
 
@@ -296,6 +297,8 @@ impl Run {
         let how_far = ledger.how_far();
         let stopped =
             |error: Error, hint: &str| anyhow!("{error:#}\nstopped: {how_far}; {hint}{again}");
+        // What is said of running it again without event ids stands for itself.
+        let hint = |first| if self.event_ids { first } else { "" };
         match (end.stop, end.input) {
             (None, None) if ledger.is_complete() => Ok(self.summary(&ledger)),
             (None, None) => {
@@ -310,12 +313,31 @@ impl Run {
                 Err(Failure::new(ExitStatus::Interrupted, error))
             }
             (Some(Stop::Refused { text, .. }), _) => {
-                let hint = "correct the line in place or skip it with --skip-invalid FILE, then ";
-                let hint = if self.event_ids { hint } else { "" };
-                Err(Failure::new(ExitStatus::Data, stopped(anyhow!(text), hint)))
+                let first = "correct the line in place or skip it with --skip-invalid FILE, then ";
+                Err(Failure::new(
+                    ExitStatus::Data,
+                    stopped(anyhow!(text), hint(first)),
+                ))
             }
-            (Some(Stop::Failed(failure)), _) | (None, Some(failure)) => {
-                Err(Failure::new(failure.status, stopped(failure.error, "")))
+            (Some(Stop::Failed(failure)), _) => {
+                let error = match failure.status {
+                    // The same command would end the same way.
+                    ExitStatus::Config => {
+                        stopped(failure.error, hint("with the URL of such a server "))
+                    }
+                    ExitStatus::Software => anyhow!("{:#}\nstopped: {how_far}", failure.error),
+                    _ => stopped(failure.error, ""),
+                };
+                Err(Failure::new(failure.status, error))
+            }
+            (None, Some(input)) => {
+                let first = if input.is_content {
+                    "mend the file, then "
+                } else {
+                    ""
+                };
+                let error = stopped(input.failure.error, hint(first));
+                Err(Failure::new(input.failure.status, error))
             }
         }
     }

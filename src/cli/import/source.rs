@@ -1,5 +1,6 @@
 //! Where lines come from: files, compressed or not, and standard input.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::anyhow;
-use flate2::bufread::MultiGzDecoder;
 
+use super::compression;
 use crate::exit::{ExitStatus, Failure};
 
 /// Longest line that is kept. The largest event that a server takes is 256 KiB by default.
@@ -82,27 +83,13 @@ fn is_stdin(path: &Path) -> bool {
 impl Source {
     /// Opens the source for reading, decompressed.
     pub(super) fn open(&self) -> io::Result<Lines<Box<dyn BufRead>>> {
-        if is_stdin(&self.path) {
-            return Ok(Lines::new(Box::new(self.counted(io::stdin()))));
-        }
-        let file = self.counted(File::open(&self.path)?);
-        let extension = self
-            .path
-            .extension()
-            .map(|extension| extension.to_ascii_lowercase());
-        let text: Box<dyn BufRead> =
-            match extension.as_ref().and_then(|extension| extension.to_str()) {
-                Some("gz") => Box::new(BufReader::with_capacity(
-                    READ_BYTES,
-                    MultiGzDecoder::new(file),
-                )),
-                Some("zst" | "zstd") => {
-                    let decoder = zstd::Decoder::with_buffer(file)?;
-                    Box::new(BufReader::with_capacity(READ_BYTES, decoder))
-                }
-                _ => Box::new(file),
-            };
-        Ok(Lines::new(text))
+        let extension = self.path.extension().map(OsStr::to_ascii_lowercase);
+        let extension = extension.as_ref().and_then(|extension| extension.to_str());
+        Ok(Lines::new(if is_stdin(&self.path) {
+            compression::text_of(self.counted(io::stdin()), None)?
+        } else {
+            compression::text_of(self.counted(File::open(&self.path)?), extension)?
+        }))
     }
 
     fn counted<R: Read>(&self, inner: R) -> BufReader<Counted<R>> {

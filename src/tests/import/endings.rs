@@ -221,6 +221,9 @@ fn a_damaged_file_is_sent_up_to_the_damage() {
             .contains(&format!("cannot be read behind line {read}: ")),
         "{ended:?}"
     );
+    // The same command would meet the same damage.
+    let advice = "; mend the file, then run the same command again, nothing is stored twice\n";
+    assert!(ended.stderr.ends_with(advice), "{ended:?}");
 }
 
 #[test]
@@ -240,6 +243,9 @@ fn another_kind_of_server_is_told_apart() {
             ended.stderr.contains(&format!("answered {status}")),
             "{ended:?}"
         );
+        let advice =
+            "; with the URL of such a server run the same command again, nothing is stored twice\n";
+        assert!(ended.stderr.ends_with(advice), "{ended:?}");
         assert_eq!(server.store.requests(), 1);
     }
 }

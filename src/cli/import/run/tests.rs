@@ -64,10 +64,11 @@ fn ctrl_c_is_not_blamed_on_what_it_leads_to() {
 #[test]
 fn a_file_that_ends_too_early_is_told_after_all_others_are_sent() {
     let run = run();
-    run.input_failed(Failure::new(
-        ExitStatus::Io,
-        anyhow!("two: cannot be read behind line 0"),
-    ));
+    let error = anyhow!("two: cannot be read behind line 0");
+    run.input_failed(InputFailure {
+        failure: Failure::new(ExitStatus::Io, error),
+        is_content: false,
+    });
     run.accepted(5);
     run.lines_done(0, 1, 5);
     run.file_read(0, 5);
@@ -75,6 +76,10 @@ fn a_file_that_ends_too_early_is_told_after_all_others_are_sent() {
     assert_eq!(status, ExitStatus::Io);
     assert!(
         text.contains("stopped: 1 file is complete; two: no line is known"),
+        "{text}"
+    );
+    assert!(
+        text.contains("in all); run the same command again"),
         "{text}"
     );
 }
