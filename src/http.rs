@@ -25,7 +25,7 @@ use std::sync::Arc;
 use self::applied::Applied;
 use self::hosts::Hosts;
 use crate::config::HttpSettings;
-use crate::intake::{Gate, Intake};
+use crate::intake::{Clock, Gate, Intake};
 use crate::store::EventStore;
 use crate::telemetry::Progress;
 
@@ -37,6 +37,8 @@ pub struct App {
     pub hosts: Hosts,
     /// The way into the log.
     pub intake: Intake,
+    /// Tells which events are from the future.
+    pub clock: Clock,
     /// The door that `intake` guards; here only to report the size of the log.
     pub gate: Arc<Gate>,
     /// Answers metrics.

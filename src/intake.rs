@@ -4,12 +4,14 @@
 //! translates it to a status.
 
 pub mod budget;
+pub mod clock;
 pub mod gate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::{Budget, Reservation};
+pub use clock::Clock;
 pub use gate::{Gate, SpaceReservation};
 
 use crate::batch::Sequence;
@@ -41,6 +43,9 @@ pub enum Refusal {
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
+    /// The machine's clock stands before this program was made, so nobody can say which events are from the future.
+    #[error("the server's clock is not set yet")]
+    ClockUnset,
 }
 
 /// Tells the waiting request how its submission ended: with the sequence of its last event.
@@ -228,6 +233,8 @@ impl Intake {
             Refusal::BudgetFull | Refusal::RingFull => Duration::from_secs(1),
             Refusal::Poisoned | Refusal::LogEnded | Refusal::Draining => Duration::from_secs(2),
             Refusal::LogFull => Duration::from_secs(5),
+            // What a network takes to come up, and its time with it.
+            Refusal::ClockUnset => Duration::from_secs(10),
             // A person takes a while.
             Refusal::Mismatch => Duration::from_secs(60),
         }

@@ -27,7 +27,7 @@ use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
 use crate::http::{App, server};
-use crate::intake::{self, Budget, Gate, Intake, Submission};
+use crate::intake::{self, Budget, Clock, Gate, Intake, Submission};
 use crate::rollup::keeper::Keeper;
 use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError, migrations};
@@ -133,6 +133,7 @@ fn serve(
         hosts: Hosts::new(address.ip(), &settings.http.allowed_hosts),
         settings: settings.http.clone(),
         intake,
+        clock: Clock::SYSTEM,
         gate,
         store: Arc::clone(store),
         progress: Arc::clone(&progress),

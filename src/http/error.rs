@@ -317,6 +317,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::Mismatch => (CANNOT_STORE, "log_mismatch"),
         Refusal::Poisoned | Refusal::LogEnded => (CANNOT_STORE, "log_failed"),
         Refusal::Draining => (CANNOT_STORE, "draining"),
+        Refusal::ClockUnset => (CANNOT_STORE, "clock_unset"),
     };
     Problem {
         status,

@@ -20,7 +20,7 @@ use crate::telemetry::progress::FlushState;
 pub(super) fn health(app: &App) -> Response {
     let behind = app.progress.behind();
     let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
-    let refusal = app.intake.check_open().err();
+    let refusal = app.intake.check_open().and(app.clock.now().map(drop)).err();
     let events = app.progress.balance().map(|balance| EventsBody {
         accepted: balance.accepted,
         applied: balance.counts.applied,

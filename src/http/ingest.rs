@@ -13,7 +13,6 @@ use super::applied;
 use super::body::{RequestBody, Room};
 use super::error::ApiError;
 use super::response::{self, Response};
-use crate::event::Timestamp;
 use crate::event::parse::{parse_bulk, parse_event};
 use crate::event::validate::Window;
 use crate::intake::{Admission, EncodedRecord, Refusal};
@@ -27,7 +26,7 @@ pub(super) async fn event(
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
-    parse_event(&bytes, window(app), record.buffer())?;
+    parse_event(&bytes, window(app)?, record.buffer())?;
     record.set_event_count(1);
     // The admission ends with the ack: a request that waits longer must not keep its body.
     drop(bytes);
@@ -46,7 +45,7 @@ pub(super) async fn bulk(
     let event_count = parse_bulk(
         &bytes,
         app.settings.bulk_events_max,
-        window(app),
+        window(app)?,
         record.buffer(),
     )?;
     record.set_event_count(event_count);
@@ -55,8 +54,8 @@ pub(super) async fn bulk(
 }
 
 /// When events may have happened that come in now.
-fn window(app: &App) -> Window {
-    Window::new(Timestamp::now(), app.settings.event_age_max)
+fn window(app: &App) -> Result<Window, Refusal> {
+    Ok(Window::new(app.clock.now()?, app.settings.event_age_max))
 }
 
 async fn receive(
@@ -67,6 +66,7 @@ async fn receive(
 ) -> Result<(Bytes, Admission), ApiError> {
     check_content_type(&head.headers)?;
     check_encodings(&head.headers)?;
+    app.clock.now()?;
     let room = Room::reserve(&app.intake, body, bytes_max)?;
     body.read(room, app.settings.body_timeout).await
 }

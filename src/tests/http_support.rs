@@ -22,7 +22,7 @@ use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::hosts::Hosts;
 use fast_ingest::http::{App, server};
-use fast_ingest::intake::{Budget, Gate, Intake, Submission};
+use fast_ingest::intake::{Budget, Clock, Gate, Intake, Submission};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::shutdown::Shutdown;
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
@@ -48,6 +48,7 @@ pub(crate) struct Setup {
     pub(crate) log_bytes_max: u64,
     pub(crate) drain_max: Duration,
     pub(crate) store: Arc<dyn EventStore>,
+    pub(crate) clock: Clock,
 }
 
 impl Default for Setup {
@@ -73,6 +74,7 @@ impl Default for Setup {
             log_bytes_max: 1 << 30,
             drain_max: PATIENCE,
             store,
+            clock: Clock::SYSTEM,
         }
     }
 }
@@ -146,6 +148,7 @@ impl TestServer {
             hosts: Hosts::new(address.ip(), &setup.settings.allowed_hosts),
             settings: setup.settings,
             intake,
+            clock: setup.clock,
             gate: Arc::clone(&gate),
             store: setup.store,
             progress: Arc::clone(&progress),

@@ -14,6 +14,7 @@ mod hostile_input;
 mod hostile_slow;
 mod hostile_smuggling;
 mod hostile_support;
+mod http_clock;
 mod http_connections;
 mod http_contract;
 mod http_health;

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use crate::config::{Settings, SyncMode};
+use crate::event::Timestamp;
+use crate::intake::Clock;
+use crate::intake::clock::RELEASED_AFTER;
 use crate::store;
 use crate::telemetry::Progress;
 use crate::wal::OpenedLog;
@@ -30,6 +33,12 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
         plural(lag, "event"),
         store::describe(&settings.store.location)
     );
+    if let Err(refusal) = Clock::SYSTEM.now() {
+        let (now, released) = (Timestamp::now(), RELEASED_AFTER);
+        tracing::warn!(
+            "{refusal}: it says {now}, and this program was made after {released}; events are refused (503) until it is right"
+        );
+    }
     if let SyncMode::Interval(interval) = settings.wal.sync {
         tracing::warn!(
             "--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}"

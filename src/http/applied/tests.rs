@@ -12,7 +12,7 @@ use super::*;
 use crate::batch::{self, CheckpointRow, Counts};
 use crate::config::HttpSettings;
 use crate::http::hosts::Hosts;
-use crate::intake::{Budget, Gate, Intake};
+use crate::intake::{Budget, Clock, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::shutdown::Shutdown;
 use crate::store::{EventSink, RollupStore, Stretch};
@@ -100,6 +100,7 @@ fn app_on(store: Arc<dyn EventStore>, shutdown: &Shutdown) -> App {
             write_timeout: second,
         },
         intake,
+        clock: Clock::SYSTEM,
         gate,
         store,
         progress: Progress::new(durable, 0),

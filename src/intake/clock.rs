@@ -1,0 +1,55 @@
+//! Whether the wall clock can be believed.
+//!
+//! A machine without a battery behind its clock boots in 1970, or whenever it was last seen, until it has asked the network. By such a
+//! clock every event is from the future, which is a 400, which clients take as final. So events are refused for now instead.
+
+use super::Refusal;
+use crate::event::Timestamp;
+
+/// 2026-02-01T00:00:00Z, a day before this release was made. A release may move it on, to any day that was over when it was made:
+/// whoever builds it, and whenever, gets the same program, and no clock that is right is ever before it.
+pub const RELEASED_AFTER: Timestamp = Timestamp::from_micros(1_769_904_000_000_000);
+
+/// Where the time comes from by which events are judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    now: fn() -> Timestamp,
+}
+
+impl Clock {
+    /// The system's.
+    pub const SYSTEM: Self = Self::of(Timestamp::now);
+
+    /// Another one, for tests.
+    pub const fn of(now: fn() -> Timestamp) -> Self {
+        Self { now }
+    }
+
+    /// The time.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::ClockUnset`] while the clock stands before this program was made.
+    pub fn now(self) -> Result<Timestamp, Refusal> {
+        let now = (self.now)();
+        if now < RELEASED_AFTER {
+            return Err(Refusal::ClockUnset);
+        }
+        Ok(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clock_from_before_the_release_is_not_believed() {
+        assert_eq!(RELEASED_AFTER.to_string(), "2026-02-01T00:00:00Z");
+        let before = || Timestamp::from_micros(RELEASED_AFTER.as_micros() - 1);
+        assert_eq!(Clock::of(before).now(), Err(Refusal::ClockUnset));
+        let from_then_on = Clock::of(|| RELEASED_AFTER).now();
+        assert_eq!(from_then_on, Ok(RELEASED_AFTER));
+        assert!(Clock::SYSTEM.now().is_ok(), "the clock of this machine");
+    }
+}
