@@ -1,10 +1,10 @@
 # The project's commands. Each does its own set-up: a Rust toolchain, a C compiler and make are enough.
 
-# Reads .env.dev, where it exists, line by line and literally (a password may hold anything); the environment goes before it.
-LOAD_ENV := if [ -f .env.dev ]; then while IFS='=' read -r name value || [ -n "$$name" ]; do case "$$name" in ''|'\#'*) ;; \
-	*) printenv "$$name" >/dev/null || export "$$name=$$value" ;; esac; done < .env.dev; fi;
+# Settings of .env.dev, where it exists; the environment goes before it.
+ENV_FILE := $(if $(wildcard .env.dev),--env-file .env.dev)
 
 CARGO ?= cargo
+FAST_INGEST = $(CARGO) run --release --locked -- $(ENV_FILE)
 COMPOSE ?= docker compose
 # Root needs no sudo, and minimal machines have none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
@@ -22,19 +22,25 @@ FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down check test model torture mutants fuzz bench bench-report postgres strace docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres strace docker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Run the server: on embedded SQLite, or on DATABASE_URL from .env.dev
-	@$(LOAD_ENV) $(CARGO) run --release --locked -- serve
+	@$(FAST_INGEST) serve
 
 migrate-up: ## Bring the database schema up to date
-	@$(LOAD_ENV) $(CARGO) run --release --locked -- migrate up
+	@$(FAST_INGEST) migrate up
 
 migrate-down: ## Undo the newest migration
-	@$(LOAD_ENV) $(CARGO) run --release --locked -- migrate down
+	@$(FAST_INGEST) migrate down
+
+verify: ## Check the rollups against the stored events
+	@$(FAST_INGEST) verify
+
+inspect: ## Show the write-ahead log and how it stands to its database
+	@$(FAST_INGEST) wal inspect
 
 check: postgres ## Formatting, lints, documentation, migrations up and down and up
 	$(CARGO) fmt --check

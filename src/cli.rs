@@ -3,6 +3,7 @@
 //! The types here only hold what was typed. [`args`] resolves it to settings, the other submodules act on it.
 
 pub mod args;
+mod env_file;
 pub mod health;
 pub mod import;
 pub mod metrics;
@@ -15,14 +16,22 @@ pub mod wal;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fmt::Display;
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use args::{DatabaseArgs, RollupArgs, ServeArgs};
 
+use crate::exit::{ExitStatus, Failure, OrExit as _};
 use crate::telemetry::LogFormat;
+
+/// What the names of our own variables begin with.
+const OURS: &str = "FAST_INGEST_";
 
 /// A durable front door for events, in front of PostgreSQL.
 ///
@@ -53,6 +62,10 @@ pub struct Cli {
         help_heading = "Logs"
     )]
     pub log: String,
+
+    /// File of NAME=value lines for the variables that are not set; no file is read without this. README says what a line may look like
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
+    pub env_file: Option<PathBuf>,
 }
 
 /// The commands.
@@ -142,16 +155,72 @@ pub struct Typed {
     pub empty_variables: Vec<String>,
 }
 
-/// Reads the command line. Ends the process where it is none, or asks for help.
-pub fn parse() -> Typed {
+/// Reads the command line, and the file of settings that it names. Ends the process where it is no command line, or asks for help.
+///
+/// # Errors
+///
+/// When that file cannot be read (74), or what stands in it (78).
+pub fn parse() -> Result<Typed, Failure> {
+    let mut command = Cli::command();
+    if let Some(path) = env_file::path_in(std::env::args_os()) {
+        let said = |error: &dyn Display| anyhow!("{} {}: {error}", env_file::FLAG, path.display());
+        let text = fs::read(&path).map_err(|error| said(&error));
+        let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
+        let settings = settings
+            .map_err(|error| said(&error))
+            .or_exit(ExitStatus::Config)?;
+        let known = variables_of(&command);
+        let is_strange = |name: &&String| name.starts_with(OURS) && !known.contains(*name);
+        if let Some(name) = settings.keys().find(is_strange) {
+            let error = said(&format!("{name} is no setting of fast-ingest"));
+            return Err(Failure::new(ExitStatus::Config, error));
+        }
+        command = with_defaults(command, &|name| {
+            let is_set = std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            let value = settings.get(name.to_str()?).filter(|_| !is_set);
+            value.filter(|value| !value.is_empty()).cloned()
+        });
+    }
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut empty = BTreeSet::new();
-    let command = without_variables(Cli::command(), &is_empty, &mut empty);
+    let command = without_variables(command, &is_empty, &mut empty);
     let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
-    Typed {
+    Ok(Typed {
         cli,
         empty_variables: empty.into_iter().collect(),
+    })
+}
+
+/// The variables that a command reads, and its subcommands.
+fn variables_of(command: &clap::Command) -> BTreeSet<String> {
+    let own = command.get_arguments().filter_map(clap::Arg::get_env);
+    let own = own.map(|name| name.to_string_lossy().into_owned());
+    let others = command.get_subcommands().flat_map(variables_of);
+    own.chain(others).collect()
+}
+
+/// The command with another default for each variable of its own, and of its subcommands', that has a value.
+fn with_defaults(
+    command: clap::Command,
+    value_of: &dyn Fn(&OsStr) -> Option<String>,
+) -> clap::Command {
+    let mut command = command.mut_args(|arg| match arg.get_env().and_then(value_of) {
+        // `--help` shows defaults, but no secrets.
+        Some(value) if arg.is_hide_env_values_set() => {
+            arg.default_value(value).hide_default_value(true)
+        }
+        Some(value) => arg.default_value(value),
+        None => arg,
+    });
+    for name in names_of_subcommands(&command) {
+        command = command.mut_subcommand(name, |sub| with_defaults(sub, value_of));
     }
+    command
+}
+
+fn names_of_subcommands(command: &clap::Command) -> Vec<String> {
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    names.map(str::to_owned).collect()
 }
 
 /// The command without those of its variables, and of its subcommands', that are `unwanted`; notes their names.
@@ -167,10 +236,7 @@ fn without_variables(
         }
         _ => arg,
     });
-    let subcommands = command
-        .get_subcommands()
-        .map(|sub| sub.get_name().to_owned());
-    for name in subcommands.collect::<Vec<_>>() {
+    for name in names_of_subcommands(&command) {
         command = command.mut_subcommand(name, |sub| without_variables(sub, unwanted, names));
     }
     command
@@ -187,17 +253,11 @@ mod tests {
 
     #[test]
     fn no_command_reads_a_variable_that_is_taken_from_it() {
-        fn variables(command: &clap::Command) -> Vec<String> {
-            let own = command.get_arguments().filter_map(clap::Arg::get_env);
-            let own = own.map(|name| name.to_string_lossy().into_owned());
-            let others = command.get_subcommands().flat_map(variables);
-            own.chain(others).collect()
-        }
         let mut names = BTreeSet::new();
-        let all = variables(&Cli::command());
+        let all = variables_of(&Cli::command());
         let left = without_variables(Cli::command(), &|name| name != "PORT", &mut names);
-        assert!(variables(&left).iter().all(|name| name == "PORT"));
+        assert!(variables_of(&left).iter().all(|name| name == "PORT"));
         assert!(names.contains("DATABASE_URL") && names.contains("FAST_INGEST_LOG"));
-        assert_eq!(names.len() + 1, all.iter().collect::<BTreeSet<_>>().len());
+        assert_eq!(names.len() + 1, all.len());
     }
 }

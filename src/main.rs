@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use fast_ingest::cli::{self, Command, Typed};
-use fast_ingest::exit::ExitStatus;
+use fast_ingest::exit::{ExitStatus, Failure};
 use fast_ingest::telemetry;
 
 /// Records are made by one thread and dropped by another, at every request: mimalloc hands them back without a lock.
@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     let Typed {
         cli,
         empty_variables,
-    } = cli::parse();
+    } = match cli::parse() {
+        Ok(typed) => typed,
+        Err(failure) => return end(&failure),
+    };
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
         telemetry::say_last(&format!("fast-ingest: {error}"));
         return ExitCode::from(ExitStatus::Config as u8);
@@ -40,9 +43,11 @@ fn main() -> ExitCode {
             telemetry::flush_logs();
             ExitCode::SUCCESS
         }
-        Err(failure) => {
-            telemetry::say_last(&format!("fast-ingest: {failure}"));
-            ExitCode::from(failure.status as u8)
-        }
+        Err(failure) => end(&failure),
     }
+}
+
+fn end(failure: &Failure) -> ExitCode {
+    telemetry::say_last(&format!("fast-ingest: {failure}"));
+    ExitCode::from(failure.status as u8)
 }

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::process::run;
+use crate::process::{Ended, run, run_with};
 
 /// Commands that need the embedded database, and would rather not make it.
 const ASKING: [&[&str]; 2] = [&["verify"], &["rollup", "rebuild"]];
@@ -77,5 +78,94 @@ fn each_command_names_the_database_that_it_asks_and_never_the_password() {
             assert!(said.lines().any(names_it), "{command:?}: {said}");
             assert!(!said.contains("word"), "{command:?}: {said}");
         }
+    }
+}
+
+#[test]
+fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (file, elsewhere) = (path(".env.dev"), path("elsewhere"));
+    let in_file = path("in-file");
+    let text = format!(
+        "# of this project\r\n  # and indented\r\nexport FAST_INGEST_DATA_DIR = '{in_file}'\r\nDATABASE_URL=\r\nNOT_OURS=x\r\n"
+    );
+    fs::write(&file, text).unwrap();
+    let names = |ended: &Ended, database: &str| {
+        let said = ended.stderr.lines().any(|line| line.ends_with(database));
+        assert!(said, "no {database} in {ended:?}");
+    };
+    let (of_file, of_flag) = (
+        format!("SQLite {in_file}/events.db"),
+        format!("SQLite {elsewhere}/events.db"),
+    );
+    names(&run(&["--env-file", &file, "migrate", "status"]), &of_file);
+    names(&run(&["migrate", "status", "--env-file", &file]), &of_file);
+    names(
+        &run(&[
+            "migrate",
+            "status",
+            "--env-file",
+            &file,
+            "--data-dir",
+            &elsewhere,
+        ]),
+        &of_flag,
+    );
+    let variables = [("FAST_INGEST_DATA_DIR", &*elsewhere)];
+    names(
+        &run_with(&["migrate", "status", "--env-file", &file], &variables),
+        &of_flag,
+    );
+    let empty = [("FAST_INGEST_DATA_DIR", "")];
+    names(
+        &run_with(&["migrate", "status", "--env-file", &file], &empty),
+        &of_file,
+    );
+
+    // A password stays as it is between single quotes, and is in no help text.
+    let url = "postgres://ann:p$a ss#1@127.0.0.1:1/shop";
+    fs::write(&file, format!("DATABASE_URL='{url}'\n")).unwrap();
+    let shop = "PostgreSQL database shop at 127.0.0.1:1 as ann";
+    names(&run(&["migrate", "status", "--env-file", &file]), shop);
+    let help = run(&["serve", "--help", "--env-file", &file]);
+    assert!(
+        help.code() == 0 && !help.stdout.contains("127.0.0.1:1"),
+        "{help:?}"
+    );
+
+    for (text, code, reason) in [
+        ("PORT=1\nsecret\n", 78, "line 2: has no `=`"),
+        ("FAST_INGEST_PROT=1", 78, "FAST_INGEST_PROT is no setting"),
+        ("PORT=many", 2, "invalid value 'many' for '--port <PORT>'"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let ended = run(&["serve", "--env-file", &file]);
+        ended.assert_refusal(code, &[reason]);
+        assert!(!ended.stderr.contains("secret"), "{ended:?}");
+    }
+    run(&["serve", "--env-file", &path("missing")]).assert_refusal(74, &["--env-file", "missing"]);
+}
+
+#[test]
+fn make_hands_the_env_file_on_where_there_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let makefile = concat!(env!("CARGO_MANIFEST_DIR"), "/Makefile");
+    let shown = |target: &str| {
+        let mut make = Command::new("make");
+        make.args(["-n", "-f", makefile, target])
+            .current_dir(dir.path());
+        String::from_utf8(make.output().unwrap().stdout).unwrap()
+    };
+    let targets = ["run", "migrate-up", "migrate-down", "verify", "inspect"];
+    for target in targets {
+        assert!(!shown(target).contains("--env-file"), "{target}");
+    }
+    fs::write(dir.path().join(".env.dev"), "PORT=1").unwrap();
+    for target in targets {
+        assert!(
+            shown(target).contains(" -- --env-file .env.dev "),
+            "{target}"
+        );
     }
 }

@@ -72,6 +72,13 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
     run_to_end(command)
 }
 
+/// The same with these variables.
+pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = binary();
+    command.args(arguments).envs(variables.iter().copied());
+    run_to_end(command)
+}
+
 /// Runs a command whose answer goes to `stdout`; returns its exit status and what it says on stderr.
 pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = binary();
