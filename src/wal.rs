@@ -98,7 +98,8 @@
 //! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
 //! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
 //! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
-//! off, a copy kept. Where they are all zeros there is nothing to keep: the log writes zeros ahead of its records, so that most syncs
+//! off, a copy kept. What nothing testifies to is damage to the newest group that befell it behind its sync and before anything was written
+//! after it (a group, the marker that follows within moments, the end of a stop): it looks the same, and is cut as well. Where they are all zeros there is nothing to keep: the log writes zeros ahead of its records, so that most syncs
 //! have no metadata to write, and a crash leaves some of them. Sealed segments end with their last record. Anything invalid before a
 //! segment's logical end in any other segment is damage.
 
@@ -117,6 +118,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod tail;
 mod torn_copies;
 
 pub use error::WalError;

@@ -144,6 +144,38 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
     assert_stored_once(&database.events(), &sent);
 }
 
+/// It looks like a write that the kill cut short, so it must be said what may be missing and where it is.
+#[test]
+fn a_cut_in_the_newest_record_after_a_kill_names_the_sequences_and_the_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let wal = dir.path().join("wal");
+    let database = Database::embedded(dir.path());
+    // Nothing is flushed before the kill.
+    let launch = Launch::new(dir.path(), &database).with("--flush-interval", "1h");
+    let server = launch.start();
+    post(&server, &users("acknowledged"));
+    server.kill();
+    let segment = last_segment(&wal);
+    let bytes = fs::read(&segment).unwrap();
+    // The record begins behind the segment's header, its own header with checksum and length.
+    let payload = u32::from_le_bytes(bytes[100..104].try_into().unwrap());
+    let end = 96 + 32 + payload as usize;
+    fs::write(&segment, &bytes[..end - 3]).unwrap();
+
+    let named = format!(
+        "at byte 96 of {}, in which sequences 1 to 20 were",
+        segment.display()
+    );
+    let inspected = run(&["wal", "inspect", "--data-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(inspected.code(), 0, "{inspected:?}");
+    assert!(inspected.stdout.contains(&named), "{inspected:?}");
+    let server = launch.start();
+    let copy = format!("{}.torn-96", segment.display());
+    server.wait_for_log(&format!("{named}; it is kept in {copy}."));
+    assert_eq!(fs::read(copy).unwrap(), &bytes[96..end - 3]);
+    server.stop();
+}
+
 #[test]
 fn a_log_without_its_newest_segment_is_refused_by_name_and_mended_by_its_return() {
     let dir = tempfile::tempdir().unwrap();

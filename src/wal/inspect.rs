@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
-use super::recovery::{self, Findings, TailKind};
+use super::recovery::{self, Findings};
 use super::segment::{self, RecordScanner, ScanError};
+use super::tail::TailKind;
 use super::{directory, segment::SegmentHeader};
 use crate::batch::Sequence;
 

@@ -5,7 +5,7 @@
 //! states where the old one ended. Nothing is changed before everything has been judged.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use super::disk::{Disk, DiskFile};
 use super::end;
 use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
+use super::tail::{Tail, TailKind, last_sequence_in};
 use super::torn_copies;
 use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
@@ -41,28 +42,6 @@ pub struct FoundSegment {
     pub header: SegmentHeader,
     /// Where it logically ends.
     pub end: u64,
-}
-
-/// Bytes behind the last valid record that no acknowledged event can be part of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tail {
-    /// The segment.
-    pub segment: PathBuf,
-    /// Where the tail begins.
-    pub offset: u64,
-    /// How long it is. A torn one includes what is left of the room behind it.
-    pub bytes: u64,
-    /// What it is.
-    pub kind: TailKind,
-}
-
-/// What a tail is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TailKind {
-    /// Zeros: room that was made ahead of records that never came.
-    Blank,
-    /// Part of a group that was never synced.
-    Torn,
 }
 
 impl Findings {
@@ -169,9 +148,9 @@ pub fn apply<D: Disk>(
         wal_id,
         mut segments,
         next_sequence,
-        tail,
+        mut tail,
     } = findings;
-    if let Some(tail) = &tail {
+    if let Some(tail) = &mut tail {
         cut(disk, dir, tail)?;
     }
     // A segment without events would share its name with the fresh one, which takes its place.
@@ -303,13 +282,16 @@ fn judge_tail<F: DiskFile>(
                 } else {
                     TailKind::Torn
                 },
+                first_sequence: sequence,
+                last_sequence: last_sequence_in(&rest, sequence),
+                copy: None,
             })
         }
     }
 }
 
 /// Cuts a tail off; a torn one is first copied aside.
-fn cut<D: Disk>(disk: &D, dir: &Path, tail: &Tail) -> Result<(), WalError> {
+fn cut<D: Disk>(disk: &D, dir: &Path, tail: &mut Tail) -> Result<(), WalError> {
     let path = &tail.segment;
     let mut file = disk
         .open_rw(path)
@@ -319,7 +301,7 @@ fn cut<D: Disk>(disk: &D, dir: &Path, tail: &Tail) -> Result<(), WalError> {
         let length = segment::read_full(&file, &mut bytes, tail.offset)
             .map_err(|error| WalError::io("read", path, error))?;
         bytes.truncate(length);
-        torn_copies::keep(disk, dir, tail, &bytes)?;
+        tail.copy = Some(torn_copies::keep(disk, dir, tail, &bytes)?);
     }
     file.truncate(tail.offset)
         .map_err(|error| WalError::io("cut", path, error))?;

@@ -1,11 +1,11 @@
 //! Copies of torn tails: what a start cuts off the log is kept beside it, for whoever wants to know what was lost.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::directory;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
-use super::recovery::Tail;
+use super::tail::Tail;
 
 /// What stands between the names of a segment and the offset in the name of a copy of its torn tail.
 const COPY_INFIX: &str = ".torn-";
@@ -46,7 +46,8 @@ impl TailCopy {
     }
 }
 
-/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
+/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken. Returns
+/// its path.
 ///
 /// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
 pub(super) fn keep<D: Disk>(
@@ -54,7 +55,7 @@ pub(super) fn keep<D: Disk>(
     dir: &Path,
     tail: &Tail,
     bytes: &[u8],
-) -> Result<(), WalError> {
+) -> Result<PathBuf, WalError> {
     let names = disk
         .list(dir)
         .map_err(|error| WalError::io("list", dir, error))?;
@@ -82,7 +83,7 @@ pub(super) fn keep<D: Disk>(
         .create_new(&path)
         .map_err(|error| WalError::io("create", &path, error))?;
     let kept = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
-    kept.map_err(|error| {
+    kept.map(|()| path.clone()).map_err(|error| {
         // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
         disk.remove(&path).ok();
         WalError::io("write", &path, error)

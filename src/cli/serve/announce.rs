@@ -16,12 +16,16 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
     let (log, dir) = (&opened.log, settings.wal.dir.display());
     if let Some(tail) = &opened.torn_tail {
         let (segment, offset, bytes) = (tail.segment.display(), tail.offset, tail.bytes);
+        let copy = tail.copy.as_deref().unwrap_or(&tail.segment).display();
         tracing::warn!(
             %segment,
             offset,
             bytes,
-            "cut a torn tail of {} at byte {offset} of {segment}; a copy is kept",
-            plural(bytes, "byte")
+            first_sequence = tail.first_sequence,
+            last_sequence = tail.last_sequence,
+            %copy,
+            "cut {tail}; it is kept in {copy}. A write that a crash cut short leaves such a tail, and was never answered; damage to the \
+             newest events cannot be told from it: where they were answered 202, send them again"
         );
     }
     let (through, lag) = (log.recovered_through(), progress.flush_lag());

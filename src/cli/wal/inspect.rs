@@ -250,11 +250,8 @@ fn describe_verdict(verdict: &Verdict) -> String {
             match findings.torn_tail() {
                 None => format!("sound; a start would go on at sequence {next}"),
                 Some(tail) => format!(
-                    "a start would cut a torn tail of {} at byte {} of {} and go on at sequence {next} (or the server is \
-                     writing just now)",
-                    plural(tail.bytes, "byte"),
-                    tail.offset,
-                    tail.segment.display()
+                    "a start would cut {tail}, and go on at sequence {next}. A write that a crash cut short leaves such a tail, and was \
+                     never answered; damage to the newest events cannot be told from it (or the server is writing just now)"
                 ),
             }
         }

@@ -1,8 +1,9 @@
 //! What a start makes of every kind of tail and damage.
 
 use super::*;
-use crate::wal::recovery::{Findings, Tail, TailKind, examine};
+use crate::wal::recovery::{Findings, examine};
 use crate::wal::segment::SegmentHeader;
+use crate::wal::tail::{Tail, TailKind};
 use crate::wal::{directory, record};
 
 /// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a marker follows.
@@ -136,6 +137,9 @@ fn a_crash_leaves_room_that_is_cut_without_a_copy_and_a_stop_leaves_none() {
             offset: ends[2],
             bytes: 100_000,
             kind: TailKind::Blank,
+            first_sequence: 5,
+            last_sequence: None,
+            copy: None,
         }
     );
 
@@ -289,6 +293,8 @@ fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
     let findings = examined(&place).unwrap();
     assert_eq!(findings.next_sequence, 2);
     let tail = findings.torn_tail().unwrap();
+    // What became of the second one nobody can say.
+    assert_eq!((tail.first_sequence, tail.last_sequence), (2, None));
     assert_eq!(
         (tail.offset, tail.bytes),
         (starts[1] as u64, (bytes.len() - starts[1]) as u64)
