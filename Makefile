@@ -45,6 +45,8 @@ inspect: ## Show the write-ahead log and how it stands to its database
 check: postgres ## Formatting, lints, documentation, migrations up and down and up
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@# Which leaves those out that are no tests to be run with the others.
+	$(CARGO) clippy --locked --test torture --test mutants -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
 

@@ -27,6 +27,8 @@
 //! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change one file, but not
 //! the lines around each other's. One that does not apply any more is named with what to do, by the tests as well.
 
+#![allow(clippy::print_stdout, reason = "what it finds out goes there")]
+
 mod mutants;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,10 +49,12 @@ use mutants::{Check, Mutant};
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the build and the checks need of the tree.
-const NEEDED: [&str; 6] = [
+const NEEDED: [&str; 8] = [
     "Cargo.lock",
     "Cargo.toml",
     "Dockerfile",
+    "Makefile",
+    "README.md",
     "benches",
     "migrations",
     "src",
