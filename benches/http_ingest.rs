@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use self::contest::{
     Comparison, Contender, Pair, cpu_micros, p50_millis, p99_millis, p999_millis, rate,
 };
-use crate::support::Selection;
+use crate::choice::Selection;
 use crate::support::client::Pace;
 use crate::support::requests::Kind;
 use crate::support::series::{Chart, Series};

@@ -9,6 +9,8 @@
 #[cfg(target_os = "linux")]
 mod backlog;
 #[cfg(target_os = "linux")]
+mod choice;
+#[cfg(target_os = "linux")]
 #[path = "../src/store/postgres/copy.rs"]
 mod copy;
 #[cfg(target_os = "linux")]
@@ -41,8 +43,12 @@ mod support;
 )]
 mod postgres;
 #[cfg(target_os = "linux")]
+use choice::Choice;
+#[cfg(target_os = "linux")]
 use support::traffic;
 
+#[cfg(target_os = "linux")]
+use std::process::ExitCode;
 #[cfg(target_os = "linux")]
 use std::time::Duration;
 
@@ -62,18 +68,26 @@ fn main() {
 }
 
 #[cfg(target_os = "linux")]
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     if let [_, role, address] = &arguments[..]
         && role == support::servers::BARE_SERVER
     {
         support::servers::serve_bare(address);
-        return;
+        return ExitCode::SUCCESS;
     }
-    // `cargo test --benches` only wants to know that it builds.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        return;
-    }
+    let selection = match Choice::of(&arguments[1..]) {
+        Choice::Run(selection) => selection,
+        Choice::Nothing => return ExitCode::SUCCESS,
+        Choice::Say(text) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Choice::Refuse(why) => {
+            eprintln!("{why}");
+            return ExitCode::from(2);
+        }
+    };
     // The table is what is read: neither plots nor fine confidence intervals are worth their time.
     let mut criterion = Criterion::default()
         .without_plots()
@@ -83,7 +97,6 @@ fn main() {
         .configure_from_args();
     support::process::allow_open_files();
     let mut table = support::table::Table::default();
-    let selection = support::Selection::of(&arguments);
     let mut series = Vec::new();
     if selection.has("parse") {
         parse::run(&mut criterion, &selection, &mut table);
@@ -112,8 +125,13 @@ fn main() {
     if selection.has("metrics_query") {
         metrics_query::run(&mut criterion, &mut table);
     }
+    if table.rows.is_empty() && series.is_empty() {
+        eprintln!("{}", selection.finds_nothing());
+        return ExitCode::from(2);
+    }
     println!("\n{table}");
     if let Some(directory) = std::env::var_os(report::DIRECTORY_VARIABLE) {
         report::write(directory.as_ref(), &table, &series);
     }
+    ExitCode::SUCCESS
 }

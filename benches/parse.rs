@@ -6,8 +6,9 @@ use std::time::Instant;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fast_ingest::event::parse;
 
+use crate::choice::Selection;
 use crate::support::table::{Row, Table, Target};
-use crate::support::{Selection, borrowed, bulk_body, now, paired};
+use crate::support::{borrowed, bulk_body, now, paired};
 
 const EVENTS: [usize; 3] = [1, 100, 1000];
 /// Turns of each contender.

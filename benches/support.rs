@@ -70,24 +70,3 @@ pub(crate) fn sizes(variable: &str, full: &[f64]) -> Vec<f64> {
         .collect::<Result<_, _>>()
         .unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
 }
-
-/// What to run: everything whose name has the first free argument in it. Criterion takes it for the same.
-pub(crate) struct Selection(Option<String>);
-
-impl Selection {
-    /// Reads the command line.
-    pub(crate) fn of(arguments: &[String]) -> Self {
-        let mut free = arguments
-            .iter()
-            .skip(1)
-            .filter(|argument| !argument.starts_with('-'));
-        Self(free.next().cloned())
-    }
-
-    /// Whether a measure, or some of a group of measures, is to be run.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|wanted| name.contains(wanted) || wanted.starts_with(name))
-    }
-}

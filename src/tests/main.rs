@@ -8,6 +8,7 @@
 mod cli_databases;
 mod cli_metrics;
 mod flights;
+mod gates;
 mod hostile_disconnect;
 mod hostile_flood;
 mod hostile_input;
