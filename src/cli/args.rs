@@ -17,8 +17,8 @@ use crate::config::{
 };
 use crate::rollup::rebuild::PAIRS_MAX_DEFAULT;
 
-use values::{host_name, sync_mode};
 pub use values::{DEFAULT_PORT, bytes, count, count_between, host, port, positive_duration};
+use values::{host_name, sync_mode};
 
 /// Which database.
 #[derive(Debug, Clone, Args)]

@@ -118,7 +118,7 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
 /// # Errors
 ///
 /// A text for the user.
-pub fn host_name(text: &str) -> Result<String, String> {
+pub(super) fn host_name(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.');
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
     let has_port = name
