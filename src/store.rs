@@ -57,6 +57,9 @@ pub enum StoreError {
     /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from there.
     #[error("the checkpoint stands elsewhere: nothing stored")]
     CheckpointMoved,
+    /// All connections for metrics queries are in use by others, and stayed so. The database itself may be well.
+    #[error("{0}")]
+    QueriesBusy(String),
     /// A metrics query ran into its statement timeout.
     #[error("the query took longer than {0:?}")]
     QueryTimeout(std::time::Duration),
@@ -228,6 +231,11 @@ pub trait EventStore: Send + Sync {
 /// [`StoreError::CheckpointMoved`] it must be dropped.
 #[async_trait]
 pub trait EventSink: Send {
+    /// Whether the database has closed the connection while nobody used it, as far as that is known without asking.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way or the other.
     ///
     /// `None`: the database has never heard of this log.

@@ -126,6 +126,7 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
         (
             StoreError::Data { .. }
             | StoreError::CheckpointMoved
+            | StoreError::QueriesBusy(_)
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
             | StoreError::QueryTooLarge(_)

@@ -3,23 +3,25 @@
 //! Going on always begins with the checkpoint that the database holds. There is no other memory of what was flushed, so a lost
 //! connection, an unknown commit and a restart of the server are the same case.
 
+mod gather;
 mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
+use self::gather::Gathered;
 use super::bisect;
 use super::checkpoint::{Checkpoint, HOW_TO_ANSWER, Question, WHAT_TO_DO};
 use super::look::{self, Looked, Trouble, look};
-use super::stop::{FlushStop, MINUTE, unless_stopped};
+use super::stop::{FlushStop, unless_stopped};
 use crate::backoff::{Backoff, Reminder};
-use crate::batch::{Batch, Sequence};
+use crate::batch::{Batch, CheckpointRow, Sequence};
 use crate::config::FlushSettings;
 use crate::mutants::{Bug, planted};
-use crate::store::{EventStore, StoreError};
+use crate::store::{EventSink, EventStore, StoreError};
 use crate::telemetry::Progress;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::reader::LogReader;
@@ -32,9 +34,8 @@ const ANSWER_RECHECK: Duration = Duration::from_secs(2);
 /// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
 /// horizon, because autovacuum cannot freeze it.
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
-/// Wait between looks at a batch that lingers: it may be full long before its time is up. Short against what a full batch takes to be
-/// stored, and long enough to cost nothing.
-const LINGER_RECHECK: Duration = Duration::from_millis(10);
+/// A session that was used more lately is taken as it is: if sessions end as soon as they begin, that has to meet the backoff.
+const IDLE_MIN: Duration = Duration::from_millis(50);
 /// A batch is never made smaller than this after failures: below it a row costs a multiple.
 const ROWS_MIN: usize = 500;
 
@@ -61,6 +62,9 @@ pub struct Flusher<D: Disk = RealDisk> {
     reminder: Reminder,
 }
 
+/// A connection, and the checkpoint that was found there.
+type Connected = (Box<dyn EventSink>, CheckpointRow);
+
 /// How one stay on a connection ended.
 enum Ended {
     /// Told to stop, or drained.
@@ -71,16 +75,6 @@ enum Ended {
     Doubt(StoreError),
     /// A person has to know something first.
     Asks(Question),
-}
-
-/// What waiting for events came to.
-enum Gathered {
-    /// There is something to flush.
-    Batch,
-    /// Nothing came for a while.
-    Idle,
-    /// Told to stop, or drained.
-    Stopped,
 }
 
 impl<D: Disk> Flusher<D> {
@@ -211,7 +205,8 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    async fn flush_on_one_connection(&mut self) -> Result<Ended, FlushError> {
+    /// Opens a connection and looks where the flush goes on from, or tells how that ended.
+    async fn connect(&mut self) -> Result<Result<Connected, Ended>, FlushError> {
         let (store, log) = (Arc::clone(&self.store), Arc::clone(&self.log));
         let checkpoint = &mut self.checkpoint;
         let connect = async {
@@ -219,12 +214,20 @@ impl<D: Disk> Flusher<D> {
             let looked = look(sink.as_mut(), &log, checkpoint).await?;
             Ok((sink, looked))
         };
-        let (mut sink, row) = match unless_stopped(&mut self.stop, &self.progress, connect).await {
-            None => return Ok(Ended::Stopped),
-            Some(Ok((sink, Looked::Matches(row)))) => (sink, row),
-            Some(Ok((_, Looked::Asks(question)))) => return Ok(Ended::Asks(question)),
-            Some(Ok((_, Looked::TakenUp))) => return Ok(Ended::Aged),
-            Some(Err(trouble)) => return self.end_of(trouble),
+        let ended = match unless_stopped(&mut self.stop, &self.progress, connect).await {
+            None => Ended::Stopped,
+            Some(Ok((sink, Looked::Matches(row)))) => return Ok(Ok((sink, row))),
+            Some(Ok((_, Looked::Asks(question)))) => Ended::Asks(question),
+            Some(Ok((_, Looked::TakenUp))) => Ended::Aged,
+            Some(Err(trouble)) => self.end_of(trouble)?,
+        };
+        Ok(Err(ended))
+    }
+
+    async fn flush_on_one_connection(&mut self) -> Result<Ended, FlushError> {
+        let (mut sink, row) = match self.connect().await? {
+            Ok(connected) => connected,
+            Err(ended) => return Ok(ended),
         };
         let mut flushed_through = row.flushed_through;
         let mut read_after = flushed_through;
@@ -237,6 +240,7 @@ impl<D: Disk> Flusher<D> {
             self.note_well();
         }
         let opened_at = Instant::now();
+        let mut used_at = opened_at;
         let mut reader = LogReader::new(Arc::clone(&self.log), read_after);
         let mut batch = Batch::new(self.log.wal_id(), flushed_through);
         loop {
@@ -247,15 +251,27 @@ impl<D: Disk> Flusher<D> {
             match self.gather(&mut reader, &mut batch).await? {
                 Gathered::Batch => {}
                 Gathered::Idle => {
-                    look::catch_up(&log, &self.checkpoint)?;
+                    look::catch_up(&self.log, &self.checkpoint)?;
                     continue;
                 }
                 Gathered::Stopped => return Ok(Ended::Stopped),
             }
+            // Servers, poolers and firewalls close what idles. That is no failure of anything.
+            if used_at.elapsed() >= IDLE_MIN && sink.is_closed() {
+                let row;
+                (sink, row) = match self.connect().await? {
+                    Ok(connected) => connected,
+                    Err(ended) => return Ok(ended),
+                };
+                if row.flushed_through != flushed_through {
+                    return Ok(Ended::Aged);
+                }
+            }
             if planted(Bug::RetireBeforeCommit) {
                 self.note_flushed(batch.view().through())?;
             }
-            let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &log);
+            let flushing =
+                bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &self.log);
             let Some(flushed) = unless_stopped(&mut self.stop, &self.progress, flushing).await
             else {
                 return Ok(Ended::Stopped);
@@ -267,6 +283,7 @@ impl<D: Disk> Flusher<D> {
             // Slowly, or a database that is too slow for full batches would fail every other one.
             self.rows_max = (self.rows_max + self.rows_max / 8 + 1).min(self.settings.rows_max);
             flushed_through = batch.view().through();
+            used_at = Instant::now();
             self.note_flushed(flushed_through)?;
             self.note_well();
         }
@@ -310,66 +327,6 @@ impl<D: Disk> Flusher<D> {
                 backlog = self.progress.flush_lag(),
                 "the database is back, flushing goes on"
             );
-        }
-    }
-
-    /// Waits for events and fills the batch, which is empty.
-    ///
-    /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic is light,
-    /// the first event waits for company, but no longer than the flush interval.
-    async fn gather(
-        &mut self,
-        reader: &mut LogReader<D>,
-        batch: &mut Batch,
-    ) -> Result<Gathered, FlushError> {
-        let rows_max = self.rows_max;
-        let FlushSettings {
-            bytes_max,
-            interval,
-            ..
-        } = self.settings;
-        let mut durable = self.log.subscribe();
-        let mut linger_until = None;
-        loop {
-            drop(durable.borrow_and_update());
-            self.progress.look();
-            let is_full = reader.fill(batch, rows_max, bytes_max)?;
-            let stop = *self.stop.borrow_and_update();
-            match stop {
-                FlushStop::Now => return Ok(Gathered::Stopped),
-                FlushStop::Drain(until) if batch.is_empty() || Instant::now() >= until => {
-                    return Ok(Gathered::Stopped);
-                }
-                FlushStop::Drain(_) => return Ok(Gathered::Batch),
-                FlushStop::Running if is_full => return Ok(Gathered::Batch),
-                FlushStop::Running => {}
-            }
-            if !batch.is_empty() && linger_until.is_none() {
-                linger_until = Some(Instant::now() + interval);
-            }
-            let now = Instant::now();
-            let deadline = linger_until.unwrap_or(now + MINUTE);
-            tokio::select! {
-                // While a batch lingers, more events alone are no reason to look: a look now and then takes them all.
-                grown = durable.changed(), if batch.is_empty() => if grown.is_err() { self.wait_for_stop().await },
-                _ = self.stop.changed() => {}
-                () = sleep_until(deadline.min(now + LINGER_RECHECK)), if !batch.is_empty() => {
-                    if Instant::now() >= deadline {
-                        reader.fill(batch, rows_max, bytes_max)?;
-                        return Ok(Gathered::Batch);
-                    }
-                }
-                () = sleep_until(deadline), if batch.is_empty() => return Ok(Gathered::Idle),
-            }
-        }
-    }
-
-    /// The log thread is gone, so nothing will grow: the composition root is about to say how to stop.
-    async fn wait_for_stop(&mut self) {
-        while *self.stop.borrow_and_update() == FlushStop::Running {
-            if self.stop.changed().await.is_err() {
-                return;
-            }
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Every refusal: its status, its `code`, and what the client reads.
+//! Every refusal: its status, its `code`, and what the client reads. How that goes over the wire is in `body`.
 //!
 //! [`ApiError::problem`] is the only place that decides a status and a `Retry-After`. Clients may rely on `type` and `code`; `title`
 //! and `detail` are for people.
+
+mod body;
 
 use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
-use serde::Serialize;
 
+use self::body::{ListedError, ProblemBody};
 use super::applied::Lag;
 use super::response::{self, Response};
-use crate::event::parse::{EventError, ParseError};
+use crate::event::parse::ParseError;
 use crate::intake::{Intake, Refusal};
 use crate::store::StoreError;
 
@@ -338,6 +340,14 @@ fn store_failed(error: &StoreError) -> Problem {
             "the database does not answer; events are still accepted and will be counted"
                 .to_owned(),
         ),
+        StoreError::QueriesBusy(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "queries_busy",
+            "Too many queries at once",
+            "other queries use all the connections that the server has for them; ask again, or let it have more \
+             (--query-connections)"
+                .to_owned(),
+        ),
         StoreError::QueryTimeout(limit) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "query_timeout",
@@ -385,51 +395,5 @@ fn store_failed(error: &StoreError) -> Problem {
         title,
         detail,
         retry_after,
-    }
-}
-
-/// RFC 9457, section 3, with our extension members behind `detail`.
-#[derive(Serialize)]
-struct ProblemBody<'a> {
-    #[serde(rename = "type")]
-    kind: String,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    invalid_count: Option<usize>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<ListedError<'a>>,
-}
-
-#[derive(Serialize)]
-struct ListedError<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    index: Option<usize>,
-    field: &'a str,
-    code: &'static str,
-    message: &'a str,
-}
-
-impl<'a> From<&'a EventError> for ListedError<'a> {
-    fn from(error: &'a EventError) -> Self {
-        Self {
-            index: Some(error.index),
-            field: &error.field,
-            code: error.code,
-            message: &error.message,
-        }
-    }
-}
-
-impl<'a> From<&'a ParameterError> for ListedError<'a> {
-    fn from(error: &'a ParameterError) -> Self {
-        Self {
-            index: None,
-            field: &error.field,
-            code: error.code,
-            message: &error.message,
-        }
     }
 }

@@ -126,6 +126,10 @@ impl Keeper {
                 Next::AfterInterval => self.interval,
             })
             .await;
+            // Servers, poolers and firewalls close what idles. That is no failure of anything.
+            if store.is_closed() {
+                break;
+            }
         }
         Ok(())
     }

@@ -136,6 +136,7 @@ impl EventStore for PostgresStore {
         match self.metrics.answer(query).await {
             Ok(report) => Ok(report),
             Err(Failure::Store(error)) => Err(error),
+            Err(Failure::SessionEnded(message)) => Err(StoreError::Unavailable(message)),
             // Either the schema is at fault and says so, or it is not and the statement may be tried again.
             Err(Failure::Refused(message)) => {
                 self.check_schema().await?;

@@ -15,6 +15,11 @@ use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKe
 /// Rows come out in no order unless said otherwise. Ranges are half-open and are about where a bucket begins.
 #[async_trait]
 pub trait RollupStore: Send {
+    /// Whether the database has closed the connection while nobody used it, as far as that is known without asking.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
     /// Begins a transaction that holds the rollup lock: nobody else changes parts and days until it ends. Flushes go on and add deltas;
     /// what it reads is one snapshot.
     ///

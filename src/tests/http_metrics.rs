@@ -214,7 +214,7 @@ fn estimates_say_how_far_off_they_may_be() {
 
 #[test]
 fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
-    let table: [(StoreAnswer, u16, &str); 6] = [
+    let table: [(StoreAnswer, u16, &str); 7] = [
         (
             |_| {
                 Err(StoreError::Unavailable(
@@ -223,6 +223,15 @@ fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
             },
             503,
             "database_unavailable",
+        ),
+        (
+            |_| {
+                Err(StoreError::QueriesBusy(
+                    "no connection to secret-host".to_owned(),
+                ))
+            },
+            503,
+            "queries_busy",
         ),
         (
             |_| Err(StoreError::TooManyGroups { max: 10_000 }),

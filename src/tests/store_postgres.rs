@@ -17,7 +17,7 @@ fn batch_for(after: u64, user: &str) -> Batch {
 }
 
 /// Waits until a query about the server's sessions returns true.
-async fn wait_until(observer: &tokio_postgres::Client, condition: &str) {
+pub(crate) async fn wait_until(observer: &tokio_postgres::Client, condition: &str) {
     for _ in 0..2_000 {
         let row = observer
             .query_one(&format!("SELECT {condition}"), &[])
@@ -274,7 +274,7 @@ async fn busy_connections_are_said_to_be_busy() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("busy")),
+        matches!(&error, StoreError::QueriesBusy(text) if text.contains("busy")),
         "{error}"
     );
     waiting.abort();

@@ -48,6 +48,17 @@ impl Checkpoints {
 
     /// What of a life is in the database, without waiting for a lock.
     pub(super) async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
+        match self.look(life).await {
+            // It had idled, or its server has restarted. A new one tells more.
+            Err(Failure::SessionEnded(reason)) => {
+                tracing::debug!("looking at the checkpoints once more: {reason}");
+                Ok(self.look(life).await?)
+            }
+            looked => Ok(looked?),
+        }
+    }
+
+    async fn look(&self, life: LifeId) -> Result<Vec<Stretch>, Failure> {
         let reader = bounded(LOOK_TIMEOUT, self.reader()).await?;
         let id = life.to_string();
         let values: [&(dyn ToSql + Sync); 1] = [&id];
@@ -56,7 +67,7 @@ impl Checkpoints {
             Ok(rows) => rows,
             Err(failure) => {
                 self.forget(&reader).await;
-                return Err(failure.into());
+                return Err(failure);
             }
         };
         rows.iter().map(stretch).collect()
@@ -87,7 +98,7 @@ impl Checkpoints {
     }
 }
 
-fn stretch(row: &Row) -> Result<Stretch, StoreError> {
+fn stretch(row: &Row) -> Result<Stretch, Failure> {
     let columns = || Ok::<_, Failure>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     let (first, flushed_through, next): (i64, i64, Option<i64>) = columns()?;
     let sequences = || {
@@ -99,5 +110,6 @@ fn stretch(row: &Row) -> Result<Stretch, StoreError> {
         StoreError::Schema(format!(
             "wal_lives and wal_checkpoints hold no sequences: {first}, {flushed_through}, {next:?}"
         ))
+        .into()
     })
 }

@@ -4,6 +4,7 @@
 //! agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part of it but
 //! host and port.
 
+use std::future::poll_fn;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Socket};
+use tokio_postgres::{AsyncMessage, Client, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
@@ -112,12 +113,7 @@ impl Connector {
     pub(super) async fn connect(&self) -> Result<Session, StoreError> {
         let connecting = async {
             let (client, connection) = self.open().await?;
-            let driver = tokio::spawn(async move {
-                // Whoever waits for a reply gets the same error.
-                if let Err(error) = connection.await {
-                    tracing::debug!(error = error::describe(&error), "database connection ended");
-                }
-            });
+            let driver = tokio::spawn(drive(connection));
             let session = Session {
                 client,
                 driver: driver.abort_handle(),
@@ -229,6 +225,28 @@ impl Drop for Session {
     /// Left alone, the driver would wait for replies that a frozen server never sends, and keep the socket.
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+/// Moves what goes over the socket until the connection ends. Driven as a plain future it would log every notice for everybody to see, one
+/// an event where a trigger has something to say.
+async fn drive(mut connection: Connection) {
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        match message {
+            Ok(AsyncMessage::Notice(notice)) => {
+                tracing::debug!(
+                    "the database says: {}: {}",
+                    notice.severity(),
+                    notice.message()
+                );
+            }
+            Ok(_) => {}
+            // Whoever waits for a reply gets the same error.
+            Err(error) => {
+                tracing::debug!(error = error::describe(&error), "database connection ended");
+                return;
+            }
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) const REPLY_GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Failure {
     /// No partition takes the row: it vanished after it was made. Make it again and repeat the batch.
     NoPartition(String),
+    /// The session is over: the server, or what stands in between, has ended it. Another one may do.
+    SessionEnded(String),
     /// Anything else, classified.
     Store(StoreError),
 }
@@ -40,6 +42,7 @@ impl From<tokio_postgres::Error> for Failure {
             {
                 Self::NoPartition(db.message().to_owned())
             }
+            _ if has_ended_session(&error) => Self::SessionEnded(describe(&error)),
             _ => Self::Store(store_error(&error)),
         }
     }
@@ -49,7 +52,9 @@ impl From<Failure> for StoreError {
     /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not quarantined.
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::NoPartition(message) => Self::Unavailable(message),
+            Failure::NoPartition(message) | Failure::SessionEnded(message) => {
+                Self::Unavailable(message)
+            }
             Failure::Store(error) => error,
         }
     }
@@ -162,6 +167,23 @@ pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
     }
 }
 
+/// Whether an error says that its session is over, not what is wrong with a statement.
+fn has_ended_session(error: &tokio_postgres::Error) -> bool {
+    match error.as_db_error() {
+        // Poolers tell the severity in the older field only, and never in another language.
+        Some(db) => {
+            matches!(
+                db.parsed_severity(),
+                Some(Severity::Fatal | Severity::Panic)
+            ) || db.severity() == "FATAL"
+        }
+        None => {
+            let cause = error.source();
+            error.is_closed() || cause.is_some_and(|cause| cause.is::<std::io::Error>())
+        }
+    }
+}
+
 /// The error with its causes in one line. tokio-postgres keeps the useful part in the cause.
 pub(super) fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
@@ -202,6 +224,7 @@ mod tests {
                 "unclear"
             }
             StoreError::CheckpointMoved
+            | StoreError::QueriesBusy(_)
             | StoreError::QueryTimeout(_)
             | StoreError::TooManyGroups { .. }
             | StoreError::QueryTooLarge(_)

@@ -1,11 +1,14 @@
 //! The metrics query on PostgreSQL: one read-only transaction on a pooled connection.
 //!
-//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the clock here.
+//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the clock here. A query
+//! whose session ends under it is asked once more on another one: it changes nothing, and sessions end for reasons that say nothing about
+//! the database, such as a limit for idle ones.
 
 use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::AsyncPgConnection;
+use diesel_async::pooled_connection::PoolableConnection as _;
 
 use super::connect::Connector;
 use super::error::REPLY_GRACE;
@@ -20,6 +23,8 @@ use crate::store::StoreError;
 pub(super) enum Failure {
     /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the reason.
     Refused(String),
+    /// The session is over.
+    SessionEnded(String),
     /// Anything else, classified.
     Store(StoreError),
 }
@@ -51,27 +56,46 @@ impl Metrics {
     pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, Failure> {
         let mut connection = self.readers.checkout().await?;
         let started = Instant::now();
-        let mut cancel = self.readers.cancel_on_drop(&connection);
+        let reason = match self.attempt(&mut connection, query, started).await {
+            Err(Failure::SessionEnded(reason)) => reason,
+            answer => return answer,
+        };
+        tracing::debug!("asking once more on another connection: {reason}");
+        drop(connection);
+        let mut connection = self.readers.checkout().await?;
+        self.attempt(&mut connection, query, started).await
+    }
+
+    /// One attempt at a query that was first asked at `started`.
+    async fn attempt(
+        &self,
+        connection: &mut AsyncPgConnection,
+        query: &MetricsQuery,
+        started: Instant,
+    ) -> Result<MetricsReport, Failure> {
+        let mut cancel = self.readers.cancel_on_drop(connection);
+        let time_left = self.query_timeout.saturating_sub(started.elapsed());
         let answer = tokio::time::timeout(
-            self.query_timeout + REPLY_GRACE,
-            self.run(&mut connection, query),
+            time_left + REPLY_GRACE,
+            self.run(connection, query, time_left),
         )
         .await;
-        let answer = match answer {
-            Ok(Ok(answer)) => answer,
+        match answer {
+            Ok(Ok(answer)) => {
+                cancel.disarm();
+                Ok(answer?)
+            }
             Ok(Err(error)) => {
                 // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from being used again.
                 if let Some(error) = too_large(&error) {
                     return Err(StoreError::from(error).into());
                 }
                 cancel.disarm();
-                return Err(self.classify(error, started));
+                Err(self.classify(error, connection.is_broken(), started))
             }
             // The guard cancels what may still run.
-            Err(_) => return Err(StoreError::QueryTimeout(self.query_timeout).into()),
-        };
-        cancel.disarm();
-        Ok(answer?)
+            Err(_) => Err(StoreError::QueryTimeout(self.query_timeout).into()),
+        }
     }
 
     /// The answer, or why the question has none; what is wrong with the database is the outer error.
@@ -79,9 +103,10 @@ impl Metrics {
         &self,
         connection: &mut AsyncPgConnection,
         query: &MetricsQuery,
+        statement_timeout: Duration,
     ) -> Result<Result<MetricsReport, StoreError>, DieselError> {
-        let mut snapshot =
-            PgSnapshot::begin(connection, self.query_timeout, self.memory.question()).await?;
+        let memory = self.memory.question();
+        let mut snapshot = PgSnapshot::begin(connection, statement_timeout, memory).await?;
         let answer = match query::answer(&mut snapshot, query).await {
             Err(AnswerError::Store(error)) => Err(error),
             answer => Ok(answer.map_err(|error| {
@@ -94,12 +119,14 @@ impl Metrics {
     }
 
     /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever fails
-    /// after that came too late as well.
-    fn classify(&self, error: DieselError, started: Instant) -> Failure {
+    /// after that came too late as well. That a session is over is told by what became of the connection.
+    fn classify(&self, error: DieselError, is_broken: bool, started: Instant) -> Failure {
         use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         match error {
-            DieselError::DatabaseError(UnableToSendCommand | ClosedConnection, info) => {
-                StoreError::Unavailable(info.message().to_owned()).into()
+            DieselError::DatabaseError(kind, info)
+                if is_broken || matches!(kind, UnableToSendCommand | ClosedConnection) =>
+            {
+                Failure::SessionEnded(info.message().to_owned())
             }
             DieselError::DatabaseError(..) if started.elapsed() >= self.query_timeout => {
                 StoreError::QueryTimeout(self.query_timeout).into()

@@ -24,6 +24,9 @@ use crate::store::StoreError;
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a pooled connection to prove that it is alive; a frozen one is thrown away and the next one tried.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that was not used for so long is closed. What is in between (a pooler, a firewall, a cloud's gateway) forgets idle ones
+/// too, mostly after some minutes, and not all of them say so.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Longest life of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -81,17 +84,17 @@ impl Readers {
         let busy = format!(
             "all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}"
         );
-        StoreError::Unavailable(match (connected, error) {
-            (0, Some(error)) => error,
-            (0, None) => format!(
+        match (connected, error) {
+            (0, Some(error)) => StoreError::Unavailable(error),
+            (0, None) => StoreError::Unavailable(format!(
                 "no connection to {} within {CHECKOUT_TIMEOUT:?}",
                 self.connector.address()
-            ),
+            )),
             (_, Some(error)) if connected < self.connections => {
-                format!("{busy}, and no other came about: {error}")
+                StoreError::QueriesBusy(format!("{busy}, and no other came about: {error}"))
             }
-            (..) => busy,
-        })
+            (..) => StoreError::QueriesBusy(busy),
+        }
     }
 
     fn build_pool(&self) -> Pool<AsyncPgConnection> {
@@ -108,6 +111,7 @@ impl Readers {
         Pool::builder()
             .max_size(self.connections)
             .connection_timeout(CHECKOUT_TIMEOUT)
+            .idle_timeout(IDLE_MAX)
             .error_sink(Box::new(ConnectErrorSink(Arc::clone(&self.connect_errors))))
             .build_unchecked(manager)
     }
@@ -178,6 +182,11 @@ struct ConnectErrorSink(Arc<ConnectErrors>);
 
 impl bb8::ErrorSink<PoolError> for ConnectErrorSink {
     fn sink(&self, error: PoolError) {
+        if let PoolError::QueryError(error) = error {
+            // A pooled connection was found dead and dropped. That says nothing about the next one.
+            tracing::debug!("a pooled connection had ended: {error}");
+            return;
+        }
         let error = (Instant::now(), error.to_string());
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
         self.0.came.notify_waiters();

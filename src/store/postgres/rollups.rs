@@ -88,6 +88,10 @@ impl PostgresRollups {
 
 #[async_trait]
 impl RollupStore for PostgresRollups {
+    fn is_closed(&self) -> bool {
+        self.transactions.client().is_closed()
+    }
+
     async fn begin(&mut self, wait: bool) -> Result<bool, StoreError> {
         Ok(self.transactions.begin(wait).await?)
     }

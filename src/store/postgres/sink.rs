@@ -296,6 +296,10 @@ impl PostgresSink {
 
 #[async_trait]
 impl EventSink for PostgresSink {
+    fn is_closed(&self) -> bool {
+        self.client().is_closed()
+    }
+
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
         lineage::checkpoint(self.client(), &self.begin(), wal_id, self.flush_timeout).await
     }

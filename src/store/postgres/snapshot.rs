@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use diesel::data_types::PgTimestamp;
 use diesel::pg::Pg;
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Array, Timestamptz};
 use diesel::{QueryResult, QueryableByName, sql_query};
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager};
@@ -46,7 +46,9 @@ impl<'c> PgSnapshot<'c> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL jit = off"
         );
-        AnsiTransactionManager::begin_transaction_sql(connection, &begin).await?;
+        AnsiTransactionManager::begin_transaction_sql(connection, &begin)
+            .await
+            .map_err(ended)?;
         Ok(Self {
             connection,
             allowance: Allowance::new(ROWS_MAX, memory),
@@ -258,6 +260,16 @@ impl Snapshot for PgSnapshot<'_> {
             .map_err(|error| refused(error.into()))?;
         }
         Ok(())
+    }
+}
+
+/// Nothing but the end of its session keeps a transaction from beginning, whatever the error is called.
+fn ended(error: DieselError) -> DieselError {
+    match error {
+        DieselError::DatabaseError(_, info) => {
+            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, info)
+        }
+        other => other,
     }
 }
 

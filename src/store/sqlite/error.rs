@@ -139,6 +139,7 @@ mod tests {
                 StoreError::Schema(_) => "schema",
                 StoreError::Unclear { .. } => "unclear",
                 StoreError::CheckpointMoved
+                | StoreError::QueriesBusy(_)
                 | StoreError::QueryTimeout(_)
                 | StoreError::TooManyGroups { .. }
                 | StoreError::QueryTooLarge(_)

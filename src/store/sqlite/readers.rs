@@ -61,7 +61,7 @@ impl Readers {
             {
                 Ok(permit) => permit.expect("the semaphore is never closed"),
                 Err(_) => {
-                    return Err(StoreError::Unavailable(format!(
+                    return Err(StoreError::QueriesBusy(format!(
                         "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
                         self.connections
                     )));
