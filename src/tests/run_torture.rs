@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
 mod ledger;
+mod pooler;
 mod postgres;
 mod process;
 mod random;

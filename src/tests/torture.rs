@@ -74,6 +74,12 @@ pub(crate) const PLANS: &[Plan] = &[
         run: plans::network::run,
     },
     Plan {
+        name: "idle",
+        about: "sessions closed because they idle, by PostgreSQL or PgBouncer, or ended, beside a dashboard that asks on",
+        cycles: 12,
+        run: plans::idle::run,
+    },
+    Plan {
         name: "slow-database",
         about: "a database so slow that the log reaches its cap, then recovery",
         cycles: 3,

@@ -43,6 +43,11 @@ fn whatever_happens_to_its_connections_all_is_stored_once() {
 }
 
 #[test]
+fn sessions_that_end_by_themselves_cost_no_event_and_no_read() {
+    briefly("idle", 9);
+}
+
+#[test]
 fn a_log_at_its_cap_refuses_stores_nothing_of_it_and_opens_again() {
     briefly("slow-database", 2);
 }

@@ -7,6 +7,7 @@ pub(crate) mod copies;
 pub(crate) mod database;
 pub(crate) mod disk;
 pub(crate) mod failover;
+pub(crate) mod idle;
 pub(crate) mod kill;
 pub(crate) mod network;
 pub(crate) mod power;
