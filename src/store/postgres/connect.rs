@@ -18,7 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
 use super::tls;
-use super::url::take_ssl_parameters;
+use super::url::{refusal, take_ssl_parameters};
 use crate::config::ConfigError;
 use crate::store::StoreError;
 
@@ -59,13 +59,9 @@ impl Connector {
     pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
         let (url, ssl) = take_ssl_parameters(url)?;
         // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a password.
-        let mut config: tokio_postgres::Config = url.parse().map_err(|_| {
-            ConfigError(
-                "the database URL cannot be read: expected postgres://user:password@host:port/database, special characters in \
-                 the password percent-encoded"
-                    .to_owned(),
-            )
-        })?;
+        let mut config: tokio_postgres::Config = url
+            .parse()
+            .map_err(|_| ConfigError(refusal::explain(&url)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConfigError("the database URL names no host".to_owned()));
         }

@@ -1,5 +1,7 @@
 //! The parameters of a database URL that tokio-postgres does not know.
 
+pub(super) mod refusal;
+
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
@@ -7,6 +9,9 @@ use tokio_postgres::config::SslMode;
 
 use super::tls::Verification;
 use crate::config::ConfigError;
+
+/// What `sslmode` may be.
+const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
 
 /// The parameters of a URL that are about TLS.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,21 +30,15 @@ pub(super) struct SslParameters {
 ///
 /// When a value is none that libpq knows, or no UTF-8.
 pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
-    // A password may hold a question mark; credentials end at the first @.
-    let host = url.find('@').map_or(0, |at| at + 1);
-    let (base, query) = match url[host..].find('?') {
-        Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
-        None => (url, ""),
-    };
+    let (base, _) = split(url);
     let mut mode = None;
     let mut roots = None;
     let mut kept = Vec::new();
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    for (name, value) in parameters(url) {
         match percent_decode_str(name).decode_utf8_lossy().as_ref() {
             "sslmode" => mode = Some(decode(value)?),
             "sslrootcert" => roots = Some(decode(value)?),
-            _ => kept.push(parameter),
+            _ => kept.push(format!("{name}={value}")),
         }
     }
     // libpq's word for the system's own certificates.
@@ -51,10 +50,10 @@ pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), 
         Some("require") if roots.is_none() => (SslMode::Require, Verification::Nothing),
         Some("require" | "verify-ca") => (SslMode::Require, Verification::Authority),
         Some("verify-full") => (SslMode::Require, Verification::AuthorityAndName),
-        Some(_) => {
-            return Err(ConfigError(
-                "sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned(),
-            ));
+        Some(other) => {
+            let found =
+                refusal::quoted(url, other).map_or(String::new(), |mode| format!(", not {mode}"));
+            return Err(ConfigError(format!("sslmode must be {SSL_MODES}{found}")));
         }
     };
     let url = if kept.is_empty() {
@@ -70,6 +69,23 @@ pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), 
             roots,
         },
     ))
+}
+
+/// A URL before its question mark, and behind it.
+fn split(url: &str) -> (&str, &str) {
+    // A password may hold a question mark; credentials end at the first @.
+    let host = url.find('@').map_or(0, |at| at + 1);
+    match url[host..].find('?') {
+        Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
+        None => (url, ""),
+    }
+}
+
+/// The names and values behind the question mark, as they stand there.
+fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
+    let (_, query) = split(url);
+    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+    parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
 }
 
 /// Undoes percent-encoding and no more: to libpq, unlike to a form, a `+` is a `+`.
