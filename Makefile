@@ -22,7 +22,8 @@ FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres strace docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres strace pgbouncer \
+\tdocker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,7 +51,7 @@ check: postgres ## Formatting, lints, documentation, migrations up and down and 
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
 
-test: postgres strace ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
+test: postgres strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
 	$(MAKE) model SCHEDULES=$(or $(SCHEDULES),1000)
 	$(MAKE) mutants
@@ -59,11 +60,11 @@ test: postgres strace ## All tests, on a throw-away PostgreSQL; then model check
 model: ## Run the log's protocol in random orders of its steps: SCHEDULES=1000000 for more
 	SCHEDULES=$(or $(SCHEDULES),10000) $(CARGO) test --locked --lib --features shuttle schedules::
 
-torture: postgres strace ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly
+torture: postgres strace pgbouncer ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test torture -- \
 		$(if $(PLAN),--plan $(PLAN)) $(if $(CYCLES),--cycles $(CYCLES)) $(if $(SEED),--seed $(SEED))
 
-mutants: postgres strace ## Plant bugs, one after the other: the tests and the fault harness must catch each; BUG=Gap for some
+mutants: postgres strace pgbouncer ## Plant bugs, one after the other: the tests and the fault harness must catch each; BUG=Gap for some
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test mutants -- $(BUG)
 
 fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each target briefly
@@ -107,6 +108,13 @@ strace: # Some plans of the fault harness trace the server; where it cannot be h
 		if command -v apt-get >/dev/null; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq strace; \
 		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y strace; \
 		elif command -v apk >/dev/null; then $(SUDO) apk add strace; fi; } || echo "strace: SKIPPED, it could not be installed"
+
+pgbouncer: # Some tests put it before PostgreSQL; where it cannot be had they say that they are skipped
+	@command -v pgbouncer >/dev/null || { \
+		if command -v apt-get >/dev/null; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq pgbouncer; \
+		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y pgbouncer; \
+		elif command -v apk >/dev/null; then $(SUDO) apk add pgbouncer; \
+		elif command -v brew >/dev/null; then brew install pgbouncer; fi; } || echo "pgbouncer: SKIPPED, it could not be installed"
 
 docker-up: ## Start PostgreSQL, migrate it, and serve on port 8080
 	$(COMPOSE) up --build --detach --wait

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! connect ── url, tls       URL → sessions, one connector for all of them
+//! pooling                   whether what we take for a session is one
 //! sink ── deltas, copy_in, copy, partitions
 //!                           the flush: tokio-postgres, one connection that is thrown away on doubt
 //! rollups                   what keeps the rollups: tokio-postgres, one session under a lock
@@ -27,6 +28,7 @@ mod metrics;
 pub(super) mod migrate;
 mod partitions;
 mod pool;
+mod pooling;
 mod rollups;
 mod sink;
 mod snapshot;
@@ -36,6 +38,7 @@ mod url;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use self::checkpoints::Checkpoints;
 use self::connect::Connector;
@@ -59,6 +62,8 @@ pub(super) struct PostgresStore {
     flush_timeout: Duration,
     metrics: Metrics,
     checkpoints: Checkpoints,
+    /// Set once it was seen that sessions are kept.
+    keeps_sessions: OnceCell<()>,
 }
 
 impl PostgresStore {
@@ -77,7 +82,14 @@ impl PostgresStore {
             connector,
             flush_timeout: settings.flush_timeout,
             metrics,
+            keeps_sessions: OnceCell::new(),
         })
+    }
+
+    /// Looks once. The database may be away when the server starts, so the flush may be who looks.
+    async fn must_keep_sessions(&self) -> Result<(), StoreError> {
+        let look = || pooling::must_keep_sessions(&self.connector);
+        self.keeps_sessions.get_or_try_init(look).await.copied()
     }
 }
 
@@ -88,6 +100,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn check_schema(&self) -> Result<(), StoreError> {
+        self.must_keep_sessions().await?;
         let session = self.connector.connect().await?;
         let row = bounded(
             CHECK_TIMEOUT,
@@ -119,6 +132,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
+        self.must_keep_sessions().await?;
         let session = self.connector.connect().await?;
         Ok(Box::new(PostgresSink::new(session, self.flush_timeout)))
     }

@@ -49,6 +49,7 @@ mod store_database;
 mod store_frozen;
 mod store_postgres;
 mod store_postgres_partitions;
+mod store_postgres_pooler;
 mod store_postgres_refusals;
 mod store_postgres_rollups;
 mod store_postgres_sessions;

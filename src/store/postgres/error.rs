@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::pooling::REMEDY;
 use crate::mutants::{Bug, planted};
 use crate::store::StoreError;
 
@@ -121,6 +122,10 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
                 message: message.to_owned(),
             }
         }
+        // A statement that was prepared in this session is not known in it, or another one's is.
+        "26" | "42" if matches!(code, "26000" | "42P05") => StoreError::Schema(format!(
+            "{message} ({code}): a session was taken apart, as a pooler does in transaction mode; {REMEDY}"
+        )),
         "42" if code == "42501" => StoreError::Schema(format!(
             "{message} ({code}): grant the database user what `fast-ingest migrate up` would need"
         )),
@@ -275,6 +280,13 @@ mod tests {
         ];
         for (code, expected) in table {
             assert_eq!(class(code), expected, "{code}");
+        }
+        for code in ["26000", "42P05"] {
+            let error = classify(code, "message");
+            assert!(
+                matches!(&error, StoreError::Schema(text) if text.contains("pool_mode=session")),
+                "{error}"
+            );
         }
     }
 }

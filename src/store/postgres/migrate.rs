@@ -11,6 +11,7 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnecti
 
 use super::connect::{Connector, Session};
 use super::error::{self, bounded};
+use super::pooling;
 use crate::config::ConfigError;
 use crate::store::{StoreError, migrations};
 
@@ -40,8 +41,9 @@ pub(in crate::store) async fn down(url: &str, all: bool) -> Result<Vec<String>, 
 
 /// The applied versions, without changing anything.
 pub(in crate::store) async fn applied(url: &str) -> Result<BTreeSet<String>, StoreError> {
-    let session = connector(url)?.connect().await?;
-    applied_versions(&session).await
+    let connector = connector(url)?;
+    pooling::must_keep_sessions(&connector).await?;
+    applied_versions(&connector.connect().await?).await
 }
 
 /// The same on a session that is open already.
@@ -69,6 +71,7 @@ async fn read_versions(
 async fn locked_harness(
     connector: &Connector,
 ) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
+    pooling::must_keep_sessions(connector).await?;
     let mut connection = connector.connect_diesel().await?;
     // The lock goes with the session. The first of two runs works, the second then finds nothing to do. READ COMMITTED, whatever the
     // server's default is: a migration that waited for a table must see afterwards what those it waited for have stored.
