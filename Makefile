@@ -23,7 +23,7 @@ FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
 .PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres strace pgbouncer \
-\tdocker-up docker-down docker-logs
+	docker-up docker-down docker-logs
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -52,6 +52,7 @@ mod store_postgres_partitions;
 mod store_postgres_pooler;
 mod store_postgres_refusals;
 mod store_postgres_rollups;
+mod store_postgres_servers;
 mod store_postgres_sessions;
 mod store_sqlite;
 mod store_sqlite_rollups;

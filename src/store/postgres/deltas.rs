@@ -47,11 +47,12 @@ impl Staging {
                 .await?,
             // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The
             // stored rows come back only when they are not the $1 that were sent, so most batches cost one row. The conflict has
-            // a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish.
+            // a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish. In one order, because
+            // a key that another server is about to commit is waited for, and each of the two could wait for the other.
             merge: client
                 .prepare(&format!(
                     "WITH stored AS (
-                         INSERT INTO events ({columns}) SELECT {columns} FROM events_staging
+                         INSERT INTO events ({columns}) SELECT {columns} FROM events_staging ORDER BY ts, user_id, event_id
                          ON CONFLICT (user_id, ts, event_id) WHERE event_id IS NOT NULL DO NOTHING
                          RETURNING ts, event_name, channel, user_id
                      ), counted AS (SELECT count(*) AS rows FROM stored)

@@ -24,7 +24,7 @@ pub(super) async fn database_id(
         client.simple_query("SELECT id FROM database_identity"),
     )
     .await?;
-    let id = first_row(&replies).and_then(|row| Uuid::try_parse(row.get(0)?).ok());
+    let id = last_row(&replies).and_then(|row| Uuid::try_parse(row.get(0)?).ok());
     id.map(DatabaseId).ok_or_else(|| {
         StoreError::Schema(
             "database_identity is empty: restore its row, or insert a new one with INSERT INTO database_identity (id) VALUES \
@@ -45,7 +45,7 @@ pub(super) async fn checkpoint(
         "{begin}SELECT {COLUMNS} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT"
     );
     let replies = bounded(limit, client.simple_query(&read)).await?;
-    let row = first_row(&replies).map(|row| {
+    let row = last_row(&replies).map(|row| {
         checkpoint_row(row).ok_or_else(|| {
             StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}"))
         })
@@ -109,10 +109,12 @@ pub(super) fn begin_life(wal_id: WalId, first: Sequence, life: LifeId) -> String
     )
 }
 
-pub(super) fn first_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
-    replies.iter().find_map(|reply| match reply {
+/// The row of the last statement that may have one.
+pub(super) fn last_row(replies: &[SimpleQueryMessage]) -> Option<&SimpleQueryRow> {
+    replies.iter().fold(None, |row, reply| match reply {
+        SimpleQueryMessage::RowDescription(_) => None,
         SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
+        _ => row,
     })
 }
 

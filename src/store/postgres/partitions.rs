@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use tokio_postgres::Client;
 
 use super::error::Failure;
-use super::sink::LOCK_TIMEOUT;
+use super::transaction::LOCK_TIMEOUT;
 use crate::event::Timestamp;
 use crate::store::StoreError;
 

@@ -26,18 +26,13 @@ use super::error::{Failure, bounded, no_event_to_blame};
 use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
 use super::rollups::no_state;
+use super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
 use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
-
-/// Longest wait for a lock, most of all for the checkpoint's row while a lost session still holds it.
-pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '5s'";
-/// A transaction whose client falls silent between two statements ends by itself after this time, and lets go of the
-/// checkpoint. In the middle of a COPY no timeout of the server applies: there its keepalives find out that the client is gone.
-pub(super) const IDLE_TIMEOUT: &str = "SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
 /// A connection that flushes.
 pub(super) struct PostgresSink {
@@ -72,9 +67,8 @@ impl PostgresSink {
 
     /// BEGIN and the settings of every transaction here, each statement ended by a semicolon.
     fn begin(&self) -> String {
-        // A server whose default is off would confirm what it may still lose, and the log is deleted on its word.
         format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; {LOCK_TIMEOUT}; {IDLE_TIMEOUT}; \
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {DURABLE}; {LOCK_TIMEOUT}; {IDLE_TIMEOUT}; \
              SET LOCAL statement_timeout = {}; ",
             self.flush_timeout.as_millis().max(1)
         )
@@ -116,7 +110,7 @@ impl PostgresSink {
                 return Err(StoreError::Schema(text).into());
             }
         }
-        let user_key = lineage::first_row(&replies).and_then(|row| UserKey::parse(row.get(0)?));
+        let user_key = lineage::last_row(&replies).and_then(|row| UserKey::parse(row.get(0)?));
         let user_key = user_key.ok_or_else(no_state)?;
         if from.life == to.life {
             return Ok(user_key);

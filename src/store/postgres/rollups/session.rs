@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use super::super::connect::Session;
 use super::super::error::{Failure, bounded};
-use super::super::sink::{IDLE_TIMEOUT, LOCK_TIMEOUT};
+use super::super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use crate::store::StoreError;
 
 /// Key of the advisory lock under which rollups are changed: "fast-ing" in ASCII, plus two.
@@ -153,7 +153,7 @@ impl Transactions {
         self.deltas_deleted = 0;
         // Compiling costs more than any of these statements, and arrays of unknown length are planned too badly to keep the plan.
         let begin = format!(
-            "BEGIN {mode}; SET LOCAL synchronous_commit = on; {LOCK_TIMEOUT}; {IDLE_TIMEOUT}; SET LOCAL statement_timeout = {}; \
+            "BEGIN {mode}; {DURABLE}; {LOCK_TIMEOUT}; {IDLE_TIMEOUT}; SET LOCAL statement_timeout = {}; \
              SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
             self.timeout.as_millis().max(1)
         );
