@@ -3,7 +3,7 @@
 //! ```text
 //! connect ── url, tls       URL → sessions, one connector for all of them
 //! pooling                   whether what we take for a session is one
-//! sink ── deltas, copy_in, copy, partitions
+//! sink ── deltas, copy_in, copy, partitions, transaction
 //!                           the flush: tokio-postgres, one connection that is thrown away on doubt
 //! rollups                   what keeps the rollups: tokio-postgres, one session under a lock
 //! checkpoints               how far logs are flushed: tokio-postgres, one session for all who ask
@@ -33,6 +33,7 @@ mod rollups;
 mod sink;
 mod snapshot;
 mod tls;
+mod transaction;
 mod url;
 
 use std::time::Duration;

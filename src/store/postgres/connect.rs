@@ -205,7 +205,7 @@ impl Connector {
         StoreError::Unavailable(format!(
             "cannot connect to {}: {}",
             self.address,
-            error::describe(error)
+            tls::explain(error).unwrap_or_else(|| error::describe(error))
         ))
     }
 }

@@ -1,13 +1,18 @@
 //! What `sslmode` asks of the server's certificate, with rustls. The modes mean what they mean to libpq.
 
+mod advice;
+
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
+pub(super) use self::advice::explain;
+
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
@@ -34,30 +39,40 @@ pub(super) fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError(format!("TLS: {error}")))?;
-    let chain = match verification {
-        Verification::Nothing => None,
+    let verifier = match verification {
+        Verification::Nothing => Verifier {
+            chain: None,
+            trusted: Vec::new(),
+            checks_name: false,
+            provider,
+        },
         Verification::Authority | Verification::AuthorityAndName => {
-            let verifier = WebPkiServerVerifier::builder_with_provider(
-                Arc::new(load_roots(roots)?),
-                Arc::clone(&provider),
-            )
-            .build()
-            .map_err(|error| ConfigError(format!("TLS: {error}")))?;
-            Some(verifier)
+            let (roots, trusted) = load_roots(roots)?;
+            let chain =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let chain = chain
+                .build()
+                .map_err(|error| ConfigError(format!("TLS: {error}")))?;
+            Verifier {
+                chain: Some(chain),
+                trusted,
+                checks_name: verification == Verification::AuthorityAndName,
+                provider,
+            }
         }
-    };
-    let verifier: Arc<dyn ServerCertVerifier> = match (verification, chain) {
-        (Verification::AuthorityAndName, Some(chain)) => chain,
-        (_, chain) => Arc::new(LenientVerifier { chain, provider }),
     };
     Ok(builder
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())
 }
 
-fn load_roots(file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
+/// The authorities, and the certificates that the user named, as they are.
+fn load_roots(
+    file: Option<&Path>,
+) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), ConfigError> {
     let mut roots = RootCertStore::empty();
+    let mut named = Vec::new();
     match file {
         Some(path) => {
             let unreadable = |error: &dyn std::fmt::Display| {
@@ -67,7 +82,10 @@ fn load_roots(file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
                 CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?
             {
                 let certificate = certificate.map_err(|error| unreadable(&error))?;
-                roots.add(certificate).map_err(|error| unreadable(&error))?;
+                roots
+                    .add(certificate.clone())
+                    .map_err(|error| unreadable(&error))?;
+                named.push(certificate);
             }
         }
         // Certificates that this system has but rustls cannot read are normal, and no reason to fail.
@@ -80,17 +98,21 @@ fn load_roots(file: Option<&Path>) -> Result<RootCertStore, ConfigError> {
             "sslmode verifies the server, but there is no root certificate: name a PEM file with sslrootcert=".to_owned(),
         ));
     }
-    Ok(roots)
+    Ok((roots, named))
 }
 
-/// Checks less than rustls would: the chain only, or nothing. The handshake's signature is always checked.
+/// Checks what libpq would, which is less than rustls does: the chain only, or nothing, and no chain where the server's own certificate is
+/// trusted. The handshake's signature is always checked.
 #[derive(Debug)]
-struct LenientVerifier {
+struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates of which one may be the server's own.
+    trusted: Vec<CertificateDer<'static>>,
+    checks_name: bool,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for LenientVerifier {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -102,11 +124,21 @@ impl ServerCertVerifier for LenientVerifier {
         let Some(chain) = &self.chain else {
             return Ok(ServerCertVerified::assertion());
         };
-        // rustls checks the name last, so a complaint about it means that the chain is good.
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // rustls checks the name last, so a complaint about it means that the chain is good.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
+            // Nobody else has signed it, or it is an authority's, as one that signed itself mostly is. Whether it has expired comes before
+            // both complaints.
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::Other(_),
+            )) if self.trusted.contains(end_entity) => {
+                if self.checks_name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             verdict => verdict,
         }
     }
