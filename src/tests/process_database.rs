@@ -78,6 +78,24 @@ fn an_event_that_postgresql_refuses_is_set_aside_and_its_neighbours_are_stored()
 }
 
 #[test]
+fn what_a_trigger_says_of_each_event_is_no_line_of_the_log() {
+    let database = Database::migrated(Cluster::shared());
+    database.execute(
+        "CREATE FUNCTION talk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'much to say'; RETURN NEW; END $$;
+         CREATE TRIGGER talk BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION talk()",
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let server = Launch::new(dir.path(), &database).start();
+    post(&server, &users("talked-of", 10));
+    server.wait_until_flushed();
+    server.terminate();
+    let ended = server.wait();
+    for words in ["much to say", "NOTICE", "tokio-postgres"] {
+        assert!(!ended.stderr.contains(words), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_schema_dropped_under_a_running_server_stops_the_flush_and_nothing_else() {
     let database = Database::migrated(Cluster::shared());
     let dir = tempfile::tempdir().unwrap();
