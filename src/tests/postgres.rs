@@ -15,6 +15,8 @@ const NO_BINARIES: &str = "no PostgreSQL 15 or newer (initdb, pg_ctl, postgres) 
                            or run `make test`, which says what it needs";
 /// Oldest release that the store supports.
 const RELEASE_MIN: u32 = 15;
+/// Names the directory of the programs to use, whatever else is there.
+const PROGRAMS: &str = "FAST_INGEST_TEST_POSTGRES";
 /// Where packages put the programs, side by side by release: a directory, how the names in it begin, and the rest of the path.
 /// The Makefile looks in the same places.
 const PACKAGED: [(&str, &str, &str); 5] = [
@@ -118,7 +120,12 @@ impl Cluster {
     ///
     /// When PostgreSQL is not installed or does not start.
     pub(crate) fn start_with_fsync(fsync: bool) -> Self {
-        let mut wrapper = Wrapper::spawn(&programs(), fsync, &[]);
+        Self::start_of(&programs(), fsync)
+    }
+
+    /// A running server of the release whose programs are in this directory.
+    pub(crate) fn start_of(programs: &Path, fsync: bool) -> Self {
+        let mut wrapper = Wrapper::spawn(programs, fsync, &[]);
         // Another process may take the port between our look and the server's start.
         for _ in 0..5 {
             let port = free_port();
@@ -293,10 +300,18 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket").port()
 }
 
-/// Directory of the server's programs: the first in PATH, or the newest of those that packages brought.
+/// Directory of the server's programs: the one that the environment names, the first in PATH, or the newest of those that packages brought.
 pub(crate) fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_usable = |directory: &PathBuf| release_in(directory) >= Some(RELEASE_MIN);
+    if let Some(named) = std::env::var_os(PROGRAMS).map(PathBuf::from) {
+        let named_here = named.display();
+        assert!(
+            is_usable(&named),
+            "{PROGRAMS}={named_here}: no PostgreSQL 15 or newer there"
+        );
+        return named;
+    }
     if let Some(directory) = std::env::split_paths(&path).find(is_usable) {
         return directory;
     }
@@ -316,8 +331,8 @@ pub(crate) fn programs() -> PathBuf {
         .expect(NO_BINARIES)
 }
 
-/// The release of the programs in a directory, if all of them are there.
-fn release_in(directory: &Path) -> Option<u32> {
+/// The release of the programs in a directory, if all of them are there and run.
+pub(crate) fn release_in(directory: &Path) -> Option<u32> {
     let is_there = |name: &&str| directory.join(name).exists();
     if !["initdb", "pg_ctl", "postgres"].iter().all(is_there) {
         return None;
