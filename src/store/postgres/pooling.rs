@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Connector, Session};
@@ -23,7 +22,8 @@ pub(super) const REMEDY: &str =
 ///
 /// [`StoreError::Schema`] when sessions are shared, [`StoreError::Unavailable`] when the database does not answer.
 pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), StoreError> {
-    let (one, other) = try_join(connector.connect(), connector.connect()).await?;
+    let one = connector.connect().await?;
+    let other = connector.connect().await?;
     let found_in = process(&one).await?;
     // Of two sessions that are open at the same time, both would be in it; or, while the other one holds on to that process or takes
     // another, the first one would go on elsewhere.
