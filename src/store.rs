@@ -214,7 +214,7 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueryTimeout`], or what is
+    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`], [`StoreError::QueryTimeout`], or what is
     /// wrong with the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
 

@@ -139,6 +139,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
+        self.must_keep_sessions().await?;
         let session = self.connector.connect().await?;
         Ok(Box::new(PostgresRollups::new(session, self.flush_timeout)))
     }
