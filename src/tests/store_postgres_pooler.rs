@@ -35,6 +35,7 @@ fn a_pooler_that_takes_sessions_apart_is_refused_with_what_to_do() {
             location: StoreLocation::Postgres(url.clone()),
             query_connections: 1,
             query_timeout: Duration::from_secs(30),
+            query_bytes_max: 64 << 20,
             flush_timeout: Duration::from_secs(30),
         });
         let opened = block_on(store.unwrap().open_sink());
