@@ -114,7 +114,7 @@ fn report_dropped(lines: u64) {
     );
 }
 
-/// Colors are for terminals, and for whoever has not refused them (https://no-color.org).
+/// Colors are for terminals, and for whoever has not refused them (<https://no-color.org>).
 fn wants_colors(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }

@@ -98,7 +98,7 @@ async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database)
             "DELETE FROM events WHERE user_id = 'ann';
              INSERT INTO rollup_overflow (day, events) SELECT min(day), 1 FROM rollup_days",
             &[
-                "all events, 2026-02-01T00:00:00Z, 1 day: rollups have 1 events without a series of their own, the rows 0",
+                "all events, 2026-02-01T00:00:00Z, 1 day: rollups have 1 event without a series of their own, the rows 0",
                 "all events, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",
                 "page_view / all channels, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",
                 "page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 3 events, the rows 2",

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::rollup::{Bucket, Day, SeriesKey};
+use crate::words::plural;
 
 /// A rollup that is not what the events make it. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,22 +104,42 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Events { rollups, rows } => {
-                write!(f, "rollups have {rollups} events, the rows {rows}")
+                write!(
+                    f,
+                    "rollups have {}, the rows {rows}",
+                    plural(*rollups, "event")
+                )
             }
             Self::Users { rollups, rows } if rollups == rows => {
-                write!(f, "rollups have {rollups} users, the rows as many others")
+                write!(
+                    f,
+                    "rollups have {}, the rows as many others",
+                    plural(*rollups, "user")
+                )
             }
             Self::Users { rollups, rows } => {
-                write!(f, "rollups have {rollups} users, the rows {rows}")
+                write!(
+                    f,
+                    "rollups have {}, the rows {rows}",
+                    plural(*rollups, "user")
+                )
             }
             Self::SumEvents { sum, parts } => {
-                write!(f, "the sum has {sum} events, its parts {parts}")
+                write!(
+                    f,
+                    "the sum has {}, its parts {parts}",
+                    plural(*sum, "event")
+                )
             }
             Self::SumUsers { sum, parts } if sum == parts => {
-                write!(f, "the sum has {sum} users, its parts as many others")
+                write!(
+                    f,
+                    "the sum has {}, its parts as many others",
+                    plural(*sum, "user")
+                )
             }
             Self::SumUsers { sum, parts } => {
-                write!(f, "the sum has {sum} users, its parts {parts}")
+                write!(f, "the sum has {}, its parts {parts}", plural(*sum, "user"))
             }
             Self::NoSum => {
                 f.write_str("there are parts, but neither a sum nor a mark that one is due")
@@ -126,11 +147,13 @@ impl fmt::Display for Fault {
             Self::NoParts => f.write_str("there are no parts, but a sum or a mark that one is due"),
             Self::EventsGone { rollups } => write!(
                 f,
-                "rollups have {rollups} events and no event is stored: were they removed on purpose? rollup rebuild keeps such days"
+                "rollups have {} and no event is stored: were they removed on purpose? rollup rebuild keeps such days",
+                plural(*rollups, "event")
             ),
             Self::Overflow { rollups, rows } => write!(
                 f,
-                "rollups have {rollups} events without a series of their own, the rows {rows}"
+                "rollups have {} without a series of their own, the rows {rows}",
+                plural(*rollups, "event")
             ),
         }
     }

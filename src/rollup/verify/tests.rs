@@ -226,7 +226,7 @@ async fn a_missing_delta_is_found_in_each_of_its_series_and_names_stay_on_their_
     assert_eq!(
         verify(&mut model).await,
         [
-            "all events, 2026-02-01T00:00:00Z, 15 min: rollups have 1 events, the rows 2",
+            "all events, 2026-02-01T00:00:00Z, 15 min: rollups have 1 event, the rows 2",
             "click\\n / all channels, 2026-02-01T00:00:00Z, 15 min: rollups have 0 events, the rows 1",
             "click\\n / web, 2026-02-01T00:00:00Z, 15 min: rollups have 0 events, the rows 1",
         ]

@@ -60,7 +60,7 @@ async fn a_missing_part_and_one_too_many_are_found() {
             tables.parts.insert((series, bucket), tally(1, 0..1));
             tables.days.insert((series, today()), None);
         },
-        &["gone / web, 2026-02-01T00:00:00Z, 15 min: rollups have 1 events, the rows 0"],
+        &["gone / web, 2026-02-01T00:00:00Z, 15 min: rollups have 1 event, the rows 0"],
     )
     .await;
 }
