@@ -63,14 +63,17 @@ pub(super) fn cut(connections: usize) {
 
 /// Before the last flush.
 pub(super) fn last_flush(progress: &Progress, drain_timeout: Duration) {
-    let lag = progress.flush_lag();
-    if lag > 0 {
-        tracing::info!(
-            lag_events = lag,
-            "flushing what the log holds, for at most {drain_timeout:?}: {}",
-            plural(lag, "event")
-        );
-    }
+    let Some(behind) = progress.behind() else {
+        return;
+    };
+    let late = behind.since.map_or_else(String::new, |(_, age)| {
+        format!(", the flush is {} s behind", age.as_secs())
+    });
+    tracing::info!(
+        lag_events = behind.events,
+        "flushing what the log holds, for at most {drain_timeout:?}: {}{late}",
+        plural(behind.events, "event")
+    );
 }
 
 /// At the end.
