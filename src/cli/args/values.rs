@@ -126,7 +126,8 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
         .is_some_and(|(host, _)| !host.contains(':'));
     if name != "*" && (name.is_empty() || has_port || !name.bytes().all(is_name)) {
         return Err(
-            "expected a name such as stats.example.org, without scheme and port, or *".to_owned(),
+            "expected a name without scheme and port, for example stats.example.org, or *"
+                .to_owned(),
         );
     }
     Ok(name.to_owned())
