@@ -80,6 +80,12 @@ pub(crate) const PLANS: &[Plan] = &[
         run: plans::idle::run,
     },
     Plan {
+        name: "bounds",
+        about: "invented pairs, exact questions at once, history in one request; both stores by turns",
+        cycles: 6,
+        run: plans::bounds::run,
+    },
+    Plan {
         name: "slow-database",
         about: "a database so slow that the log reaches its cap, then recovery",
         cycles: 3,

@@ -48,6 +48,11 @@ fn sessions_that_end_by_themselves_cost_no_event_and_no_read() {
 }
 
 #[test]
+fn requests_that_cost_more_than_they_look_like_cost_nobody_else() {
+    briefly("bounds", 6);
+}
+
+#[test]
 fn a_log_at_its_cap_refuses_stores_nothing_of_it_and_opens_again() {
     briefly("slow-database", 2);
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+pub(crate) mod bounds;
 pub(crate) mod constraints;
 pub(crate) mod copies;
 pub(crate) mod database;
