@@ -5,6 +5,7 @@
     reason = "clippy spares the tests themselves, but not the helpers that they share"
 )]
 
+mod build_script;
 mod cli_databases;
 mod cli_metrics;
 mod flights;

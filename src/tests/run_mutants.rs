@@ -49,13 +49,14 @@ use mutants::{Check, Mutant};
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What the build and the checks need of the tree.
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 9] = [
     "Cargo.lock",
     "Cargo.toml",
     "Dockerfile",
     "Makefile",
     "README.md",
     "benches",
+    "build.rs",
     "migrations",
     "src",
 ];
