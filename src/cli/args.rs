@@ -16,6 +16,7 @@ use crate::config::{
     StoreSettings, SyncMode, WalSettings,
 };
 use crate::rollup::rebuild::PAIRS_MAX_DEFAULT;
+use crate::store::postgres::with_password;
 
 pub use values::{DEFAULT_PORT, bytes, count, count_between, host, port, positive_duration};
 use values::{host_name, sync_mode};
@@ -26,6 +27,15 @@ pub struct DatabaseArgs {
     /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
+
+    /// Password where the URL has none, as it is, nothing percent-encoded. Everybody on the machine sees flags: prefer the variable
+    #[arg(
+        long,
+        env = "PGPASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true
+    )]
+    pub database_password: Option<String>,
 
     /// Directory of the write-ahead log and of the embedded SQLite database
     #[arg(
@@ -54,7 +64,8 @@ impl DatabaseArgs {
         match self.database_url.as_deref().map(str::trim) {
             None | Some("") => Ok(StoreLocation::Sqlite(self.data_dir.join("events.db"))),
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(StoreLocation::Postgres(url.to_owned()))
+                let password = self.database_password.as_deref().unwrap_or_default();
+                Ok(StoreLocation::Postgres(with_password(url, password)))
             }
             Some(_) => Err(ConfigError(
                 "DATABASE_URL must start with postgres:// or postgresql://; leave it unset for the embedded SQLite".to_owned(),

@@ -36,6 +36,8 @@ mod tls;
 mod transaction;
 mod url;
 
+pub(crate) use self::url::with_password;
+
 use std::time::Duration;
 
 use async_trait::async_trait;

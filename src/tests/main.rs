@@ -30,6 +30,7 @@ mod ledger;
 mod migrations;
 mod mutants;
 mod mutants_apply;
+mod password;
 mod pooler;
 mod postgres;
 mod postgres_versions;

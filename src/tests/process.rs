@@ -108,7 +108,8 @@ fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
     for (name, _) in std::env::vars_os() {
         let is_setting = name.to_string_lossy().starts_with("FAST_INGEST_");
-        if is_setting || name == "PORT" || name == "DATABASE_URL" {
+        if is_setting || ["PORT", "DATABASE_URL", "PGPASSWORD"].contains(&&*name.to_string_lossy())
+        {
             command.env_remove(name);
         }
     }

@@ -18,7 +18,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error;
 use super::tls;
-use super::url::{refusal, take_ssl_parameters};
+use super::url::{check_credentials, refusal, take_ssl_parameters};
 use crate::config::ConfigError;
 use crate::store::StoreError;
 
@@ -57,6 +57,7 @@ pub(super) struct Connector {
 impl Connector {
     /// Parses a URL; reads the root certificates if it asks for verification.
     pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
+        check_credentials(url)?;
         let (url, ssl) = take_ssl_parameters(url)?;
         // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a password.
         let mut config: tokio_postgres::Config = url
@@ -287,6 +288,10 @@ mod tests {
             "postgres://user:secret@host:port/db",
             "postgres://user:secret@host/db?secret=1",
             "postgres://user:secret@",
+            "postgres://user:a@secret@host/db",
+            "postgres://user:a@secret/b@host/db",
+            "postgres://user:a@b?secret=@host/db",
+            "postgres://user:%secret%@host:port/db",
         ] {
             let error = Connector::parse(url)
                 .err()

@@ -1,10 +1,11 @@
-//! The parameters of a database URL that tokio-postgres does not know.
+//! What of a database URL tokio-postgres does not see to: parameters that it does not know, a password from elsewhere, and what may be a
+//! piece of one.
 
 pub(super) mod refusal;
 
 use std::path::PathBuf;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio_postgres::config::SslMode;
 
 use super::tls::Verification;
@@ -71,6 +72,46 @@ pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), 
     ))
 }
 
+/// The URL with this password, if it has none of its own. Like libpq, takes an empty one for none.
+pub(crate) fn with_password(url: &str, password: &str) -> String {
+    let (base, query) = split(url);
+    // `:` stands behind the user; before the first @ there is no port.
+    let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
+    let credentials = authority.split_once('@').map_or("", |(before, _)| before);
+    let has_one = credentials.contains(':')
+        || parameters(url)
+            .any(|(name, _)| percent_decode_str(name).decode_utf8_lossy() == "password");
+    if has_one || password.is_empty() {
+        return url.to_owned();
+    }
+    let joint = match query {
+        "" => "?",
+        _ => "&",
+    };
+    let base = url.trim_end_matches(['?', '&']);
+    let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
+    format!("{base}{joint}password={password}")
+}
+
+/// Refuses a URL of which an error could show a piece of the password.
+///
+/// Credentials end at the first `@`. Where there is another one, what stands between the two was most likely meant as password, and would
+/// be taken for the host, which every error about a connection names.
+///
+/// # Errors
+///
+/// [`ConfigError`] says how to write the URL.
+pub(super) fn check_credentials(url: &str) -> Result<(), ConfigError> {
+    if url.matches('@').count() > 1 {
+        return Err(ConfigError(
+            "the database URL has more than one `@`: write %40 for each but the one before the host, or leave the password out of the \
+             URL and set PGPASSWORD"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// A URL before its question mark, and behind it.
 fn split(url: &str) -> (&str, &str) {
     // A password may hold a question mark; credentials end at the first @.
@@ -101,6 +142,32 @@ fn decode(value: &str) -> Result<String, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_from_elsewhere_goes_where_there_is_none() {
+        for (url, password, expected) in [
+            ("postgres://h/d", "", "postgres://h/d"),
+            ("postgres://u@h/d", "a", "postgres://u@h/d?password=a"),
+            ("postgres://u@h:1/d?", "a", "postgres://u@h:1/d?password=a"),
+            (
+                "postgres://u@[::1]:5/d?sslmode=disable",
+                "@%:/?&=#+ ü",
+                "postgres://u@[::1]:5/d?sslmode=disable&password=%40%25%3A%2F%3F%26%3D%23%2B%20%C3%BC",
+            ),
+            ("postgres://u:own@h/d", "a", "postgres://u:own@h/d"),
+            (
+                "postgres://u@h/d?password=own",
+                "a",
+                "postgres://u@h/d?password=own",
+            ),
+        ] {
+            assert_eq!(with_password(url, password), expected);
+        }
+        let url = with_password("postgres://u@h:1/d?connect_timeout=1", "p@ss%4:/w?rd&");
+        let config: tokio_postgres::Config = url.parse().unwrap();
+        assert_eq!(config.get_password(), Some("p@ss%4:/w?rd&".as_bytes()));
+        assert_eq!(config.get_dbname(), Some("d"));
+    }
 
     #[test]
     fn ssl_parameters_leave_the_url_and_mean_what_libpq_means() {

@@ -9,7 +9,7 @@ use super::parameters;
 
 /// What is said when nothing may be quoted, or nothing particular is wrong.
 const MALFORMED: &str = "the database URL cannot be read: expected postgres://user:password@host:port/database, special characters in \
-                         the password percent-encoded";
+                         the password percent-encoded, or without password and PGPASSWORD set";
 /// Longest piece of a URL that is quoted.
 const QUOTED_MAX: usize = 64;
 
