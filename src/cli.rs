@@ -8,6 +8,7 @@ pub mod health;
 pub mod import;
 pub mod metrics;
 pub mod migrate;
+pub mod refusal;
 mod request;
 pub mod rollup;
 pub mod serve;
@@ -184,7 +185,10 @@ pub fn parse() -> Result<Typed, Failure> {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut empty = BTreeSet::new();
     let command = without_variables(command, &is_empty, &mut empty);
-    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
+    let matches = command.try_get_matches();
+    let cli = matches
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .unwrap_or_else(|error| refusal::end(&error));
     Ok(Typed {
         cli,
         empty_variables: empty.into_iter().collect(),

@@ -26,6 +26,13 @@ pub enum ExitStatus {
     Interrupted = 130,
 }
 
+impl ExitStatus {
+    /// Whether a second try ends the same way for as long as nobody changes settings, schema or data.
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Self::Usage | Self::Data | Self::Config)
+    }
+}
+
 /// A failed command: what the user reads and the status the shell sees.
 #[derive(Debug)]
 pub struct Failure {

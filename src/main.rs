@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         );
     }
     let outcome = match cli.command {
-        Command::Serve(args) => cli::serve::run(*args),
+        Command::Serve(args) => cli::refusal::serve(*args),
         Command::Migrate(command) => cli::migrate::run(command),
         Command::Import(args) => cli::import::run(*args),
         Command::Metrics(args) => cli::metrics::run(&args),

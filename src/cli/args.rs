@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::Args;
 
+use super::refusal::{self, WhenRefused};
 use crate::config::{
     ConfigError, FlushSettings, HttpSettings, RollupSettings, Settings, StoreLocation,
     StoreSettings, SyncMode, WalSettings,
@@ -94,6 +95,10 @@ pub struct ServeArgs {
     /// Which database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+
+    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts whatever ends
+    #[arg(long, env = refusal::VARIABLE, value_enum, default_value_t = WhenRefused::Exit, value_name = "WHAT")]
+    pub when_refused: WhenRefused,
 
     /// Address to listen on, or a name for it. Loopback by default, because there is no authentication yet
     #[arg(

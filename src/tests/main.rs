@@ -36,6 +36,7 @@ mod postgres;
 mod postgres_versions;
 mod process;
 mod process_database;
+mod process_refusal;
 mod process_start;
 mod process_stderr;
 mod process_stop;

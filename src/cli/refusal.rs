@@ -1,0 +1,83 @@
+//! What `serve` does where it ends for a reason that only a person can mend.
+//!
+//! A supervisor that restarts whatever ends would start it for ever, and bury the reason under its repetitions. Some can be told which
+//! exit statuses to leave alone; Docker cannot, so there the process itself stays until it is told to stop. It serves nothing meanwhile
+//! and holds neither port nor data directory: it looks unhealthy, and `wal inspect` works beside it.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process;
+
+use clap::ValueEnum;
+use tokio::runtime::Builder;
+
+use super::args::ServeArgs;
+use super::serve;
+use crate::exit::{ExitStatus, Failure};
+use crate::shutdown::Shutdown;
+
+/// Name of the variable, which is read by hand where the command line is at fault.
+pub(super) const VARIABLE: &str = "FAST_INGEST_WHEN_REFUSED";
+
+/// What to do then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenRefused {
+    /// End at once.
+    Exit,
+    /// Stay until SIGTERM or SIGINT, then end with the same status.
+    Wait,
+}
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+///
+/// What kept it from starting or made it stop, with its exit status.
+pub fn serve(args: ServeArgs) -> Result<(), Failure> {
+    let when_refused = args.when_refused;
+    let outcome = serve::run(args);
+    if let Err(failure) = &outcome
+        && when_refused == WhenRefused::Wait
+        && failure.status.needs_a_person()
+    {
+        let status = failure.status as u8;
+        wait_for_stop(|| {
+            tracing::error!(
+                status,
+                "waiting to be stopped, because a restart would end the same way (exit status {status}): {failure}"
+            );
+        });
+    }
+    outcome
+}
+
+/// Ends the process because its command line, or a variable, cannot be read, or because help was asked for.
+pub(super) fn end(error: &clap::Error) -> ! {
+    // Nobody is left to be told.
+    error.print().ok();
+    let is_refusal = error.exit_code() == ExitStatus::Usage as i32;
+    let waits = std::env::var_os(VARIABLE).is_some_and(|value| value == "wait");
+    if is_refusal && waits && std::env::args_os().any(|word| word == OsStr::new("serve")) {
+        wait_for_stop(|| {
+            crate::exit::say_aside(
+                "fast-ingest: waiting to be stopped, because a restart would end the same way (exit status 2)",
+            );
+        });
+    }
+    process::exit(error.exit_code());
+}
+
+/// Says so and returns on SIGTERM or SIGINT, or at once where the system does not let us wait for them: then it is the supervisor's again.
+fn wait_for_stop(say_so: impl FnOnce()) {
+    let waiting = || -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let shutdown = Shutdown::new();
+        runtime.block_on(async {
+            let _signals = shutdown.listen_for_signals()?;
+            say_so();
+            shutdown.drain_token().stopped().await;
+            Ok(())
+        })
+    };
+    waiting().ok();
+}
