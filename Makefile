@@ -5,7 +5,8 @@ ENV_FILE := $(if $(wildcard .env.dev),--env-file .env.dev)
 
 CARGO ?= cargo
 FAST_INGEST = $(CARGO) run --release --locked -- $(ENV_FILE)
-COMPOSE ?= docker compose
+DOCKER ?= docker
+COMPOSE ?= $(DOCKER) compose
 # Root needs no sudo, and minimal machines have none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -26,8 +27,8 @@ FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down verify inspect check test model torture mutants fuzz bench bench-report postgres postgres-versions strace pgbouncer \
-	docker-up docker-down docker-logs
+.PHONY: help run migrate-up migrate-down verify inspect check test test-docker model torture mutants fuzz bench bench-report postgres \
+	postgres-versions strace pgbouncer docker-up docker-down docker-logs docker-pins
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,11 @@ test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away 
 	$(MAKE) model SCHEDULES=$(or $(SCHEDULES),1000)
 	$(MAKE) mutants
 	$(MAKE) fuzz
+	@if [ "$$FAST_INGEST_TEST_DOCKER" = 1 ]; then $(MAKE) test-docker STORES=containerd FIRST_BUILDS=2; \
+		else echo "docker: skipped, it takes minutes and an engine of its own: FAST_INGEST_TEST_DOCKER=1, or \`make test-docker\`"; fi
+
+test-docker: ## The image and docker-compose.yml on a Docker engine of its own, as root on Debian: STORES=containerd FIRST_BUILDS=2 for less
+	$(if $(STORES),STORES="$(STORES)") $(if $(FIRST_BUILDS),FIRST_BUILDS=$(FIRST_BUILDS)) src/tests/docker/run.sh
 
 model: ## Run the log's protocol in random orders of its steps: SCHEDULES=1000000 for more
 	SCHEDULES=$(or $(SCHEDULES),10000) $(CARGO) test --locked --lib --features shuttle schedules::
@@ -141,3 +147,14 @@ docker-down: ## Stop the containers; the data stays in its volumes
 
 docker-logs: ## Follow the containers' logs
 	$(COMPOSE) logs --follow
+
+docker-pins: ## Pin base images by the digests that their registries have today, or renew that
+	@set -e; for file in Dockerfile docker-compose.yml; do \
+		for image in $$(sed -nE 's/^.*_IMAGE(=|:-)([^@}]+).*$$/\2/p' $$file); do \
+			digest=$$($(DOCKER) buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$image"); \
+			case "$$digest" in sha256:*) ;; *) echo "no digest for $$image: $$digest" >&2; exit 1 ;; esac; \
+			sed -E "s|$$image(@sha256:[0-9a-f]*)?|$$image@$$digest|" $$file > $$file.new; \
+			cat $$file.new > $$file; rm $$file.new; \
+			echo "$$file: $$image@$$digest"; \
+		done; \
+	done
