@@ -59,6 +59,6 @@ fn what_a_restart_may_mend_and_other_commands_end_at_once() {
     server.stop();
 
     let variable = [("FAST_INGEST_WHEN_REFUSED", "wait")];
-    let other = run_with(&variable, &["health", "--no-such-flag"]);
+    let other = run_with(&["health", "--no-such-flag"], &variable);
     other.assert_refusal(2, &["--no-such-flag"]);
 }
