@@ -18,7 +18,8 @@ edit_arrives() {
 	grep --quiet "$words" "$source" || return 1
 	touch --date="$long_ago" "$source"
 	up || return 1
-	inside docker run --rm fast-ingest --help | grep --quiet "$words"
+	# Not through a pipe, which grep would leave before all is said.
+	inside docker run --rm fast-ingest --help > "$work/help" && grep --quiet "$words" "$work/help"
 }
 
 migration_arrives() {

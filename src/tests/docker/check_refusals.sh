@@ -18,10 +18,7 @@ compose_quietly() {
 is_waiting() {
 	within 60 is_unhealthy || return 1
 	same "running, restarts" "true 0" "$(inspect server '{{.State.Running}} {{.RestartCount}}')" || return 1
-	compose logs server | tail -n 5 | grep --quiet "exit status $1" || {
-		compose logs server
-		return 1
-	}
+	compose logs --tail 5 server > "$work/logs" && grep "exit status $1" "$work/logs"
 }
 
 is_unhealthy() {
