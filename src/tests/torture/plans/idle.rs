@@ -120,7 +120,7 @@ fn end_all(database: &Database) {
 fn end_a_read(database: &Database) {
     let held = database.hold("LOCK TABLE rollup_overflow IN ACCESS EXCLUSIVE MODE");
     let end = format!(
-        "SELECT pg_terminate_backend(pid) {SESSIONS} AND wait_event_type = 'Lock' AND query LIKE 'SELECT day FROM rollup_overflow%'"
+        "SELECT pg_terminate_backend(pid) {SESSIONS} AND wait_event_type = 'Lock' AND query LIKE 'SELECT day, NULL AS user_key FROM rollup_overflow%'"
     );
     database.wait_for("ended", |database| !database.rows(&end).is_empty());
     drop(held);
