@@ -105,7 +105,11 @@ pub(super) fn run(course: Course) {
     if let Some(stopping) = stopping {
         stopping.join().unwrap();
     } else {
-        judge_gate(&gate, outcome.is_err());
+        // Where there was no room, the log thread may not have looked again.
+        let was_full = disk.fired() > 0 && fault.is_some_and(|fault| fault.kind.is_full());
+        if !was_full || outcome.is_err() {
+            judge_gate(&gate, outcome.is_err());
+        }
     }
     shutdown.drain();
     closing.join().unwrap();
@@ -327,11 +331,12 @@ fn segment_bytes(disk: &SimulatedDisk) -> u64 {
 
 /// A fault of the log thread's operations.
 fn some_fault() -> Fault {
-    const KINDS: [FaultKind; 7] = [
+    const KINDS: [FaultKind; 8] = [
         FaultKind::SyncError,
         FaultKind::SyncError,
         FaultKind::WriteError,
         FaultKind::ShortWrite,
+        FaultKind::WriteNoSpace,
         FaultKind::SyncDirError,
         FaultKind::CreateNoSpace,
         FaultKind::RenameError,

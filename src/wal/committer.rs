@@ -70,6 +70,8 @@ pub struct Committer<D: Disk> {
     marker_due: bool,
     /// Whether a write has found no room, and there is none yet.
     was_full: bool,
+    /// Whether the log says so.
+    is_full_told: bool,
     watched_at: Instant,
     watched_end: u64,
     /// Kept between groups, so that a group costs no allocation.
@@ -100,6 +102,7 @@ impl<D: Disk> Committer<D> {
             unsynced_since: None,
             marker_due: false,
             was_full: false,
+            is_full_told: false,
             watched_at: Instant::now(),
             watched_end: 0,
             group: Group::default(),
@@ -265,10 +268,9 @@ impl<D: Disk> Committer<D> {
             return Ok(());
         }
         self.cut_room()?;
-        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end.
-        let synced = self.active.sync_data();
-        synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
-        self.unsynced_since = None;
+        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end. Told at once, because a new
+        // segment may find no room.
+        self.sync()?;
         let header = SegmentHeader {
             salt: random_salt(),
             number: self.header.number + 1,

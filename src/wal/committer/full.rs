@@ -25,7 +25,7 @@ pub(super) fn is_full(error: &WalError) -> bool {
         cause.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     );
-    finds_no_room && matches!(*action, "write" | "create")
+    finds_no_room && matches!(*action, "write" | "create" | "rename to")
 }
 
 impl<D: Disk> Committer<D> {
@@ -47,13 +47,23 @@ impl<D: Disk> Committer<D> {
         }
         let directory = self.log.directory();
         let free_min = self.free_min();
-        let mut is_low = self.free_bytes()? < free_min;
+        // A quota does not show in what is free, so whatever was found full makes what is kept give way.
+        let mut is_low = self.was_full || self.free_bytes()? < free_min;
         // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
         if is_low && self.log.mismatch().is_none() && directory.drop_kept(0)? {
             is_low = self.free_bytes()? < free_min;
+        } else if self.was_full {
+            is_low = self.free_bytes()? < free_min;
         }
-        if !is_low {
-            self.found_room();
+        if !is_low && self.was_full {
+            // The proof is a write.
+            self.was_full = false;
+            self.make_room(1)?;
+            is_low = self.was_full;
+        }
+        if !is_low && self.is_full_told {
+            self.is_full_told = false;
+            tracing::info!("the disk of the log has room again");
         }
         self.log.gate().set_disk_low(is_low);
         Ok(())
@@ -76,19 +86,12 @@ impl<D: Disk> Committer<D> {
     /// Closes the gate until there is room.
     pub(super) fn found_full(&mut self) {
         self.log.gate().set_disk_low(true);
-        if !self.was_full {
-            self.was_full = true;
+        self.was_full = true;
+        if !self.is_full_told {
+            self.is_full_told = true;
             tracing::error!(
                 "the disk of the log is full: events are refused until there is room again; what was acknowledged is safe"
             );
-        }
-    }
-
-    /// Notes that there is room.
-    fn found_room(&mut self) {
-        if self.was_full {
-            self.was_full = false;
-            tracing::info!("the disk of the log has room again");
         }
     }
 

@@ -29,8 +29,7 @@ fn at_every_chance(
 
 /// Whether the caller heard of a fault. Of a full disk requests hear, once the log is open.
 fn is_told(kind: FaultKind, outcome: &Result<(), WalError>) -> bool {
-    let is_full = matches!(kind, FaultKind::WriteNoSpace | FaultKind::CreateNoSpace);
-    matches!(outcome, Err(WalError::Io { .. })) || is_full && outcome.is_ok()
+    matches!(outcome, Err(WalError::Io { .. })) || kind.is_full() && outcome.is_ok()
 }
 
 /// Checks one kind of fault at all its chances; returns how many events were turned away.

@@ -58,6 +58,11 @@ impl FaultKind {
     /// Those of which it is not.
     pub(crate) const LIES: [Self; 2] = [Self::LyingSync, Self::LyingSyncDir];
 
+    /// Those that leave the log as it was, once it is open.
+    pub(crate) fn is_full(self) -> bool {
+        matches!(self, Self::WriteNoSpace | Self::CreateNoSpace)
+    }
+
     fn operation(self) -> Operation {
         match self {
             Self::WriteError | Self::WriteNoSpace | Self::ShortWrite => Operation::Write,
