@@ -239,6 +239,7 @@ fn on_each_day<T>(
     migrations::block_on(async {
         let store = store::open(&settings)?;
         store.check_schema().await?;
+        store.check_rollups().await?;
         let mut rollups = store.open_rollups().await?;
         first(&mut *rollups, &mut outcome).await?;
         let days = rebuild::days(&mut *rollups, range.from, range.to).await?;

@@ -95,7 +95,10 @@ fn serve(
         .map_err(flush_failure)?;
     let listener = runtime
         .block_on(server::bind(settings.http.address))
-        .or_exit(ExitStatus::Config)?;
+        .map_err(|error| match error.may_pass() {
+            true => Failure::new(ExitStatus::Locked, error),
+            false => Failure::new(ExitStatus::Config, error),
+        })?;
     let address = listener.local_addr().or_exit(ExitStatus::Io)?;
     let _signals = runtime
         .block_on(async { shutdown.listen_for_signals() })
@@ -188,6 +191,10 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
             );
         }
         Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
+    }
+    // A rebuild that goes on, or was interrupted, must not keep events out.
+    if let Err(StoreError::Schema(reason)) = store.check_rollups().await {
+        tracing::warn!("queries count events, which is slow: {reason}");
     }
     Ok(store)
 }

@@ -268,7 +268,8 @@ impl<'a> Answering<'a> {
             }
         }
         for row in days.sums {
-            let Some((events, users)) = row.total else {
+            // A series may be let in on a day before it has events there.
+            let Some((events, users)) = row.total.filter(|(events, _)| *events > 0) else {
                 continue;
             };
             if !counted.contain(&day_range(row.day)) {

@@ -8,8 +8,8 @@ use crate::rollup::{Bucket, Day, UserKey};
 
 /// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series over a year.
 pub const ROWS_MAX: usize = 1_000_000;
-/// What a row costs beside its users: the row, what it becomes on the way to its group, and its names.
-pub const ROW_BYTES: usize = 192;
+/// What a row costs beside its users and its names: the row, and what it becomes on the way to its group, with room to grow.
+pub const ROW_BYTES: usize = 224;
 
 /// A question that would read more than its [`Allowance`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,14 +45,19 @@ impl Allowance {
         self.rows
     }
 
-    /// Takes off one row.
+    /// Takes off one row with its names.
     ///
     /// # Errors
     ///
     /// [`QueryTooLarge`] when that is more than is left.
-    pub fn take(&mut self, users_bytes: usize) -> Result<(), QueryTooLarge> {
+    pub fn take(
+        &mut self,
+        names: [Option<&str>; 2],
+        users_bytes: usize,
+    ) -> Result<(), QueryTooLarge> {
         self.rows = self.rows.checked_sub(1).ok_or(QueryTooLarge::Rows)?;
-        Ok(self.memory.take(ROW_BYTES + users_bytes)?)
+        let names_bytes: usize = names.into_iter().flatten().map(str::len).sum();
+        Ok(self.memory.take(ROW_BYTES + names_bytes + users_bytes)?)
     }
 }
 
@@ -207,14 +212,26 @@ mod tests {
 
     #[test]
     fn an_allowance_is_used_up_by_rows_and_by_bytes() {
-        let memory = QueryMemory::new(2 * ROW_BYTES + 100);
+        let memory = QueryMemory::new(2 * ROW_BYTES + 107);
         let mut rows = Allowance::new(2, memory.question());
-        assert_eq!([rows.take(0), rows.take(0)], [Ok(()), Ok(())]);
+        assert_eq!(
+            [rows.take([None; 2], 0), rows.take([None; 2], 0)],
+            [Ok(()), Ok(())]
+        );
         let refused = Err(QueryTooLarge::Rows);
-        assert_eq!((rows.rows_left(), rows.take(0)), (0, refused));
+        assert_eq!((rows.rows_left(), rows.take([None; 2], 0)), (0, refused));
         drop(rows);
         let mut bytes = Allowance::new(10, memory.question());
-        assert_eq!([bytes.take(60), bytes.take(40)], [Ok(()), Ok(())]);
-        assert!(matches!(bytes.take(1), Err(QueryTooLarge::Memory(_))));
+        assert_eq!(
+            [
+                bytes.take([Some("view"), Some("web")], 60),
+                bytes.take([None; 2], 40)
+            ],
+            [Ok(()), Ok(())]
+        );
+        assert!(matches!(
+            bytes.take([None; 2], 1),
+            Err(QueryTooLarge::Memory(_))
+        ));
     }
 }

@@ -243,16 +243,25 @@ fn pairs_in(deltas: &[Delta]) -> usize {
     deltas.chunk_by(is_same).count()
 }
 
-/// The series of the two days before: the one before may have just begun, as when events of tomorrow come.
+/// The series of two of the three days before, or of one where others have none: what somebody invents on one day is no reason to keep
+/// room on the next, and the last day may have just begun, as when events of tomorrow come.
 async fn series_before(
     store: &mut dyn RollupStore,
     day: Day,
 ) -> Result<Vec<SeriesKey>, StoreError> {
-    let mut known = store.series_on(day.before()).await?;
-    known.extend(store.series_on(day.before().before()).await?);
-    known.sort_unstable();
-    known.dedup();
-    Ok(known)
+    let mut days_of: BTreeMap<SeriesKey, usize> = BTreeMap::new();
+    let (mut before, mut days_with_series) = (day, 0);
+    for _ in 0..3 {
+        before = before.before();
+        let series = store.series_on(before).await?;
+        days_with_series += usize::from(!series.is_empty());
+        for key in series {
+            *days_of.entry(key).or_default() += 1;
+        }
+    }
+    let days_min = days_with_series.min(2);
+    days_of.retain(|_, days| *days >= days_min);
+    Ok(days_of.into_keys().collect())
 }
 
 /// Lets pairs in on a day on which they have no events yet: they have a row of the day from now on, which says that they are.

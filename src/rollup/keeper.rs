@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::compact::{Limits, compact, sum_up_days};
-use super::rebuild::settle_one_day;
+use super::rebuild::{Settled, settle_one_day};
 use crate::backoff::{Backoff, Reminder};
 use crate::config::RollupSettings;
 use crate::event::Timestamp;
@@ -168,10 +168,11 @@ impl Keeper {
             return Ok(Next::AfterInterval);
         }
         let summed_up = sum_up_days(store, Timestamp::now(), &self.limits).await?;
+        self.sums.note(began_at.elapsed(), summed_up.has_more);
+        // Noted before: what fails here is not tried again at once.
         if !summed_up.has_more && !summed_up.is_locked_elsewhere {
             self.settle_one_day(store).await?;
         }
-        self.sums.note(began_at.elapsed(), summed_up.has_more);
         Ok(if summed_up.has_more {
             Next::AtOnce
         } else {
@@ -182,11 +183,16 @@ impl Keeper {
     /// One at a time, as it reads all of a day's events.
     async fn settle_one_day(&self, store: &mut dyn RollupStore) -> Result<(), StoreError> {
         let pairs_max = self.limits.pairs_per_day_max;
-        if let Some(day) = settle_one_day(store, pairs_max, Timestamp::now()).await? {
-            tracing::info!(
+        match settle_one_day(store, pairs_max, Timestamp::now()).await? {
+            None => {}
+            Some(Settled::Rebuilt(day)) => tracing::info!(
                 "{day}, which had more than {pairs_max} pairs of event name and channel, is over: rebuilt its rollups for those with \
                  most events"
-            );
+            ),
+            Some(Settled::LeftAlone(day)) => tracing::warn!(
+                "{day}, which had more than {pairs_max} pairs of event name and channel, is over: `fast-ingest rollup rebuild --from \
+                 {day} --to {day}` makes its rollups for those with most events"
+            ),
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
-use super::{DAY_EXACT_MAX, Day, Part, fold};
+use super::{DAY_EXACT_MAX, Day, Part, SeriesKey, fold};
 use crate::event::Timestamp;
 use crate::store::{RollupStore, StoreError};
 
@@ -129,6 +129,18 @@ pub async fn rebuild_day_and_rest(
     Ok(rebuilt)
 }
 
+/// Most events of a day that is rebuilt beside everything else: some ten megabytes and a second, also where each event has a pair of its own.
+const SETTLE_EVENTS_MAX: u64 = 100_000;
+
+/// What became of a day with overflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was rebuilt: the pairs with most events have series.
+    Rebuilt(Day),
+    /// It has too many events for that; `rollup rebuild` does it.
+    LeftAlone(Day),
+}
+
 /// Rebuilds one day that had more pairs than the cap and is over, so that those with most events have series; `None` if there is none.
 ///
 /// # Errors
@@ -138,14 +150,32 @@ pub async fn settle_one_day(
     store: &mut dyn RollupStore,
     pairs_max: usize,
     now: Timestamp,
-) -> Result<Option<Day>, StoreError> {
+) -> Result<Option<Settled>, StoreError> {
     store.begin_reading().await?;
     let day = store.unsettled_day(Day::of(quarters_before(now))).await?;
     store.commit().await?;
-    if let Some(day) = day {
-        rebuild_day(store, day, Rules::new(pairs_max), now).await?;
+    let Some(day) = day else {
+        return Ok(None);
+    };
+    begin(store).await?;
+    let everything = SeriesKey {
+        event_name: None,
+        channel: None,
+    };
+    let mut events = 0;
+    for series in store.series_ids(&[everything]).await? {
+        let parts = store.parts_of_day(series, day).await?;
+        events += parts.iter().map(|part| part.tally.events).sum::<u64>();
     }
-    Ok(day)
+    let settled = if events > SETTLE_EVENTS_MAX {
+        store.settle(day).await?;
+        Settled::LeftAlone(day)
+    } else {
+        rebuild(store, day, Rules::new(pairs_max), now).await?;
+        Settled::Rebuilt(day)
+    };
+    store.commit().await?;
+    Ok(Some(settled))
 }
 
 /// All of a day's transaction but its beginning and its end.

@@ -123,7 +123,11 @@ impl EventStore for PostgresStore {
             );
         }
         let applied = migrate::applied_versions(&session).await?;
-        super::migrations::check(&super::migrations::known_postgres()?, &applied)?;
+        super::migrations::check(&super::migrations::known_postgres()?, &applied)
+    }
+
+    async fn check_rollups(&self) -> Result<(), StoreError> {
+        let session = self.connector.connect().await?;
         let row = bounded(
             CHECK_TIMEOUT,
             session

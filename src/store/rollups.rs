@@ -76,7 +76,7 @@ pub trait RollupStore: Send {
     /// Adds to [`RollupStore::overflow_on`].
     async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError>;
 
-    /// The first day before `before` that has overflow and is not settled.
+    /// The first day before `before` that has overflow and is not settled, or has got twice as much since.
     async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError>;
 
     /// Notes that a day's pairs were chosen when it was over.

@@ -64,9 +64,12 @@ impl EventStore for SqliteStore {
                 self.path.display()
             )));
         }
-        // Two short reads at start-up; not worth a thread.
+        // A short read at start-up; not worth a thread.
         let applied = migrate::applied(&self.path)?;
-        migrations::check(&migrations::known_sqlite()?, &applied)?;
+        migrations::check(&migrations::known_sqlite()?, &applied)
+    }
+
+    async fn check_rollups(&self) -> Result<(), StoreError> {
         let rebuild_needed = connection::open_reader(&self.path)?
             .query_row("SELECT rebuild_needed FROM rollup_state", [], |row| {
                 row.get(0)

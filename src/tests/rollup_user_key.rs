@@ -124,7 +124,7 @@ async fn flushes_go_on_while_the_secret_is_made(database: Database) {
     let mut rollups = database.store().open_rollups().await.unwrap();
     let made = rebuild::make_user_key(&mut *rollups).await.unwrap();
     assert_eq!(made, NewKey::Made);
-    let error = database.store().check_schema().await.unwrap_err();
+    let error = database.store().check_rollups().await.unwrap_err();
     assert!(error.to_string().contains("not built yet"), "{error}");
     let again = rebuild::make_user_key(&mut *rollups).await.unwrap();
     assert_eq!(again, NewKey::NotNeeded);

@@ -261,7 +261,7 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
     store_three_events(&database).await;
     // To the release before the rollups.
     for _ in 0..3 {
-        command(&database, &["migrate", "down"]).await;
+        command(&database, &["migrate", "down", "--yes"]).await;
     }
     let built = command(&database, &["migrate", "up"]).await;
     assert_says(
@@ -280,7 +280,7 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
         migrations::apply(location, std::time::Duration::ZERO)
     });
     assert_eq!(interrupted.await.unwrap().len(), 3);
-    let error = database.store().check_schema().await.unwrap_err();
+    let error = database.store().check_rollups().await.unwrap_err();
     assert!(
         matches!(&error, StoreError::Schema(text)
             if text.contains("not built yet") && text.contains("`fast-ingest migrate up`")),
@@ -340,7 +340,7 @@ async fn an_interrupted_first_build_goes_on_where_it_stopped(database: Database)
 }
 
 async fn a_schema_that_is_behind_is_refused(database: Database) {
-    command(&database, &["migrate", "down"]).await;
+    command(&database, &["migrate", "down", "--yes"]).await;
     for words in [&["verify"][..], &["rollup", "rebuild"]] {
         command(&database, words)
             .await

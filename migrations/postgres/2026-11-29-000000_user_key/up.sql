@@ -1,3 +1,9 @@
+-- Keeps out servers of the releases before, which would hash without the key. Each of their flushes begins with an UPDATE of
+-- committed_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a server of
+-- this release flushes it.
+ALTER TABLE wal_checkpoints RENAME COLUMN committed_at TO flushed_at;
+-- First, because the lock that this takes is granted when all open flushes have ended: what comes next sees all that they stored.
+
 -- Rollups know a user by a hash of the id. With a hash that everybody can compute, whoever chooses ids can choose those that an estimate
 -- takes for millions. So the hash is keyed by a secret of this database, which is NULL where rollups were made without one: sets that were
 -- hashed in two ways do not merge. There `fast-ingest rollup rebuild` makes the key, and all rollups afresh.
@@ -5,10 +11,6 @@ ALTER TABLE rollup_state ADD COLUMN user_key uuid;
 UPDATE rollup_state SET user_key = gen_random_uuid()
     WHERE NOT EXISTS (SELECT FROM rollup_series) AND NOT EXISTS (SELECT FROM rollup_deltas);
 
--- Whether a day with more pairs than the cap was rebuilt once it was over: only then is it known which pairs have most events.
-ALTER TABLE rollup_overflow ADD COLUMN settled boolean NOT NULL DEFAULT false;
-
--- Keeps out servers of the releases before, which would hash without the key. Each of their flushes begins with an UPDATE of
--- committed_at; it fails now as one on a schema that does not fit (42703), which makes them keep their events in the log until a server of
--- this release flushes it.
-ALTER TABLE wal_checkpoints RENAME COLUMN committed_at TO flushed_at;
+-- What had overflowed of a day when it was rebuilt, which is done once it is over: only then is it known which pairs have most events. NULL
+-- before, and when much more has come since it is due again.
+ALTER TABLE rollup_overflow ADD COLUMN settled_events bigint;

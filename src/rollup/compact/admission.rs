@@ -4,7 +4,7 @@
 //! like the events. Once a day is full it stays closed: a pair that found no room at first must not get a series later, because that
 //! series would lack its first events. A name is let in with its first pair and never without, for the same reason.
 //!
-//! Whoever invents pairs must not keep out those that a product really has. So room is kept for the pairs of the days before, and when a day
+//! Whoever invents pairs must not keep out those that a product really has. So room is kept for pairs that several days before had, and when a day
 //! is closed they are let in at once, with series that have no parts yet. Days to come have only a small share for pairs that nobody has
 //! seen. What is left of such an attack ends with the day: the keeper then rebuilds it, which chooses the pairs with most events.
 

@@ -245,14 +245,15 @@ impl RollupStore for PostgresRollups {
 
     async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError> {
         let sql =
-            "SELECT day FROM rollup_overflow WHERE NOT settled AND day < $1 ORDER BY day LIMIT 1";
+            "SELECT day FROM rollup_overflow WHERE day < $1
+                   AND (settled_events IS NULL OR events > 2 * settled_events) ORDER BY day LIMIT 1";
         let read = |row: &Row| rows::day(row, 0);
         let days = self.read(sql, &[&Instant(before.start())], read).await?;
         Ok(days.first().copied())
     }
 
     async fn settle(&mut self, day: Day) -> Result<(), StoreError> {
-        let sql = "UPDATE rollup_overflow SET settled = true WHERE day = $1";
+        let sql = "UPDATE rollup_overflow SET settled_events = events WHERE day = $1";
         self.transactions
             .execute(sql, &[&Instant(day.start())])
             .await?;

@@ -87,14 +87,18 @@ impl<'c> PgSnapshot<'c> {
         let mut rows = Vec::new();
         let mut pieces = self.stream::<Piece>(statement).await?;
         while let Some(piece) = pieces.try_next().await? {
-            self.allowance.take(piece.users.len()).map_err(refused)?;
-            rows.push(RollupRow {
+            let row = RollupRow {
                 event_name: told(&series.event_names, piece.event_name),
                 channel: told(&series.channels, piece.channel),
                 bucket: bucket(piece.bucket, piece.minutes)?,
                 events: as_count(piece.events),
                 users: piece.users,
-            });
+            };
+            let names = [row.event_name.as_deref(), row.channel.as_deref()];
+            self.allowance
+                .take(names, row.users.len())
+                .map_err(refused)?;
+            rows.push(row);
         }
         Ok(rows)
     }
@@ -130,13 +134,15 @@ impl Snapshot for PgSnapshot<'_> {
         while let Some(sum) = sums.try_next().await? {
             let total = sum.events.map(as_count).zip(sum.users);
             let users_bytes = total.as_ref().map_or(0, |(_, users)| users.len());
-            self.allowance.take(users_bytes).map_err(refused)?;
-            rows.push(DayRow {
+            let row = DayRow {
                 event_name: told(&series.event_names, sum.event_name),
                 channel: told(&series.channels, sum.channel),
                 day: Day::of(timestamp(sum.day)),
                 total,
-            });
+            };
+            let names = [row.event_name.as_deref(), row.channel.as_deref()];
+            self.allowance.take(names, users_bytes).map_err(refused)?;
+            rows.push(row);
         }
         Ok(rows)
     }

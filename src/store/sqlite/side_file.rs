@@ -7,7 +7,7 @@
 //! A commit is in this file first, and what a failed sync left of one is in the page cache for everybody to see, though it may never reach
 //! the device. So whoever is about to ask how far the flush is lets go of what is cached.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -69,10 +69,14 @@ fn path_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Lets the next reads of the file come from the device. SQLite takes no lock on it that opening and closing it here could lose.
+/// Lets the next reads of the file come from the device. What was never written to it, as by a process that was killed, is written first:
+/// the cache keeps that. SQLite takes no lock on the file that opening and closing it here could lose.
 pub(super) fn drop_cached(database: &Path) -> std::io::Result<()> {
-    match File::open(path_of(database)) {
-        Ok(file) => DiskFile::drop_cached(&file),
+    match OpenOptions::new().write(true).open(path_of(database)) {
+        Ok(mut file) => {
+            DiskFile::sync_data(&mut file)?;
+            DiskFile::drop_cached(&file)
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

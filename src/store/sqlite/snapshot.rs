@@ -87,16 +87,16 @@ impl Snapshot for SqliteSnapshot<'_> {
                 true => None,
                 false => Some((rows::count(row, 4)?, row.get(5)?)),
             };
-            take(
-                allowance,
-                total.as_ref().map_or(0, |(_, users)| users.len()),
-            )?;
-            Ok(DayRow {
+            let users_bytes = total.as_ref().map_or(0, |(_, users)| users.len());
+            let row = DayRow {
                 event_name: row.get(0)?,
                 channel: row.get(1)?,
                 day: rows::day(row, 2)?,
                 total,
-            })
+            };
+            let names = [row.event_name.as_deref(), row.channel.as_deref()];
+            allowance.take(names, users_bytes).map_err(refused)?;
+            Ok(row)
         };
         self.connection
             .prepare_cached(&days_sql(series))?
@@ -115,7 +115,7 @@ impl Snapshot for SqliteSnapshot<'_> {
         for [from, to] in ranges.iter().map(bounds) {
             for row in parts.query_map(params![name, channel, from, to], rollup_row)? {
                 let row = row?;
-                take(&mut self.allowance, row.users.len())?;
+                take(&mut self.allowance, &row)?;
                 found.push(row);
             }
         }
@@ -134,7 +134,7 @@ impl Snapshot for SqliteSnapshot<'_> {
             .prepare_cached(&deltas_sql(series))?
             .query_map(params![name, channel, from, to], |row| {
                 let row = rollup_row(row)?;
-                take(allowance, row.users.len())?;
+                take(allowance, &row)?;
                 Ok(row)
             })?
             .collect()
@@ -194,8 +194,9 @@ impl Snapshot for SqliteSnapshot<'_> {
 }
 
 /// Takes a row off the allowance. SQLite's own type of error has one variant for what is none of its business.
-fn take(allowance: &mut Allowance, users_bytes: usize) -> rusqlite::Result<()> {
-    allowance.take(users_bytes).map_err(refused)
+fn take(allowance: &mut Allowance, row: &RollupRow) -> rusqlite::Result<()> {
+    let names = [row.event_name.as_deref(), row.channel.as_deref()];
+    allowance.take(names, row.users.len()).map_err(refused)
 }
 
 fn refused(error: QueryTooLarge) -> rusqlite::Error {

@@ -121,7 +121,8 @@ pub(super) fn add_overflow(connection: &Connection, day: Day, events: u64) -> ru
 pub(super) fn unsettled(connection: &Connection, before: Day) -> rusqlite::Result<Option<Day>> {
     connection
         .prepare_cached(
-            "SELECT day FROM rollup_overflow WHERE NOT settled AND day < ?1 ORDER BY day LIMIT 1",
+            "SELECT day FROM rollup_overflow WHERE day < ?1 \
+             AND (settled_events IS NULL OR events > 2 * settled_events) ORDER BY day LIMIT 1",
         )?
         .query_row([before.start().as_micros()], |row| rows::day(row, 0))
         .optional()
@@ -130,7 +131,7 @@ pub(super) fn unsettled(connection: &Connection, before: Day) -> rusqlite::Resul
 /// Notes that a day is settled.
 pub(super) fn settle(connection: &Connection, day: Day) -> rusqlite::Result<()> {
     connection
-        .prepare_cached("UPDATE rollup_overflow SET settled = 1 WHERE day = ?1")?
+        .prepare_cached("UPDATE rollup_overflow SET settled_events = events WHERE day = ?1")?
         .execute([day.start().as_micros()])?;
     Ok(())
 }
