@@ -39,8 +39,8 @@ run: ## Run the server: on embedded SQLite, or on DATABASE_URL from .env.dev
 migrate-up: ## Bring the database schema up to date
 	@$(FAST_INGEST) migrate up
 
-migrate-down: ## Undo the newest migration
-	@$(FAST_INGEST) migrate down
+migrate-down: ## Undo the newest migration: YES=1 once it has said what goes
+	@$(FAST_INGEST) migrate down $(if $(YES),--yes)
 
 verify: ## Check the rollups against the stored events
 	@$(FAST_INGEST) verify

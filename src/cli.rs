@@ -121,7 +121,7 @@ pub enum MigrateCommand {
         #[command(flatten)]
         rollups: RollupArgs,
     },
-    /// Undo the newest migration (--all: every one). Undoing the first one drops the stored events
+    /// Undo the newest migration (--all: every one). Each says what it drops, and wants --yes
     Down {
         /// Which database.
         #[command(flatten)]
@@ -129,7 +129,7 @@ pub enum MigrateCommand {
         /// Undo every migration, not only the newest
         #[arg(long)]
         all: bool,
-        /// Also where that drops the stored events
+        /// What it drops may go
         #[arg(long)]
         yes: bool,
     },

@@ -18,7 +18,7 @@ pub enum ExitStatus {
     Software = 70,
     /// `EX_IOERR`: a file could not be read or written.
     Io = 74,
-    /// `EX_TEMPFAIL`: another process holds the lock.
+    /// `EX_TEMPFAIL`: another process holds the lock or the port, or the address is not there yet.
     Locked = 75,
     /// `EX_CONFIG`: settings contradict each other or the world.
     Config = 78,

@@ -16,11 +16,10 @@ fn main() -> ExitCode {
         empty_variables,
     } = match cli::parse() {
         Ok(typed) => typed,
-        Err(failure) => return end(&failure),
+        Err(failure) => return end_early(&failure),
     };
     if let Err(error) = telemetry::init_logs(cli.log_format, &cli.log) {
-        telemetry::say_last(&format!("fast-ingest: {error}"));
-        return ExitCode::from(ExitStatus::Config as u8);
+        return end_early(&Failure::new(ExitStatus::Config, anyhow::Error::msg(error)));
     }
     if !empty_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
         tracing::info!(
@@ -45,6 +44,13 @@ fn main() -> ExitCode {
         }
         Err(failure) => end(&failure),
     }
+}
+
+/// As [`end`], where there are no settings yet.
+fn end_early(failure: &Failure) -> ExitCode {
+    let code = end(failure);
+    cli::refusal::stay(failure.status);
+    code
 }
 
 fn end(failure: &Failure) -> ExitCode {

@@ -207,6 +207,15 @@ pub trait EventStore: Send + Sync {
     /// when the database does not answer.
     async fn check_schema(&self) -> Result<(), StoreError>;
 
+    /// Checks that the rollups are built. Until they are queries count events, which is right and slow.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Schema`] when they are not; the text names the command that helps.
+    async fn check_rollups(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Opens a connection for flushing.
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError>;
 

@@ -110,7 +110,9 @@ fn parse_value(value: &str) -> Result<String, &'static str> {
     if rest.is_empty() || is_comment {
         Ok(unquoted)
     } else {
-        Err("something stands behind the closing quote; put the whole value into quotes")
+        Err(
+            "something stands behind the closing quote; put the whole value into quotes, and one that has this quote in it into the other kind",
+        )
     }
 }
 

@@ -67,23 +67,47 @@ fn down(location: &StoreLocation, all: bool, is_confirmed: bool) -> Result<(), F
     Ok(())
 }
 
-/// Fails where the first migration is among those to be undone: it made the tables of the events.
+/// What goes with each migration, first to last.
+const LOST: [(&str, &str); 4] = [
+    (
+        "events",
+        "drops the tables events and quarantine with all that is stored in them",
+    ),
+    (
+        "rollups",
+        "drops all rollups, also of days whose events are gone",
+    ),
+    (
+        "lineage",
+        "drops which life of which log wrote what, and the identity of the database: logs have to be adopted again",
+    ),
+    (
+        "user_key",
+        "drops the secret that users are hashed with: `migrate up` makes all rollups afresh, but not of days whose events are gone",
+    ),
+];
+
+/// Fails where something is to be undone, saying what goes with it.
 fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Failure> {
     let migrations = migrations::status(location).map_err(|error| failure(location, error))?;
-    let mut applied = migrations.iter().filter(|migration| migration.applied);
-    let first = applied.next();
-    let is_first_undone = first.is_some_and(|_| all || applied.next().is_none());
-    match first {
-        Some(first) if is_first_undone => Err(Failure::new(
-            ExitStatus::Config,
-            anyhow::anyhow!(
-                "undoing {} drops the tables events and quarantine with all that is stored in them; nothing was undone. Add --yes if \
-                 they are to go",
-                first.name
-            ),
-        )),
-        _ => Ok(()),
-    }
+    let applied = || migrations.iter().filter(|migration| migration.applied);
+    let gravest = if all {
+        applied().next()
+    } else {
+        applied().last()
+    };
+    let Some(gravest) = gravest else {
+        return Ok(());
+    };
+    let lost = LOST.iter().find(|(name, _)| gravest.name.ends_with(name));
+    let lost = lost.map_or("may drop what is stored", |(_, lost)| *lost);
+    Err(Failure::new(
+        ExitStatus::Config,
+        anyhow::anyhow!(
+            "undoing {} {lost}; nothing was undone. Add --yes if that is to go",
+            gravest.name
+        ),
+    ))
 }
 
 fn status(location: &StoreLocation) -> Result<(), Failure> {

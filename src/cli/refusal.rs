@@ -4,7 +4,6 @@
 //! exit statuses to leave alone; Docker cannot, so there the process itself stays until it is told to stop. It serves nothing meanwhile
 //! and holds neither port nor data directory: it looks unhealthy, and `wal inspect` works beside it.
 
-use std::ffi::OsStr;
 use std::io;
 use std::process;
 
@@ -18,6 +17,8 @@ use crate::shutdown::Shutdown;
 
 /// Name of the variable, which is read by hand where the command line is at fault.
 pub(super) const VARIABLE: &str = "FAST_INGEST_WHEN_REFUSED";
+/// The flag, likewise.
+const FLAG: &str = "--when-refused";
 
 /// What to do then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,16 +56,31 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
 pub(super) fn end(error: &clap::Error) -> ! {
     // Nobody is left to be told.
     error.print().ok();
-    let is_refusal = error.exit_code() == ExitStatus::Usage as i32;
-    let waits = std::env::var_os(VARIABLE).is_some_and(|value| value == "wait");
-    if is_refusal && waits && std::env::args_os().any(|word| word == OsStr::new("serve")) {
-        wait_for_stop(|| {
-            crate::exit::say_aside(
-                "fast-ingest: waiting to be stopped, because a restart would end the same way (exit status 2)",
-            );
-        });
+    if error.exit_code() == ExitStatus::Usage as i32 {
+        stay(ExitStatus::Usage);
     }
     process::exit(error.exit_code());
+}
+
+/// What `serve` does that ends before there are settings, with its reason told already. What it is told to do is read by hand then, from
+/// the command line and the environment.
+pub fn stay(status: ExitStatus) {
+    let words: Vec<_> = std::env::args_os().collect();
+    let serves = words.iter().any(|word| word == "serve");
+    let typed = words.iter().zip(words.iter().skip(1));
+    let by_flag = typed
+        .filter(|(flag, _)| *flag == FLAG)
+        .any(|(_, value)| value == "wait");
+    let in_one = words.iter().any(|word| *word == *format!("{FLAG}=wait"));
+    let by_variable = std::env::var_os(VARIABLE).is_some_and(|value| value == "wait");
+    if serves && status.needs_a_person() && (by_flag || in_one || by_variable) {
+        wait_for_stop(|| {
+            crate::exit::say_aside(format_args!(
+                "fast-ingest: waiting to be stopped, because a restart would end the same way (exit status {})",
+                status as u8
+            ));
+        });
+    }
 }
 
 /// Says so and returns on SIGTERM or SIGINT, or at once where the system does not let us wait for them: then it is the supervisor's again.

@@ -21,7 +21,12 @@ pub enum Hosts {
     /// Whatever a request says.
     Any,
     /// Loopback's names, and these.
-    Only(Vec<String>),
+    Only {
+        /// Beside loopback's.
+        names: Vec<String>,
+        /// Whether a `Host` may be any address. On other interfaces health is checked by address, and no page can give one another meaning.
+        takes_addresses: bool,
+    },
 }
 
 impl Hosts {
@@ -29,18 +34,25 @@ impl Hosts {
     pub fn new(address: IpAddr, allowed: &[String]) -> Self {
         let is_open = !address.to_canonical().is_loopback() && allowed.is_empty();
         if is_open || allowed.iter().any(|name| name == ANY) {
-            Self::Any
-        } else {
-            Self::Only(allowed.to_vec())
+            return Self::Any;
+        }
+        Self::Only {
+            names: allowed.to_vec(),
+            takes_addresses: !address.to_canonical().is_loopback(),
         }
     }
 
     /// Checks the request's `Host`, which is there exactly once but in HTTP/1.0, and the `Origin` that browsers tell.
     pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
-        let Self::Only(allowed) = self else {
+        let Self::Only {
+            names,
+            takes_addresses,
+        } = self
+        else {
             return Ok(());
         };
-        let is_allowed = |host: &str| is_loopback(host) || is_among(host, allowed);
+        let is_site = |host: &str| is_loopback(host) || is_among(host, names);
+        let is_allowed = |host: &str| is_site(host) || *takes_addresses && is_address(host);
         // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the other.
         let in_target = head.uri.host().is_none_or(&is_allowed);
         let in_header = head
@@ -51,12 +63,17 @@ impl Hosts {
             return Err(ApiError::HostNotAllowed);
         }
         let mut origins = head.headers.get_all(ORIGIN).iter();
-        if origins.all(|origin| site_of(origin).is_some_and(|name| is_allowed(&name))) {
+        if origins.all(|origin| site_of(origin).is_some_and(|name| is_site(&name))) {
             Ok(())
         } else {
             Err(ApiError::OriginNotAllowed)
         }
     }
+}
+
+fn is_address(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok()
 }
 
 /// `localhost` and what lies below it (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
@@ -175,6 +192,10 @@ mod tests {
         let told = Hosts::new(anywhere, &["stats.example".to_owned()]);
         assert_eq!(code(&told, "stats.example", None), "ok");
         assert_eq!(code(&told, "any.example", None), "host");
+        assert_eq!(code(&told, "10.0.0.5:8080", None), "ok");
+        assert_eq!(code(&told, "[fd00::1]:8080", None), "ok");
+        let from_an_address = Some("http://10.0.0.5");
+        assert_eq!(code(&told, "stats.example", from_an_address), "origin");
         let any = Hosts::new(Ipv4Addr::LOCALHOST.into(), &["*".to_owned()]);
         assert_eq!(
             code(&any, "any.example", Some("https://evil.example")),

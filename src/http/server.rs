@@ -41,6 +41,16 @@ pub struct BindError {
     cause: io::Error,
 }
 
+impl BindError {
+    /// Whether it may be over soon: the port's user may go, and an interface come.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self.cause.kind(),
+            io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+        )
+    }
+}
+
 /// Opens the listening socket.
 ///
 /// # Errors
@@ -54,6 +64,9 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
             }
             io::ErrorKind::PermissionDenied => {
                 "ports below 1024 need privileges; choose another with --port"
+            }
+            io::ErrorKind::AddrInUse => {
+                "another process listens there, maybe the server that this one follows; choose another with --port, or start again"
             }
             _ => "choose another with --port",
         };

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::thread;
 
+use fast_ingest::event::Timestamp;
+use fast_ingest::intake::clock::RELEASED_AFTER;
+
 use crate::postgres::Cluster;
 use crate::process::stored::Database;
 use crate::process::{Ended, run};
@@ -27,6 +30,14 @@ const POSTGRES_SCHEMA: &str = "
 const SQLITE_SCHEMA: &str = "
     SELECT name, sql FROM sqlite_schema
      WHERE tbl_name NOT LIKE '%diesel%' ORDER BY name";
+
+/// No clock that is right stands before the day after which this program was made, and none before is believed.
+#[test]
+fn the_program_knows_that_it_is_as_young_as_its_newest_migration() {
+    let made = Timestamp::parse_rfc3339(&format!("{}T00:00:00Z", &NEWEST[..10])).unwrap();
+    let day_micros = 86_400_000_000;
+    assert!(RELEASED_AFTER.as_micros() >= made.as_micros() - day_micros);
+}
 
 #[test]
 fn up_then_down_then_up_is_up_on_sqlite() {
@@ -84,9 +95,24 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
         &[FIRST, ROLLUPS, LINEAGE, NEWEST],
     );
     assert_eq!(database.rows(schema), first);
-    assert_said(&migrate(database, &["down"]), "reverted", &[NEWEST]);
-    assert_said(&migrate(database, &["down"]), "reverted", &[LINEAGE]);
-    assert_said(&migrate(database, &["down"]), "reverted", &[ROLLUPS]);
+    let unconfirmed = ask_to_migrate(database, &["down"]);
+    unconfirmed.assert_refusal(78, &["drops the secret", NEWEST, "--yes"]);
+    assert_eq!(database.rows(schema), first);
+    assert_said(
+        &migrate(database, &["down", "--yes"]),
+        "reverted",
+        &[NEWEST],
+    );
+    assert_said(
+        &migrate(database, &["down", "--yes"]),
+        "reverted",
+        &[LINEAGE],
+    );
+    assert_said(
+        &migrate(database, &["down", "--yes"]),
+        "reverted",
+        &[ROLLUPS],
+    );
     let unconfirmed = ask_to_migrate(database, &["down"]);
     unconfirmed.assert_refusal(78, &["drops the tables events", "--yes"]);
     assert_said(

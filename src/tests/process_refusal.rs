@@ -35,6 +35,11 @@ fn a_refusal_waits_to_be_stopped_and_keeps_its_status() {
         ),
         (launch.in_directory(damaged.path()), 65, "missing"),
         (launch.clone().with("--ring-slots", "0"), 78, "--ring-slots"),
+        (
+            launch.clone().with("--log", "fast_ingest=lots"),
+            78,
+            "fast_ingest=lots",
+        ),
     ] {
         let script = r#"FAST_INGEST_WHEN_REFUSED=wait exec "$@""#;
         let server = launch.clone().through_shell(script).spawn();

@@ -73,7 +73,7 @@ fn a_taken_port_names_the_flag() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let ended = run(&["serve", "--data-dir", dir, "--port", &port]);
-    ended.assert_refusal(78, &["--port", &port]);
+    ended.assert_refusal(75, &["--port", &port]);
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     assert_eq!(ended.stderr.matches("os error").count(), 1, "{ended:?}");
 }
@@ -231,7 +231,7 @@ fn a_log_that_the_database_does_not_match_is_marked_before_anything_listens() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     let refused = launch.clone().on_port(port).run_to_end();
-    refused.assert_refusal(78, &["--port"]);
+    refused.assert_refusal(75, &["--port"]);
     let mark = fs::read_to_string(wal.join("MISMATCH")).unwrap();
     assert!(mark.contains("through sequence 40"), "{mark}");
 

@@ -17,6 +17,7 @@ fn migrate_from_before(dir: &Path, database: &Database) {
     let migrate = |verb: &str| {
         let data_dir = dir.to_str().unwrap();
         let mut arguments = vec!["migrate", verb, "--data-dir", data_dir];
+        arguments.extend((verb == "down").then_some("--yes"));
         if matches!(database, Database::Postgres(_)) {
             arguments.extend(database.flags());
         }

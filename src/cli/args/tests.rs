@@ -132,6 +132,33 @@ fn every_flag_answers_a_value_that_it_cannot_read_with_what_is_allowed() {
 }
 
 #[test]
+fn a_name_of_a_host_is_kept_as_requests_write_it() {
+    for (text, expected) in [
+        ("stats.example.org.", "stats.example.org"),
+        ("fd00::1", "[fd00::1]"),
+        ("[FD00:0::1]", "[fd00::1]"),
+        ("10.0.0.5", "10.0.0.5"),
+        ("*", "*"),
+    ] {
+        assert_eq!(host_name(text).as_deref(), Ok(expected), "{text}");
+    }
+    for text in [
+        "stats.example:443",
+        "[::1]:8080",
+        "http://stats.example",
+        "",
+        "[stats]",
+    ] {
+        assert!(
+            host_name(text)
+                .unwrap_err()
+                .contains("without scheme and port"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_size_or_a_number_that_cannot_be_read_says_what_is_allowed() {
     let refused = |flag: &str, value: &str| {
         let typed = ["fast-ingest", "serve", flag, value];

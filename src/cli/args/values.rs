@@ -1,7 +1,7 @@
 //! From the text of one flag to its value. What cannot be read is answered with what is allowed, in words for whoever typed it:
 //! clap puts the value and the flag in front.
 
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -120,11 +120,15 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
 /// A text for the user.
 pub(super) fn host_name(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.');
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
-    let has_port = name
-        .rsplit_once(':')
-        .is_some_and(|(host, _)| !host.contains(':'));
-    if name != "*" && (name.is_empty() || has_port || !name.bytes().all(is_name)) {
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    if let Ok(address) = bare.unwrap_or(name).parse::<Ipv6Addr>() {
+        // As a request writes it.
+        return Ok(format!("[{address}]"));
+    }
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name != "*" && (name.is_empty() || !name.bytes().all(is_name)) {
         return Err(
             "expected a name without scheme and port, for example stats.example.org, or *"
                 .to_owned(),

@@ -70,6 +70,6 @@ make_postgres_directory() {
 check_out() {
 	mkdir -p "$work/checkout"
 	find "$work/checkout" -mindepth 1 -delete
-	tar --create --directory="$repository" --exclude=./target --exclude=./.git --exclude=./fuzz/target --exclude=./data . |
+	tar --create --directory="$repository" --exclude=./target --exclude=./.git --exclude=./fuzz/target --exclude=./data --exclude='./.env' --exclude='./.env.dev' . |
 		tar --extract --directory="$work/checkout"
 }
