@@ -19,6 +19,7 @@ check_start() {
 	starts=true
 	check "the database is healthy before migrate starts, and migrate is over before the server starts" starts_in_order "$began"
 	check "an event that is answered 202 is counted by /metrics" counts_an_event
+	check "a page that calls the server by a name of its own is refused" refuses_a_foreign_name
 	check "the server has no capabilities, no way to new ones, a read-only root, bounded memory and logs" is_confined
 	check "the server's user is 65532, and the log's directory its own" same user 65532 "$(inspect server '{{.Config.User}}')"
 	check "a second up --build changes nothing" second_up_changes_nothing
@@ -43,6 +44,11 @@ server health_status: healthy' "$events" &&
 
 counts_an_event() {
 	same answer 202 "$(post first somebody)" && within 10 is_counted first 1
+}
+
+refuses_a_foreign_name() {
+	same answer 403 "$(inside curl --silent --output /dev/null --write-out '%{http_code}' --max-time 5 \
+		--header 'Host: rebind.example' http://127.0.0.1:8080/health)"
 }
 
 is_confined() {
