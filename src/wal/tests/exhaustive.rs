@@ -1,7 +1,7 @@
 //! Every fault at every operation that it can meet: the process then dies alone, or the power goes with it, and the next start dies
 //! at each of its operations in turn. Faults of which nobody is told are found out or do no harm.
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Plan, stay};
 use super::power_cut::{restart, restart_and_cut_everywhere, workload};
 use super::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 use super::*;
@@ -70,6 +70,31 @@ fn a_full_disk_turns_requests_away_and_the_log_goes_on() {
         let turned_away = survive(kind, false) + survive(kind, true);
         assert!(turned_away > 10, "{kind:?}: only {turned_away}");
     }
+}
+
+/// A write that finds no room may have got whole records to the file. Whoever sent them is told that they are not stored.
+#[test]
+fn what_a_full_disk_took_of_a_refused_group_is_never_found() {
+    let begun = SimulatedDisk::new();
+    let mut before = Ledger::default();
+    stay(&begun, &mut before, &Plan::of(&[&[1]])).unwrap();
+    let mut turned_away = 0;
+    for (seed, at) in (0..20).flat_map(|seed| (1..10).map(move |at| (seed, at))) {
+        let disk = begun.after_process_death();
+        let mut ledger = before.clone();
+        let fault = Fault {
+            kind: FaultKind::WriteNoSpace,
+            at,
+            lasts: true,
+        };
+        disk.arm(fault, seed);
+        // Four records are one group.
+        let outcome = stay(&disk, &mut ledger, &Plan::of(&[&[1, 1, 1, 1]]));
+        assert!(is_told(FaultKind::WriteNoSpace, &outcome), "{outcome:?}");
+        turned_away += ledger.tally.turned_away;
+        restart(&disk.after_process_death(), &mut ledger).expect("the log starts");
+    }
+    assert!(turned_away > 50, "only {turned_away}");
 }
 
 #[test]
