@@ -94,7 +94,7 @@ fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Fa
     let gravest = if all {
         applied().next()
     } else {
-        applied().last()
+        applied().next_back()
     };
     let Some(gravest) = gravest else {
         return Ok(());

@@ -47,14 +47,13 @@ impl<D: Disk> Committer<D> {
         }
         let directory = self.log.directory();
         let free_min = self.free_min();
-        // A quota does not show in what is free, so whatever was found full makes what is kept give way.
-        let mut is_low = self.was_full || self.free_bytes()? < free_min;
+        // A quota does not show in what is free.
+        let needs_room = self.was_full || self.free_bytes()? < free_min;
         // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
-        if is_low && self.log.mismatch().is_none() && directory.drop_kept(0)? {
-            is_low = self.free_bytes()? < free_min;
-        } else if self.was_full {
-            is_low = self.free_bytes()? < free_min;
+        if needs_room && self.log.mismatch().is_none() {
+            directory.drop_kept(0)?;
         }
+        let mut is_low = needs_room && self.free_bytes()? < free_min;
         if !is_low && self.was_full {
             // The proof is a write.
             self.was_full = false;
