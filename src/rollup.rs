@@ -189,6 +189,14 @@ pub struct SeriesKey {
     pub channel: Option<String>,
 }
 
+impl SeriesKey {
+    /// The series of all events.
+    pub const EVERYTHING: Self = Self {
+        event_name: None,
+        channel: None,
+    };
+}
+
 /// The store's number for a series.
 pub type SeriesId = i64;
 
@@ -215,9 +223,6 @@ pub fn series_of(event_name: &str, channel: &str) -> [SeriesKey; 3] {
             event_name: name,
             channel: None,
         },
-        SeriesKey {
-            event_name: None,
-            channel: None,
-        },
+        SeriesKey::EVERYTHING,
     ]
 }

@@ -52,7 +52,8 @@ impl Hosts {
             return Ok(());
         };
         let is_site = |host: &str| is_loopback(host) || is_among(host, names);
-        let is_allowed = |host: &str| is_site(host) || *takes_addresses && is_address(host);
+        let is_allowed =
+            |host: &str| is_site(host) || *takes_addresses && address_of(host).is_some();
         // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the other.
         let in_target = head.uri.host().is_none_or(&is_allowed);
         let in_header = head
@@ -71,20 +72,18 @@ impl Hosts {
     }
 }
 
-fn is_address(host: &str) -> bool {
+/// The address that a host is, which has brackets if it is of IPv6.
+fn address_of(host: &str) -> Option<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>().is_ok()
+    bare.parse().ok()
 }
 
 /// `localhost` and what lies below it (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
 fn is_loopback(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
     last.eq_ignore_ascii_case("localhost")
-        || bare
-            .parse()
-            .is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
+        || address_of(name).is_some_and(|address| address.to_canonical().is_loopback())
 }
 
 fn is_among(host: &str, allowed: &[String]) -> bool {

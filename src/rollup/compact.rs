@@ -215,8 +215,9 @@ async fn admit(
         }
         let mut turned_away = 0;
         for delta in of_one_day {
+            let was_open = !room.is_closed();
             let mut outcome = room.admit(&delta.event_name, &delta.channel);
-            if room.is_closed() && !was_closed {
+            if was_open && room.is_closed() {
                 mark(store, day, room.let_expected_in()).await?;
                 outcome = room.admit(&delta.event_name, &delta.channel);
             }

@@ -158,12 +158,8 @@ pub async fn settle_one_day(
         return Ok(None);
     };
     begin(store).await?;
-    let everything = SeriesKey {
-        event_name: None,
-        channel: None,
-    };
     let mut events = 0;
-    for series in store.series_ids(&[everything]).await? {
+    for series in store.series_ids(&[SeriesKey::EVERYTHING]).await? {
         let parts = store.parts_of_day(series, day).await?;
         events += parts.iter().map(|part| part.tally.events).sum::<u64>();
     }

@@ -127,7 +127,7 @@ fn check_gone(day: Day, kept: &Kept, admitted: Option<&Admitted>) -> Option<Diff
     // That of all events, unless it is missing.
     let rollups = merged.chain(summed).max()?;
     (rollups > 0).then_some(Difference {
-        series: EVERYTHING,
+        series: SeriesKey::EVERYTHING,
         place: Place::Day(day),
         fault: Fault::EventsGone { rollups },
     })
@@ -152,7 +152,7 @@ fn check_overflow(
         .sum();
     if overflow + to_come != rows.overflow {
         differences.push(Difference {
-            series: EVERYTHING,
+            series: SeriesKey::EVERYTHING,
             place: Place::Day(day),
             fault: Fault::Overflow {
                 rollups: overflow + to_come,
@@ -301,12 +301,6 @@ fn difference_of(rollups: &Tally, rows: &Tally) -> Option<Fault> {
     }
     None
 }
-
-/// The series of all events.
-const EVERYTHING: SeriesKey = SeriesKey {
-    event_name: None,
-    channel: None,
-};
 
 fn nothing() -> Tally {
     Tally {
