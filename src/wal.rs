@@ -76,10 +76,10 @@
 //! | 64..68 | checksum | over bytes 0..64 |
 //! | 68..512 | reserved | 0 |
 //!
-//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole when the flush first reaches a
-//! database. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32 the WAL id of the segments, at 32..36 the checksum over bytes
-//! 0..32. Entry *n*, from 1, is at place *n* modulo 2048. An entry is synced before the commit that it tells of is tried; one that is torn
-//! was not. ADOPTED is the same with one entry.
+//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole with the log, so that a note
+//! needs no room on a full disk. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32 the WAL id of the segments, at 32..36
+//! the checksum over bytes 0..32. Entry *n*, from 1, is at place *n* modulo 2048. An entry is synced before the commit that it tells of is
+//! tried; one that is torn was not. ADOPTED is the same with one entry.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|

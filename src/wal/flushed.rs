@@ -186,32 +186,37 @@ impl Commits {
 /// The file of a log, and what it says.
 #[derive(Debug)]
 pub struct FlushedFile<F> {
-    /// Of the segments.
-    wal_id: WalId,
     path: PathBuf,
+    file: F,
     commits: Commits,
-    /// Opened, or made, when there is something to note.
-    file: Option<F>,
-    exists: bool,
     /// What failed. The file is not used any more then: a second sync would report success.
     failure: Option<(&'static str, io::ErrorKind, String)>,
 }
 
 impl<F: DiskFile> FlushedFile<F> {
-    /// Reads the file in a log's directory, if it has one.
+    /// Opens the file of which [`read`] has read `found`, or makes it with all its room, so that a note never asks a full disk for any.
     ///
     /// # Errors
     ///
-    /// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
-    pub fn open<D: Disk<File = F>>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Self, WalError> {
-        let commits = read(disk, dir, NAME, wal_id)?;
+    /// [`WalError::Io`].
+    pub fn open<D: Disk<File = F>>(
+        disk: &D,
+        dir: &Path,
+        wal_id: WalId,
+        found: Option<Commits>,
+    ) -> Result<Self, WalError> {
+        let path = dir.join(NAME);
+        let file = if found.is_some() {
+            disk.open_rw(&path)
+                .map_err(|error| WalError::io("open", &path, error))?
+        } else {
+            create(disk, dir, UNFINISHED_NAME, NAME, wal_id, vec![0; FILE_BYTES])?
+        };
         Ok(Self {
-            wal_id,
-            path: dir.join(NAME),
-            file: None,
-            exists: commits.is_some(),
+            path,
+            file,
+            commits: found.unwrap_or_default(),
             failure: None,
-            commits: commits.unwrap_or_default(),
         })
     }
 
@@ -225,29 +230,13 @@ impl<F: DiskFile> FlushedFile<F> {
     /// # Errors
     ///
     /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
-    pub fn note<D: Disk<File = F>>(&mut self, disk: &D, commit: Commit) -> Result<(), WalError> {
+    pub fn note(&mut self, commit: Commit) -> Result<(), WalError> {
         self.check()?;
-        let path = &self.path;
-        let file = match &mut self.file {
-            Some(file) => file,
-            closed if self.exists => {
-                let file = disk
-                    .open_rw(path)
-                    .map_err(|error| WalError::io("open", path, error))?;
-                closed.insert(file)
-            }
-            missing => {
-                let dir = path.parent().expect("a file in the log's directory");
-                let room = vec![0; FILE_BYTES];
-                let made = create(disk, dir, UNFINISHED_NAME, NAME, self.wal_id, room)?;
-                missing.insert(made)
-            }
-        };
-        self.exists = true;
         let number = self.commits.newest + 1;
         let offset = HEADER_BYTES as u64 + number % SLOTS * ENTRY_BYTES as u64;
         let forgotten_through = self.commits.forgotten_with(&commit);
-        let written = file.write_all_at(&commit.encode(number, forgotten_through), offset);
+        let entry = commit.encode(number, forgotten_through);
+        let written = self.file.write_all_at(&entry, offset);
         self.commits.push(commit);
         self.keep_failure("write", written)
     }
@@ -259,7 +248,7 @@ impl<F: DiskFile> FlushedFile<F> {
     /// [`WalError::Io`]; what was noted must not be tried then.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.check()?;
-        let synced = self.file.as_mut().map_or(Ok(()), DiskFile::sync_data);
+        let synced = self.file.sync_data();
         self.keep_failure("sync", synced)
     }
 
@@ -329,12 +318,17 @@ pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), Wa
     }
 }
 
-/// What a file of this format says; `None` if there is none.
+/// What the file of a log's directory says; `None` if it has none.
 ///
 /// # Errors
 ///
-/// As [`FlushedFile::open`].
-pub(super) fn read<D: Disk>(
+/// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
+pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commits>, WalError> {
+    read_named(disk, dir, NAME, wal_id)
+}
+
+/// As [`read`], of a file of this format with another name.
+pub(super) fn read_named<D: Disk>(
     disk: &D,
     dir: &Path,
     name: &str,

@@ -137,7 +137,7 @@ impl<D: Disk> Log<D> {
     ///
     /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
     pub fn begin_note(&self, commit: Commit) -> Result<(), WalError> {
-        lock(&self.flushed).note(self.directory.disk(), commit)
+        lock(&self.flushed).note(commit)
     }
 
     /// The second half, which waits for the disk.

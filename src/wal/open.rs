@@ -43,7 +43,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     let findings = recovery::examine(&disk, dir)?;
     let mismatch = mismatch::read(&disk, dir)?;
     let flushed = match findings.wal_id {
-        Some(wal_id) => Some(FlushedFile::open(&disk, dir, wal_id)?),
+        Some(wal_id) => flushed::read(&disk, dir, wal_id)?,
         None => flushed::refuse_without_log(&disk, dir).map(|()| None)?,
     };
     let recovered = recovery::apply(&disk, dir, findings)?;
@@ -66,10 +66,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         bytes_found + segment::HEADER_BYTES as u64,
     );
     gate.set_mismatch(mismatch.is_some());
-    let flushed = match flushed {
-        Some(flushed) => flushed,
-        None => FlushedFile::open(&disk, dir, recovered.wal_id)?,
-    };
+    let flushed = FlushedFile::open(&disk, dir, recovered.wal_id, flushed)?;
     let home = flushed.commits().home().copied();
     let directory = Directory::new(disk, dir.to_owned(), recovered.segments);
     // After a mismatch nobody can say what the database has.

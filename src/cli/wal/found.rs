@@ -16,7 +16,7 @@ use crate::flush::checkpoint::{Lineage, Standing};
 use crate::store::{self, EventSink, StoreError};
 use crate::wal::directory::{self, Segment};
 use crate::wal::disk::RealDisk;
-use crate::wal::flushed::{Commit, Commits, FlushedFile};
+use crate::wal::flushed::{self, Commit, Commits};
 use crate::wal::recovery::{self, Findings};
 use crate::wal::{WalError, adopted, mismatch};
 
@@ -58,7 +58,6 @@ impl FoundLog {
         let Some(wal_id) = findings.wal_id else {
             return Ok(None);
         };
-        let flushed = FlushedFile::open(&RealDisk, dir, wal_id)?;
         let segments = findings.segments.iter();
         Ok(Some(Self {
             dir: dir.to_owned(),
@@ -67,7 +66,7 @@ impl FoundLog {
                 .map(|found| Segment::active(&found.header))
                 .collect(),
             end: findings.next_sequence - 1,
-            commits: flushed.commits().clone(),
+            commits: flushed::read(&RealDisk, dir, wal_id)?.unwrap_or_default(),
             mismatch: mismatch::read(&RealDisk, dir)?,
             adopted: adopted::read(&RealDisk, dir, wal_id)?,
         }))

@@ -39,7 +39,12 @@ fn row(commit: &Commit) -> CheckpointRow {
 }
 
 fn open(dir: &Path) -> FlushedFile<std::fs::File> {
-    FlushedFile::open(&RealDisk, dir, LOG).unwrap()
+    open_on(&RealDisk, dir)
+}
+
+fn open_on<D: Disk>(disk: &D, dir: &Path) -> FlushedFile<D::File> {
+    let found = read(disk, dir, LOG).unwrap();
+    FlushedFile::open(disk, dir, LOG, found).unwrap()
 }
 
 fn may_have_made(commits: &Commits, commit: &Commit) -> bool {
@@ -51,17 +56,18 @@ fn commits_are_read_back_and_the_oldest_give_way() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(dir.path());
     assert_eq!(file.commits().home(), None);
+    let length = || dir.path().join(NAME).metadata().unwrap().len();
+    assert_eq!(length(), FILE_BYTES as u64, "no note asks for room");
     let total = SLOTS + 100;
     for number in 1..=total {
-        file.note(&RealDisk, commit(10 * number)).unwrap();
+        file.note(commit(10 * number)).unwrap();
         file.sync().unwrap();
         if number == 3 {
             // Opened anew, it goes on in the same place.
             file = open(dir.path());
         }
     }
-    let length = dir.path().join(NAME).metadata().unwrap().len();
-    assert_eq!(length, FILE_BYTES as u64);
+    assert_eq!(length(), FILE_BYTES as u64);
     for file in [file, open(dir.path())] {
         let commits = file.commits();
         assert_eq!(commits.home(), Some(&commit(10 * total)));
@@ -95,7 +101,7 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(dir.path());
     for number in 1..=3 {
-        file.note(&RealDisk, commit(10 * number)).unwrap();
+        file.note(commit(10 * number)).unwrap();
         file.sync().unwrap();
     }
     let path = dir.path().join(NAME);
@@ -110,7 +116,7 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
         may_have_made(file.commits(), &foreign),
         "it may have stood in the hole"
     );
-    file.note(&RealDisk, commit(40)).unwrap();
+    file.note(commit(40)).unwrap();
     assert_eq!(open(dir.path()).commits().home(), Some(&commit(40)));
 }
 
@@ -132,7 +138,7 @@ fn a_torn_entry_that_is_written_anew_makes_it_strict_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(dir.path());
     for number in 1..=3 {
-        file.note(&RealDisk, commit(10 * number)).unwrap();
+        file.note(commit(10 * number)).unwrap();
     }
     let path = dir.path().join(NAME);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -142,7 +148,7 @@ fn a_torn_entry_that_is_written_anew_makes_it_strict_again() {
     let mut foreign = commit(20);
     foreign.mark.token = Uuid::from_u128(7);
     assert!(may_have_made(file.commits(), &foreign));
-    file.note(&RealDisk, commit(30)).unwrap();
+    file.note(commit(30)).unwrap();
     assert!(!may_have_made(file.commits(), &foreign));
 }
 
@@ -153,13 +159,13 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
         for seed in 0..50 {
             let disk = SimulatedDisk::new();
             disk.create_dir(dir).unwrap();
-            let open = |disk: &SimulatedDisk| FlushedFile::open(disk, dir, LOG).unwrap();
+            let open = |disk: &SimulatedDisk| open_on(disk, dir);
             let mut file = open(&disk);
             for number in 1..=5 {
-                file.note(&disk, commit(10 * number)).unwrap();
+                file.note(commit(10 * number)).unwrap();
                 file.sync().unwrap();
             }
-            file.note(&disk, commit(60)).unwrap();
+            file.note(commit(60)).unwrap();
             let (survived, _) = disk.after_power_cut(damage, &mut Dice(seed));
             let file = open(&survived);
             let commits = file.commits();
@@ -176,12 +182,12 @@ fn a_power_cut_takes_what_was_not_synced_and_nothing_else() {
 fn a_file_that_is_not_this_logs_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut file = open(dir.path());
-    file.note(&RealDisk, commit(10)).unwrap();
+    file.note(commit(10)).unwrap();
     let path = dir.path().join(NAME);
     let whole = std::fs::read(&path).unwrap();
 
     let other = WalId(Uuid::from_u128(77));
-    let error = FlushedFile::open(&RealDisk, dir.path(), other).unwrap_err();
+    let error = read(&RealDisk, dir.path(), other).unwrap_err();
     assert!(error.to_string().contains("another log"), "{error}");
 
     let mut newer = whole.clone();
@@ -194,7 +200,7 @@ fn a_file_that_is_not_this_logs_is_refused() {
         (vec![0; FILE_BYTES], "does not hold"),
     ] {
         std::fs::write(&path, bytes).unwrap();
-        let error = FlushedFile::open(&RealDisk, dir.path(), LOG).unwrap_err();
+        let error = read(&RealDisk, dir.path(), LOG).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
 }
