@@ -4,11 +4,11 @@
 //! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log, and its last
 //! batch, which is not full, waits for company for the flush interval of 200 ms; that counts. What a turn leaves to do in the background counts as its CPU, not as its time.
 
+use fast_ingest::upkeep::upgrade;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use fast_ingest::config::StoreLocation;
-use fast_ingest::store::migrations;
 
 use crate::support::client::{Client, Pace};
 use crate::support::database::{Postgres, settle};
@@ -246,7 +246,7 @@ fn measure_iterations(
 fn with_sqlite(events: u64, table: &mut Table) {
     let directory = disk::fresh_directory();
     let file = directory.path().join("events.db");
-    migrations::up(&StoreLocation::Sqlite(file.clone())).expect("a new file takes its schema");
+    upgrade::up(&StoreLocation::Sqlite(file.clone())).expect("a new file takes its schema");
     let data = Data::Lent(directory.path().to_owned());
     let mut ours = Loaded::new(Server::ours(data, None, &[]));
     turn_of_ours(&mut ours, None, events / 5);

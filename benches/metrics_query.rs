@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
 use fast_ingest::event::Timestamp;
-use fast_ingest::rollup::compact::{Limits, compact, sum_up_days};
+use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
 use tokio::runtime::{Builder, Runtime};
 
 use self::database::{Database, Kind};

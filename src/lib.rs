@@ -31,6 +31,7 @@ pub mod batch;
 pub mod query;
 pub mod rollup;
 pub mod store;
+pub mod upkeep;
 
 mod backoff;
 pub mod cli;

@@ -16,19 +16,12 @@
 //! * A **day** is the sum of a series' parts over a UTC day. It is a copy: compaction marks it stale in the transaction that
 //!   changes a part, and until it is summed up again the query reads the parts.
 //!
-//! Everything here is pure but for the traits in [`crate::store`] that it runs on.
+//! Everything here is pure: it knows no store. What reads and writes the rows is [`crate::store`], what merges and checks them
+//! [`crate::upkeep`].
 
 pub mod users;
 
 pub mod fold;
-
-pub mod compact;
-pub mod keeper;
-
-pub mod recount;
-
-pub mod rebuild;
-pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod model;

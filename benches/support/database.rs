@@ -2,11 +2,11 @@
 //!
 //! Its directory is where `TMPDIR` points, or `/tmp`; that should be a real disk.
 
+use fast_ingest::upkeep::upgrade;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fast_ingest::config::StoreLocation;
-use fast_ingest::store::migrations;
 use tokio::runtime::{Builder, Runtime};
 
 use super::process;
@@ -48,7 +48,7 @@ impl Postgres {
     /// Makes a database with the schema of this release and returns its URL.
     pub(crate) fn fresh_database(&self) -> String {
         let url = self.runtime.block_on(self.cluster.create_database());
-        migrations::up(&StoreLocation::Postgres(url.clone()))
+        upgrade::up(&StoreLocation::Postgres(url.clone()))
             .expect("an empty database takes its schema");
         url
     }

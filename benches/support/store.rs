@@ -1,12 +1,13 @@
 //! A store with its schema, for the benches that measure one without the server around it.
 
+use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fast_ingest::batch::{BatchView, Mark};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::EventRef;
-use fast_ingest::store::{self, EventSink, EventStore, migrations};
+use fast_ingest::store::{self, EventSink, EventStore};
 use rusqlite::params;
 use tokio::runtime::{Builder, Runtime};
 
@@ -18,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// Migrates a database and opens it.
 pub(crate) async fn open(location: StoreLocation) -> Arc<dyn EventStore> {
     let migrated = location.clone();
-    tokio::task::spawn_blocking(move || migrations::up(&migrated))
+    tokio::task::spawn_blocking(move || upgrade::up(&migrated))
         .await
         .expect("no panic")
         .expect("the database takes its schema");

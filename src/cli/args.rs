@@ -16,8 +16,8 @@ use crate::config::{
     ConfigError, FlushSettings, HttpSettings, RollupSettings, Settings, StoreLocation,
     StoreSettings, SyncMode, WalSettings,
 };
-use crate::rollup::rebuild::PAIRS_MAX_DEFAULT;
 use crate::store::postgres::with_password;
+use crate::upkeep::rebuild::PAIRS_MAX_DEFAULT;
 
 pub use values::{DEFAULT_PORT, bytes, count, count_between, host, port, positive_duration};
 use values::{host_name, sync_mode};

@@ -1,5 +1,6 @@
 //! `fast-ingest migrate up|down|status`: the schema, one line a migration; and the first build of the rollups, one line in all.
 
+use crate::upkeep::upgrade;
 use std::time::Duration;
 
 use super::MigrateCommand;
@@ -7,8 +8,8 @@ use super::args::DatabaseArgs;
 use super::text::printable;
 use crate::config::StoreLocation;
 use crate::exit::{ExitStatus, Failure, OrExit as _, say, say_aside};
-use crate::rollup::rebuild::Rebuilt;
 use crate::store::{self, StoreError, migrations};
+use crate::upkeep::rebuild::Rebuilt;
 use crate::words::plural;
 
 /// Runs a migration command.
@@ -43,7 +44,7 @@ fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Resu
     }
     // Also when nothing was applied: an earlier run may have been interrupted here.
     let built =
-        migrations::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
+        upgrade::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
     if let Some(Rebuilt { days, events, .. }) = built {
         let (days, events) = (plural(days, "day"), plural(events, "event"));
         say(format_args!("built rollups for {events} in {days}"))?;

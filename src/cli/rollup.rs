@@ -13,9 +13,10 @@ use crate::config::StoreLocation;
 use crate::event::Timestamp;
 use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::Day;
-use crate::rollup::rebuild::{self, NewKey, Rebuilt, Rules, rebuild_day_and_rest};
-use crate::rollup::verify::{Fault, verify_day};
+use crate::rollup::users::NewKey;
 use crate::store::{self, RollupStore, StoreError, migrations};
+use crate::upkeep::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
+use crate::upkeep::verify::{Fault, verify_day};
 use crate::words::plural;
 
 /// Differences that are told one by one: enough to see what kind they are of.

@@ -7,6 +7,7 @@
 
 mod announce;
 
+use crate::upkeep::upgrade;
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -28,11 +29,11 @@ use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
 use crate::http::{App, server};
 use crate::intake::{self, Budget, Clock, Gate, Intake, Submission};
-use crate::rollup::keeper::Keeper;
 use crate::shutdown::Shutdown;
-use crate::store::{self, EventStore, StoreError, migrations};
+use crate::store::{self, EventStore, StoreError};
 use crate::sync::ring::Receiver;
 use crate::telemetry::Progress;
+use crate::upkeep::keeper::Keeper;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
 use crate::wal::{self, OpenedLog, WalError};
@@ -165,7 +166,7 @@ fn prepare_embedded_database(location: &StoreLocation, pairs_max: usize) -> Resu
     let StoreLocation::Sqlite(path) = location else {
         return Ok(());
     };
-    match migrations::up_within(location, pairs_max) {
+    match upgrade::up_within(location, pairs_max) {
         Ok(_) => Ok(()),
         Err(error) => {
             let Failure { status, error } = migrate::failure(location, error);

@@ -5,6 +5,7 @@ mod behind;
 mod faults;
 mod lineage;
 
+use crate::upkeep::upgrade;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::{FlushError, FlushStop, Flusher};
 use crate::batch::{BatchView, Sequence, WalId};
 use crate::config::{FlushSettings, StoreLocation, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
-use crate::store::{self, EventSink, EventStore, Flushed, StoreError, migrations};
+use crate::store::{self, EventSink, EventStore, Flushed, StoreError};
 use crate::telemetry::Progress;
 use crate::telemetry::progress::FlushState;
 use crate::wal::flushed;
@@ -33,7 +34,7 @@ impl Database {
     fn new(place: &Place) -> Self {
         let path = place.path().with_file_name("events.db");
         let location = StoreLocation::Sqlite(path.clone());
-        migrations::up(&location).unwrap();
+        upgrade::up(&location).unwrap();
         Self { location, path }
     }
 

@@ -23,7 +23,7 @@ use datasketches::common::NumStdDev;
 use datasketches::cpc::{CpcSketch, CpcUnion};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub use self::key::UserKey;
+pub use self::key::{NewKey, UserKey};
 use crate::random;
 
 /// Rows of the sketch, as a power of two. 12 would miss the promised one percent (1.08 %).

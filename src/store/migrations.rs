@@ -2,7 +2,7 @@
 //!
 //! Both directories of migrations are compiled in. Rule: `up` on a database that is newer than the binary changes nothing.
 //!
-//! A migration only makes tables. What must be counted to fill them is done afterwards, by [`build_rollups`], because it can take long and
+//! A migration only makes tables. What must be counted to fill them is done afterwards, by `upkeep::upgrade`, because it can take long and
 //! must survive an interruption: the database remembers that it is due.
 
 use std::collections::BTreeSet;
@@ -15,8 +15,6 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{StoreError, postgres, sqlite};
 use crate::config::{StoreLocation, StoreSettings};
-use crate::rollup::rebuild::{self, Rebuilt};
-use crate::words::plural;
 
 /// The migrations of PostgreSQL.
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -44,51 +42,15 @@ pub(super) struct Known {
 /// Longest time for one statement when nobody waits for an answer: reading the events of a day is one.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Brings a database to where this binary can serve from it, with the default cap on rollups; see [`up_within`].
-pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
-    up_within(location, rebuild::PAIRS_MAX_DEFAULT)
-}
-
-/// Brings a database to where this binary can serve from it: [`apply`], then [`build_rollups`]. Returns the names of the migrations
-/// applied.
-///
-/// Blocks, and must not be called on a thread that drives a tokio runtime. Two runs at once do no harm: the second waits, then
-/// finds nothing to do.
-pub fn up_within(location: &StoreLocation, pairs_max: usize) -> Result<Vec<String>, StoreError> {
-    let names = apply(location, Duration::ZERO)?;
-    if let Some(Rebuilt { days, events, .. }) = build_rollups(location, pairs_max)? {
-        tracing::info!(
-            days,
-            events,
-            "built rollups for {} in {}",
-            plural(events, "event"),
-            plural(days, "day")
-        );
-    }
-    Ok(names)
-}
-
 /// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied. Waits for so long
-/// for a PostgreSQL server that refuses connections or is still starting. Blocks like [`up`].
+/// for a PostgreSQL server that refuses connections or is still starting.
+///
+/// Blocks, and must not be called on a thread that drives a tokio runtime.
 pub fn apply(location: &StoreLocation, server_wait: Duration) -> Result<Vec<String>, StoreError> {
     match location {
         StoreLocation::Postgres(url) => block_on(postgres::migrate::up(url, server_wait)),
         StoreLocation::Sqlite(path) => sqlite::migrate::up(path),
     }
-}
-
-/// Counts the events that were stored before there were rollups; `None` when that is done already. Blocks like [`up`].
-///
-/// Two runs at once count everything twice, one day after the other, and both are right.
-pub fn build_rollups(
-    location: &StoreLocation,
-    pairs_max: usize,
-) -> Result<Option<Rebuilt>, StoreError> {
-    let settings = upkeep_settings(location.clone());
-    block_on(async {
-        let mut rollups = super::open(&settings)?.open_rollups().await?;
-        rebuild::build_if_needed(&mut *rollups, pairs_max).await
-    })
 }
 
 /// Settings of a store for commands, which answer no queries and wait for as long as it takes.
@@ -102,7 +64,7 @@ pub(crate) fn upkeep_settings(location: StoreLocation) -> StoreSettings {
     }
 }
 
-/// Reverts the newest migration, or all of them. Returns the names of those reverted. Blocks like [`up`].
+/// Reverts the newest migration, or all of them. Returns the names of those reverted. Blocks like [`apply`].
 pub fn down(location: &StoreLocation, all: bool) -> Result<Vec<String>, StoreError> {
     match location {
         StoreLocation::Postgres(url) => block_on(postgres::migrate::down(url, all)),
@@ -110,7 +72,7 @@ pub fn down(location: &StoreLocation, all: bool) -> Result<Vec<String>, StoreErr
     }
 }
 
-/// Lists the migrations, oldest first, and changes nothing. Blocks like [`up`].
+/// Lists the migrations, oldest first, and changes nothing. Blocks like [`apply`].
 pub fn status(location: &StoreLocation) -> Result<Vec<MigrationStatus>, StoreError> {
     let (known, applied) = match location {
         StoreLocation::Postgres(url) => (

@@ -3,9 +3,9 @@
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use fast_ingest::rollup::Day;
-use fast_ingest::rollup::compact::{Limits, compact, sum_up_days};
-use fast_ingest::rollup::rebuild::{Settled, settle_one_day};
-use fast_ingest::rollup::verify::verify_day;
+use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
+use fast_ingest::upkeep::rebuild::{Settled, settle_one_day};
+use fast_ingest::upkeep::verify::verify_day;
 
 use crate::store_contract::contract;
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event};

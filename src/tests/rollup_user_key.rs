@@ -3,8 +3,9 @@
 use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, MetricsQuery, Source};
-use fast_ingest::rollup::rebuild::{self, NewKey, Rules, rebuild_day};
+use fast_ingest::rollup::users::NewKey;
 use fast_ingest::rollup::{Day, PART_EXACT_MAX};
+use fast_ingest::upkeep::rebuild::{self, Rules, rebuild_day};
 use tokio::sync::watch;
 
 use crate::rollup_verify::{assert_says, command};

@@ -5,11 +5,12 @@ use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::Day;
-use fast_ingest::rollup::rebuild::{
+use fast_ingest::store::{StoreError, migrations};
+use fast_ingest::upkeep::rebuild::{
     PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day, rebuild_day_and_rest,
 };
-use fast_ingest::rollup::verify::verify_day;
-use fast_ingest::store::{StoreError, migrations};
+use fast_ingest::upkeep::upgrade;
+use fast_ingest::upkeep::verify::verify_day;
 use tokio::sync::watch;
 
 use crate::process::{Ended, run};
@@ -290,7 +291,7 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
         .await
         .assert_refusal(78, &["not built yet", "`fast-ingest migrate up`"]);
     let built = database
-        .migrate(|location| migrations::build_rollups(location, PAIRS_MAX_DEFAULT))
+        .migrate(|location| upgrade::build_rollups(location, PAIRS_MAX_DEFAULT))
         .await
         .unwrap();
     let expected = Rebuilt {

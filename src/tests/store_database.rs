@@ -1,5 +1,6 @@
 //! A fresh database for one test of the store, events to put into it, and ways to look into it past the store.
 
+use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use fast_ingest::batch::{Batch, LifeId, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
-use fast_ingest::store::{self, EventSink, EventStore, StoreError, migrations};
+use fast_ingest::store::{self, EventSink, EventStore, StoreError};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -161,7 +162,7 @@ impl Database {
             store,
             _directory: directory,
         };
-        database.migrate(migrations::up).await.unwrap();
+        database.migrate(upgrade::up).await.unwrap();
         database
     }
 

@@ -1,12 +1,13 @@
 //! What only PostgreSQL can do to a store: sessions that outlive their client, locks, partitions that vanish, restarts.
 
+use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::query::Counts;
-use fast_ingest::store::{self, Flushed, StoreError, migrations};
+use fast_ingest::store::{self, Flushed, StoreError};
 use uuid::Uuid;
 
 use crate::postgres::{Cluster, StopMode};
@@ -375,7 +376,7 @@ async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
             flush_timeout: Duration::from_secs(30),
         })
         .unwrap();
-        let migrated = tokio::task::spawn_blocking(move || migrations::up(&location));
+        let migrated = tokio::task::spawn_blocking(move || upgrade::up(&location));
         let errors = [
             migrated.await.unwrap().unwrap_err(),
             store.check_schema().await.unwrap_err(),

@@ -1,5 +1,6 @@
 //! Rollups on PostgreSQL: deltas that say what was stored, the lock and the snapshot of whoever keeps the rollups.
 
+use fast_ingest::upkeep::upgrade;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fast_ingest::event::Timestamp;
@@ -475,7 +476,7 @@ async fn the_migration_waits_for_open_flushes_and_sees_what_they_stored() {
         async move {
             let up = |location: &_| {
                 migrations::apply(location, std::time::Duration::ZERO)?;
-                migrations::build_rollups(location, 1_000)
+                upgrade::build_rollups(location, 1_000)
             };
             database.migrate(up).await
         }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Fault, Model, Tables};
 use crate::event::Timestamp;
-use crate::rollup::rebuild::NewKey;
+use crate::rollup::users::NewKey;
 use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, Width};
 use crate::store::{RollupStore, StoreError};
 

@@ -59,6 +59,17 @@ impl fmt::Debug for UserKey {
     }
 }
 
+/// What became of the key for the users' hashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewKey {
+    /// The database has one already.
+    NotNeeded,
+    /// It has one now.
+    Made,
+    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two ways do not merge.
+    KeptForOldDays,
+}
+
 #[cfg(test)]
 mod tests {
     use datasketches::cpc::CpcSketch;

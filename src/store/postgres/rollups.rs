@@ -28,7 +28,7 @@ use super::connect::Session;
 use super::error::{Failure, bounded};
 use super::instant::Instant;
 use crate::event::Timestamp;
-use crate::rollup::rebuild::NewKey;
+use crate::rollup::users::NewKey;
 use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet};
 use crate::store::{RollupStore, StoreError};
 

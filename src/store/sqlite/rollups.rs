@@ -19,7 +19,7 @@ use super::connection::{self, BUSY_TIMEOUT, is_busy};
 use super::error::store_error;
 use super::{deltas, rows};
 use crate::event::Timestamp;
-use crate::rollup::rebuild::NewKey;
+use crate::rollup::users::NewKey;
 use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 

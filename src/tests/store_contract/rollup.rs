@@ -6,14 +6,14 @@ use std::time::Duration;
 use fast_ingest::config::RollupSettings;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
-use fast_ingest::rollup::compact::{Compacted, Limits, compact, sum_up_days};
-use fast_ingest::rollup::keeper::Keeper;
 use fast_ingest::rollup::{
     Bucket, DAY_EXACT_MAX, Day, MINUTE_MICROS, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet,
     UserUnion, Width, series_of,
 };
 use fast_ingest::shutdown::Shutdown;
 use fast_ingest::store::{RollupStore, open};
+use fast_ingest::upkeep::compact::{Compacted, Limits, compact, sum_up_days};
+use fast_ingest::upkeep::keeper::Keeper;
 
 use super::contract;
 use crate::process::PATIENCE;

@@ -1,6 +1,7 @@
 //! Versions of the schema: what is said when it is missing or newer than the binary.
 
 use fast_ingest::store::{StoreError, migrations};
+use fast_ingest::upkeep::upgrade;
 
 use super::contract;
 use crate::store_database::{Database, FEBRUARY, batch_of, event, query, wal_id};
@@ -51,7 +52,7 @@ async fn a_schema_from_the_future_blames_the_binary(database: Database) {
         matches!(&error, StoreError::Schema(text) if text.contains("older than the schema")),
         "{error}"
     );
-    let error = database.migrate(migrations::up).await.unwrap_err();
+    let error = database.migrate(upgrade::up).await.unwrap_err();
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
 }
 

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 
 use crate::event::Timestamp;
 use crate::rollup::fold::Fold;
-use crate::rollup::rebuild::NewKey;
-use crate::rollup::recount::Sum;
+use crate::rollup::users::NewKey;
 use crate::rollup::{
     Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey,
     series_of,
 };
 use crate::store::{RollupStore, StoreError};
+use crate::upkeep::recount::Sum;
 
 /// Name, channel, user, time in microseconds.
 pub(crate) type Event = (&'static str, &'static str, String, i64);

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
-use super::{DAY_EXACT_MAX, Day, Part, SeriesKey, fold};
 use crate::event::Timestamp;
+use crate::rollup::{DAY_EXACT_MAX, Day, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
 
 /// Most (name, channel) pairs that get a series on one day, unless told otherwise: 100 names in 100 channels, each of which may take
@@ -258,17 +258,6 @@ pub async fn make_user_key(store: &mut dyn RollupStore) -> Result<NewKey, StoreE
     let made = store.make_user_key().await?;
     store.commit().await?;
     Ok(made)
-}
-
-/// What became of the key for the users' hashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewKey {
-    /// The database has one already.
-    NotNeeded,
-    /// It has one now.
-    Made,
-    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two ways do not merge.
-    KeptForOldDays,
 }
 
 /// Notes that all days are rebuilt.

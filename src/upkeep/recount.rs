@@ -6,8 +6,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion, Width};
 use crate::event::Timestamp;
+use crate::rollup::{
+    Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion, Width,
+};
 use crate::store::{RollupStore, StoreError};
 
 /// What a series has in each bucket.

@@ -11,12 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::admission::{Admitted, Room};
 use self::merge::Addition;
-use super::fold::MINUTES_KEPT_MICROS;
-use super::{
-    Bucket, DAY_EXACT_MAX, Day, Delta, QUARTER_MICROS, SeriesId, SeriesKey, Tally, floor, series_of,
-};
 use crate::event::Timestamp;
 use crate::query::HOUR_MICROS;
+use crate::rollup::fold::MINUTES_KEPT_MICROS;
+use crate::rollup::{
+    Bucket, DAY_EXACT_MAX, Day, Delta, QUARTER_MICROS, SeriesId, SeriesKey, Tally, floor, series_of,
+};
 use crate::store::{RollupStore, StoreError};
 use crate::words::plural;
 

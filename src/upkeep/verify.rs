@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::difference::{Difference, Fault, Place};
 use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
-use super::{
+use crate::event::Timestamp;
+use crate::rollup::{
     Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet,
     UserUnion, series_of,
 };
-use crate::event::Timestamp;
 use crate::store::{RollupStore, StoreError};
 
 /// What verifying a day came to.
