@@ -28,7 +28,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use args::{DatabaseArgs, RollupArgs, ServeArgs};
 
-use crate::exit::{ExitStatus, Failure, OrExit as _};
+use crate::support::exit::{ExitStatus, Failure, OrExit as _};
 use crate::telemetry::LogFormat;
 
 /// What the names of our own variables begin with.

@@ -15,8 +15,8 @@ pub use clock::Clock;
 pub use gate::{Gate, SpaceReservation};
 
 use crate::batch::Sequence;
-use crate::sync::oneshot;
-use crate::sync::ring::{self, Receiver, Sender, TrySendError};
+use crate::support::sync::oneshot;
+use crate::support::sync::ring::{self, Receiver, Sender, TrySendError};
 use crate::wal::record;
 
 /// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.

@@ -33,18 +33,13 @@ pub mod rollup;
 pub mod store;
 pub mod upkeep;
 
-mod backoff;
 pub mod cli;
 pub mod config;
-pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod mutants;
-mod random;
 #[cfg(test)]
 #[cfg(feature = "shuttle")]
 mod schedules;
-pub mod shutdown;
-mod sync;
+pub mod support;
 pub mod telemetry;
-mod words;

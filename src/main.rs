@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use fast_ingest::cli::{self, Command, Typed};
-use fast_ingest::exit::{ExitStatus, Failure};
+use fast_ingest::support::exit::{ExitStatus, Failure};
 use fast_ingest::telemetry;
 
 /// Records are made by one thread and dropped by another, at every request: mimalloc hands them back without a lock.

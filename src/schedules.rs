@@ -1,6 +1,6 @@
 //! The protocol between requests, log thread, flush and shutdown, in thousands of random orders of its steps.
 //!
-//! Each check runs the real code on an in-memory disk; only what [`crate::sync`] names is replaced. Shuttle chooses which thread takes
+//! Each check runs the real code on an in-memory disk; only what [`crate::support::sync`] names is replaced. Shuttle chooses which thread takes
 //! the next step, and when a wait for the ring runs out of time, and fails a run in which nobody can go on: a waiter without an answer
 //! needs no assertion. What it cannot show is what a processor does beyond taking turns; the memory orderings are argued where they
 //! stand.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::request::{self, ServerArgs};
 use super::text::counted;
-use crate::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
 /// it says what is wrong before it is killed.

@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 use super::args::{bytes, count_between, positive_duration};
 use super::request::ServerArgs;
-use crate::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
 use progress::Display;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::args::count;
 use super::request::{self, ServerArgs};
 use crate::event::Timestamp;
-use crate::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use answer::Answer;
 use range::{Moment, Zone};
 

@@ -7,10 +7,10 @@ use super::MigrateCommand;
 use super::args::DatabaseArgs;
 use super::text::printable;
 use crate::config::StoreLocation;
-use crate::exit::{ExitStatus, Failure, OrExit as _, say, say_aside};
 use crate::store::{self, StoreError, migrations};
+use crate::support::exit::{ExitStatus, Failure, OrExit as _, say, say_aside};
+use crate::support::words::plural;
 use crate::upkeep::rebuild::Rebuilt;
-use crate::words::plural;
 
 /// Runs a migration command.
 pub fn run(command: MigrateCommand) -> Result<(), Failure> {

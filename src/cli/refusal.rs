@@ -12,8 +12,8 @@ use tokio::runtime::Builder;
 
 use super::args::ServeArgs;
 use super::serve;
-use crate::exit::{ExitStatus, Failure};
-use crate::shutdown::Shutdown;
+use crate::support::exit::{ExitStatus, Failure};
+use crate::support::shutdown::Shutdown;
 
 /// Name of the variable, which is read by hand where the command line is at fault.
 pub(super) const VARIABLE: &str = "FAST_INGEST_WHEN_REFUSED";
@@ -75,7 +75,7 @@ pub fn stay(status: ExitStatus) {
     let by_variable = std::env::var_os(VARIABLE).is_some_and(|value| value == "wait");
     if serves && status.needs_a_person() && (by_flag || in_one || by_variable) {
         wait_for_stop(|| {
-            crate::exit::say_aside(format_args!(
+            crate::support::exit::say_aside(format_args!(
                 "fast-ingest: waiting to be stopped, because a restart would end the same way (exit status {})",
                 status as u8
             ));

@@ -11,13 +11,13 @@ use super::args::{DatabaseArgs, RollupArgs};
 use super::migrate;
 use crate::config::StoreLocation;
 use crate::event::Timestamp;
-use crate::exit::{ExitStatus, Failure, say};
 use crate::rollup::Day;
 use crate::rollup::users::NewKey;
 use crate::store::{self, RollupStore, StoreError, migrations};
+use crate::support::exit::{ExitStatus, Failure, say};
+use crate::support::words::plural;
 use crate::upkeep::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
 use crate::upkeep::verify::{Fault, verify_day};
-use crate::words::plural;
 
 /// Differences that are told one by one: enough to see what kind they are of.
 const DIFFERENCES_TOLD_MAX: u64 = 20;

@@ -23,21 +23,21 @@ use tokio::time::{Instant, timeout};
 use super::args::ServeArgs;
 use super::migrate;
 use crate::config::{Settings, StoreLocation, StoreSettings};
-use crate::exit::{ExitStatus, Failure, OrExit};
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
 use crate::http::{App, server};
 use crate::intake::{self, Budget, Clock, Gate, Intake, Submission};
-use crate::shutdown::Shutdown;
 use crate::store::{self, EventStore, StoreError};
-use crate::sync::ring::Receiver;
+use crate::support::exit::{ExitStatus, Failure, OrExit};
+use crate::support::shutdown::Shutdown;
+use crate::support::sync::ring::Receiver;
+use crate::support::words::plural;
 use crate::telemetry::Progress;
 use crate::upkeep::keeper::Keeper;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
 use crate::wal::{self, OpenedLog, WalError};
-use crate::words::plural;
 
 /// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,
 /// because a log that cannot open its next segment is a failed log.
@@ -365,7 +365,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shutdown::Stage;
+    use crate::support::shutdown::Stage;
 
     #[test]
     fn a_part_that_panics_stops_the_process_as_a_defect() {

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use super::args::{DatabaseArgs, count};
 use super::text::printable;
 use crate::batch::Sequence;
-use crate::exit::{ExitStatus, Failure, OrExit as _, say};
 use crate::store;
+use crate::support::exit::{ExitStatus, Failure, OrExit as _, say};
 
 /// `fast-ingest wal …`
 #[derive(Debug, Subcommand)]

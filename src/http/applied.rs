@@ -21,8 +21,8 @@ use super::App;
 use super::error::{ApiError, ParameterError};
 use super::receipt::Receipt;
 use crate::batch::{LifeId, Sequence};
-use crate::shutdown::StopToken;
 use crate::store::{EventStore, StoreError, Stretch};
+use crate::support::shutdown::StopToken;
 
 /// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a fraction of a
 /// second, so a longer wait would only hide that the database is behind.

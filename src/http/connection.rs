@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::error::ApiError;
 use super::watchdog::{Activity, WatchedStream};
 use super::{App, router};
-use crate::shutdown::StopToken;
+use crate::support::shutdown::StopToken;
 
 /// Longest request head. Generous: ours need a few hundred bytes. Beyond it hyper answers 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

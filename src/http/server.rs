@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::App;
 use super::connection::{self, Service};
-use crate::shutdown::StopToken;
+use crate::support::shutdown::StopToken;
 
 /// How long a drain should wait for requests in flight. A client that has not sent its body by then gets no answer and will send
 /// it again; what was admitted is acknowledged within milliseconds.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::mutants::{Bug, planted};
-use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::support::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that may be in flight at once.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::Refusal;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::support::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The state of the door. One for the process.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{Bucket, PART_EXACT_MAX, UserHash, UserKey, UserSet, Width};
 use crate::event::{EventRef, Timestamp};
-use crate::random;
+use crate::support::random;
 
 /// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to quarters at once.
 pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;

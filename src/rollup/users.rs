@@ -24,7 +24,7 @@ use datasketches::cpc::{CpcSketch, CpcUnion};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use self::key::{NewKey, UserKey};
-use crate::random;
+use crate::support::random;
 
 /// Rows of the sketch, as a power of two. 12 would miss the promised one percent (1.08 %).
 const LG_K: u8 = 13;

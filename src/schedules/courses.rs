@@ -12,7 +12,7 @@ use crate::batch::{Batch, Sequence};
 use crate::cli::serve::close_gate_on_drain;
 use crate::config::{SyncMode, WalSettings};
 use crate::intake::{Budget, EncodedRecord, Gate, Intake, Refusal};
-use crate::shutdown::Shutdown;
+use crate::support::shutdown::Shutdown;
 use crate::wal::reader::LogReader;
 use crate::wal::tests::ledger::{encode_sized, read, settings};
 use crate::wal::tests::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};

@@ -4,8 +4,8 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use super::{check, throw};
-use crate::exit::{ExitStatus, Failure};
-use crate::shutdown::{Shutdown, Stage};
+use crate::support::exit::{ExitStatus, Failure};
+use crate::support::shutdown::{Shutdown, Stage};
 
 #[test]
 fn stages_only_go_forward_and_every_token_wakes_up() {

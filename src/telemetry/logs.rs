@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::fields::SaidOnce;
 use super::sink::{QUEUE_LINES, Sink};
-use crate::words::plural;
+use crate::support::words::plural;
 
 /// How long the end of the process waits for the last lines. A stderr that takes lines at all takes these in milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub fn say_last(line: &str) {
     flush_logs();
     match SINK.get() {
         Some(sink) => sink.send(format!("{line}\n").as_bytes()),
-        None => crate::exit::say_aside(line),
+        None => crate::support::exit::say_aside(line),
     }
     flush_logs();
 }

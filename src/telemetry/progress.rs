@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::looks::{Behind, Looks};
 use crate::batch::{CheckpointRow, Counts, Sequence};
 use crate::event::Timestamp;
-use crate::sync::watch;
+use crate::support::sync::watch;
 use crate::wal::log::DurableMark;
 
 /// Watermarks and the state of the flush. One for the process.

@@ -18,7 +18,7 @@ use crate::rollup::{
     Bucket, DAY_EXACT_MAX, Day, Delta, QUARTER_MICROS, SeriesId, SeriesKey, Tally, floor, series_of,
 };
 use crate::store::{RollupStore, StoreError};
-use crate::words::plural;
+use crate::support::words::plural;
 
 /// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
 const PARTS_AT_ONCE: usize = 1_000;

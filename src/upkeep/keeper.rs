@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep};
 
 use super::compact::{Limits, compact, sum_up_days};
 use super::rebuild::{Settled, settle_one_day};
-use crate::backoff::{Backoff, Reminder};
 use crate::config::RollupSettings;
 use crate::event::Timestamp;
-use crate::shutdown::StopToken;
 use crate::store::{EventStore, RollupStore, StoreError};
-use crate::words::plural;
+use crate::support::backoff::{Backoff, Reminder};
+use crate::support::shutdown::StopToken;
+use crate::support::words::plural;
 
 /// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use super::rebuild::{self, Rebuilt};
 use crate::config::StoreLocation;
 use crate::store::migrations::{apply, block_on, upkeep_settings};
 use crate::store::{self, StoreError};
-use crate::words::plural;
+use crate::support::words::plural;
 
 /// Brings a database to where this binary can serve from it, with the default cap on rollups; see [`up_within`].
 pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {

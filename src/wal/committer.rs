@@ -28,8 +28,8 @@ use crate::batch::Sequence;
 use crate::config::{SyncMode, WalSettings};
 use crate::intake::Submission;
 use crate::mutants::{Bug, planted};
-use crate::sync::ring::{Receiver, RecvTimeoutError};
-use crate::sync::watch;
+use crate::support::sync::ring::{Receiver, RecvTimeoutError};
+use crate::support::sync::watch;
 
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;

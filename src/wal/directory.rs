@@ -15,7 +15,7 @@ use super::error::WalError;
 use super::segment::{self, SegmentHeader};
 use crate::batch::{LifeId, Sequence};
 use crate::mutants::{Bug, planted};
-use crate::sync::{Mutex, MutexGuard};
+use crate::support::sync::{Mutex, MutexGuard};
 
 /// The file that the one process that uses a log has locked.
 pub const LOCK_NAME: &str = "LOCK";

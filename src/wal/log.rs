@@ -10,7 +10,7 @@ use super::flushed::{Commit, Commits, FlushedFile};
 use super::mismatch;
 use crate::batch::{LifeId, Sequence, WalId};
 use crate::intake::Gate;
-use crate::sync::{Mutex, MutexGuard, watch};
+use crate::support::sync::{Mutex, MutexGuard, watch};
 
 /// How far the log is on disk. Bytes behind it may be half written and must not be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::segment;
 use super::tail::Tail;
 use crate::config::WalSettings;
 use crate::intake::Gate;
-use crate::sync::{Mutex, watch};
+use crate::support::sync::{Mutex, watch};
 
 /// What [`open`] brings up.
 #[derive(Debug)]

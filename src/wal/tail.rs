@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::record;
 use crate::batch::Sequence;
-use crate::words::plural;
+use crate::support::words::plural;
 
 /// Bytes behind the last valid record that, as far as can be told, no acknowledged event is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]

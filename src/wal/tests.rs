@@ -30,7 +30,7 @@ use crate::batch::{Batch, Sequence};
 use crate::config::{SyncMode, WalSettings};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
-use crate::sync::ring::Receiver;
+use crate::support::sync::ring::Receiver;
 
 /// A directory for one test, and settings that point at it.
 pub(crate) struct Place {

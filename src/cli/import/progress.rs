@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::run::Run;
 use super::source::Source;
 use crate::cli::text::{counted, grouped};
-use crate::exit::say_aside;
+use crate::support::exit::say_aside;
 
 /// Often enough to look alive.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::batch::{Batch, BatchLimits};
 use super::source::{Line, Source};
-use crate::exit::{ExitStatus, Failure};
+use crate::support::exit::{ExitStatus, Failure};
 
 /// What workers take from the channel.
 #[derive(Debug)]

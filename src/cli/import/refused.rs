@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::text::printable;
-use crate::exit::{ExitStatus, Failure};
+use crate::support::exit::{ExitStatus, Failure};
 
 /// One reason why a line was refused, by the server or before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

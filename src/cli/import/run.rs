@@ -16,8 +16,8 @@ use super::reader::InputFailure;
 use super::refused::{RefusedLine, RefusedLog};
 use super::source::Source;
 use crate::cli::text::{counted, grouped};
-use crate::exit::{ExitStatus, Failure};
-use crate::words::plural;
+use crate::support::exit::{ExitStatus, Failure};
+use crate::support::words::plural;
 
 /// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed Ctrl-C.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::anyhow;
 
 use super::compression;
-use crate::exit::{ExitStatus, Failure};
+use crate::support::exit::{ExitStatus, Failure};
 
 /// Longest line that is kept. The largest event that a server takes is 256 KiB by default.
 pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;

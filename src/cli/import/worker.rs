@@ -14,7 +14,7 @@ use super::reader::Input;
 use super::refused::{Reason, RefusedLine};
 use super::run::{Run, Stopped};
 use crate::cli::text::counted;
-use crate::random;
+use crate::support::random;
 
 /// Works until the input is used up or the run is over.
 pub(super) async fn work(

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::cli::text::{acts_on_a_terminal, printable};
-use crate::exit::{ExitStatus, Failure};
+use crate::support::exit::{ExitStatus, Failure};
 
 /// An answer of `GET /metrics`. What a server leaves out means that there is nothing to say.
 #[derive(Debug, Deserialize)]

@@ -7,9 +7,9 @@ use crate::event::Timestamp;
 use crate::intake::Clock;
 use crate::intake::clock::RELEASED_AFTER;
 use crate::store;
+use crate::support::words::plural;
 use crate::telemetry::Progress;
 use crate::wal::OpenedLog;
-use crate::words::plural;
 
 /// Before it listens. The database has been looked at if it answered.
 pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress) {

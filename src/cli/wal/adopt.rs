@@ -15,13 +15,13 @@ use super::super::serve::log_failure;
 use super::AdoptArgs;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog, store_failure};
 use crate::batch::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
-use crate::exit::{ExitStatus, Failure, OrExit, say};
 use crate::flush::checkpoint::{Question, Standing};
 use crate::store::Adoption;
+use crate::support::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::words::plural;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::flushed::Commit;
 use crate::wal::{WalError, adopted, directory};
-use crate::words::plural;
 
 /// Held while an answer is given.
 const ANSWER_LOCK_NAME: &str = "ADOPT.LOCK";

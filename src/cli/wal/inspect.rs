@@ -6,11 +6,11 @@ use super::super::args::DatabaseArgs;
 use super::super::serve::log_failure;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
 use crate::batch::Sequence;
-use crate::exit::{ExitStatus, Failure, OrExit, say};
 use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing, WHAT_TO_DO};
+use crate::support::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::words::plural;
 use crate::wal::disk::RealDisk;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
-use crate::words::plural;
 
 /// Prints what the directory holds, where the checkpoint stands, and what a start would do.
 ///

@@ -14,9 +14,9 @@ use crate::config::HttpSettings;
 use crate::http::hosts::Hosts;
 use crate::intake::{Budget, Clock, Gate, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
-use crate::shutdown::Shutdown;
 use crate::store::{EventSink, RollupStore, Stretch};
-use crate::sync::watch;
+use crate::support::shutdown::Shutdown;
+use crate::support::sync::watch;
 use crate::telemetry::Progress;
 use crate::wal::log::DurableMark;
 

@@ -10,8 +10,8 @@ use fast_ingest::rollup::{
     Bucket, DAY_EXACT_MAX, Day, MINUTE_MICROS, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet,
     UserUnion, Width, series_of,
 };
-use fast_ingest::shutdown::Shutdown;
 use fast_ingest::store::{RollupStore, open};
+use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Compacted, Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
 

@@ -10,8 +10,8 @@ use super::*;
 use crate::batch::LifeId;
 use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
-use crate::shutdown::Shutdown;
 use crate::store::{EventSink, Stretch};
+use crate::support::shutdown::Shutdown;
 
 const SETTINGS: RollupSettings = RollupSettings {
     interval: Duration::from_secs(5),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::rollup::{Bucket, Day, SeriesKey};
-use crate::words::plural;
+use crate::support::words::plural;
 
 /// A rollup that is not what the events make it. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::simulated_disk::{Arrivals, SimulatedDisk};
 use super::*;
 use crate::intake::Gate;
-use crate::sync::{oneshot, ring};
+use crate::support::sync::{oneshot, ring};
 use crate::wal::reader::LogReader;
 use crate::wal::record;
 

@@ -19,8 +19,8 @@ pub(crate) use faults::{Fault, FaultKind};
 use self::faults::{Operation, Verdict};
 use self::inode::Inode;
 use crate::intake::Submission;
-use crate::sync::ring::Sender;
-use crate::sync::{Mutex, MutexGuard};
+use crate::support::sync::ring::Sender;
+use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::disk::{Disk, DiskFile};
 
 /// The disk. Clones share it.

@@ -9,8 +9,8 @@ use std::sync::{Arc, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use crate::exit::Failure;
-use crate::sync::{Mutex, MutexGuard, watch};
+use crate::support::exit::Failure;
+use crate::support::sync::{Mutex, MutexGuard, watch};
 
 /// How far the process is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -189,7 +189,7 @@ impl StopToken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::ExitStatus;
+    use crate::support::exit::ExitStatus;
 
     #[test]
     fn stages_only_go_forward() {

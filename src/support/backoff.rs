@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::random;
+use crate::support::random;
 
 const FIRST: Duration = Duration::from_millis(100);
 /// A database that is back is noticed this soon; asking more often would only load one that is struggling.

@@ -1,0 +1,8 @@
+//! What every layer may use and which knows none of them: synchronisation, stopping, waiting between tries, ends of commands, words.
+
+pub(crate) mod backoff;
+pub mod exit;
+pub(crate) mod random;
+pub mod shutdown;
+pub(crate) mod sync;
+pub(crate) mod words;
