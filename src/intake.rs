@@ -14,9 +14,9 @@ pub use budget::{Budget, Reservation};
 pub use clock::Clock;
 pub use gate::{Gate, SpaceReservation};
 
-use crate::batch::Sequence;
 use crate::support::sync::oneshot;
 use crate::support::sync::ring::{self, Receiver, Sender, TrySendError};
+use crate::wal::id::Sequence;
 use crate::wal::record;
 
 /// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.

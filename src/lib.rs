@@ -27,7 +27,6 @@ pub mod wal;
 
 pub mod flush;
 
-pub mod batch;
 pub mod query;
 pub mod rollup;
 pub mod store;

@@ -110,6 +110,7 @@ pub mod disk;
 pub mod end;
 pub mod error;
 pub mod flushed;
+pub mod id;
 pub mod inspect;
 pub mod log;
 pub mod mismatch;

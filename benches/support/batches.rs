@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use fast_ingest::batch::{Batch, BatchView, WalId};
 use fast_ingest::query::HOUR_MICROS;
+use fast_ingest::store::batch::{Batch, BatchView};
+use fast_ingest::wal::id::WalId;
 use uuid::Uuid;
 
 use super::paired;

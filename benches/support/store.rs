@@ -4,10 +4,11 @@ use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fast_ingest::batch::{BatchView, Mark};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::EventRef;
+use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::{self, EventSink, EventStore};
+use fast_ingest::wal::id::Mark;
 use rusqlite::params;
 use tokio::runtime::{Builder, Runtime};
 

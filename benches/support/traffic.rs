@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::{Instant, SystemTime};
 
-use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::event::{EventRef, Timestamp, codec};
 use fast_ingest::query::DAY_MICROS;
 use fast_ingest::store::EventStore;
+use fast_ingest::store::batch::Batch;
+use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 
 /// Days that the traffic covers.

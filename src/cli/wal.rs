@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::args::{DatabaseArgs, count};
 use super::text::printable;
-use crate::batch::Sequence;
 use crate::store;
 use crate::support::exit::{ExitStatus, Failure, OrExit as _, say};
+use crate::wal::id::Sequence;
 
 /// `fast-ingest wal …`
 #[derive(Debug, Subcommand)]

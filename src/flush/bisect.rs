@@ -6,10 +6,11 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::checkpoint::Checkpoint;
 use super::look::Trouble;
-use crate::batch::{Batch, BatchView, Mark};
+use crate::store::batch::{Batch, BatchView};
 use crate::store::{BeforeCommit, EventSink, StoreError};
 use crate::wal::Log;
 use crate::wal::disk::Disk;
+use crate::wal::id::Mark;
 
 /// How many other events are tried before an event that is refused for an unclear reason counts as one that the database would
 /// take if it could. Few, because while the database itself fails, each of them is tried again with each retry.

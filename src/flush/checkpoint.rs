@@ -10,9 +10,10 @@
 
 use std::fmt;
 
-use crate::batch::{BatchView, CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::store::Flushed;
+use crate::store::batch::BatchView;
 use crate::wal::flushed::{Commit, Commits};
+use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// What a log knows of itself, to hold a checkpoint against.
 pub struct Lineage<'a> {

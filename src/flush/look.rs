@@ -1,10 +1,10 @@
 //! The look at the checkpoint with which every stay on a connection begins.
 
 use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
-use crate::batch::{CheckpointRow, DatabaseId, Mark};
 use crate::store::{EventSink, EventStore, StoreError};
 use crate::wal::disk::Disk;
 use crate::wal::flushed::{Commit, Commits};
+use crate::wal::id::{CheckpointRow, DatabaseId, Mark};
 use crate::wal::{Log, WalError};
 
 /// What keeps the flush from going on, on this connection or at all.

@@ -15,13 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{FlushError, FlushStop, Flusher};
-use crate::batch::{BatchView, Sequence, WalId};
 use crate::config::{FlushSettings, StoreLocation, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
+use crate::store::batch::BatchView;
 use crate::store::{self, EventSink, EventStore, Flushed, StoreError};
 use crate::telemetry::Progress;
 use crate::telemetry::progress::FlushState;
 use crate::wal::flushed;
+use crate::wal::id::{Sequence, WalId};
 use crate::wal::tests::{Place, Running, block_on, start};
 
 /// A SQLite database beside the log of a test.

@@ -17,13 +17,14 @@ use super::bisect;
 use super::checkpoint::{Checkpoint, HOW_TO_ANSWER, Question, WHAT_TO_DO};
 use super::look::{self, Looked, Trouble, look};
 use super::stop::{FlushStop, unless_stopped};
-use crate::batch::{Batch, CheckpointRow, Sequence};
 use crate::config::FlushSettings;
 use crate::mutants::{Bug, planted};
+use crate::store::batch::Batch;
 use crate::store::{EventSink, EventStore, StoreError};
 use crate::support::backoff::{Backoff, Reminder};
 use crate::telemetry::Progress;
 use crate::wal::disk::{Disk, RealDisk};
+use crate::wal::id::{CheckpointRow, Sequence};
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 

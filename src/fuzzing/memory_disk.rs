@@ -7,9 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::batch::{Batch, Sequence};
 use crate::config::{SyncMode, WalSettings};
+use crate::store::batch::Batch;
 use crate::wal::disk::{Disk, DiskFile};
+use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
 use crate::wal::{self, WalError, segment};
 

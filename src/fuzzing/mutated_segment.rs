@@ -4,8 +4,8 @@
 use super::input::Input;
 use super::log_format;
 use super::memory_disk::MemoryDisk;
-use crate::batch::{LifeId, WalId};
 use crate::event::{EventRef, Timestamp, codec};
+use crate::wal::id::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::{self, SegmentHeader};
 

@@ -20,9 +20,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::receipt::Receipt;
-use crate::batch::{LifeId, Sequence};
 use crate::store::{EventStore, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
+use crate::wal::id::{LifeId, Sequence};
 
 /// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a fraction of a
 /// second, so a longer wait would only hide that the database is behind.

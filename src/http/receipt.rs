@@ -9,7 +9,7 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::batch::{LifeId, Sequence};
+use crate::wal::id::{LifeId, Sequence};
 
 /// Digits of the life; the sequence takes the rest.
 const LIFE_DIGITS: usize = 32;

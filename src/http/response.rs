@@ -88,7 +88,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::batch::LifeId;
+    use crate::wal::id::LifeId;
 
     async fn text(response: Response) -> (u16, String) {
         let status = response.status().as_u16();

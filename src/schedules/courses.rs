@@ -8,11 +8,12 @@ use shuttle::future::block_on;
 use shuttle::thread::{self, JoinHandle};
 
 use super::throw;
-use crate::batch::{Batch, Sequence};
 use crate::cli::serve::close_gate_on_drain;
 use crate::config::{SyncMode, WalSettings};
 use crate::intake::{Budget, EncodedRecord, Gate, Intake, Refusal};
+use crate::store::batch::Batch;
 use crate::support::shutdown::Shutdown;
+use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
 use crate::wal::tests::ledger::{encode_sized, read, settings};
 use crate::wal::tests::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};

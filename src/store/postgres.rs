@@ -50,9 +50,9 @@ use self::metrics::{Failure, Metrics};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch};
-use crate::batch::LifeId;
 use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
+use crate::wal::id::LifeId;
 
 /// Time for the few reads of a schema check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -27,10 +27,10 @@ use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, migrations};
-use crate::batch::LifeId;
 use crate::config::StoreSettings;
 use crate::query::memory::QueryMemory;
 use crate::query::{MetricsQuery, MetricsReport};
+use crate::wal::id::LifeId;
 
 /// A SQLite database.
 pub(super) struct SqliteStore {

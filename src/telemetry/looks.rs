@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::batch::Sequence;
 use crate::event::Timestamp;
+use crate::wal::id::Sequence;
 
 /// Looks that are kept. Beyond, every other one goes, and their distance doubles: they reach back as far as ever.
 const LOOKS_MAX: usize = 64;

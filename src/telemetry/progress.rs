@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::looks::{Behind, Looks};
-use crate::batch::{CheckpointRow, Counts, Sequence};
 use crate::event::Timestamp;
 use crate::support::sync::watch;
+use crate::wal::id::{CheckpointRow, Counts, Sequence};
 use crate::wal::log::DurableMark;
 
 /// Watermarks and the state of the flush. One for the process.

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
-use fast_ingest::batch::LifeId;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
     Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
 };
 use fast_ingest::rollup::users::UniqueUsers;
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use fast_ingest::wal::id::LifeId;
 
 use crate::http_support::{PATIENCE, Setup, StoreStub, TestServer, get};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
-use fast_ingest::batch::{LifeId, Sequence};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use fast_ingest::wal::id::{LifeId, Sequence};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;

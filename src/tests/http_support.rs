@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use fast_ingest::batch::LifeId;
 use fast_ingest::config::HttpSettings;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::hosts::Hosts;
@@ -27,6 +26,7 @@ use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::telemetry::Progress;
+use fast_ingest::wal::id::LifeId;
 use fast_ingest::wal::log::DurableMark;
 use serde_json::Value;
 use tokio::runtime::Runtime;

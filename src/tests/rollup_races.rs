@@ -12,17 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, Mark, WalId};
 use fast_ingest::config::{RollupSettings, StoreLocation};
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS, MetricsQuery};
 use fast_ingest::rollup::Day;
+use fast_ingest::store::batch::Batch;
 use fast_ingest::store::{EventStore, RollupStore, StoreError, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
 use fast_ingest::upkeep::rebuild::{Rules, days, rebuild_day};
 use fast_ingest::upkeep::verify::verify_day;
+use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 
 use self::events::{Draft, POISON, drafts};

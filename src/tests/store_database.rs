@@ -4,11 +4,12 @@ use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::batch::{Batch, LifeId, Mark, WalId};
 use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
+use fast_ingest::store::batch::Batch;
 use fast_ingest::store::{self, EventSink, EventStore, StoreError};
+use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
 //! What the flush asks of a PostgreSQL that others use and configure too.
 
-use fast_ingest::batch::{Mark, WalId};
 use fast_ingest::rollup::SeriesKey;
+use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 
 use crate::store_database::{Database, Event, FEBRUARY, batch_from, batch_of, event, wal_id};

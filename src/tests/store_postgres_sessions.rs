@@ -1,7 +1,7 @@
 //! Sessions that PostgreSQL, or what stands before it, ends while nobody uses them, or in the middle of a read. Nobody who asks hears of it.
 
-use fast_ingest::batch::LifeId;
 use fast_ingest::store::StoreError;
+use fast_ingest::wal::id::LifeId;
 use uuid::Uuid;
 
 use crate::ledger::body_of;

@@ -10,7 +10,7 @@ use super::directory;
 use super::disk::Disk;
 use super::error::WalError;
 use super::flushed::{self, Commit};
-use crate::batch::WalId;
+use crate::wal::id::WalId;
 
 /// The file's name. Its format is that of [`super::flushed`], with one entry.
 pub const NAME: &str = "ADOPTED";

@@ -13,9 +13,9 @@ use std::time::Duration;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, SegmentHeader};
-use crate::batch::{LifeId, Sequence};
 use crate::mutants::{Bug, planted};
 use crate::support::sync::{Mutex, MutexGuard};
+use crate::wal::id::{LifeId, Sequence};
 
 /// The file that the one process that uses a log has locked.
 pub const LOCK_NAME: &str = "LOCK";

@@ -17,8 +17,8 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{read_u32, read_u64};
 use super::segment::{self, SegmentHeader};
-use crate::batch::{Sequence, WalId};
 use crate::mutants::{Bug, planted};
+use crate::wal::id::{Sequence, WalId};
 
 /// The file's name.
 pub const NAME: &str = "END";

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::batch::Sequence;
+use crate::wal::id::Sequence;
 
 /// An error of the write-ahead log. None of them goes away by trying again.
 #[derive(Debug, thiserror::Error)]

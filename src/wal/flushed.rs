@@ -18,7 +18,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{read_u32, read_u64};
 use super::segment;
-use crate::batch::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
+use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// The file's name.
 pub const NAME: &str = "FLUSHED";

@@ -8,7 +8,7 @@ use super::recovery::{self, Findings};
 use super::segment::{self, RecordScanner, ScanError};
 use super::tail::TailKind;
 use super::{directory, segment::SegmentHeader};
-use crate::batch::Sequence;
+use crate::wal::id::Sequence;
 
 /// What was found in a log's directory.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use super::disk::{Disk, RealDisk};
 use super::error::WalError;
 use super::flushed::{Commit, Commits, FlushedFile};
 use super::mismatch;
-use crate::batch::{LifeId, Sequence, WalId};
 use crate::intake::Gate;
 use crate::support::sync::{Mutex, MutexGuard, watch};
+use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// How far the log is on disk. Bytes behind it may be half written and must not be looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use super::disk::Disk;
 use super::error::WalError;
 use super::log::{DurableMark, Log};
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
-use crate::batch::{Batch, LifeId, Sequence};
 use crate::event::codec;
+use crate::store::batch::Batch;
+use crate::wal::id::{LifeId, Sequence};
 
 /// A place in the log, and the file that is open there.
 #[derive(Debug)]

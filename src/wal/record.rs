@@ -1,6 +1,6 @@
 //! One record: header and checksum, no I/O. The layout is in the format document at the top of [`crate::wal`].
 
-use crate::batch::Sequence;
+use crate::wal::id::Sequence;
 
 /// Bytes of a record header.
 pub const HEADER_BYTES: usize = 32;

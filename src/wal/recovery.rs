@@ -16,8 +16,8 @@ use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use super::tail::{Tail, TailKind, last_sequence_in};
 use super::torn_copies;
-use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
+use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// Looks at a log that a server may be writing to, before what they find is believed.
 const LIVE_TRIES: usize = 10;

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{self, RecordHeader, read_u32, read_u64};
-use crate::batch::{LifeId, Sequence, WalId};
 use crate::mutants::{Bug, planted};
+use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// Bytes of a segment header as this code writes it.
 pub const HEADER_BYTES: usize = 96;

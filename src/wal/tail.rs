@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::record;
-use crate::batch::Sequence;
 use crate::support::words::plural;
+use crate::wal::id::Sequence;
 
 /// Bytes behind the last valid record that, as far as can be told, no acknowledged event is part of.
 #[derive(Debug, Clone, PartialEq, Eq)]

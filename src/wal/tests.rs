@@ -26,11 +26,12 @@ use super::disk::{Disk, RealDisk};
 use super::log::Log;
 use super::open::{OpenedLog, open};
 use super::{WalError, segment};
-use crate::batch::{Batch, Sequence};
 use crate::config::{SyncMode, WalSettings};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
+use crate::store::batch::Batch;
 use crate::support::sync::ring::Receiver;
+use crate::wal::id::Sequence;
 
 /// A directory for one test, and settings that point at it.
 pub(crate) struct Place {

@@ -14,13 +14,13 @@ use anyhow::anyhow;
 use super::super::serve::log_failure;
 use super::AdoptArgs;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog, store_failure};
-use crate::batch::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::flush::checkpoint::{Question, Standing};
 use crate::store::Adoption;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use crate::support::words::plural;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::flushed::Commit;
+use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::wal::{WalError, adopted, directory};
 
 /// Held while an answer is given.

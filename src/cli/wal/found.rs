@@ -9,7 +9,6 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::super::args::DatabaseArgs;
 use super::super::serve::log_failure;
-use crate::batch::{CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::config::{StoreLocation, StoreSettings};
 use crate::flush::checkpoint::{Lineage, Standing};
 use crate::store::{self, EventSink, StoreError};
@@ -17,6 +16,7 @@ use crate::support::exit::{ExitStatus, Failure};
 use crate::wal::directory::{self, Segment};
 use crate::wal::disk::RealDisk;
 use crate::wal::flushed::{self, Commit, Commits};
+use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::wal::recovery::{self, Findings};
 use crate::wal::{WalError, adopted, mismatch};
 

@@ -5,11 +5,11 @@ use bytesize::ByteSize;
 use super::super::args::DatabaseArgs;
 use super::super::serve::log_failure;
 use super::found::{ANSWERED, Contact, FoundCheckpoint, FoundLog};
-use crate::batch::Sequence;
 use crate::flush::checkpoint::{HOW_TO_ANSWER, Standing, WHAT_TO_DO};
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use crate::support::words::plural;
 use crate::wal::disk::RealDisk;
+use crate::wal::id::Sequence;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
 
 /// Prints what the directory holds, where the checkpoint stands, and what a start would do.

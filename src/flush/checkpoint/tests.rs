@@ -1,8 +1,8 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::Counts;
 use crate::wal::flushed::tests::commits_of;
+use crate::wal::id::Counts;
 
 const FIRST: LifeId = LifeId(Uuid::from_u128(1));
 const SECOND: LifeId = LifeId(Uuid::from_u128(2));

@@ -2,13 +2,13 @@
 
 use super::lineage::{copy_log, stay};
 use super::*;
-use crate::batch::{LifeId, Mark};
 use crate::config::WalSettings;
 use crate::intake::Refusal;
 use crate::store::Adoption;
 use crate::wal::adopted;
 use crate::wal::disk::RealDisk;
 use crate::wal::flushed::Commit;
+use crate::wal::id::{LifeId, Mark};
 
 /// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on behind `through`.
 fn answer(place: &Place, running: &Running, database: &Database, wal_id: WalId, through: Sequence) {

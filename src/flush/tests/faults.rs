@@ -1,8 +1,8 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
 use super::*;
-use crate::batch::{CheckpointRow, DatabaseId, LifeId};
 use crate::store::{Adoption, BeforeCommit, RollupStore, Stretch};
+use crate::wal::id::{CheckpointRow, DatabaseId, LifeId};
 use crate::wal::tests::faulty_disk::{Faults, FaultyDisk};
 use crate::wal::tests::start_on;
 

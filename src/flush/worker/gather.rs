@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{FlushError, Flusher};
-use crate::batch::Batch;
 use crate::config::FlushSettings;
 use crate::flush::stop::{FlushStop, MINUTE};
+use crate::store::batch::Batch;
 use crate::wal::disk::Disk;
 use crate::wal::reader::LogReader;
 

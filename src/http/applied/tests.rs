@@ -9,7 +9,6 @@ use hyper::Request;
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::{self, CheckpointRow, Counts};
 use crate::config::HttpSettings;
 use crate::http::hosts::Hosts;
 use crate::intake::{Budget, Clock, Gate, Intake};
@@ -18,6 +17,8 @@ use crate::store::{EventSink, RollupStore, Stretch};
 use crate::support::shutdown::Shutdown;
 use crate::support::sync::watch;
 use crate::telemetry::Progress;
+use crate::wal::id;
+use crate::wal::id::{CheckpointRow, Counts};
 use crate::wal::log::DurableMark;
 
 const OWN: LifeId = LifeId(Uuid::from_u128(1));
@@ -128,7 +129,7 @@ fn receipt(life: LifeId, through: Sequence) -> Receipt {
 fn note_skipped(app: &App, flushed_through: Sequence, skipped: u64) {
     app.progress.set_checkpoint(CheckpointRow {
         flushed_through,
-        mark: batch::Mark::default(),
+        mark: id::Mark::default(),
         counts: Counts {
             skipped,
             ..Counts::default()

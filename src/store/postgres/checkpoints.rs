@@ -12,8 +12,8 @@ use tokio_postgres::{Row, Statement};
 
 use super::connect::{Connector, Session};
 use super::error::{Failure, bounded};
-use crate::batch::{LifeId, Sequence};
 use crate::store::{StoreError, Stretch};
+use crate::wal::id::{LifeId, Sequence};
 
 /// Time for one look, connecting included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,8 +12,8 @@ use super::copy::{self, POSTGRES_EPOCH_MICROS, length, put_text};
 use super::copy_in::{self, CopyIn, EncodedRows};
 use super::error::Failure;
 use super::instant::Instant;
-use crate::batch::BatchView;
 use crate::rollup::fold::{DeltaRef, Fold};
+use crate::store::batch::BatchView;
 
 /// The columns of `rollup_deltas`, in the order in which deltas are written.
 pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, users";

@@ -8,8 +8,8 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
 use super::error::bounded;
-use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::store::{Adoption, StoreError};
+use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
 const COLUMNS: &str = "flushed_through, life, token, applied, duplicates, quarantined, skipped";

@@ -27,12 +27,13 @@ use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
 use super::rollups::no_state;
 use super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
-use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
 use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
+use crate::store::batch::BatchView;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
 /// A connection that flushes.
 pub(super) struct PostgresSink {

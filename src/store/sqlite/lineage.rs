@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::error::{no_event_to_blame, store_error};
 use super::rows;
 use super::sink::as_integer;
-use crate::batch::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::store::{Adoption, StoreError, Stretch};
+use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// Which database this is.
 pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreError> {

@@ -10,10 +10,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::error::{no_event_to_blame, store_error};
 use super::side_file::{self, SideFile};
 use super::{connection, deltas, lineage};
-use crate::batch::{BatchView, CheckpointRow, DatabaseId, Sequence, WalId};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
+use crate::store::batch::BatchView;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
 /// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
 /// the side file in the middle of the transaction, and read again.

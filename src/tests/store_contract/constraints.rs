@@ -1,6 +1,6 @@
 //! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an `event_id`.
 
-use fast_ingest::batch::BatchView;
+use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::{EventSink, Flushed, StoreError};
 
 use super::contract;

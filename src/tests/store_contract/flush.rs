@@ -1,8 +1,9 @@
 //! Batches, checkpoints, duplicates, quarantine: what a sink must do.
 
-use fast_ingest::batch::{self, LifeId, Mark, WalId};
 use fast_ingest::query::{Counts, DAY_MICROS};
 use fast_ingest::store::{Flushed, StoreError};
+use fast_ingest::wal::id;
+use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use uuid::Uuid;
 
 use super::contract;
@@ -151,7 +152,7 @@ async fn what_becomes_of_every_event_is_counted_at_the_checkpoint(database: Data
     sink.rehearse(batch_of(6, &again).view()).await.unwrap();
     sink.flush(batch_of(6, &again).view()).await.unwrap();
     let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
-    let expected = batch::Counts {
+    let expected = id::Counts {
         applied: 3,
         duplicates: 2,
         quarantined: 1,

@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use fast_ingest::batch::{BatchView, LifeId, Mark, WalId};
+use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::{Adoption, StoreError, Stretch};
+use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use uuid::Uuid;
 
 use super::contract;

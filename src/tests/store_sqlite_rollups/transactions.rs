@@ -2,8 +2,8 @@
 
 use std::sync::mpsc;
 
-use fast_ingest::batch::WalId;
 use fast_ingest::store::StoreError;
+use fast_ingest::wal::id::WalId;
 use uuid::Uuid;
 
 use super::{begun, day};

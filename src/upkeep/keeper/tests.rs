@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::batch::LifeId;
 use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::store::{EventSink, Stretch};
 use crate::support::shutdown::Shutdown;
+use crate::wal::id::LifeId;
 
 const SETTINGS: RollupSettings = RollupSettings {
     interval: Duration::from_secs(5),

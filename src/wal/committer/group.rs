@@ -1,7 +1,7 @@
 //! What one sync covers: the records of a group, and who waits for them. No I/O.
 
-use crate::batch::Sequence;
 use crate::intake::{Ack, Reservation, Submission};
+use crate::wal::id::Sequence;
 use crate::wal::record;
 
 /// What one sync will cover.

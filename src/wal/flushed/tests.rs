@@ -1,6 +1,6 @@
 use super::*;
-use crate::batch::Counts;
 use crate::wal::disk::RealDisk;
+use crate::wal::id::Counts;
 use crate::wal::tests::simulated_disk::{Damage, Dice, SimulatedDisk};
 
 const LOG: WalId = WalId(Uuid::from_u128(1));

@@ -1,7 +1,7 @@
 //! Files whose checksums all hold and that no log has written: refused with a named error, never followed.
 
 use super::*;
-use crate::batch::{LifeId, WalId};
+use crate::wal::id::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 

@@ -3,8 +3,8 @@
 use super::ledger::{DIR, Ledger, Plan, stay};
 use super::simulated_disk::SimulatedDisk;
 use super::*;
-use crate::batch::WalId;
 use crate::wal::end::{self, End, FILE_BYTES, NAME, SLOT_BYTES};
+use crate::wal::id::WalId;
 use crate::wal::inspect::{Verdict, inspect};
 use crate::wal::recovery::examine;
 

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::batch::{LifeId, WalId};
 use crate::wal::end::{self, End};
+use crate::wal::id::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 

@@ -258,10 +258,10 @@ fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
 fn one_unsynced_group(place: &Place) -> (PathBuf, Vec<usize>) {
     let header = SegmentHeader {
         version: segment::FORMAT_VERSION,
-        life: crate::batch::LifeId::UNKNOWN,
-        previous_life: crate::batch::LifeId::UNKNOWN,
+        life: crate::wal::id::LifeId::UNKNOWN,
+        previous_life: crate::wal::id::LifeId::UNKNOWN,
         salt: 7,
-        wal_id: crate::batch::WalId(uuid::Uuid::new_v4()),
+        wal_id: crate::wal::id::WalId(uuid::Uuid::new_v4()),
         number: 1,
         first_sequence: 1,
         previous_end: 0,

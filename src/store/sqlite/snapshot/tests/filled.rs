@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::batch::{Batch, Mark, WalId};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::query::DAY_MICROS;
 use crate::query::snapshot::{Names, RollupRow, SeriesFilter};
@@ -11,11 +10,13 @@ use crate::rollup::{
     Bucket, Day, PART_EXACT_MAX, Part, QUARTER_MICROS, SeriesKey, Tally, UserKey, UserUnion, Width,
     series_of,
 };
+use crate::store::batch::Batch;
 use crate::store::sqlite::rollups::SqliteRollups;
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::snapshot::SqliteSnapshot;
 use crate::store::sqlite::testing::{Place, now};
 use crate::store::{EventSink as _, RollupStore as _};
+use crate::wal::id::{Mark, WalId};
 
 /// 2026-02-01T00:00:00Z.
 pub(super) const FEBRUARY: i64 = 1_769_904_000_000_000;
