@@ -25,9 +25,10 @@ use std::sync::Arc;
 use self::applied::Applied;
 use self::hosts::Hosts;
 use crate::config::HttpSettings;
-use crate::intake::{Clock, Gate, Intake};
+use crate::intake::{Clock, Intake};
 use crate::store::EventStore;
 use crate::telemetry::Progress;
+use crate::wal::gate::Gate;
 
 /// What all handlers share.
 pub struct App {

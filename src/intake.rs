@@ -3,102 +3,20 @@
 //! Every answer that refuses work because of pressure is decided here, as a [`Refusal`], before a byte is appended. `http` only
 //! translates it to a status.
 
-pub mod budget;
 pub mod clock;
-pub mod gate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use budget::{Budget, Reservation};
 pub use clock::Clock;
-pub use gate::{Gate, SpaceReservation};
 
+use crate::support::budget::{Budget, Reservation};
 use crate::support::sync::oneshot;
 use crate::support::sync::ring::{self, Receiver, Sender, TrySendError};
+use crate::wal::gate::{Gate, SpaceReservation};
 use crate::wal::id::Sequence;
 use crate::wal::record;
-
-/// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Bodies and records in flight have used up their byte budget.
-    #[error("too many bytes in flight")]
-    BudgetFull,
-    /// The ring has no free slot.
-    #[error("the queue to the write-ahead log is full")]
-    RingFull,
-    /// The write-ahead log is at its cap, or the disk at its free-space floor.
-    #[error("the write-ahead log has no space left")]
-    LogFull,
-    /// Log and database do not belong together, and a person has to decide.
-    #[error("the write-ahead log and the database do not belong together")]
-    Mismatch,
-    /// A write or sync failed. From [`Intake::submit`]: whether the events of the request survive is unknown.
-    #[error("the write-ahead log has failed")]
-    Poisoned,
-    /// The log thread is gone, and the request came too late for it.
-    #[error("the write-ahead log has ended")]
-    LogEnded,
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Draining,
-    /// The machine's clock stands before this program was made, so nobody can say which events are from the future.
-    #[error("the server's clock is not set yet")]
-    ClockUnset,
-}
-
-/// Tells the waiting request how its submission ended: with the sequence of its last event.
-pub type Ack = oneshot::Sender<Result<Sequence, Refusal>>;
-
-/// What one request puts on the ring.
-#[derive(Debug)]
-pub struct Submission {
-    /// Room for the record header, then the encoded events: the log thread fills the header in place.
-    pub record: Vec<u8>,
-    /// Number of events in the record, at least 1.
-    pub event_count: u32,
-    /// Answered after the sync.
-    pub ack: Ack,
-    /// Bytes in flight, given back when the submission is dropped.
-    pub in_flight: Reservation,
-    /// Space in the log, turned into used space by the append, given back if that never happens.
-    pub space: SpaceReservation,
-}
-
-/// An encoded request body: header room and events, as `event::parse` leaves it.
-#[derive(Debug)]
-pub struct EncodedRecord {
-    bytes: Vec<u8>,
-    event_count: u32,
-}
-
-impl EncodedRecord {
-    /// Makes room for the events of a body of `body_bytes`. An encoded event is never longer than its JSON.
-    pub fn with_capacity_for(body_bytes: usize) -> Self {
-        let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
-        bytes.resize(record::HEADER_BYTES, 0);
-        Self {
-            bytes,
-            event_count: 0,
-        }
-    }
-
-    /// The buffer that events are appended to.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-
-    /// Says how many events were appended.
-    pub fn set_event_count(&mut self, event_count: u32) {
-        self.event_count = event_count;
-    }
-
-    /// Number of events in the record.
-    pub fn event_count(&self) -> u32 {
-        self.event_count
-    }
-}
+use crate::wal::submission::{EncodedRecord, Refusal, Submission};
 
 /// Leave to bring a request in: held from before its body is read until it is submitted, growing with what has arrived.
 #[derive(Debug)]
@@ -202,16 +120,21 @@ impl Intake {
         admission: Admission,
         record: EncodedRecord,
     ) -> Result<Sequence, Refusal> {
-        assert!(record.event_count > 0, "a record holds at least one event");
+        assert!(
+            record.event_count() > 0,
+            "a record holds at least one event"
+        );
         let Admission {
             in_flight,
             mut space,
         } = admission;
-        space.shrink_to(record.bytes.len() as u64);
+        let event_count = record.event_count();
+        let record = record.into_bytes();
+        space.shrink_to(record.len() as u64);
         let (ack, acked) = oneshot::channel();
         let submission = Submission {
-            record: record.bytes,
-            event_count: record.event_count,
+            record,
+            event_count,
             ack,
             in_flight,
             space,

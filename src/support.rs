@@ -1,6 +1,7 @@
 //! What every layer may use and which knows none of them: synchronisation, stopping, waiting between tries, ends of commands, words.
 
 pub(crate) mod backoff;
+pub mod budget;
 pub mod exit;
 pub(crate) mod random;
 pub mod shutdown;

@@ -110,6 +110,7 @@ pub mod disk;
 pub mod end;
 pub mod error;
 pub mod flushed;
+pub mod gate;
 pub mod id;
 pub mod inspect;
 pub mod log;
@@ -119,6 +120,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod submission;
 pub mod tail;
 mod torn_copies;
 

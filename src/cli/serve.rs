@@ -27,8 +27,9 @@ use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
 use crate::http::{App, server};
-use crate::intake::{self, Budget, Clock, Gate, Intake, Submission};
+use crate::intake::{self, Clock, Intake};
 use crate::store::{self, EventStore, StoreError};
+use crate::support::budget::Budget;
 use crate::support::exit::{ExitStatus, Failure, OrExit};
 use crate::support::shutdown::Shutdown;
 use crate::support::sync::ring::Receiver;
@@ -37,6 +38,8 @@ use crate::telemetry::Progress;
 use crate::upkeep::keeper::Keeper;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
+use crate::wal::gate::Gate;
+use crate::wal::submission::Submission;
 use crate::wal::{self, OpenedLog, WalError};
 
 /// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,

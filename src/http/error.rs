@@ -14,8 +14,9 @@ use self::body::{ListedError, ProblemBody};
 use super::applied::Lag;
 use super::response::{self, Response};
 use crate::event::parse::ParseError;
-use crate::intake::{Intake, Refusal};
+use crate::intake::Intake;
 use crate::store::StoreError;
+use crate::wal::submission::Refusal;
 
 /// How long a client should wait for a database that does not answer.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(5);

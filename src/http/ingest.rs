@@ -15,7 +15,8 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use crate::event::parse::{parse_bulk, parse_event};
 use crate::event::validate::Window;
-use crate::intake::{Admission, EncodedRecord, Refusal};
+use crate::intake::Admission;
+use crate::wal::submission::{EncodedRecord, Refusal};
 
 /// Stores one event.
 pub(super) async fn event(

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use shuttle::thread;
 
 use super::{check, throw};
-use crate::intake::{Budget, Gate, Refusal};
+use crate::support::budget::Budget;
+use crate::wal::gate::Gate;
+use crate::wal::submission::Refusal;
 
 /// Whatever happens to a reservation, and whoever meets the cap meanwhile: with room to reopen the gate is open.
 #[test]

@@ -25,11 +25,11 @@ use super::record;
 use super::recovery::random_salt;
 use super::segment::{self, SegmentHeader};
 use crate::config::{SyncMode, WalSettings};
-use crate::intake::Submission;
 use crate::mutants::{Bug, planted};
 use crate::support::sync::ring::{Receiver, RecvTimeoutError};
 use crate::support::sync::watch;
 use crate::wal::id::Sequence;
+use crate::wal::submission::Submission;
 
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;

@@ -8,8 +8,8 @@ use super::disk::{Disk, RealDisk};
 use super::error::WalError;
 use super::flushed::{Commit, Commits, FlushedFile};
 use super::mismatch;
-use crate::intake::Gate;
 use crate::support::sync::{Mutex, MutexGuard, watch};
+use crate::wal::gate::Gate;
 use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// How far the log is on disk. Bytes behind it may be half written and must not be looked at.

@@ -15,8 +15,8 @@ use super::recovery;
 use super::segment;
 use super::tail::Tail;
 use crate::config::WalSettings;
-use crate::intake::Gate;
 use crate::support::sync::{Mutex, watch};
+use crate::wal::gate::Gate;
 
 /// What [`open`] brings up.
 #[derive(Debug)]

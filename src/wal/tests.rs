@@ -28,10 +28,12 @@ use super::open::{OpenedLog, open};
 use super::{WalError, segment};
 use crate::config::{SyncMode, WalSettings};
 use crate::event::{EventRef, Timestamp, codec};
-use crate::intake::{Budget, EncodedRecord, Intake, Refusal, Submission};
+use crate::intake::Intake;
 use crate::store::batch::Batch;
+use crate::support::budget::Budget;
 use crate::support::sync::ring::Receiver;
 use crate::wal::id::Sequence;
+use crate::wal::submission::{EncodedRecord, Refusal, Submission};
 
 /// A directory for one test, and settings that point at it.
 pub(crate) struct Place {

@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::*;
-use crate::intake::Refusal;
 use crate::wal::id::CheckpointRow;
+use crate::wal::submission::Refusal;
 
 /// Copies a log's directory, as a machine image or `cp -r` does. The copy has no lock.
 pub(super) fn copy_log(from: &Place, to: &Place) {

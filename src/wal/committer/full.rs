@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use super::room::ROOM_BYTES;
 use super::{Committer, GROUP_BYTES_MAX};
-use crate::intake::{Refusal, Submission};
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::error::WalError;
+use crate::wal::submission::{Refusal, Submission};
 
 /// What must be free after the disk was found full, whatever the floor, or the next group would find it full again.
 const FREE_AGAIN_BYTES: u64 = ROOM_BYTES + GROUP_BYTES_MAX as u64;

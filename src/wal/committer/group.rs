@@ -1,8 +1,9 @@
 //! What one sync covers: the records of a group, and who waits for them. No I/O.
 
-use crate::intake::{Ack, Reservation, Submission};
+use crate::support::budget::Reservation;
 use crate::wal::id::Sequence;
 use crate::wal::record;
+use crate::wal::submission::{Ack, Submission};
 
 /// What one sync will cover.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::simulated_disk::{Arrivals, SimulatedDisk};
 use super::*;
-use crate::intake::Gate;
 use crate::support::sync::{oneshot, ring};
+use crate::wal::gate::Gate;
 use crate::wal::reader::LogReader;
 use crate::wal::record;
 

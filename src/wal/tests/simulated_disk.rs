@@ -18,10 +18,10 @@ pub(crate) use faults::{Fault, FaultKind};
 
 use self::faults::{Operation, Verdict};
 use self::inode::Inode;
-use crate::intake::Submission;
 use crate::support::sync::ring::Sender;
 use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::disk::{Disk, DiskFile};
+use crate::wal::submission::Submission;
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::Refusal;
+use super::submission::Refusal;
 use crate::support::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The state of the door. One for the process.

@@ -1,0 +1,93 @@
+//! What one request puts on the ring in front of the log, and how it is answered.
+
+use super::gate::SpaceReservation;
+use super::id::Sequence;
+use super::record;
+use crate::support::budget::Reservation;
+use crate::support::sync::oneshot;
+
+/// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Bodies and records in flight have used up their byte budget.
+    #[error("too many bytes in flight")]
+    BudgetFull,
+    /// The ring has no free slot.
+    #[error("the queue to the write-ahead log is full")]
+    RingFull,
+    /// The write-ahead log is at its cap, or the disk at its free-space floor.
+    #[error("the write-ahead log has no space left")]
+    LogFull,
+    /// Log and database do not belong together, and a person has to decide.
+    #[error("the write-ahead log and the database do not belong together")]
+    Mismatch,
+    /// A write or sync failed. Where the log thread had the record, whether the events of the request survive is unknown.
+    #[error("the write-ahead log has failed")]
+    Poisoned,
+    /// The log thread is gone, and the request came too late for it.
+    #[error("the write-ahead log has ended")]
+    LogEnded,
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The machine's clock stands before this program was made, so nobody can say which events are from the future.
+    #[error("the server's clock is not set yet")]
+    ClockUnset,
+}
+
+/// Tells the waiting request how its submission ended: with the sequence of its last event.
+pub type Ack = oneshot::Sender<Result<Sequence, Refusal>>;
+
+/// What one request puts on the ring.
+#[derive(Debug)]
+pub struct Submission {
+    /// Room for the record header, then the encoded events: the log thread fills the header in place.
+    pub record: Vec<u8>,
+    /// Number of events in the record, at least 1.
+    pub event_count: u32,
+    /// Answered after the sync.
+    pub ack: Ack,
+    /// Bytes in flight, given back when the submission is dropped.
+    pub in_flight: Reservation,
+    /// Space in the log, turned into used space by the append, given back if that never happens.
+    pub space: SpaceReservation,
+}
+
+/// An encoded request body: header room and events, as `event::parse` leaves it.
+#[derive(Debug)]
+pub struct EncodedRecord {
+    bytes: Vec<u8>,
+    event_count: u32,
+}
+
+impl EncodedRecord {
+    /// Makes room for the events of a body of `body_bytes`. An encoded event is never longer than its JSON.
+    pub fn with_capacity_for(body_bytes: usize) -> Self {
+        let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
+        bytes.resize(record::HEADER_BYTES, 0);
+        Self {
+            bytes,
+            event_count: 0,
+        }
+    }
+
+    /// The buffer that events are appended to.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Says how many events were appended.
+    pub fn set_event_count(&mut self, event_count: u32) {
+        self.event_count = event_count;
+    }
+
+    /// Number of events in the record.
+    pub fn event_count(&self) -> u32 {
+        self.event_count
+    }
+
+    /// What goes onto the ring as [`Submission::record`].
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
