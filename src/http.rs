@@ -25,9 +25,9 @@ use std::sync::Arc;
 use self::applied::Applied;
 use self::hosts::Hosts;
 use crate::config::HttpSettings;
+use crate::flush::progress::Progress;
 use crate::intake::{Clock, Intake};
 use crate::store::EventStore;
-use crate::telemetry::Progress;
 use crate::wal::gate::Gate;
 
 /// What all handlers share.

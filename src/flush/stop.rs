@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::telemetry::Progress;
+use crate::flush::progress::Progress;
 
 /// What the flush is told from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

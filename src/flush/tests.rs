@@ -16,11 +16,11 @@ use tokio::time::Instant;
 
 use super::{FlushError, FlushStop, Flusher};
 use crate::config::{FlushSettings, StoreLocation, StoreSettings};
+use crate::flush::progress::FlushState;
+use crate::flush::progress::Progress;
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::batch::BatchView;
 use crate::store::{self, EventSink, EventStore, Flushed, StoreError};
-use crate::telemetry::Progress;
-use crate::telemetry::progress::FlushState;
 use crate::wal::flushed;
 use crate::wal::id::{Sequence, WalId};
 use crate::wal::tests::{Place, Running, block_on, start};

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::App;
 use super::response::{self, Response};
 use crate::flush::checkpoint::WHAT_TO_DO;
+use crate::flush::progress::FlushState;
 use crate::intake::Intake;
 use crate::telemetry::log_lines_dropped;
-use crate::telemetry::progress::FlushState;
 use crate::wal::submission::Refusal;
 
 /// Answers from memory: no lock that a slow disk or database could hold.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::config::{Settings, SyncMode};
 use crate::event::Timestamp;
+use crate::flush::progress::Progress;
 use crate::intake::Clock;
 use crate::intake::clock::RELEASED_AFTER;
 use crate::store;
 use crate::support::words::plural;
-use crate::telemetry::Progress;
 use crate::wal::OpenedLog;
 
 /// Before it listens. The database has been looked at if it answered.

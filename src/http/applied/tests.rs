@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::HttpSettings;
+use crate::flush::progress::Progress;
 use crate::http::hosts::Hosts;
 use crate::intake::{Clock, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
@@ -17,7 +18,6 @@ use crate::store::{EventSink, RollupStore, Stretch};
 use crate::support::budget::Budget;
 use crate::support::shutdown::Shutdown;
 use crate::support::sync::watch;
-use crate::telemetry::Progress;
 use crate::wal::gate::Gate;
 use crate::wal::id;
 use crate::wal::id::{CheckpointRow, Counts};

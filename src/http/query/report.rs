@@ -4,8 +4,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::event::EVERY_NAME;
+use crate::flush::Behind;
 use crate::query::{Counts, Group, MetricsQuery, MetricsReport};
-use crate::telemetry::Behind;
 
 /// The answer's body.
 #[derive(Serialize)]

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::looks::{Behind, Looks};
+use super::lag::{Behind, Looks};
 use crate::event::Timestamp;
 use crate::support::sync::watch;
 use crate::wal::id::{CheckpointRow, Counts, Sequence};
