@@ -8,7 +8,7 @@ use fast_ingest::upkeep::upgrade;
 use std::time::{Duration, Instant, SystemTime};
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use fast_ingest::config::StoreLocation;
+use fast_ingest::store::settings::StoreLocation;
 
 use crate::support::client::{Client, Pace};
 use crate::support::database::{Postgres, settle};

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use criterion::Criterion;
-use fast_ingest::config::StoreLocation;
+use fast_ingest::store::settings::StoreLocation;
 use tokio::runtime::Builder;
 use tokio_postgres::{Client, Statement};
 

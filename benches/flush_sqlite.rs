@@ -7,9 +7,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use criterion::Criterion;
-use fast_ingest::config::StoreLocation;
 use fast_ingest::event::EventRef;
 use fast_ingest::store::batch::BatchView;
+use fast_ingest::store::settings::StoreLocation;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::support::batches::Contest;

@@ -11,10 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use fast_ingest::config::{SyncMode, WalSettings};
 use fast_ingest::event::parse;
 use fast_ingest::intake::Intake;
 use fast_ingest::support::budget::Budget;
+use fast_ingest::wal::settings::{SyncMode, WalSettings};
 use fast_ingest::wal::submission::EncodedRecord;
 use fast_ingest::wal::{self, WalError};
 use tempfile::TempDir;

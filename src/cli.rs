@@ -12,6 +12,7 @@ pub mod refusal;
 mod request;
 pub mod rollup;
 pub mod serve;
+mod settings;
 mod text;
 pub mod wal;
 
@@ -26,10 +27,12 @@ use anyhow::anyhow;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use args::{DatabaseArgs, RollupArgs, ServeArgs};
+use args::{DatabaseArgs, ServeArgs};
 
 use crate::support::exit::{ExitStatus, Failure, OrExit as _};
+use crate::support::settings::positive_duration;
 use crate::telemetry::LogFormat;
+use crate::upkeep::settings::RollupCap;
 
 /// What the names of our own variables begin with.
 const OURS: &str = "FAST_INGEST_";
@@ -115,11 +118,11 @@ pub enum MigrateCommand {
         database: DatabaseArgs,
         /// Time to wait for a PostgreSQL server that refuses connections or is still starting; without it the command fails at
         /// once, and whoever typed it sees why
-        #[arg(long, value_name = "TIME", value_parser = args::positive_duration)]
+        #[arg(long, value_name = "TIME", value_parser = positive_duration)]
         wait: Option<Duration>,
         /// For rollups of events that are older than the rollups.
         #[command(flatten)]
-        rollups: RollupArgs,
+        rollups: RollupCap,
     },
     /// Undo the newest migration (--all: every one). Each says what it drops, and wants --yes
     Down {

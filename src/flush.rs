@@ -9,6 +9,7 @@ pub mod checkpoint;
 mod lag;
 mod look;
 pub mod progress;
+pub mod settings;
 mod stop;
 pub mod worker;
 

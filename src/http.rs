@@ -17,6 +17,7 @@ pub(crate) mod receipt;
 mod response;
 mod router;
 pub mod server;
+pub mod settings;
 mod watchdog;
 
 use std::fmt;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 use self::applied::Applied;
 use self::hosts::Hosts;
-use crate::config::HttpSettings;
 use crate::flush::progress::Progress;
+use crate::http::settings::HttpSettings;
 use crate::intake::{Clock, Intake};
 use crate::store::EventStore;
 use crate::wal::gate::Gate;

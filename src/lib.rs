@@ -33,7 +33,6 @@ pub mod store;
 pub mod upkeep;
 
 pub mod cli;
-pub mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod mutants;

@@ -9,6 +9,7 @@ pub mod migrations;
 pub(crate) mod postgres;
 mod quarantine;
 pub mod rollups;
+pub mod settings;
 mod sqlite;
 
 use std::ops::RangeInclusive;
@@ -20,11 +21,11 @@ use async_trait::async_trait;
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
-use crate::config::{StoreLocation, StoreSettings};
 use crate::query::memory::OutOfMemory;
 use crate::query::snapshot::QueryTooLarge;
 use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
 use crate::store::batch::BatchView;
+use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// What went wrong in a store, sorted by what the caller should do about it.

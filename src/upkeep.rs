@@ -11,5 +11,6 @@ pub mod compact;
 pub mod keeper;
 pub mod rebuild;
 pub mod recount;
+pub mod settings;
 pub mod upgrade;
 pub mod verify;

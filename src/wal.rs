@@ -120,6 +120,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod settings;
 pub mod submission;
 pub mod tail;
 mod torn_copies;

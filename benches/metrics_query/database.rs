@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fast_ingest::config::StoreLocation;
 use fast_ingest::query::DAY_MICROS;
 use fast_ingest::store::EventStore;
+use fast_ingest::store::settings::StoreLocation;
 
 use crate::postgres;
 use crate::support::store;

@@ -6,7 +6,7 @@ use fast_ingest::upkeep::upgrade;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fast_ingest::config::StoreLocation;
+use fast_ingest::store::settings::StoreLocation;
 use tokio::runtime::{Builder, Runtime};
 
 use super::process;

@@ -26,15 +26,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::args::{bytes, count_between, positive_duration};
 use super::request::ServerArgs;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::settings::{bytes, count_between, positive_duration};
 use batch::BatchLimits;
 use client::{Connection, Endpoint};
 use progress::Display;
@@ -75,8 +74,8 @@ pub struct ImportArgs {
     pub batch_events: u32,
 
     /// Most bytes in one request, unless a single line is longer; well below the 4 MiB that a server takes by default
-    #[arg(long, default_value = "1MiB", value_name = "BYTES", value_parser = bytes)]
-    pub batch_bytes: ByteSize,
+    #[arg(long, default_value = "1MiB", value_name = "BYTES", value_parser = bytes::<usize>)]
+    pub batch_bytes: usize,
 
     /// Send lines as they are. A request whose answer got lost is then sent again, and its events may be stored twice
     #[arg(long)]
@@ -138,7 +137,7 @@ async fn send_all(
     let interrupts = signal(SignalKind::interrupt()).or_exit(ExitStatus::Software)?;
     let limits = BatchLimits {
         events: args.batch_events as usize,
-        bytes: usize::try_from(args.batch_bytes.as_u64()).unwrap_or(usize::MAX),
+        bytes: args.batch_bytes,
         event_ids: !args.no_event_id,
     };
     // One batch in waiting for each one in flight: workers never wait for the disk, and memory stays bounded.

@@ -19,10 +19,10 @@ use hyper::StatusCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
-use super::args::count;
 use super::request::{self, ServerArgs};
 use crate::event::Timestamp;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
+use crate::support::settings::count;
 use answer::Answer;
 use range::{Moment, Zone};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::MigrateCommand;
 use super::args::DatabaseArgs;
 use super::text::printable;
-use crate::config::StoreLocation;
+use crate::store::settings::StoreLocation;
 use crate::store::{self, StoreError, migrations};
 use crate::support::exit::{ExitStatus, Failure, OrExit as _, say, say_aside};
 use crate::support::words::plural;
@@ -21,7 +21,7 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
             rollups,
         } => {
             let server_wait = wait.unwrap_or(Duration::ZERO);
-            up(&locate(&database)?, server_wait, rollups.rollup_pairs_max)
+            up(&locate(&database)?, server_wait, rollups.pairs_per_day_max)
         }
         MigrateCommand::Down { database, all, yes } => down(&locate(&database)?, all, yes),
         MigrateCommand::Status(database) => status(&locate(&database)?),

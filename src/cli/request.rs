@@ -11,7 +11,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::args::{DEFAULT_PORT, host, port};
+use crate::http::settings::{DEFAULT_PORT, host, port};
 
 /// Who asks.
 pub(super) const AGENT: &str = concat!("fast-ingest/", env!("CARGO_PKG_VERSION"));

@@ -7,16 +7,17 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::RollupCommand;
-use super::args::{DatabaseArgs, RollupArgs};
+use super::args::DatabaseArgs;
 use super::migrate;
-use crate::config::StoreLocation;
 use crate::event::Timestamp;
 use crate::rollup::Day;
 use crate::rollup::users::NewKey;
+use crate::store::settings::StoreLocation;
 use crate::store::{self, RollupStore, StoreError, migrations};
 use crate::support::exit::{ExitStatus, Failure, say};
 use crate::support::words::plural;
 use crate::upkeep::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
+use crate::upkeep::settings::RollupCap;
 use crate::upkeep::verify::{Fault, verify_day};
 
 /// Differences that are told one by one: enough to see what kind they are of.
@@ -44,7 +45,7 @@ pub struct RebuildArgs {
     days: DayArgs,
     /// How many series.
     #[command(flatten)]
-    rollups: RollupArgs,
+    rollups: RollupCap,
     /// Removes the rollups of days that have not one event left; without it they are kept, because their history is nowhere else
     #[arg(long)]
     forget: bool,
@@ -82,7 +83,7 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
     let RollupCommand::Rebuild(args) = command;
     let location = migrate::locate(&args.database)?;
     let rules = Rules {
-        pairs_max: args.rollups.rollup_pairs_max,
+        pairs_max: args.rollups.pairs_per_day_max,
         forget: args.forget,
     };
     // A new key wants all days to be made afresh.

@@ -22,13 +22,14 @@ use tokio::time::{Instant, timeout};
 
 use super::args::ServeArgs;
 use super::migrate;
-use crate::config::{Settings, StoreLocation, StoreSettings};
+use crate::cli::settings::Settings;
 use crate::flush::progress::Progress;
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
 use crate::http::{App, server};
 use crate::intake::{self, Clock, Intake};
+use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::store::{self, EventStore, StoreError};
 use crate::support::budget::Budget;
 use crate::support::exit::{ExitStatus, Failure, OrExit};
@@ -61,7 +62,10 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         settings.store.query_connections,
     )?;
     let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
-    prepare_embedded_database(&settings.store.location, settings.rollup.pairs_per_day_max)?;
+    prepare_embedded_database(
+        &settings.store.location,
+        settings.rollup.cap.pairs_per_day_max,
+    )?;
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
         .enable_all()
@@ -98,7 +102,7 @@ fn serve(
         .unwrap_or(Ok(()))
         .map_err(flush_failure)?;
     let listener = runtime
-        .block_on(server::bind(settings.http.address))
+        .block_on(server::bind(settings.http.address()))
         .map_err(|error| match error.may_pass() {
             true => Failure::new(ExitStatus::Locked, error),
             false => Failure::new(ExitStatus::Config, error),

@@ -6,10 +6,11 @@ mod inspect;
 
 use clap::{Args, Subcommand};
 
-use super::args::{DatabaseArgs, count};
+use super::args::DatabaseArgs;
 use super::text::printable;
 use crate::store;
 use crate::support::exit::{ExitStatus, Failure, OrExit as _, say};
+use crate::support::settings::count;
 use crate::wal::id::Sequence;
 
 /// `fast-ingest wal …`

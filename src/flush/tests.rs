@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{FlushError, FlushStop, Flusher};
-use crate::config::{FlushSettings, StoreLocation, StoreSettings};
 use crate::flush::progress::FlushState;
 use crate::flush::progress::Progress;
+use crate::flush::settings::FlushSettings;
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::batch::BatchView;
+use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::store::{self, EventSink, EventStore, Flushed, StoreError};
 use crate::wal::flushed;
 use crate::wal::id::{Sequence, WalId};

@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::config::{SyncMode, WalSettings};
 use crate::store::batch::Batch;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
+use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::{self, WalError, segment};
 
 const DIR: &str = "/wal";

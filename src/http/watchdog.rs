@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::HttpSettings;
+use crate::http::settings::HttpSettings;
 
 /// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte now and then
 /// cannot stretch an answer without end, and one that reads a large answer slowly gets all of it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check;
 use super::courses::{Course, run};
-use crate::config::SyncMode;
+use crate::wal::settings::SyncMode;
 
 const CALM: Course = Course {
     sync: SyncMode::Group,

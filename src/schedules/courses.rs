@@ -9,7 +9,6 @@ use shuttle::thread::{self, JoinHandle};
 
 use super::throw;
 use crate::cli::serve::close_gate_on_drain;
-use crate::config::{SyncMode, WalSettings};
 use crate::intake::Intake;
 use crate::store::batch::Batch;
 use crate::support::budget::Budget;
@@ -17,6 +16,7 @@ use crate::support::shutdown::Shutdown;
 use crate::wal::gate::Gate;
 use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
+use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::submission::{EncodedRecord, Refusal};
 use crate::wal::tests::ledger::{encode_sized, read, settings};
 use crate::wal::tests::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};

@@ -14,7 +14,7 @@ use diesel::migration::{Migration, MigrationSource};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{StoreError, postgres, sqlite};
-use crate::config::{StoreLocation, StoreSettings};
+use crate::store::settings::{StoreLocation, StoreSettings};
 
 /// The migrations of PostgreSQL.
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");

@@ -50,8 +50,9 @@ use self::metrics::{Failure, Metrics};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch};
-use crate::config::{ConfigError, StoreSettings};
 use crate::query::{MetricsQuery, MetricsReport};
+use crate::store::settings::StoreSettings;
+use crate::support::settings::ConfigError;
 use crate::wal::id::LifeId;
 
 /// Time for the few reads of a schema check.

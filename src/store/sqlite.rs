@@ -27,9 +27,9 @@ use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, migrations};
-use crate::config::StoreSettings;
 use crate::query::memory::QueryMemory;
 use crate::query::{MetricsQuery, MetricsReport};
+use crate::store::settings::StoreSettings;
 use crate::wal::id::LifeId;
 
 /// A SQLite database.

@@ -10,17 +10,17 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown as SocketShutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown as SocketShutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use crossbeam_channel::Receiver;
-use fast_ingest::config::HttpSettings;
 use fast_ingest::flush::progress::Progress;
 use fast_ingest::http::applied::Applied;
 use fast_ingest::http::hosts::Hosts;
+use fast_ingest::http::settings::HttpSettings;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Clock, Intake};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
@@ -57,7 +57,8 @@ pub(crate) struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let settings = HttpSettings {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
             allowed_hosts: Vec::new(),
             connections_max: 100,
             bulk_events_max: 1000,
@@ -142,7 +143,7 @@ impl TestServer {
             .build()
             .unwrap();
         let listener = runtime
-            .block_on(server::bind(setup.settings.address))
+            .block_on(server::bind(setup.settings.address()))
             .unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();

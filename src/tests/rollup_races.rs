@@ -12,16 +12,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fast_ingest::config::{RollupSettings, StoreLocation};
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS, MetricsQuery};
 use fast_ingest::rollup::Day;
 use fast_ingest::store::batch::Batch;
+use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{EventStore, RollupStore, StoreError, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
 use fast_ingest::upkeep::rebuild::{Rules, days, rebuild_day};
+use fast_ingest::upkeep::settings::{RollupCap, RollupSettings};
 use fast_ingest::upkeep::verify::verify_day;
 use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
@@ -86,7 +87,9 @@ fn run(race: Race, mut random: Random) -> usize {
             .collect();
         let settings = RollupSettings {
             interval: Duration::from_millis(2),
-            pairs_per_day_max: race.pairs_max,
+            cap: RollupCap {
+                pairs_per_day_max: race.pairs_max,
+            },
         };
         let (race, token) = (&race, shutdown.drain_token());
         scope.spawn(move || block_on(Keeper::new(race.store(), settings, token).run()));

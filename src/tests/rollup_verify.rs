@@ -1,10 +1,10 @@
 //! `fast-ingest verify` and `fast-ingest rollup rebuild` on real databases: rollups that were tampered with are named and mended, flushes
 //! may go on meanwhile, and the first rollups of a database that is older than they are get built.
 
-use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::Day;
+use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{StoreError, migrations};
 use fast_ingest::upkeep::rebuild::{
     PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day, rebuild_day_and_rest,

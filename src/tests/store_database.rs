@@ -4,10 +4,10 @@ use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::config::{StoreLocation, StoreSettings};
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
 use fast_ingest::store::batch::Batch;
+use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, EventSink, EventStore, StoreError};
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use tempfile::TempDir;

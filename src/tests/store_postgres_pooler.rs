@@ -1,6 +1,6 @@
 //! A pooler before PostgreSQL: served in session mode, refused by name in the modes that take sessions apart.
 
-use fast_ingest::config::{StoreLocation, StoreSettings};
+use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, StoreError};
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! What only SQLite can do to a store: its side file.
 
-use fast_ingest::config::StoreLocation;
+use fast_ingest::store::settings::StoreLocation;
 
 use crate::store_database::{Database, FEBRUARY, batch_of, event};
 

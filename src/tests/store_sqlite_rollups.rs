@@ -5,13 +5,13 @@ mod flush;
 mod tables;
 mod transactions;
 
-use fast_ingest::config::StoreLocation;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::DAY_MICROS;
 use fast_ingest::rollup::{
     Bucket, Day, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet, UserUnion, Width, fold,
 };
 use fast_ingest::store::RollupStore;
+use fast_ingest::store::settings::StoreLocation;
 
 use crate::store_database::{Database, FEBRUARY};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fast_ingest::config::{StoreLocation, StoreSettings};
+use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, StoreError};
 
 use crate::postgres::{self, Cluster};

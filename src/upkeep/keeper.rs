@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep};
 
 use super::compact::{Limits, compact, sum_up_days};
 use super::rebuild::{Settled, settle_one_day};
-use crate::config::RollupSettings;
 use crate::event::Timestamp;
 use crate::store::{EventStore, RollupStore, StoreError};
 use crate::support::backoff::{Backoff, Reminder};
 use crate::support::shutdown::StopToken;
 use crate::support::words::plural;
+use crate::upkeep::settings::RollupSettings;
 
 /// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ struct Sums {
 impl Keeper {
     /// A keeper that has not begun.
     pub fn new(store: Arc<dyn EventStore>, settings: RollupSettings, stop: StopToken) -> Self {
-        let limits = Limits::new(settings.pairs_per_day_max);
+        let limits = Limits::new(settings.cap.pairs_per_day_max);
         Self {
             store,
             interval: settings.interval,

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use crate::event::Timestamp;
+use crate::rollup::users::NewKey;
 use crate::rollup::{DAY_EXACT_MAX, Day, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
 

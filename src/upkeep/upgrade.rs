@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::rebuild::{self, Rebuilt};
-use crate::config::StoreLocation;
 use crate::store::migrations::{apply, block_on, upkeep_settings};
+use crate::store::settings::StoreLocation;
 use crate::store::{self, StoreError};
 use crate::support::words::plural;
 

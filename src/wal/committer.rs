@@ -24,11 +24,11 @@ use super::log::{DurableMark, Log};
 use super::record;
 use super::recovery::random_salt;
 use super::segment::{self, SegmentHeader};
-use crate::config::{SyncMode, WalSettings};
 use crate::mutants::{Bug, planted};
 use crate::support::sync::ring::{Receiver, RecvTimeoutError};
 use crate::support::sync::watch;
 use crate::wal::id::Sequence;
+use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::submission::Submission;
 
 /// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.

@@ -14,9 +14,9 @@ use super::mismatch;
 use super::recovery;
 use super::segment;
 use super::tail::Tail;
-use crate::config::WalSettings;
 use crate::support::sync::{Mutex, watch};
 use crate::wal::gate::Gate;
+use crate::wal::settings::WalSettings;
 
 /// What [`open`] brings up.
 #[derive(Debug)]

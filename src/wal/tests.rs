@@ -26,13 +26,13 @@ use super::disk::{Disk, RealDisk};
 use super::log::Log;
 use super::open::{OpenedLog, open};
 use super::{WalError, segment};
-use crate::config::{SyncMode, WalSettings};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::Intake;
 use crate::store::batch::Batch;
 use crate::support::budget::Budget;
 use crate::support::sync::ring::Receiver;
 use crate::wal::id::Sequence;
+use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::submission::{EncodedRecord, Refusal, Submission};
 
 /// A directory for one test, and settings that point at it.

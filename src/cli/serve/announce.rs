@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Settings, SyncMode};
+use crate::cli::settings::Settings;
 use crate::event::Timestamp;
 use crate::flush::progress::Progress;
 use crate::intake::Clock;
@@ -10,6 +10,7 @@ use crate::intake::clock::RELEASED_AFTER;
 use crate::store;
 use crate::support::words::plural;
 use crate::wal::OpenedLog;
+use crate::wal::settings::SyncMode;
 
 /// Before it listens. The database has been looked at if it answered.
 pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress) {

@@ -9,8 +9,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::super::args::DatabaseArgs;
 use super::super::serve::log_failure;
-use crate::config::{StoreLocation, StoreSettings};
 use crate::flush::checkpoint::{Lineage, Standing};
+use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::store::{self, EventSink, StoreError};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::wal::directory::{self, Segment};

@@ -2,12 +2,12 @@
 
 use super::lineage::{copy_log, stay};
 use super::*;
-use crate::config::WalSettings;
 use crate::store::Adoption;
 use crate::wal::adopted;
 use crate::wal::disk::RealDisk;
 use crate::wal::flushed::Commit;
 use crate::wal::id::{LifeId, Mark};
+use crate::wal::settings::WalSettings;
 use crate::wal::submission::Refusal;
 
 /// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on behind `through`.

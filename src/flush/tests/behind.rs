@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::lineage::stay;
 use super::*;
-use crate::config::WalSettings;
+use crate::wal::settings::WalSettings;
 
 fn copy_of(database: &Database, name: &str) -> PathBuf {
     let copy = database.path.with_file_name(name);

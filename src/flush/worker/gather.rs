@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{FlushError, Flusher};
-use crate::config::FlushSettings;
+use crate::flush::settings::FlushSettings;
 use crate::flush::stop::{FlushStop, MINUTE};
 use crate::store::batch::Batch;
 use crate::wal::disk::Disk;

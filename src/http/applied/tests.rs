@@ -1,6 +1,6 @@
 //! Waiting, in a time that passes by itself while everybody waits.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,9 +9,9 @@ use hyper::Request;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::HttpSettings;
 use crate::flush::progress::Progress;
 use crate::http::hosts::Hosts;
+use crate::http::settings::HttpSettings;
 use crate::intake::{Clock, Intake};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::{EventSink, RollupStore, Stretch};
@@ -89,7 +89,8 @@ fn app_on(store: Arc<dyn EventStore>, shutdown: &Shutdown) -> App {
     App {
         hosts: Hosts::Any,
         settings: HttpSettings {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            host: Ipv4Addr::LOCALHOST.into(),
+            port: 0,
             allowed_hosts: Vec::new(),
             connections_max: 1,
             bulk_events_max: 1,

@@ -1,6 +1,6 @@
 //! Each phase and its limit, without a socket.
 
-use std::net::SocketAddr;
+use std::net::Ipv4Addr;
 
 use super::*;
 
@@ -11,7 +11,8 @@ const TICK: Duration = Duration::from_millis(1);
 
 fn settings() -> HttpSettings {
     HttpSettings {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        host: Ipv4Addr::LOCALHOST.into(),
+        port: 0,
         allowed_hosts: Vec::new(),
         connections_max: 1,
         bulk_events_max: 1,

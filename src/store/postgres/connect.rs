@@ -19,8 +19,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error;
 use super::tls;
 use super::url::{check_credentials, refusal, take_ssl_parameters};
-use crate::config::ConfigError;
 use crate::store::StoreError;
+use crate::support::settings::ConfigError;
 
 /// Name of our sessions in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "fast-ingest";

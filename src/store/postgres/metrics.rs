@@ -14,10 +14,10 @@ use super::connect::Connector;
 use super::error::REPLY_GRACE;
 use super::pool::Readers;
 use super::snapshot::{PgSnapshot, too_large};
-use crate::config::StoreSettings;
 use crate::query::memory::QueryMemory;
 use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
+use crate::store::settings::StoreSettings;
 
 /// Why a query has no answer.
 pub(super) enum Failure {

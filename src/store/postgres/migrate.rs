@@ -12,8 +12,8 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnecti
 use super::connect::{Connector, Session};
 use super::error::{self, bounded};
 use super::pooling;
-use crate::config::ConfigError;
 use crate::store::{StoreError, migrations};
+use crate::support::settings::ConfigError;
 
 /// Key of the advisory lock that one migration run holds: "fast-ing" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6661_7374_2d69_6e67;

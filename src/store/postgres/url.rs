@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use tokio_postgres::config::SslMode;
 
 use super::tls::Verification;
-use crate::config::ConfigError;
+use crate::support::settings::ConfigError;
 
 /// What `sslmode` may be.
 const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fast_ingest::config::StoreSettings;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{
     Counts, DAY_MICROS, GROUPS_MAX, Group, GroupKey, Grouping, HOUR_MICROS, Source, TimeBucket,
     TimeUnit,
 };
+use fast_ingest::store::settings::StoreSettings;
 use fast_ingest::store::{self, StoreError};
 
 use super::contract;

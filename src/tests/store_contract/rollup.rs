@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use fast_ingest::config::RollupSettings;
 use fast_ingest::event::Timestamp;
 use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::{
@@ -14,6 +13,7 @@ use fast_ingest::store::{RollupStore, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Compacted, Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
+use fast_ingest::upkeep::settings::{RollupCap, RollupSettings};
 
 use super::contract;
 use crate::process::PATIENCE;
@@ -347,7 +347,9 @@ async fn two_keepers_and_a_flush_lose_nothing_and_count_nothing_twice(database: 
     let shutdown = Shutdown::new();
     let settings = RollupSettings {
         interval: Duration::from_millis(2),
-        pairs_per_day_max: 1_000,
+        cap: RollupCap {
+            pairs_per_day_max: 1_000,
+        },
     };
     let keepers: Vec<_> = (0..2)
         .map(|_| {

@@ -11,11 +11,14 @@ use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::store::{EventSink, Stretch};
 use crate::support::shutdown::Shutdown;
+use crate::upkeep::settings::RollupCap;
 use crate::wal::id::LifeId;
 
 const SETTINGS: RollupSettings = RollupSettings {
     interval: Duration::from_secs(5),
-    pairs_per_day_max: 100,
+    cap: RollupCap {
+        pairs_per_day_max: 100,
+    },
 };
 
 /// A store that only keeps rollups, and may refuse connections at first.

@@ -4,11 +4,11 @@ use tokio_postgres::types::ToSql;
 
 use super::super::connect::Connector;
 use super::*;
-use crate::config::StoreLocation;
 use crate::query::memory::QueryMemory;
 use crate::query::{DAY_MICROS, HOUR_MICROS};
 use crate::rollup::MINUTE_MICROS;
-use crate::store::migrations;
+use crate::store::settings::StoreLocation;
+use crate::upkeep::upgrade;
 
 #[path = "../../../tests/postgres.rs"]
 #[allow(dead_code, reason = "the integration tests use the rest")]
@@ -38,7 +38,7 @@ impl Database {
             .unwrap();
         let url = cluster.create_database().await;
         let location = StoreLocation::Postgres(url.clone());
-        tokio::task::spawn_blocking(move || migrations::up(&location))
+        tokio::task::spawn_blocking(move || upgrade::up(&location))
             .await
             .unwrap()
             .unwrap();

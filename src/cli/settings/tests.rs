@@ -1,8 +1,14 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
+use std::path::PathBuf;
+
 use super::*;
 use crate::cli::{Cli, Command};
+use crate::http::settings::{host, host_name};
+use crate::store::settings::StoreLocation;
+use crate::support::settings::{bytes, count, count_between};
+use crate::wal::settings::{SyncMode, sync_mode};
 
 fn resolve(flags: &[&str]) -> Result<Settings, ConfigError> {
     let argv = ["fast-ingest", "serve"].iter().chain(flags);
@@ -40,8 +46,8 @@ fn a_url_chooses_postgres_and_an_empty_one_does_not() {
 
 #[test]
 fn an_empty_port_is_an_unset_one() {
-    assert_eq!(resolve(&["--port", ""]).unwrap().http.address.port(), 8080);
-    assert_eq!(resolve(&["--port", "0"]).unwrap().http.address.port(), 0);
+    assert_eq!(resolve(&["--port", ""]).unwrap().http.port, 8080);
+    assert_eq!(resolve(&["--port", "0"]).unwrap().http.port, 0);
 }
 
 #[test]
@@ -180,7 +186,7 @@ fn a_size_or_a_number_that_cannot_be_read_says_what_is_allowed() {
             .contains("at least 1")
     );
     assert!(count::<u32>("4294967296").is_err());
-    assert_eq!(bytes("1.5GiB").map(|size| size.as_u64()), Ok(3 << 29));
+    assert_eq!(bytes("1.5GiB"), Ok(3_u64 << 29));
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! All settings of `serve`, and whether they go together.
+//!
+//! Each layer defines what it can be told, with flag, variable, unit, default and its reason in one place. Here they are checked against
+//! each other, once, before any thread starts: past that no code parses a string or doubts a combination.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::flush::settings::FlushSettings;
+use crate::http::settings::HttpSettings;
+use crate::intake;
+use crate::store::settings::StoreSettings;
+use crate::support::settings::{ConfigError, positive_duration};
+use crate::upkeep::settings::RollupSettings;
+use crate::wal::settings::WalSettings;
+use crate::wal::{committer, record};
+
+/// Longest of all times. PostgreSQL takes timeouts of at most 2^31 milliseconds; nobody means more than a day.
+const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// What `serve` can be told, one struct a concern.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// The HTTP side.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// The write-ahead log.
+    #[command(flatten)]
+    pub wal: WalSettings,
+    /// The flush.
+    #[command(flatten)]
+    pub flush: FlushSettings,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreSettings,
+    /// The rollups.
+    #[command(flatten)]
+    pub rollup: RollupSettings,
+    /// Time after SIGTERM for flushing what the log holds; the rest stays safe in the log for the next start
+    #[arg(long, env = "FAST_INGEST_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
+    pub drain_timeout: Duration,
+}
+
+impl Settings {
+    /// Checks that the settings do not contradict each other.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the flag to change.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let Self {
+            http,
+            wal,
+            flush,
+            rollup,
+            store,
+            ..
+        } = self;
+        let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
+        let record_bytes_max = intake::log_bytes(body_bytes_max);
+        // The active segment is never retired: whatever it can grow to must leave room for one more request.
+        let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
+        let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
+        let rules = [
+            (
+                http.connections_max >= 1,
+                "--connections-max must be at least 1",
+            ),
+            (
+                http.bulk_events_max >= 1,
+                "--bulk-events-max must be at least 1",
+            ),
+            (
+                http.event_bytes_max >= 1024,
+                "--event-bytes-max must be at least 1KiB",
+            ),
+            (
+                http.body_bytes_max >= 1024,
+                "--body-bytes-max must be at least 1KiB",
+            ),
+            (
+                body_bytes_max <= record::PAYLOAD_BYTES_MAX,
+                "--body-bytes-max and --event-bytes-max must be at most 64MiB: one request is one log record",
+            ),
+            (
+                http.inflight_bytes_max >= intake::in_flight_bytes(body_bytes_max),
+                "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
+            ),
+            (wal.ring_slots >= 1, "--ring-slots must be at least 1"),
+            (
+                wal.segment_bytes >= 1024,
+                "--wal-segment-bytes must be at least 1KiB",
+            ),
+            (
+                wal.bytes_max / 10 * 9 >= active_bytes_max + record_bytes_max,
+                "--wal-bytes-max is too small for --wal-segment-bytes and --body-bytes-max: nine tenths of it must hold a segment, a \
+                 group of at most 1MiB and two of the largest requests, or a full log could never open again",
+            ),
+            (
+                [
+                    http.header_timeout,
+                    http.body_timeout,
+                    http.idle_timeout,
+                    http.write_timeout,
+                ]
+                .into_iter()
+                .chain([
+                    flush.interval,
+                    rollup.interval,
+                    store.query_timeout,
+                    store.flush_timeout,
+                    self.drain_timeout,
+                ])
+                .all(|time| time <= TIME_MAX),
+                "times must be at most 1day",
+            ),
+            (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
+            (
+                flush.bytes_max >= 1024,
+                "--flush-bytes-max must be at least 1KiB",
+            ),
+            (
+                rollup.cap.pairs_per_day_max >= 1,
+                "--rollup-pairs-max must be at least 1",
+            ),
+            (
+                store.query_connections >= 1,
+                "--query-connections must be at least 1",
+            ),
+            (
+                store.query_bytes_max >= 1 << 20,
+                "--query-bytes-max must be at least 1MiB",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what_to_do)) => Err(ConfigError((*what_to_do).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
