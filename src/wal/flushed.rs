@@ -210,7 +210,14 @@ impl<F: DiskFile> FlushedFile<F> {
             disk.open_rw(&path)
                 .map_err(|error| WalError::io("open", &path, error))?
         } else {
-            create(disk, dir, UNFINISHED_NAME, NAME, wal_id, vec![0; FILE_BYTES])?
+            create(
+                disk,
+                dir,
+                UNFINISHED_NAME,
+                NAME,
+                wal_id,
+                vec![0; FILE_BYTES],
+            )?
         };
         Ok(Self {
             path,
