@@ -3,9 +3,11 @@
 //! An event is never held as an owned struct. [`parse`] walks the JSON once and appends each event, validated, to the record
 //! that goes into the write-ahead log; from there on it is bytes, looked at through [`EventRef`].
 
+pub mod bucket;
 pub mod codec;
 pub mod metadata;
 pub mod parse;
+mod rule;
 pub mod timestamp;
 pub mod validate;
 

@@ -27,15 +27,12 @@ use jiff::tz::TimeZone;
 pub use self::answer::{AnswerError, answer};
 pub use self::calendar::TimeBucket;
 use crate::event::Timestamp;
+use crate::event::bucket::TimeUnit;
 use crate::rollup::users::UniqueUsers;
 
 /// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once (channel names
 /// included, a few megabytes).
 pub const GROUPS_MAX: usize = 10_000;
-/// Microseconds in an hour.
-pub const HOUR_MICROS: i64 = 3_600_000_000;
-/// Microseconds in a day.
-pub const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
 /// What to count. Invariants, checked where the query is made: `from <= to`; `fill` needs a unit of time, `order` and `limit` a
 /// grouping by name or channel; at most two groupings.
@@ -139,37 +136,6 @@ impl fmt::Display for Grouping {
         ];
         let words: Vec<&str> = words.into_iter().flatten().collect();
         f.write_str(&words.join(","))
-    }
-}
-
-/// How long a bucket of time is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TimeUnit {
-    /// A minute of the clock.
-    Minute,
-    /// An hour of the clock.
-    Hour,
-    /// A date.
-    Day,
-    /// Seven dates from a Monday on.
-    Week,
-    /// A month of the calendar.
-    Month,
-}
-
-impl TimeUnit {
-    /// Shortest first.
-    pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
-
-    /// The word used on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Minute => "minute",
-            Self::Hour => "hour",
-            Self::Day => "day",
-            Self::Week => "week",
-            Self::Month => "month",
-        }
     }
 }
 

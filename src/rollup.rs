@@ -26,130 +26,15 @@ pub mod fold;
 #[cfg(test)]
 pub(crate) mod model;
 
-use std::fmt;
-
-use crate::event::Timestamp;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::Bucket;
 
 pub use users::{UserHash, UserKey, UserSet, UserUnion};
-
-/// Microseconds in a minute.
-pub const MINUTE_MICROS: i64 = 60_000_000;
-/// Microseconds in a quarter of an hour.
-pub const QUARTER_MICROS: i64 = 15 * MINUTE_MICROS;
 
 /// Most users that a part or a delta names one by one; beyond that it holds a sketch. 800 bytes, about what a sketch of some hundred
 /// users takes.
 pub const PART_EXACT_MAX: usize = 100;
 /// The same for a day: 4.8 KB, which is what a full sketch takes.
 pub const DAY_EXACT_MAX: usize = 600;
-
-/// How wide a bucket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Width {
-    /// One minute.
-    Minute,
-    /// A quarter of an hour.
-    Quarter,
-}
-
-impl Width {
-    /// As the store's column `minutes` holds it.
-    pub const fn minutes(self) -> i16 {
-        match self {
-            Self::Minute => 1,
-            Self::Quarter => 15,
-        }
-    }
-
-    /// The inverse of [`Width::minutes`].
-    pub const fn from_minutes(minutes: i64) -> Option<Self> {
-        match minutes {
-            1 => Some(Self::Minute),
-            15 => Some(Self::Quarter),
-            _ => None,
-        }
-    }
-
-    /// In microseconds.
-    pub const fn micros(self) -> i64 {
-        self.minutes() as i64 * MINUTE_MICROS
-    }
-}
-
-/// A fixed interval of time, aligned to its own width from the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Bucket {
-    /// First instant.
-    pub start: Timestamp,
-    /// How long it is.
-    pub width: Width,
-}
-
-impl Bucket {
-    /// The bucket of `width` that holds an instant.
-    pub fn of(instant: Timestamp, width: Width) -> Self {
-        Self {
-            start: floor(instant, width.micros()),
-            width,
-        }
-    }
-
-    /// First instant after it.
-    pub fn end(self) -> Timestamp {
-        Timestamp::from_micros(self.start.as_micros() + self.width.micros())
-    }
-
-    /// The quarter that holds it, or itself.
-    pub fn quarter(self) -> Self {
-        Self::of(self.start, Width::Quarter)
-    }
-
-    /// The UTC day that holds it.
-    pub fn day(self) -> Day {
-        Day::of(self.start)
-    }
-}
-
-/// A UTC day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Day(Timestamp);
-
-impl Day {
-    /// The day before.
-    pub fn before(self) -> Self {
-        Self::of(Timestamp::from_micros(self.start().as_micros() - 1))
-    }
-
-    /// The day that holds an instant.
-    pub fn of(instant: Timestamp) -> Self {
-        Self(floor(instant, DAY_MICROS))
-    }
-
-    /// First instant.
-    pub fn start(self) -> Timestamp {
-        self.0
-    }
-
-    /// First instant after it.
-    pub fn end(self) -> Timestamp {
-        Timestamp::from_micros(self.0.as_micros() + DAY_MICROS)
-    }
-}
-
-/// The date: `2026-02-01`.
-impl fmt::Display for Day {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = self.start().to_string();
-        f.write_str(start.split('T').next().unwrap_or_default())
-    }
-}
-
-/// The last multiple of `width_micros` that is not after `instant`.
-pub fn floor(instant: Timestamp, width_micros: i64) -> Timestamp {
-    let micros = instant.as_micros();
-    Timestamp::from_micros(micros - micros.rem_euclid(width_micros))
-}
 
 /// Events and the users among them.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use fast_ingest::query::DAY_MICROS;
+use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::store::EventStore;
 use fast_ingest::store::settings::StoreLocation;
 

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::time::Instant;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, Grouping, HOUR_MICROS, MetricsQuery, TimeUnit};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+use fast_ingest::query::{Grouping, MetricsQuery};
 use fast_ingest::store::EventStore;
 
 use super::BUDGET;

@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::{Instant, SystemTime};
 
+use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::event::{EventRef, Timestamp, codec};
-use fast_ingest::query::DAY_MICROS;
 use fast_ingest::store::EventStore;
 use fast_ingest::store::batch::Batch;
 use fast_ingest::wal::id::{Mark, WalId};

@@ -10,7 +10,7 @@ use super::RollupCommand;
 use super::args::DatabaseArgs;
 use super::migrate;
 use crate::event::Timestamp;
-use crate::rollup::Day;
+use crate::event::bucket::Day;
 use crate::rollup::users::NewKey;
 use crate::store::settings::StoreLocation;
 use crate::store::{self, RollupStore, StoreError, migrations};

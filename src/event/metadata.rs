@@ -5,7 +5,7 @@
 //! and numbers only, skips the inside of strings eight bytes at a time, and allocates nothing.
 
 use super::METADATA_DEPTH_MAX;
-use super::validate::Problem;
+use super::rule::BrokenRule;
 
 /// Most digits of a `numeric` before the decimal point.
 const NUMERIC_INTEGER_DIGITS_MAX: i64 = 131_072;
@@ -16,7 +16,7 @@ const NUMBER_BYTES_UNCHECKED: usize = NUMERIC_FRACTION_DIGITS_MAX as usize;
 
 /// Checks the text of a JSON value that is already known to be well-formed. On other text the answer means nothing, but it
 /// does not panic.
-pub(super) fn check(raw: &str) -> Result<(), Problem> {
+pub(super) fn check(raw: &str) -> Result<(), BrokenRule> {
     let bytes = raw.as_bytes();
     let mut depth = 0_usize;
     let mut at = 0;
@@ -27,7 +27,7 @@ pub(super) fn check(raw: &str) -> Result<(), Problem> {
             b'{' | b'[' => {
                 depth += 1;
                 if depth > METADATA_DEPTH_MAX {
-                    return Err(Problem::TooDeep);
+                    return Err(BrokenRule::TooDeep);
                 }
                 at += 1;
             }
@@ -43,7 +43,7 @@ pub(super) fn check(raw: &str) -> Result<(), Problem> {
 }
 
 /// Checks the string whose first byte (behind the quote) is at `at`; returns where the text goes on behind it.
-fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, Problem> {
+fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, BrokenRule> {
     loop {
         at = find_quote_or_backslash(bytes, at);
         if bytes.get(at) != Some(&b'\\') {
@@ -54,16 +54,16 @@ fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, Problem> {
 }
 
 /// Checks the escape at the front of `text`, a surrogate pair being one escape; returns its length.
-fn check_escape(text: &[u8]) -> Result<usize, Problem> {
+fn check_escape(text: &[u8]) -> Result<usize, BrokenRule> {
     match escaped_unit(text) {
         // The other byte of a short escape is skipped with its backslash, so that the second one of `\\` begins nothing.
         None => Ok(2),
-        Some(0) => Err(Problem::NulCharacter),
+        Some(0) => Err(BrokenRule::NulCharacter),
         Some(0xD800..=0xDBFF) => match text.get(6..).and_then(escaped_unit) {
             Some(0xDC00..=0xDFFF) => Ok(12),
-            _ => Err(Problem::LoneSurrogate),
+            _ => Err(BrokenRule::LoneSurrogate),
         },
-        Some(0xDC00..=0xDFFF) => Err(Problem::LoneSurrogate),
+        Some(0xDC00..=0xDFFF) => Err(BrokenRule::LoneSurrogate),
         Some(_) => Ok(6),
     }
 }
@@ -106,7 +106,7 @@ fn zero_bytes(word: u64) -> u64 {
 }
 
 /// Checks the number that begins at `start`; returns where the text goes on behind it.
-fn check_number(bytes: &[u8], start: usize) -> Result<usize, Problem> {
+fn check_number(bytes: &[u8], start: usize) -> Result<usize, BrokenRule> {
     let mut end = start + 1;
     let mut has_exponent = false;
     while let Some(&byte) = bytes.get(end) {
@@ -119,7 +119,7 @@ fn check_number(bytes: &[u8], start: usize) -> Result<usize, Problem> {
     }
     let number = &bytes[start..end];
     if (has_exponent || number.len() > NUMBER_BYTES_UNCHECKED) && !fits_numeric(number) {
-        return Err(Problem::NumberOutOfRange);
+        return Err(BrokenRule::NumberOutOfRange);
     }
     Ok(end)
 }
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     /// Checks a text after making sure that serde_json lets it through: else the test would show nothing.
-    fn check_json(raw: &str) -> Result<(), Problem> {
+    fn check_json(raw: &str) -> Result<(), BrokenRule> {
         serde_json::from_str::<&RawValue>(raw).unwrap_or_else(|error| panic!("{raw:.60}: {error}"));
         check(raw)
     }
@@ -192,12 +192,12 @@ mod tests {
             )
         };
         assert_eq!(check_json(&arrays(32)), Ok(()));
-        assert_eq!(check_json(&arrays(33)), Err(Problem::TooDeep));
+        assert_eq!(check_json(&arrays(33)), Err(BrokenRule::TooDeep));
         let objects =
             |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
         assert_eq!(check_json(&objects(32)), Ok(()));
-        assert_eq!(check_json(&objects(33)), Err(Problem::TooDeep));
-        assert_eq!(check_json(&arrays(60_000)), Err(Problem::TooDeep));
+        assert_eq!(check_json(&objects(33)), Err(BrokenRule::TooDeep));
+        assert_eq!(check_json(&arrays(60_000)), Err(BrokenRule::TooDeep));
         let siblings = format!(r#"{{"a":[{}[]]}}"#, "[],".repeat(1_000));
         assert_eq!(check_json(&siblings), Ok(()));
     }
@@ -212,7 +212,7 @@ mod tests {
             r#"{"a":"\\\u0000"}"#,
             r#"{"a":"1234567\u0000"}"#,
         ] {
-            assert_eq!(check_json(raw), Err(Problem::NulCharacter), "{raw}");
+            assert_eq!(check_json(raw), Err(BrokenRule::NulCharacter), "{raw}");
         }
         for raw in [
             r#"{"a":"\\u0000"}"#,
@@ -237,7 +237,7 @@ mod tests {
             r#"{"\udbff":"a"}"#,
             r#"{"a":"\ud83d\ude00\ude00"}"#,
         ] {
-            assert_eq!(check_json(raw), Err(Problem::LoneSurrogate), "{raw}");
+            assert_eq!(check_json(raw), Err(BrokenRule::LoneSurrogate), "{raw}");
         }
         for raw in [
             r#"{"a":"\ud83d\ude00\uD800\uDC00"}"#,
@@ -294,7 +294,7 @@ mod tests {
             ] {
                 assert_eq!(
                     check_json(&raw),
-                    Err(Problem::NumberOutOfRange),
+                    Err(BrokenRule::NumberOutOfRange),
                     "{number:.40}"
                 );
             }
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(check_json(&"9".repeat(131_072)), Ok(()));
         assert_eq!(
             check_json(&"9".repeat(131_073)),
-            Err(Problem::NumberOutOfRange)
+            Err(BrokenRule::NumberOutOfRange)
         );
     }
 

@@ -15,7 +15,7 @@ use super::snapshot::{DayRow, EventFilter, RollupRow, SeriesFilter, Snapshot};
 use super::sums::Adder;
 use super::{GROUPS_MAX, MetricsQuery, MetricsReport, Source};
 use crate::event::Timestamp;
-use crate::rollup::Day;
+use crate::event::bucket::Day;
 use crate::rollup::users::DamagedSet;
 
 /// Most buckets of time in which events are counted: two years of minutes. Each 10,000 are a statement.

@@ -11,9 +11,9 @@ use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::{AmbiguousOffset, TimeZone};
 
-use super::TimeUnit;
 use crate::event::Timestamp;
-use crate::rollup::MINUTE_MICROS;
+use crate::event::bucket::MINUTE_MICROS;
+use crate::event::bucket::TimeUnit;
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
+use super::MetricsQuery;
 use super::calendar::Calendar;
 use super::snapshot::{EventFilter, Names, SeriesFilter};
-use super::{DAY_MICROS, HOUR_MICROS, MetricsQuery, TimeUnit};
 use crate::event::Timestamp;
-use crate::rollup::{Day, QUARTER_MICROS, floor};
+use crate::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+use crate::event::bucket::{Day, QUARTER_MICROS, floor};
 
 /// More stretches than this are joined where little lies between them: each one is a statement of its own.
 const STRETCHES_MAX: usize = 16;

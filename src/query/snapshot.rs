@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::memory::{Holding, OutOfMemory};
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, UserKey};
+use crate::event::bucket::{Bucket, Day};
+use crate::rollup::UserKey;
 
 /// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series over a year.
 pub const ROWS_MAX: usize = 1_000_000;

@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, Hasher};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Bucket, PART_EXACT_MAX, UserHash, UserKey, UserSet, Width};
+use super::{PART_EXACT_MAX, UserHash, UserKey, UserSet};
+use crate::event::bucket::{Bucket, Width};
 use crate::event::{EventRef, Timestamp};
 use crate::support::random;
 

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use self::connection::Connection;
 use super::fold::Fold;
-use super::{Bucket, Day, Delta, SeriesId, SeriesKey, Tally, UserKey};
+use super::{Delta, SeriesId, SeriesKey, Tally, UserKey};
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 
 /// A stored event: name, channel, user, time.
 pub(crate) type Row = (String, String, String, Timestamp);

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 
 use super::StoreError;
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 use crate::rollup::users::NewKey;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 
 /// One connection that keeps the rollups. Its calls belong into the order `begin`, anything else, `commit`. After any error it must be
 /// dropped, which undoes what was begun.

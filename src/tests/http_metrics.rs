@@ -13,8 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::event::Timestamp;
+use fast_ingest::event::bucket::TimeUnit;
 use fast_ingest::query::{
-    Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket, TimeUnit,
+    Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket,
 };
 use fast_ingest::rollup::users::UniqueUsers;
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};

@@ -1,8 +1,9 @@
 //! Pairs that somebody invents must not cost the pairs that a product has their rollups.
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, MetricsQuery, MetricsReport};
-use fast_ingest::rollup::Day;
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::event::bucket::Day;
+use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
 use fast_ingest::upkeep::rebuild::{Settled, settle_one_day};
 use fast_ingest::upkeep::verify::verify_day;

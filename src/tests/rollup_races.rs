@@ -13,8 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, HOUR_MICROS, MetricsQuery};
-use fast_ingest::rollup::Day;
+use fast_ingest::event::bucket::Day;
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
+use fast_ingest::query::MetricsQuery;
 use fast_ingest::store::batch::Batch;
 use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{EventStore, RollupStore, StoreError, open};

@@ -1,9 +1,11 @@
 //! The secret that a database hashes user ids with: new databases have one, old ones get one when their rollups are made afresh.
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, MetricsQuery, Source};
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::event::bucket::Day;
+use fast_ingest::query::{MetricsQuery, Source};
+use fast_ingest::rollup::PART_EXACT_MAX;
 use fast_ingest::rollup::users::NewKey;
-use fast_ingest::rollup::{Day, PART_EXACT_MAX};
 use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::upkeep::rebuild::{self, Rules, rebuild_day};
 use tokio::sync::watch;

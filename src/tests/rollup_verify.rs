@@ -2,8 +2,8 @@
 //! may go on meanwhile, and the first rollups of a database that is older than they are get built.
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
-use fast_ingest::rollup::Day;
+use fast_ingest::event::bucket::Day;
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{StoreError, migrations};
 use fast_ingest::upkeep::rebuild::{

@@ -4,7 +4,8 @@ use fast_ingest::upkeep::upgrade;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::rollup::{Bucket, Day, Part, SeriesKey, Tally, UserKey, UserUnion, Width};
+use fast_ingest::event::bucket::{Bucket, Day, Width};
+use fast_ingest::rollup::{Part, SeriesKey, Tally, UserKey, UserUnion};
 use fast_ingest::store::{Flushed, RollupStore, StoreError, migrations};
 
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, wal_id};

@@ -6,10 +6,9 @@ mod tables;
 mod transactions;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::DAY_MICROS;
-use fast_ingest::rollup::{
-    Bucket, Day, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet, UserUnion, Width, fold,
-};
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::event::bucket::{Bucket, Day, Width};
+use fast_ingest::rollup::{Part, SeriesId, SeriesKey, Tally, UserKey, UserSet, UserUnion, fold};
 use fast_ingest::store::RollupStore;
 use fast_ingest::store::settings::StoreLocation;
 

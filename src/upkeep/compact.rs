@@ -12,11 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::admission::{Admitted, Room};
 use self::merge::Addition;
 use crate::event::Timestamp;
-use crate::query::HOUR_MICROS;
+use crate::event::bucket::HOUR_MICROS;
+use crate::event::bucket::{Bucket, Day, QUARTER_MICROS, floor};
 use crate::rollup::fold::MINUTES_KEPT_MICROS;
-use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, Delta, QUARTER_MICROS, SeriesId, SeriesKey, Tally, floor, series_of,
-};
+use crate::rollup::{DAY_EXACT_MAX, Delta, SeriesId, SeriesKey, Tally, series_of};
 use crate::store::{RollupStore, StoreError};
 use crate::support::words::plural;
 

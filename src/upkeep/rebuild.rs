@@ -15,8 +15,9 @@ use tokio::time::{Instant, sleep};
 use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use crate::event::Timestamp;
+use crate::event::bucket::Day;
 use crate::rollup::users::NewKey;
-use crate::rollup::{DAY_EXACT_MAX, Day, Part, SeriesKey, fold};
+use crate::rollup::{DAY_EXACT_MAX, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
 
 /// Most (name, channel) pairs that get a series on one day, unless told otherwise: 100 names in 100 channels, each of which may take

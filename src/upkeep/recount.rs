@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::event::Timestamp;
-use crate::rollup::{
-    Bucket, Day, PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion, Width,
-};
+use crate::event::bucket::{Bucket, Day, Width};
+use crate::rollup::{PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion};
 use crate::store::{RollupStore, StoreError};
 
 /// What a series has in each bucket.
@@ -224,7 +223,7 @@ fn entry<'m, V: Default>(map: &'m mut HashMap<String, V>, key: &str) -> &'m mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollup::QUARTER_MICROS;
+    use crate::event::bucket::QUARTER_MICROS;
 
     const DAY: i64 = 1_769_904_000_000_000;
 

@@ -18,9 +18,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::difference::{Difference, Fault, Place};
 use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet,
-    UserUnion, series_of,
+    DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet, UserUnion,
+    series_of,
 };
 use crate::store::{RollupStore, StoreError};
 

@@ -6,7 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::event::Timestamp;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::DAY_MICROS;
 
 /// Days before the end of a range at which it begins when nothing is said.
 const DAYS_DEFAULT: i64 = 30;

@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 
 use super::problems::Problems;
 use super::value::{Any, Nested, Skip, Value};
-use crate::event::validate::{self, Field, Problem, Window};
+use crate::event::rule::{BrokenRule, Field};
+use crate::event::validate::{self, Window};
 use crate::event::{EventRef, TAGS_MAX, Tags, TagsBuf, Timestamp, codec};
 
 /// Longest part of an unknown field's name that an answer repeats.
@@ -55,7 +56,7 @@ impl<'de> DeserializeSeed<'de> for &mut EventReader<'_> {
         self.is_inside = true;
         let value = Any(EventObject { reader: self }).deserialize(deserializer)?;
         if value != Value::Object {
-            self.problems.add("", Problem::NotAnObject);
+            self.problems.add("", BrokenRule::NotAnObject);
         }
         self.is_inside = false;
         Ok(())
@@ -109,18 +110,22 @@ impl<'de> Nested<'de> for EventObject<'_, '_> {
                     }
                 }
                 Key::Known(field) => {
-                    reader.problems.add(field.name(), Problem::DuplicateField);
+                    reader
+                        .problems
+                        .add(field.name(), BrokenRule::DuplicateField);
                     entries.next_value::<IgnoredAny>()?;
                 }
                 Key::Unknown { name, meant } => {
-                    reader.problems.add(&name, Problem::UnknownField { meant });
+                    reader
+                        .problems
+                        .add(&name, BrokenRule::UnknownField { meant });
                     entries.next_value::<IgnoredAny>()?;
                 }
             }
         }
         for field in Field::REQUIRED {
             if !seen.contains(field) {
-                reader.problems.add(field.name(), Problem::Required);
+                reader.problems.add(field.name(), BrokenRule::Required);
             }
         }
         if !reader.problems.event_is_invalid() {
@@ -141,7 +146,7 @@ fn read_field<'de, A: MapAccess<'de>>(
     entries: &mut A,
     draft: &mut Draft<'de>,
     reader: &mut EventReader<'_>,
-) -> Result<Result<(), Problem>, A::Error> {
+) -> Result<Result<(), BrokenRule>, A::Error> {
     match field {
         Field::Metadata => {
             let raw = entries.next_value::<&'de RawValue>()?.get();
@@ -159,7 +164,7 @@ fn read_field<'de, A: MapAccess<'de>>(
                     Ok(())
                 }
                 Value::Null => Ok(()),
-                _ => Err(Problem::wrong_type(field)),
+                _ => Err(BrokenRule::wrong_type(field)),
             })
         }
         _ => {
@@ -175,10 +180,10 @@ fn take_scalar<'de>(
     value: Value<'de>,
     draft: &mut Draft<'de>,
     window: Window,
-) -> Result<(), Problem> {
+) -> Result<(), BrokenRule> {
     if value == Value::Null {
         return if field.is_required() {
-            Err(Problem::Required)
+            Err(BrokenRule::Required)
         } else {
             Ok(())
         };
@@ -221,7 +226,7 @@ impl<'de> Nested<'de> for TagsArray<'_> {
             }
         }
         if elements.next_element::<IgnoredAny>()?.is_some() {
-            self.problems.add(Field::Tags.name(), Problem::TooMany);
+            self.problems.add(Field::Tags.name(), BrokenRule::TooMany);
         }
         Skip.array(elements)
     }

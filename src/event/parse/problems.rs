@@ -1,7 +1,7 @@
 //! The problems found in one body: a bounded list, and the number of events they are spread over.
 
 use super::{EVENTS_LISTED_MAX, EventError, PROBLEMS_LISTED_MAX, ParseError};
-use crate::event::validate::Problem;
+use crate::event::rule::BrokenRule;
 
 /// Problems so far, and the event that new ones belong to.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Problems {
     }
 
     /// Notes a problem of the current event.
-    pub(super) fn add(&mut self, field: &str, problem: Problem) {
+    pub(super) fn add(&mut self, field: &str, problem: BrokenRule) {
         if self.count_of_event == 0 {
             self.invalid_count += 1;
         }

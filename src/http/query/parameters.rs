@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
+use crate::event::bucket::TimeUnit;
 use crate::event::timestamp::TimestampError;
 use crate::event::{EVERY_NAME, NAME_BYTES_MAX, Timestamp};
 use crate::http::error::ParameterError;
 use crate::http::receipt::Receipt;
-use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order, TimeUnit};
+use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order};
 
 /// All that are known, as the answer to an unknown one lists them.
 pub(crate) const PARAMETERS: &[&str] = &[

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::event::Timestamp;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::DAY_MICROS;
+use crate::event::bucket::{Bucket, Day, Width};
 use crate::query::memory::{Holding, OutOfMemory, QueryMemory};
 use crate::query::snapshot::{
     DayRow, EachUser, EventFilter, Names, RollupRow, RollupState, SeriesFilter, Snapshot, UserCount,
 };
 use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, PART_EXACT_MAX, SeriesKey, UserHash, UserKey, UserSet, UserUnion,
-    Width, series_of,
+    DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, UserHash, UserKey, UserSet, UserUnion, series_of,
 };
 
 /// Numbers that look random and are the same in every run (SplitMix64).

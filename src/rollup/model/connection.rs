@@ -7,8 +7,9 @@ use async_trait::async_trait;
 
 use super::{Fault, Model, Tables};
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::users::NewKey;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, Width};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 
 /// One connection.

@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(Month::of(march.start_micros()), march);
         assert_eq!(
             march.start_micros() - february.start_micros(),
-            29 * crate::query::DAY_MICROS
+            29 * crate::event::bucket::DAY_MICROS
         );
         assert_eq!(
             Month {

@@ -28,8 +28,9 @@ use super::connect::Session;
 use super::error::{Failure, bounded};
 use super::instant::Instant;
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 use crate::rollup::users::NewKey;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey, UserSet};
 use crate::store::{RollupStore, StoreError};
 
 /// Most rows with users that one statement takes: 5 MB at their largest.

@@ -21,12 +21,12 @@ use self::rows::{Overflow, Piece, Stored, Sum, User, bucket, timestamp};
 pub(super) use self::rows::{as_count, pg_timestamp};
 use self::statement::{EVENTS_STORED, Select, Statement, column, disjoint, parts_sql, users_sql};
 use crate::event::Timestamp;
+use crate::event::bucket::Day;
 use crate::query::memory::Holding;
 use crate::query::snapshot::{
     Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,
     RollupState, SeriesFilter, Snapshot, UserCount,
 };
-use crate::rollup::Day;
 
 /// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool throws the connection away.
 pub(super) struct PgSnapshot<'c> {

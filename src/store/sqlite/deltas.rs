@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Row, params};
 
 use super::rows;
+use crate::event::bucket::Day;
+use crate::rollup::Delta;
 use crate::rollup::fold::DeltaRef;
-use crate::rollup::{Day, Delta};
 
 /// Inserts what a flush adds. Belongs into the transaction that stores the events.
 pub(super) fn insert(connection: &Connection, deltas: &[DeltaRef<'_>]) -> rusqlite::Result<()> {

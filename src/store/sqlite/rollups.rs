@@ -19,8 +19,9 @@ use super::connection::{self, BUSY_TIMEOUT, is_busy};
 use super::error::store_error;
 use super::{deltas, rows};
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 use crate::rollup::users::NewKey;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 
 /// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short gaps that the

@@ -6,7 +6,8 @@ use rusqlite::types::Type;
 use rusqlite::{Error, Row};
 
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, SeriesKey, Tally, UserKey, UserSet, Width};
+use crate::event::bucket::{Bucket, Day, Width};
+use crate::rollup::{SeriesKey, Tally, UserKey, UserSet};
 
 /// The column `bucket`, with `minutes` behind it.
 pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {

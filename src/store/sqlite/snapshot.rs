@@ -15,7 +15,7 @@ use super::error::interrupted;
 use super::readers::Limit;
 use super::rows;
 use crate::event::Timestamp;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::DAY_MICROS;
 use crate::query::memory::Holding;
 use crate::query::snapshot::{
     Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,

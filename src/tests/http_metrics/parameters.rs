@@ -1,6 +1,7 @@
 //! What each parameter of `GET /metrics` asks of the store, and how the wrong ones are refused.
 
-use fast_ingest::query::{Grouping, MetricsQuery, MetricsReport, Order, TimeUnit};
+use fast_ingest::event::bucket::TimeUnit;
+use fast_ingest::query::{Grouping, MetricsQuery, MetricsReport, Order};
 use serde_json::json;
 
 use super::{RANGE, instant, plain_query, server_telling, server_with};

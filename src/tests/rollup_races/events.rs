@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 
 use crate::random::Random;
 use crate::store_database::{Database, Event, event};

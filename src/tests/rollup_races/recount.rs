@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{
-    DAY_MICROS, Grouping, HOUR_MICROS, MetricsQuery, MetricsReport, Source, TimeUnit,
-};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+use fast_ingest::query::{Grouping, MetricsQuery, MetricsReport, Source};
 use fast_ingest::rollup::users::UniqueUsers;
 use jiff::tz::TimeZone;
 

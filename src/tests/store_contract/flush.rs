@@ -1,6 +1,7 @@
 //! Batches, checkpoints, duplicates, quarantine: what a sink must do.
 
-use fast_ingest::query::{Counts, DAY_MICROS};
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::query::Counts;
 use fast_ingest::store::{Flushed, StoreError};
 use fast_ingest::wal::id;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};

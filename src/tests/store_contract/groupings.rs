@@ -1,9 +1,7 @@
 //! Every way to filter, split and order an answer, from rows that were just flushed.
 
-use fast_ingest::query::{
-    Counts, DAY_MICROS, Group, Grouping, HOUR_MICROS, MetricsQuery, MetricsReport, Order, Source,
-    TimeUnit,
-};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+use fast_ingest::query::{Counts, Group, Grouping, MetricsQuery, MetricsReport, Order, Source};
 
 use super::contract;
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event, query};

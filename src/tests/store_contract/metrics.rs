@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{
-    Counts, DAY_MICROS, GROUPS_MAX, Group, GroupKey, Grouping, HOUR_MICROS, Source, TimeBucket,
-    TimeUnit,
-};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
+use fast_ingest::query::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, Source, TimeBucket};
 use fast_ingest::store::settings::StoreSettings;
 use fast_ingest::store::{self, StoreError};
 

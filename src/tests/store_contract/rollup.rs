@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::query::{DAY_MICROS, HOUR_MICROS};
+use fast_ingest::event::bucket::{Bucket, Day, MINUTE_MICROS, Width};
+use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, MINUTE_MICROS, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet,
-    UserUnion, Width, series_of,
+    DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet, UserUnion, series_of,
 };
 use fast_ingest::store::{RollupStore, open};
 use fast_ingest::support::shutdown::Shutdown;

@@ -1,7 +1,8 @@
 //! Days: their sums, their series, their overflow, and which there are.
 
-use fast_ingest::query::DAY_MICROS;
-use fast_ingest::rollup::{Day, SeriesId, SeriesKey, Width};
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::event::bucket::{Day, Width};
+use fast_ingest::rollup::{SeriesId, SeriesKey};
 use fast_ingest::store::RollupStore;
 
 use super::{begun, day, key, part, tally, three_series};

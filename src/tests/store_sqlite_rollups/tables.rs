@@ -1,7 +1,8 @@
 //! Deltas, series, parts and events: each question, each change.
 
-use fast_ingest::query::DAY_MICROS;
-use fast_ingest::rollup::{MINUTE_MICROS, Part, QUARTER_MICROS, Width};
+use fast_ingest::event::bucket::DAY_MICROS;
+use fast_ingest::event::bucket::{MINUTE_MICROS, QUARTER_MICROS, Width};
+use fast_ingest::rollup::Part;
 
 use super::{Told, at, begun, bucket, day, key, part, tally, three_series, told};
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event};

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::rollup::{Bucket, PART_EXACT_MAX, Part, SeriesId, Tally, UserSet, UserUnion};
+use crate::event::bucket::Bucket;
+use crate::rollup::{PART_EXACT_MAX, Part, SeriesId, Tally, UserSet, UserUnion};
 
 /// A part by its place.
 pub(super) type Place = (SeriesId, Bucket);
@@ -89,7 +90,8 @@ impl Sum {
 mod tests {
     use super::*;
     use crate::event::Timestamp;
-    use crate::rollup::{MINUTE_MICROS, UserKey, Width};
+    use crate::event::bucket::{MINUTE_MICROS, Width};
+    use crate::rollup::UserKey;
 
     fn users(range: std::ops::Range<u64>, exact_max: usize) -> UserSet {
         let mut union = UserUnion::new(exact_max);

@@ -6,9 +6,10 @@ mod crashes;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::DAY_MICROS;
+use crate::event::bucket::{MINUTE_MICROS, Width};
 use crate::rollup::model::{Model, Tables};
-use crate::rollup::{MINUTE_MICROS, PART_EXACT_MAX, Part, UserKey, UserUnion, Width};
+use crate::rollup::{PART_EXACT_MAX, Part, UserKey, UserUnion};
 use crate::wal::tests::block_on;
 
 /// 2026-02-01T09:30:00Z.

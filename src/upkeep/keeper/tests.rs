@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::query::{DAY_MICROS, MetricsQuery, MetricsReport};
+use crate::event::bucket::DAY_MICROS;
+use crate::query::{MetricsQuery, MetricsReport};
 use crate::rollup::model::{Fault, Model};
 use crate::store::{EventSink, Stretch};
 use crate::support::shutdown::Shutdown;

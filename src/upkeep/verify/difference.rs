@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::rollup::{Bucket, Day, SeriesKey};
+use crate::event::bucket::{Bucket, Day};
+use crate::rollup::SeriesKey;
 use crate::support::words::plural;
 
 /// A rollup that is not what the events make it. Displays as one line.

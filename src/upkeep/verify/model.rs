@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 
 use crate::event::Timestamp;
+use crate::event::bucket::{Bucket, Day};
 use crate::rollup::fold::Fold;
 use crate::rollup::users::NewKey;
 use crate::rollup::{
-    Bucket, DAY_EXACT_MAX, Day, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey,
-    series_of,
+    DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey, series_of,
 };
 use crate::store::{RollupStore, StoreError};
 use crate::upkeep::recount::Sum;

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::model::{Event, Model, Tables};
 use super::*;
-use crate::query::{DAY_MICROS, HOUR_MICROS};
-use crate::rollup::{MINUTE_MICROS, QUARTER_MICROS, Width};
+use crate::event::bucket::{DAY_MICROS, HOUR_MICROS};
+use crate::event::bucket::{MINUTE_MICROS, QUARTER_MICROS, Width};
 use crate::upkeep::rebuild::{self, Rebuilt, RebuiltDay, Rules, rebuild_day, rebuild_day_and_rest};
 
 /// 2026-02-01T00:00:00Z.

@@ -4,7 +4,8 @@ use tokio_postgres::Row;
 
 use super::super::error::Failure;
 use super::super::instant::Instant;
-use crate::rollup::{Bucket, Day, Delta, Part, SeriesId, SeriesKey, Tally, UserSet, Width};
+use crate::event::bucket::{Bucket, Day, Width};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::StoreError;
 
 /// Columns of parts, as arrays for `unnest`.

@@ -9,7 +9,7 @@ use super::super::error::{Failure, bounded};
 use super::super::instant::Instant;
 use super::session::Transactions;
 use crate::event::Timestamp;
-use crate::rollup::Day;
+use crate::event::bucket::Day;
 
 /// Range of each partition in order, as text for this very session. What is not cut by time alone (a default partition, a table that
 /// somebody partitioned anew or not at all) may hold any time.

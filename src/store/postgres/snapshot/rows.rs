@@ -7,7 +7,8 @@ use diesel::{QueryResult, QueryableByName};
 
 use super::super::copy::POSTGRES_EPOCH_MICROS;
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, UserKey, Width};
+use crate::event::bucket::{Bucket, Width};
+use crate::rollup::UserKey;
 
 /// A row of `rollups` or `rollup_deltas`.
 #[derive(QueryableByName)]

@@ -4,9 +4,9 @@ use tokio_postgres::types::ToSql;
 
 use super::super::connect::Connector;
 use super::*;
+use crate::event::bucket::MINUTE_MICROS;
+use crate::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use crate::query::memory::QueryMemory;
-use crate::query::{DAY_MICROS, HOUR_MICROS};
-use crate::rollup::MINUTE_MICROS;
 use crate::store::settings::StoreLocation;
 use crate::upkeep::upgrade;
 

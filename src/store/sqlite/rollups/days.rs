@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::event::Timestamp;
-use crate::rollup::{Day, SeriesId, SeriesKey, Tally, UserSet};
+use crate::event::bucket::Day;
+use crate::rollup::{SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::sqlite::rows;
 
 /// Marks days as changed since they were summed up, making rows for those that have none.

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::event::Timestamp;
-use crate::rollup::{Bucket, Day, Part, SeriesId, SeriesKey};
+use crate::event::bucket::{Bucket, Day};
+use crate::rollup::{Part, SeriesId, SeriesKey};
 use crate::store::sqlite::rows;
 
 pub(super) const TAKE_MINUTES: &str = "DELETE FROM rollups WHERE rowid IN \

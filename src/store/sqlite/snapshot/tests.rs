@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use self::filled::*;
 use super::*;
-use crate::query::DAY_MICROS;
+use crate::event::bucket::DAY_MICROS;
+use crate::event::bucket::{Bucket, QUARTER_MICROS, Width};
 use crate::query::memory::{Holding, QueryMemory};
-use crate::rollup::{Bucket, QUARTER_MICROS, Width};
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::testing::{Place, now, plan};
 

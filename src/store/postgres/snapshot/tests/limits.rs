@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use diesel_async::pooled_connection::PoolableConnection as _;
 
 use super::*;
+use crate::event::bucket::QUARTER_MICROS;
 use crate::query::snapshot::ROW_BYTES;
-use crate::rollup::QUARTER_MICROS;
 
 #[tokio::test]
 async fn a_statement_that_takes_too_long_is_ended_by_the_server() {

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::event::bucket::DAY_MICROS;
+use crate::event::bucket::{Bucket, Day, QUARTER_MICROS, Width};
 use crate::event::{EventRef, Timestamp, codec};
-use crate::query::DAY_MICROS;
 use crate::query::snapshot::{Names, RollupRow, SeriesFilter};
-use crate::rollup::{
-    Bucket, Day, PART_EXACT_MAX, Part, QUARTER_MICROS, SeriesKey, Tally, UserKey, UserUnion, Width,
-    series_of,
-};
+use crate::rollup::{PART_EXACT_MAX, Part, SeriesKey, Tally, UserKey, UserUnion, series_of};
 use crate::store::batch::Batch;
 use crate::store::sqlite::rollups::SqliteRollups;
 use crate::store::sqlite::sink::SqliteSink;
