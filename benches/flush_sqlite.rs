@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use criterion::Criterion;
 use fast_ingest::event::EventRef;
-use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::settings::StoreLocation;
+use fast_ingest::wal::batch::BatchView;
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::support::batches::Contest;

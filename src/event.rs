@@ -10,6 +10,7 @@ pub mod parse;
 mod rule;
 pub mod timestamp;
 pub mod validate;
+mod value;
 
 pub use timestamp::Timestamp;
 

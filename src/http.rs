@@ -12,6 +12,7 @@ pub(crate) mod error;
 mod health;
 pub mod hosts;
 mod ingest;
+mod lag;
 pub(crate) mod query;
 pub(crate) mod receipt;
 mod response;

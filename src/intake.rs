@@ -16,7 +16,8 @@ use crate::support::sync::ring::{self, Receiver, Sender, TrySendError};
 use crate::wal::gate::{Gate, SpaceReservation};
 use crate::wal::id::Sequence;
 use crate::wal::record;
-use crate::wal::submission::{EncodedRecord, Refusal, Submission};
+use crate::wal::refusal::Refusal;
+use crate::wal::submission::{EncodedRecord, Submission};
 
 /// Leave to bring a request in: held from before its body is read until it is submitted, growing with what has arrived.
 #[derive(Debug)]

@@ -33,11 +33,8 @@ pub mod store;
 pub mod upkeep;
 
 pub mod cli;
-#[cfg(any(test, fuzzing))]
-pub mod fuzzing;
 mod mutants;
-#[cfg(test)]
-#[cfg(feature = "shuttle")]
-mod schedules;
 pub mod support;
 pub mod telemetry;
+#[cfg(any(test, fuzzing))]
+pub mod testing;

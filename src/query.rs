@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod calendar;
 mod counted;
+pub mod error;
 mod groups;
 pub mod memory;
 mod plan;
@@ -24,8 +25,9 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
-pub use self::answer::{AnswerError, answer};
+pub use self::answer::answer;
 pub use self::calendar::TimeBucket;
+pub use self::error::AnswerError;
 use crate::event::Timestamp;
 use crate::event::bucket::TimeUnit;
 use crate::rollup::users::UniqueUsers;

@@ -23,9 +23,6 @@ pub mod users;
 
 pub mod fold;
 
-#[cfg(test)]
-pub(crate) mod model;
-
 use crate::event::bucket::Bucket;
 
 pub use users::{UserHash, UserKey, UserSet, UserUnion};

@@ -3,12 +3,12 @@
 //! [`EventStore`] is chosen once, from the URL, by [`open`]. A flush runs on an [`EventSink`]: one connection that is thrown away
 //! on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a commit happened.
 
-pub mod batch;
 pub mod migrations;
 
 pub(crate) mod postgres;
 mod quarantine;
 pub mod rollups;
+mod schema;
 pub mod settings;
 mod sqlite;
 
@@ -21,11 +21,12 @@ use async_trait::async_trait;
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
+use crate::query::error::AnswerError;
 use crate::query::memory::OutOfMemory;
 use crate::query::snapshot::QueryTooLarge;
-use crate::query::{AnswerError, GROUPS_MAX, MetricsQuery, MetricsReport};
-use crate::store::batch::BatchView;
+use crate::query::{GROUPS_MAX, MetricsQuery, MetricsReport};
 use crate::store::settings::{StoreLocation, StoreSettings};
+use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 
 /// What went wrong in a store, sorted by what the caller should do about it.

@@ -104,6 +104,7 @@
 //! segment's logical end in any other segment is damage.
 
 pub mod adopted;
+pub mod batch;
 pub mod committer;
 pub mod directory;
 pub mod disk;
@@ -119,6 +120,7 @@ pub mod open;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod refusal;
 pub mod segment;
 pub mod settings;
 pub mod submission;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use fast_ingest::store::batch::{Batch, BatchView};
+use fast_ingest::wal::batch::{Batch, BatchView};
 use fast_ingest::wal::id::{Mark, WalId};
 use futures_util::SinkExt as _;
 use rusqlite::{TransactionBehavior, params};

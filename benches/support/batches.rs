@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use fast_ingest::event::bucket::HOUR_MICROS;
-use fast_ingest::store::batch::{Batch, BatchView};
+use fast_ingest::wal::batch::{Batch, BatchView};
 use fast_ingest::wal::id::WalId;
 use uuid::Uuid;
 

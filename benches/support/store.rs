@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fast_ingest::event::EventRef;
-use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, EventSink, EventStore};
+use fast_ingest::wal::batch::BatchView;
 use fast_ingest::wal::id::Mark;
 use rusqlite::params;
 use tokio::runtime::{Builder, Runtime};

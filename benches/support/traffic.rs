@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::event::{EventRef, Timestamp, codec};
 use fast_ingest::store::EventStore;
-use fast_ingest::store::batch::Batch;
+use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 

@@ -1,5 +1,5 @@
-//! See `fast_ingest::fuzzing::copy`.
+//! See `fast_ingest::testing::fuzzing::copy`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::fuzzing::copy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::testing::fuzzing::copy(data));

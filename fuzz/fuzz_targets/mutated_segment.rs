@@ -1,5 +1,5 @@
-//! See `fast_ingest::fuzzing::mutated_segment`.
+//! See `fast_ingest::testing::fuzzing::mutated_segment`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::fuzzing::mutated_segment(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::testing::fuzzing::mutated_segment(data));

@@ -1,5 +1,5 @@
-//! See `fast_ingest::fuzzing::parse`.
+//! See `fast_ingest::testing::fuzzing::parse`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::fuzzing::parse(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::testing::fuzzing::parse(data));

@@ -1,5 +1,5 @@
-//! See `fast_ingest::fuzzing::segment`.
+//! See `fast_ingest::testing::fuzzing::segment`.
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::fuzzing::segment(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fast_ingest::testing::fuzzing::segment(data));

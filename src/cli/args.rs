@@ -1,13 +1,12 @@
-//! The flags that several commands share, and the way from the flags of `serve` to its settings.
+//! The flags that several commands share.
 //!
 //! Flag beats environment beats default; clap sees to that. Each help text ends with the reason for the default.
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::refusal::{self, WhenRefused};
-use super::settings::Settings;
+use self::WhenRefused;
 use crate::store::postgres::with_password;
 use crate::store::settings::StoreLocation;
 use crate::support::settings::ConfigError;
@@ -65,33 +64,14 @@ impl DatabaseArgs {
     }
 }
 
-/// The flags of `fast-ingest serve`.
-#[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
-    /// Which database.
-    #[command(flatten)]
-    pub database: DatabaseArgs,
+/// Name of the variable that decides where only a person can help, which is read by hand where the command line is at fault.
+pub(super) const WHEN_REFUSED: &str = "FAST_INGEST_WHEN_REFUSED";
 
-    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts whatever ends
-    #[arg(long, env = refusal::VARIABLE, value_enum, default_value_t = WhenRefused::Exit, value_name = "WHAT")]
-    pub when_refused: WhenRefused,
-
-    /// Everything else.
-    #[command(flatten)]
-    pub settings: Settings,
-}
-
-impl ServeArgs {
-    /// Turns flags into settings.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] names the flags that contradict each other.
-    pub fn resolve(self) -> Result<Settings, ConfigError> {
-        let mut settings = self.settings;
-        settings.wal.dir = self.database.wal_dir();
-        settings.store.location = self.database.location()?;
-        settings.validate()?;
-        Ok(settings)
-    }
+/// What `serve` does where only a person can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenRefused {
+    /// End at once.
+    Exit,
+    /// Stay until SIGTERM or SIGINT, then end with the same status.
+    Wait,
 }

@@ -155,7 +155,7 @@ async fn send_all(
     }
     let mut helpers = JoinSet::new();
     helpers.spawn(stop_on_interrupt(interrupts, Arc::clone(run)));
-    helpers.spawn(progress::report(Arc::clone(run)));
+    helpers.spawn(report(Arc::clone(run)));
     while let Some(worker) = workers.join_next().await {
         worker.or_exit(ExitStatus::Software)?;
     }
@@ -168,4 +168,9 @@ async fn stop_on_interrupt(mut interrupts: Signal, run: Arc<Run>) {
     run.interrupt();
     interrupts.recv().await;
     run.abandon();
+}
+
+async fn report(run: Arc<Run>) {
+    let accepted = || run.events_accepted();
+    progress::report(&run.display, &run.sources, run.started, accepted).await;
 }

@@ -7,27 +7,15 @@
 use std::io;
 use std::process;
 
-use clap::ValueEnum;
 use tokio::runtime::Builder;
 
-use super::args::ServeArgs;
 use super::serve;
+use super::settings::ServeArgs;
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::shutdown::Shutdown;
 
-/// Name of the variable, which is read by hand where the command line is at fault.
-pub(super) const VARIABLE: &str = "FAST_INGEST_WHEN_REFUSED";
-/// The flag, likewise.
+/// The flag that is read by hand where the command line is at fault.
 const FLAG: &str = "--when-refused";
-
-/// What to do then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum WhenRefused {
-    /// End at once.
-    Exit,
-    /// Stay until SIGTERM or SIGINT, then end with the same status.
-    Wait,
-}
 
 /// Runs the server until it is told to stop.
 ///
@@ -72,7 +60,7 @@ pub fn stay(status: ExitStatus) {
         .filter(|(flag, _)| *flag == FLAG)
         .any(|(_, value)| value == "wait");
     let in_one = words.iter().any(|word| *word == *format!("{FLAG}=wait"));
-    let by_variable = std::env::var_os(VARIABLE).is_some_and(|value| value == "wait");
+    let by_variable = std::env::var_os(WHEN_REFUSED).is_some_and(|value| value == "wait");
     if serves && status.needs_a_person() && (by_flag || in_one || by_variable) {
         wait_for_stop(|| {
             crate::support::exit::say_aside(format_args!(

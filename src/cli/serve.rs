@@ -7,7 +7,6 @@
 
 mod announce;
 
-use crate::upkeep::upgrade;
 use std::io::ErrorKind;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -20,9 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::args::ServeArgs;
 use super::migrate;
-use crate::cli::settings::Settings;
+use super::settings::{ServeArgs, Settings};
 use crate::flush::progress::Progress;
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
@@ -37,6 +35,7 @@ use crate::support::shutdown::Shutdown;
 use crate::support::sync::ring::Receiver;
 use crate::support::words::plural;
 use crate::upkeep::keeper::Keeper;
+use crate::upkeep::upgrade;
 use crate::wal::committer::Committer;
 use crate::wal::disk::RealDisk;
 use crate::wal::gate::Gate;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::args::{DatabaseArgs, WHEN_REFUSED, WhenRefused};
 use crate::flush::settings::FlushSettings;
 use crate::http::settings::HttpSettings;
 use crate::intake;
@@ -18,6 +19,37 @@ use crate::wal::{committer, record};
 
 /// Longest of all times. PostgreSQL takes timeouts of at most 2^31 milliseconds; nobody means more than a day.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The flags of `fast-ingest serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Which database.
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts whatever ends
+    #[arg(long, env = WHEN_REFUSED, value_enum, default_value_t = WhenRefused::Exit, value_name = "WHAT")]
+    pub when_refused: WhenRefused,
+
+    /// Everything else.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+impl ServeArgs {
+    /// Turns flags into settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the flags that contradict each other.
+    pub fn resolve(self) -> Result<Settings, ConfigError> {
+        let mut settings = self.settings;
+        settings.wal.dir = self.database.wal_dir();
+        settings.store.location = self.database.location()?;
+        settings.validate()?;
+        Ok(settings)
+    }
+}
 
 /// What `serve` can be told, one struct a concern.
 #[derive(Debug, Clone, Args)]

@@ -7,7 +7,6 @@
 
 mod object;
 mod problems;
-pub(super) mod value;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess};
 

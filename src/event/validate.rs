@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::parse::value::Value;
 use super::rule::{BrokenRule, Field};
 use super::timestamp::TimestampError;
+use super::value::Value;
 use super::{
     EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_BYTES_MAX,
     TAG_BYTES_MAX, TAGS_MAX, Timestamp, metadata,

@@ -6,9 +6,9 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::checkpoint::Checkpoint;
 use super::look::Trouble;
-use crate::store::batch::{Batch, BatchView};
 use crate::store::{BeforeCommit, EventSink, StoreError};
 use crate::wal::Log;
+use crate::wal::batch::{Batch, BatchView};
 use crate::wal::disk::Disk;
 use crate::wal::id::Mark;
 

@@ -11,7 +11,7 @@
 use std::fmt;
 
 use crate::store::Flushed;
-use crate::store::batch::BatchView;
+use crate::wal::batch::BatchView;
 use crate::wal::flushed::{Commit, Commits};
 use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 

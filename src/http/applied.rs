@@ -9,7 +9,6 @@
 //! and however many wait for the logs of other servers, one of them at a time looks.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::time::Duration;
 
 use hyper::http::request::Parts;
@@ -19,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::App;
 use super::error::{ApiError, ParameterError};
+use super::lag::Lag;
 use super::receipt::Receipt;
 use crate::store::{EventStore, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
@@ -56,39 +56,6 @@ struct Look {
 enum Found {
     Stored,
     Missing(Lag),
-}
-
-/// Why the events of a receipt cannot be told to be in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lag {
-    /// The flush has not come that far.
-    Behind,
-    /// The database does not know the life.
-    UnknownLog,
-    /// The database has gone on without them.
-    Passed,
-    /// The server is going down.
-    Draining,
-}
-
-impl fmt::Display for Lag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Behind => write!(
-                f,
-                "the events of this receipt did not reach the database within {QUERY_WAIT_MAX:?}; they are safe in their log"
-            ),
-            Self::UnknownLog => f.write_str(
-                "the database does not know the log of this receipt: its server has another database, has not reached this one yet, or has a \
-                 log that is refused, as `/health` says there",
-            ),
-            Self::Passed => f.write_str(
-                "the log of this receipt has gone on without its events: they were given up (`fast-ingest wal adopt`), or a power cut took \
-                 them (`--sync interval`)",
-            ),
-            Self::Draining => f.write_str("the server is shutting down"),
-        }
-    }
 }
 
 impl Applied {
@@ -139,7 +106,7 @@ fn found(stored: &[Stretch], through: Sequence) -> Found {
     if stored.iter().any(|stretch| stretch.contains(through)) {
         Found::Stored
     } else if stored.iter().any(|stretch| stretch.may_get(through)) {
-        Found::Missing(Lag::Behind)
+        Found::Missing(Lag::Behind(QUERY_WAIT_MAX))
     } else if stored.is_empty() {
         Found::Missing(Lag::UnknownLog)
     } else {
@@ -228,7 +195,7 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
 async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), StoreError> {
     let mut since = None;
     if receipt.life == app.applied.life {
-        *lag = Some(Lag::Behind);
+        *lag = Some(Lag::Behind(QUERY_WAIT_MAX));
         app.progress.flushed(receipt.through).await;
         since = Some(Instant::now());
         // Where events of this log were ever given up, it may be one of them, and where a person is asked, the database may have lost it.

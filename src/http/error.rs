@@ -11,12 +11,12 @@ use hyper::StatusCode;
 use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
 
 use self::body::{ListedError, ProblemBody};
-use super::applied::Lag;
+use super::lag::Lag;
 use super::response::{self, Response};
 use crate::event::parse::ParseError;
 use crate::intake::Intake;
 use crate::store::StoreError;
-use crate::wal::submission::Refusal;
+use crate::wal::refusal::Refusal;
 
 /// How long a client should wait for a database that does not answer.
 const DATABASE_RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -63,7 +63,12 @@ pub(super) enum ApiError {
     /// The body arrived and is wrong.
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
-    BadQuery(Vec<ParameterError>),
+    BadQuery {
+        /// What is wrong.
+        errors: Vec<ParameterError>,
+        /// All parameters that there are.
+        known: &'static [&'static str],
+    },
     /// A POST asks to wait for something that cannot be waited for. Nothing is stored.
     BadWait(ParameterError),
     /// The events of a receipt are not in the database yet.
@@ -253,14 +258,11 @@ impl ApiError {
                     format!("{error}; nothing was stored"),
                 )
             }
-            Self::BadQuery(_) => problem(
+            Self::BadQuery { known, .. } => problem(
                 StatusCode::BAD_REQUEST,
                 "bad_query",
                 "Bad query parameters",
-                format!(
-                    "see `errors`; the parameters are {}",
-                    super::query::PARAMETERS.join(", ")
-                ),
+                format!("see `errors`; the parameters are {}", known.join(", ")),
             ),
             Self::BadWait(_) => problem(
                 StatusCode::BAD_REQUEST,
@@ -302,7 +304,7 @@ impl ApiError {
             Self::Parse(ParseError::Invalid { errors, .. }) => {
                 errors.iter().map(ListedError::from).collect()
             }
-            Self::BadQuery(errors) => errors.iter().map(ListedError::from).collect(),
+            Self::BadQuery { errors, .. } => errors.iter().map(ListedError::from).collect(),
             Self::BadWait(error) => vec![error.into()],
             _ => Vec::new(),
         }

@@ -15,7 +15,7 @@ use crate::flush::checkpoint::WHAT_TO_DO;
 use crate::flush::progress::FlushState;
 use crate::intake::Intake;
 use crate::telemetry::log_lines_dropped;
-use crate::wal::submission::Refusal;
+use crate::wal::refusal::Refusal;
 
 /// Answers from memory: no lock that a slow disk or database could hold.
 pub(super) fn health(app: &App) -> Response {

@@ -16,7 +16,8 @@ use super::response::{self, Response};
 use crate::event::parse::{parse_bulk, parse_event};
 use crate::event::validate::Window;
 use crate::intake::Admission;
-use crate::wal::submission::{EncodedRecord, Refusal};
+use crate::wal::refusal::Refusal;
+use crate::wal::submission::EncodedRecord;
 
 /// Stores one event.
 pub(super) async fn event(

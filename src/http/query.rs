@@ -18,7 +18,10 @@ use crate::store::StoreError;
 
 /// Answers a metrics query.
 pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, ApiError> {
-    let (query, after) = parameters::parse(query_string).map_err(ApiError::BadQuery)?;
+    let (query, after) = parameters::parse(query_string).map_err(|errors| ApiError::BadQuery {
+        errors,
+        known: PARAMETERS,
+    })?;
     if let Some(receipt) = after {
         applied::wait_for(app, receipt).await?;
     }

@@ -4,7 +4,7 @@
 //! clock every event is from the future, which is a 400, which clients take as final. So events are refused for now instead.
 
 use crate::event::Timestamp;
-use crate::wal::submission::Refusal;
+use crate::wal::refusal::Refusal;
 
 /// 2026-11-28T00:00:00Z: a day that was over when this release was made. A release moves it on, and a test sees to that: it must not be
 /// older than the newest migration by more than a day. Whoever builds it, and whenever, gets the same program, and no clock that is right

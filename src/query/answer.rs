@@ -8,15 +8,14 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::calendar::Calendar;
+use super::error::AnswerError;
 use super::groups::Entries;
-use super::memory::OutOfMemory;
 use super::plan::{self, OverflowRule, Stretches};
 use super::snapshot::{DayRow, EventFilter, RollupRow, SeriesFilter, Snapshot};
 use super::sums::Adder;
 use super::{GROUPS_MAX, MetricsQuery, MetricsReport, Source};
 use crate::event::Timestamp;
 use crate::event::bucket::Day;
-use crate::rollup::users::DamagedSet;
 
 /// Most buckets of time in which events are counted: two years of minutes. Each 10,000 are a statement.
 const BUCKETS_COUNTED_MAX: usize = 1_000_000;
@@ -24,39 +23,6 @@ const BUCKETS_COUNTED_MAX: usize = 1_000_000;
 pub(super) const CHEAP_EVENTS_MAX: u64 = if cfg!(test) { 500 } else { 50_000 };
 /// Most users that a group made from rollups tells apart: under a megabyte, for one group at a time.
 const GROUP_EXACT_MAX: usize = 100_000;
-
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum AnswerError<E> {
-    /// The store failed.
-    #[error("the store failed")]
-    Store(E),
-    /// More groups than an answer may hold.
-    #[error("the answer would have more than {GROUPS_MAX} groups")]
-    TooManyGroups,
-    /// More than may be worked out. The text says what to ask instead.
-    #[error("{0}")]
-    TooLarge(String),
-    /// More than may be held.
-    #[error(transparent)]
-    Memory(#[from] OutOfMemory),
-    /// A rollup is not what we wrote.
-    #[error(transparent)]
-    Damaged(#[from] DamagedSet),
-}
-
-impl<E> AnswerError<E> {
-    /// The same with another store's error.
-    pub fn map_store<F>(self, map: impl FnOnce(E) -> F) -> AnswerError<F> {
-        match self {
-            Self::Store(error) => AnswerError::Store(map(error)),
-            Self::TooManyGroups => AnswerError::TooManyGroups,
-            Self::TooLarge(reason) => AnswerError::TooLarge(reason),
-            Self::Memory(error) => AnswerError::Memory(error),
-            Self::Damaged(error) => AnswerError::Damaged(error),
-        }
-    }
-}
 
 /// Answers a question.
 ///

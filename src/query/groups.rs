@@ -4,9 +4,9 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::answer::AnswerError;
 use super::calendar::{Calendar, TimeBucket};
 use super::counted::{CountedUsers, Place};
+use super::error::AnswerError;
 use super::memory::{Holding, OutOfMemory};
 use super::snapshot::{Snapshot, UserCount};
 use super::sums::{Adder, Row, add_up};

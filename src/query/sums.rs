@@ -3,8 +3,8 @@
 //! A large answer takes seconds, and others wait for the thread, so the work is cut by breaths.
 
 use super::Counts;
-use super::answer::AnswerError;
 use super::counted::{Counted, CountedUsers, Place};
+use super::error::AnswerError;
 use super::snapshot::Snapshot;
 use crate::rollup::users::{UserHash, UserSet, UserUnion};
 

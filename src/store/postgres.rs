@@ -124,7 +124,7 @@ impl EventStore for PostgresStore {
             );
         }
         let applied = migrate::applied_versions(&session).await?;
-        super::migrations::check(&super::migrations::known_postgres()?, &applied)
+        super::schema::check(&super::schema::known_postgres()?, &applied)
     }
 
     async fn check_rollups(&self) -> Result<(), StoreError> {
@@ -136,7 +136,7 @@ impl EventStore for PostgresStore {
                 .query_one("SELECT rebuild_needed FROM rollup_state", &[]),
         )
         .await?;
-        super::migrations::check_rollups(row.get(0))
+        super::schema::check_rollups(row.get(0))
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {

@@ -4,9 +4,11 @@
 //! rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor progress handler: a query could
 //! be neither cancelled nor timed out. Migrations do use diesel.
 
+mod busy;
 mod connection;
 mod deltas;
 mod error;
+mod limit;
 mod lineage;
 mod metrics;
 pub(super) mod migrate;
@@ -26,7 +28,7 @@ use async_trait::async_trait;
 use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
-use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, migrations};
+use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, schema};
 use crate::query::memory::QueryMemory;
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::settings::StoreSettings;
@@ -66,7 +68,7 @@ impl EventStore for SqliteStore {
         }
         // A short read at start-up; not worth a thread.
         let applied = migrate::applied(&self.path)?;
-        migrations::check(&migrations::known_sqlite()?, &applied)
+        schema::check(&schema::known_sqlite()?, &applied)
     }
 
     async fn check_rollups(&self) -> Result<(), StoreError> {
@@ -75,7 +77,7 @@ impl EventStore for SqliteStore {
                 row.get(0)
             })
             .map_err(|error| error::store_error(&error))?;
-        migrations::check_rollups(rebuild_needed)
+        schema::check_rollups(rebuild_needed)
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {

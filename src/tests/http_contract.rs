@@ -1,6 +1,6 @@
 //! The wire contract: every status, every code, and what never changes about an answer.
 
-use fast_ingest::wal::submission::Refusal;
+use fast_ingest::wal::refusal::Refusal;
 use serde_json::json;
 
 use crate::http_support::{EVENT, Setup, TestServer, bodyless, get, post, post_head};

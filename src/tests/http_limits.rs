@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use fast_ingest::wal::submission::Refusal;
+use fast_ingest::wal::refusal::Refusal;
 
 use crate::http_support::{EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
 

@@ -16,7 +16,6 @@ use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::Day;
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::query::MetricsQuery;
-use fast_ingest::store::batch::Batch;
 use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{EventStore, RollupStore, StoreError, open};
 use fast_ingest::support::shutdown::Shutdown;
@@ -25,6 +24,7 @@ use fast_ingest::upkeep::keeper::Keeper;
 use fast_ingest::upkeep::rebuild::{Rules, days, rebuild_day};
 use fast_ingest::upkeep::settings::{RollupCap, RollupSettings};
 use fast_ingest::upkeep::verify::verify_day;
+use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
-use fast_ingest::store::batch::Batch;
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, EventSink, EventStore, StoreError};
+use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use tempfile::TempDir;
 use uuid::Uuid;

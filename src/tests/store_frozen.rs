@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fast_ingest::store::batch::Batch;
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, StoreError};
+use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::Mark;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

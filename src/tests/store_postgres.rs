@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fast_ingest::query::Counts;
-use fast_ingest::store::batch::Batch;
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, Flushed, StoreError};
+use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
 

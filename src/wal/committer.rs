@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::full::is_full;
 use self::group::Group;
 use super::directory;
 use super::disk::{Disk, DiskFile};
@@ -136,7 +135,7 @@ impl<D: Disk> Committer<D> {
                             self.gather(first, ring);
                             self.commit()?;
                         }
-                        Err(error) if is_full(&error) => self.refuse(first),
+                        Err(error) if error.is_full() => self.refuse(first),
                         Err(error) => {
                             self.log.gate().poison();
                             return Err(error);
@@ -190,7 +189,7 @@ impl<D: Disk> Committer<D> {
     /// Appends the group, syncs it, answers its waiters.
     fn commit(&mut self) -> Result<(), WalError> {
         match self.append_group() {
-            Err(error) if is_full(&error) => return self.refuse_group(),
+            Err(error) if error.is_full() => return self.refuse_group(),
             appended => appended?,
         }
         if planted(Bug::AckBeforeSync) {
@@ -315,7 +314,7 @@ impl<D: Disk> Committer<D> {
             0,
         );
         match self.append(&marker) {
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 // It proves something that holds without it, too.
                 self.found_full();
                 return self.take_back();
@@ -347,7 +346,7 @@ impl<D: Disk> Committer<D> {
     /// before still holds then.
     fn witness(&mut self, end: &End) -> Result<(), WalError> {
         match self.end_file.write(end) {
-            Err(error) if is_full(&error) => {
+            Err(error) if error.is_full() => {
                 self.found_full();
                 Ok(())
             }

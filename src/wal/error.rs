@@ -53,6 +53,18 @@ pub enum WalError {
 }
 
 impl WalError {
+    /// Whether a write, or a new file, found no room.
+    pub(super) fn is_full(&self) -> bool {
+        let Self::Io { action, cause, .. } = self else {
+            return false;
+        };
+        let finds_no_room = matches!(
+            cause.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        finds_no_room && matches!(*action, "write" | "create" | "rename to")
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         Self::Io {
             action,

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::submission::Refusal;
+use super::refusal::Refusal;
 use crate::support::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The state of the door. One for the process.
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(gate.check_open(), Err(Refusal::Poisoned));
     }
 
-    /// What [`crate::schedules`] cannot show, because its threads take turns: one core's store behind its own later load.
+    /// What [`crate::testing::schedules`] cannot show, because its threads take turns: one core's store behind its own later load.
     #[test]
     fn a_cap_met_while_space_comes_back_leaves_the_gate_open() {
         const ROUNDS: usize = 1_000_000;

@@ -9,7 +9,7 @@ use super::error::WalError;
 use super::log::{DurableMark, Log};
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use crate::event::codec;
-use crate::store::batch::Batch;
+use crate::wal::batch::Batch;
 use crate::wal::id::{LifeId, Sequence};
 
 /// A place in the log, and the file that is open there.

@@ -5,13 +5,11 @@ mod committer;
 mod crafted;
 mod end;
 mod exhaustive;
-pub(crate) mod faulty_disk;
 mod golden;
 pub(crate) mod ledger;
 mod power_cut;
 mod reader;
 mod recovery;
-pub(crate) mod simulated_disk;
 mod swarm;
 
 use std::fs;
@@ -28,12 +26,13 @@ use super::open::{OpenedLog, open};
 use super::{WalError, segment};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::intake::Intake;
-use crate::store::batch::Batch;
 use crate::support::budget::Budget;
 use crate::support::sync::ring::Receiver;
+use crate::wal::batch::Batch;
 use crate::wal::id::Sequence;
+use crate::wal::refusal::Refusal;
 use crate::wal::settings::{SyncMode, WalSettings};
-use crate::wal::submission::{EncodedRecord, Refusal, Submission};
+use crate::wal::submission::{EncodedRecord, Submission};
 
 /// A directory for one test, and settings that point at it.
 pub(crate) struct Place {

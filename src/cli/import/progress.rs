@@ -1,13 +1,11 @@
 //! What is shown while an import runs: a bar on a terminal, a line every few seconds elsewhere, both on stderr.
 
 use std::io::{self, IsTerminal};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::run::Run;
 use super::source::Source;
 use crate::cli::text::{counted, grouped};
 use crate::support::exit::say_aside;
@@ -66,29 +64,33 @@ impl Display {
     }
 }
 
-/// Shows progress until it is dropped.
-pub(super) async fn report(run: Arc<Run>) {
-    let interval = match run.display {
+/// Shows progress until it is dropped: what was read of the sources and `accepted` events since `started`.
+pub(super) async fn report(
+    display: &Display,
+    sources: &[Source],
+    started: Instant,
+    accepted: impl Fn() -> u64,
+) {
+    let interval = match display {
         Display::Quiet => return,
         Display::Bar(_) => BAR_INTERVAL,
         Display::Lines => LINE_INTERVAL,
     };
     loop {
         tokio::time::sleep(interval).await;
-        let read = run
-            .sources
+        let read = sources
             .iter()
             .map(|source| source.bytes_read.load(Ordering::Relaxed))
             .sum();
-        let elapsed = run.started.elapsed();
-        let events = run.events_accepted();
+        let elapsed = started.elapsed();
+        let events = accepted();
         let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
         let counted = format!(
             "{} accepted, {} events/s",
             counted(events, "event"),
             grouped(rate)
         );
-        match &run.display {
+        match display {
             Display::Quiet => {}
             Display::Bar(bar) => {
                 bar.set_message(counted);
@@ -96,7 +98,7 @@ pub(super) async fn report(run: Arc<Run>) {
                 bar.tick();
             }
             Display::Lines => {
-                let left = left(elapsed, read, bytes_total(&run.sources));
+                let left = left(elapsed, read, bytes_total(sources));
                 say_aside(format_args!("fast-ingest: {counted}{left}"));
             }
         }

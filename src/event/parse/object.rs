@@ -7,9 +7,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::problems::Problems;
-use super::value::{Any, Nested, Skip, Value};
 use crate::event::rule::{BrokenRule, Field};
 use crate::event::validate::{self, Window};
+use crate::event::value::{Any, Nested, Skip, Value};
 use crate::event::{EventRef, TAGS_MAX, Tags, TagsBuf, Timestamp, codec};
 
 /// Longest part of an unknown field's name that an answer repeats.

@@ -7,8 +7,8 @@ use crate::wal::adopted;
 use crate::wal::disk::RealDisk;
 use crate::wal::flushed::Commit;
 use crate::wal::id::{LifeId, Mark};
+use crate::wal::refusal::Refusal;
 use crate::wal::settings::WalSettings;
-use crate::wal::submission::Refusal;
 
 /// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on behind `through`.
 fn answer(place: &Place, running: &Running, database: &Database, wal_id: WalId, through: Sequence) {

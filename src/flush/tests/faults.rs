@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::store::{Adoption, BeforeCommit, RollupStore, Stretch};
+use crate::testing::disk::faulty::{Faults, FaultyDisk};
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId};
-use crate::wal::tests::faulty_disk::{Faults, FaultyDisk};
 use crate::wal::tests::start_on;
 
 /// What happens to one flush, in order; afterwards all go well.

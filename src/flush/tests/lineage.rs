@@ -4,7 +4,7 @@ use std::fs;
 
 use super::*;
 use crate::wal::id::CheckpointRow;
-use crate::wal::submission::Refusal;
+use crate::wal::refusal::Refusal;
 
 /// Copies a log's directory, as a machine image or `cp -r` does. The copy has no lock.
 pub(super) fn copy_log(from: &Place, to: &Place) {

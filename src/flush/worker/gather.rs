@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{FlushError, Flusher};
 use crate::flush::settings::FlushSettings;
 use crate::flush::stop::{FlushStop, MINUTE};
-use crate::store::batch::Batch;
+use crate::wal::batch::Batch;
 use crate::wal::disk::Disk;
 use crate::wal::reader::LogReader;
 

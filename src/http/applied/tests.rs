@@ -165,7 +165,7 @@ async fn the_own_log_is_waited_for_without_asking_the_database() {
     let begin = Instant::now();
     let waited = wait_for(&app, receipt(OWN, 8)).await;
     assert!(
-        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind(_)))),
         "{waited:?}"
     );
     assert_eq!(begin.elapsed().as_secs(), QUERY_WAIT_MAX.as_secs());
@@ -218,7 +218,7 @@ async fn another_log_is_looked_at_until_it_is_there() {
         }
     };
     let behind = wait_for_other(marks(|_| Ok(Some(6)))).await;
-    assert_eq!(lag(behind), Lag::Behind);
+    assert_eq!(lag(behind), Lag::Behind(QUERY_WAIT_MAX));
     let unknown = wait_for_other(marks(|_| Ok(None))).await;
     assert_eq!(lag(unknown), Lag::UnknownLog);
     let passed = Marks {
@@ -266,7 +266,7 @@ async fn what_memory_knows_does_not_count_while_a_person_is_asked() {
         .set_asking("the database has lost the checkpoint");
     let waited = wait_for(&app, receipt(OWN, 7)).await;
     assert!(
-        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind))),
+        matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind(_)))),
         "{waited:?}"
     );
     wait_for(&app, receipt(OWN, 3)).await.unwrap();

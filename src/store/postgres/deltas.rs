@@ -13,7 +13,7 @@ use super::copy_in::{self, CopyIn, EncodedRows};
 use super::error::Failure;
 use super::instant::Instant;
 use crate::rollup::fold::{DeltaRef, Fold};
-use crate::store::batch::BatchView;
+use crate::wal::batch::BatchView;
 
 /// The columns of `rollup_deltas`, in the order in which deltas are written.
 pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, users";

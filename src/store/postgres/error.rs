@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use super::pooling::REMEDY;
 use crate::mutants::{Bug, planted};
 use crate::store::StoreError;
 
 /// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never answer.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(5);
+
+/// What to do about a pooler that takes sessions apart.
+pub(super) const POOLER_REMEDY: &str =
+    "set pool_mode=session there, or let the database URL lead to PostgreSQL itself";
 
 /// Why a statement of the flush failed.
 #[derive(Debug)]
@@ -124,7 +127,7 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
         }
         // A statement that was prepared in this session is not known in it, or another one's is.
         "26" | "42" if matches!(code, "26000" | "42P05") => StoreError::Schema(format!(
-            "{message} ({code}): a session was taken apart, as a pooler does in transaction mode; {REMEDY}"
+            "{message} ({code}): a session was taken apart, as a pooler does in transaction mode; {POOLER_REMEDY}"
         )),
         "42" if code == "42501" => StoreError::Schema(format!(
             "{message} ({code}): grant the database user what `fast-ingest migrate up` would need"

@@ -14,8 +14,9 @@ use super::connect::Connector;
 use super::error::REPLY_GRACE;
 use super::pool::Readers;
 use super::snapshot::{PgSnapshot, too_large};
+use crate::query::error::AnswerError;
 use crate::query::memory::QueryMemory;
-use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
+use crate::query::{self, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 use crate::store::settings::StoreSettings;
 

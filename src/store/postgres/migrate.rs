@@ -12,7 +12,7 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnecti
 use super::connect::{Connector, Session};
 use super::error::{self, bounded};
 use super::pooling;
-use crate::store::{StoreError, migrations};
+use crate::store::{StoreError, schema};
 use crate::support::settings::ConfigError;
 
 /// Key of the advisory lock that one migration run holds: "fast-ing" in ASCII.
@@ -28,15 +28,13 @@ pub(in crate::store) async fn up(
         connector.wait_until_up(server_wait).await;
     }
     let mut harness = locked_harness(&connector).await?;
-    migrations::run_pending(&mut harness, migrations::POSTGRES)
-        .map_err(|error| migration_error(&*error))
+    schema::run_pending(&mut harness, schema::POSTGRES).map_err(|error| migration_error(&*error))
 }
 
 /// Reverts the newest migration, or all; returns the names.
 pub(in crate::store) async fn down(url: &str, all: bool) -> Result<Vec<String>, StoreError> {
     let mut harness = locked_harness(&connector(url)?).await?;
-    migrations::revert(&mut harness, migrations::POSTGRES, all)
-        .map_err(|error| migration_error(&*error))
+    schema::revert(&mut harness, schema::POSTGRES, all).map_err(|error| migration_error(&*error))
 }
 
 /// The applied versions, without changing anything.

@@ -9,14 +9,11 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Connector, Session};
-use super::error::{Failure, bounded};
+use super::error::{Failure, POOLER_REMEDY, bounded};
 use crate::store::StoreError;
 
 /// Time for each step of the look.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// What to do about it.
-pub(super) const REMEDY: &str =
-    "set pool_mode=session there, or let the database URL lead to PostgreSQL itself";
 
 /// # Errors
 ///
@@ -36,7 +33,7 @@ pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), Stor
     }
     Err(StoreError::Schema(format!(
         "{} is a pooler that takes sessions apart, as PgBouncer does in transaction mode (pool_mode=transaction) or in statement mode: \
-         prepared statements, temporary tables, settings and locks get lost on the way; {REMEDY}",
+         prepared statements, temporary tables, settings and locks get lost on the way; {POOLER_REMEDY}",
         connector.address()
     )))
 }

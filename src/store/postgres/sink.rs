@@ -31,8 +31,8 @@ use crate::event::Timestamp;
 use crate::mutants::{Bug, planted};
 use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
-use crate::store::batch::BatchView;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
 /// A connection that flushes.

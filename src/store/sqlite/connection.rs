@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
+use super::busy::{BUSY_TIMEOUT, is_busy};
 use super::error::store_error;
 use super::side_file::SIDE_FILE_BYTES_MAX;
 use super::snapshot;
 use crate::store::StoreError;
 
-/// Longest wait for another writer: the flush and the keeping of rollups are two, `migrate` or a person's own tool a third.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// SQLite's own.
 const CACHE_KIB_DEFAULT: u32 = 2000;
 /// Rest between two attempts where SQLite leaves the waiting to us.
@@ -47,11 +46,6 @@ pub(super) fn open_writer_with_cache(
             Err(error) => return Err(store_error(&error)),
         }
     }
-}
-
-/// Whether somebody else holds a lock.
-pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: such a connection cannot set up the shared memory of

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::error::{no_event_to_blame, store_error};
 use super::rows;
-use super::sink::as_integer;
+use super::rows::as_integer;
 use crate::store::{Adoption, StoreError, Stretch};
 use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
 

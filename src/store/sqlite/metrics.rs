@@ -5,8 +5,9 @@ use futures_util::FutureExt as _;
 use super::error::store_error;
 use super::readers::Readers;
 use super::snapshot::SqliteSnapshot;
+use crate::query::error::AnswerError;
 use crate::query::memory::Holding;
-use crate::query::{self, AnswerError, MetricsQuery, MetricsReport};
+use crate::query::{self, MetricsQuery, MetricsReport};
 use crate::store::StoreError;
 
 /// Answers one query.

@@ -9,10 +9,11 @@ use std::path::Path;
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, SqliteConnection};
 
-use super::connection::{self, BUSY_TIMEOUT};
+use super::busy::BUSY_TIMEOUT;
+use super::connection;
 use super::error::store_error;
 use super::sink;
-use crate::store::{StoreError, migrations};
+use crate::store::{StoreError, schema};
 
 /// Makes the file if need be and applies what is pending; returns the names.
 pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
@@ -22,7 +23,7 @@ pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
     // The first to look into the database of a process that may have ended in the middle of a commit.
     sink::forget(path)?;
     in_transaction(path, |connection| {
-        migrations::run_pending(connection, migrations::SQLITE)
+        schema::run_pending(connection, schema::SQLITE)
     })
 }
 
@@ -32,7 +33,7 @@ pub(in crate::store) fn down(path: &Path, all: bool) -> Result<Vec<String>, Stor
         return Ok(Vec::new());
     }
     in_transaction(path, |connection| {
-        migrations::revert(connection, migrations::SQLITE, all)
+        schema::revert(connection, schema::SQLITE, all)
     })
 }
 

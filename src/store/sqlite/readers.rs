@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::connection;
 use super::error::{is_interrupt, store_error};
+use super::limit::Limit;
 use crate::store::StoreError;
 
 /// Longest wait for a free connection.
@@ -130,20 +131,6 @@ struct CancelOnDrop(Arc<AtomicBool>);
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// When a query has to end.
-#[derive(Debug, Clone)]
-pub(super) struct Limit {
-    deadline: Instant,
-    cancelled: Arc<AtomicBool>,
-}
-
-impl Limit {
-    /// Whether that is now.
-    pub(super) fn is_reached(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }
 }
 

@@ -15,7 +15,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::connection::{self, BUSY_TIMEOUT, is_busy};
+use super::busy::{BUSY_TIMEOUT, is_busy};
+use super::connection;
 use super::error::store_error;
 use super::{deltas, rows};
 use crate::event::Timestamp;

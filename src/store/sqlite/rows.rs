@@ -73,6 +73,15 @@ pub(super) fn distinct(table: &str, column: &str) -> String {
     )
 }
 
+/// A sequence as a column holds it.
+///
+/// # Panics
+///
+/// Beyond 2^63 events, which takes longer than there was time so far.
+pub(super) fn as_integer(sequence: Sequence) -> i64 {
+    i64::try_from(sequence).expect("a sequence fits into 63 bits")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

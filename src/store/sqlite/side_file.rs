@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::connection::BUSY_TIMEOUT;
+use super::busy::BUSY_TIMEOUT;
 use crate::wal::disk::DiskFile;
 
 /// Size from which on the file is emptied by force: several hundred batches of common size, so a rare event.

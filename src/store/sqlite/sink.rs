@@ -12,8 +12,8 @@ use super::side_file::{self, SideFile};
 use super::{connection, deltas, lineage};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
-use crate::store::batch::BatchView;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
 /// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
@@ -237,11 +237,4 @@ fn commit(transaction: Transaction<'_>) -> Result<(), StoreError> {
 
 fn as_json(tags: Tags<'_>) -> String {
     serde_json::to_string(&tags.iter().collect::<Vec<_>>()).expect("strings always serialize")
-}
-
-/// # Panics
-///
-/// Beyond 2^63 events, which takes longer than there was time so far.
-pub(super) fn as_integer(sequence: Sequence) -> i64 {
-    i64::try_from(sequence).expect("a sequence fits into 63 bits")
 }

@@ -12,7 +12,7 @@ use std::ops::Range;
 use rusqlite::{Connection, Row, ToSql, params};
 
 use super::error::interrupted;
-use super::readers::Limit;
+use super::limit::Limit;
 use super::rows;
 use crate::event::Timestamp;
 use crate::event::bucket::DAY_MICROS;

@@ -1,7 +1,7 @@
 //! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an `event_id`.
 
-use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::{EventSink, Flushed, StoreError};
+use fast_ingest::wal::batch::BatchView;
 
 use super::contract;
 use crate::store_database::{Database, Event, FEBRUARY, batch_of, event};

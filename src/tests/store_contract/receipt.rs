@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use fast_ingest::store::batch::BatchView;
 use fast_ingest::store::{Adoption, StoreError, Stretch};
+use fast_ingest::wal::batch::BatchView;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use uuid::Uuid;
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::event::bucket::DAY_MICROS;
 use crate::event::bucket::{MINUTE_MICROS, Width};
-use crate::rollup::model::{Model, Tables};
 use crate::rollup::{PART_EXACT_MAX, Part, UserKey, UserUnion};
+use crate::testing::rollup_model::{Model, Tables};
 use crate::wal::tests::block_on;
 
 /// 2026-02-01T09:30:00Z.

@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::event::bucket::DAY_MICROS;
 use crate::query::{MetricsQuery, MetricsReport};
-use crate::rollup::model::{Fault, Model};
 use crate::store::{EventSink, Stretch};
 use crate::support::shutdown::Shutdown;
+use crate::testing::rollup_model::{Fault, Model};
 use crate::upkeep::settings::RollupCap;
 use crate::wal::id::LifeId;
 

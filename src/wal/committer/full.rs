@@ -4,29 +4,17 @@
 //! untouched. So the log takes back what of it got written, refuses who waits, and closes the gate until there is room again. Only a write
 //! may fail like this. After a failed sync nobody knows what the device has, and that stays final.
 
-use std::io;
 use std::time::Instant;
 
 use super::room::ROOM_BYTES;
 use super::{Committer, GROUP_BYTES_MAX};
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::error::WalError;
-use crate::wal::submission::{Refusal, Submission};
+use crate::wal::refusal::Refusal;
+use crate::wal::submission::Submission;
 
 /// What must be free after the disk was found full, whatever the floor, or the next group would find it full again.
 const FREE_AGAIN_BYTES: u64 = ROOM_BYTES + GROUP_BYTES_MAX as u64;
-
-/// Whether a write, or a new file, found no room.
-pub(super) fn is_full(error: &WalError) -> bool {
-    let WalError::Io { action, cause, .. } = error else {
-        return false;
-    };
-    let finds_no_room = matches!(
-        cause.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    finds_no_room && matches!(*action, "write" | "create" | "rename to")
-}
 
 impl<D: Disk> Committer<D> {
     /// Closes the gate while the disk is at its floor; fails when the segment has lost its name.

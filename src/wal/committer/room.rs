@@ -1,7 +1,6 @@
 //! Room ahead of the records: zeros behind the end of the active segment, so that syncs have no metadata to write.
 
 use super::Committer;
-use super::full::is_full;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::error::WalError;
 
@@ -29,7 +28,7 @@ impl<D: Disk> Committer<D> {
             let written = self.active.write_all_at(&ZEROS[..piece], self.room_end);
             match written.map_err(|error| WalError::io("write", &self.active_path(), error)) {
                 Ok(()) => self.room_end += piece as u64,
-                Err(error) if is_full(&error) => {
+                Err(error) if error.is_full() => {
                     // The records may fit all the same.
                     self.found_full();
                     return self.cut_to(self.room_end);

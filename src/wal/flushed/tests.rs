@@ -1,7 +1,7 @@
 use super::*;
+use crate::testing::disk::simulated::{Damage, Dice, SimulatedDisk};
 use crate::wal::disk::RealDisk;
 use crate::wal::id::Counts;
-use crate::wal::tests::simulated_disk::{Damage, Dice, SimulatedDisk};
 
 const LOG: WalId = WalId(Uuid::from_u128(1));
 const DATABASE: DatabaseId = DatabaseId(Uuid::from_u128(2));

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wal::tests::simulated_disk::SimulatedDisk;
+use crate::testing::disk::simulated::SimulatedDisk;
 
 /// Reads a header off a file of these bytes.
 fn read(bytes: &[u8], named: Sequence) -> Result<SegmentHeader, WalError> {

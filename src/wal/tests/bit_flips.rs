@@ -1,8 +1,8 @@
 //! Damage to bytes that were synced: the log refuses, or reads exactly what was sent, never silently less.
 
 use super::ledger::{DIR, Ledger, Plan, read_all, stay};
-use super::simulated_disk::SimulatedDisk;
 use super::*;
+use crate::testing::disk::simulated::SimulatedDisk;
 use crate::wal::record;
 
 /// A small log of several segments, stopped cleanly, so with a marker at its end; its users and its segments.

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use crossbeam_channel::bounded;
 
-use super::faulty_disk::{Faults, FaultyDisk};
 use super::*;
+use crate::testing::disk::faulty::{Faults, FaultyDisk};
 
 fn start_faulty(place: &Place, faults: Faults) -> (Running<FaultyDisk>, Arc<Faults>) {
     let faults = Arc::new(faults);

@@ -1,8 +1,8 @@
 //! The log's second witness: less than it says is refused by name, a torn slot leaves the other, and every stay writes it.
 
 use super::ledger::{DIR, Ledger, Plan, stay};
-use super::simulated_disk::SimulatedDisk;
 use super::*;
+use crate::testing::disk::simulated::SimulatedDisk;
 use crate::wal::end::{self, End, FILE_BYTES, NAME, SLOT_BYTES};
 use crate::wal::id::WalId;
 use crate::wal::inspect::{Verdict, inspect};

@@ -3,8 +3,8 @@
 
 use super::ledger::{Ledger, Plan, stay};
 use super::power_cut::{restart, restart_and_cut_everywhere, workload};
-use super::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 use super::*;
+use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
 /// Runs the workload with the fault at each place where it can strike, and hands on what it left; returns how often it struck.
 fn at_every_chance(

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::simulated_disk::{Arrivals, SimulatedDisk};
 use super::*;
 use crate::support::sync::{oneshot, ring};
+use crate::testing::disk::simulated::{Arrivals, SimulatedDisk};
 use crate::wal::gate::Gate;
 use crate::wal::reader::LogReader;
 use crate::wal::record;

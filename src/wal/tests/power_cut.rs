@@ -2,8 +2,8 @@
 //! every operation of the recovery that follows.
 
 use super::ledger::{Ledger, Plan, stay};
-use super::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 use super::*;
+use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
 /// Two stays with a clean stop between them: rotations, a retire, markers, bulks over several sectors, and groups of one and of more.
 pub(super) fn workload(disk: &SimulatedDisk, ledger: &mut Ledger) -> Result<(), WalError> {

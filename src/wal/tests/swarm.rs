@@ -7,8 +7,8 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::ledger::{Ledger, Plan, stay};
-use super::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 use super::*;
+use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
 const SEEDS: u64 = 5_000;
 /// From here on a run is worth more than one thread.

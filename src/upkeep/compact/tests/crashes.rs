@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rollup::model::Fault;
+use crate::testing::rollup_model::Fault;
 
 /// A database in which each step has something to do: deltas of today and of old days, minutes that are due, days that are over.
 fn busy() -> Model {

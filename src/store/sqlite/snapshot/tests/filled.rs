@@ -8,12 +8,12 @@ use crate::event::bucket::{Bucket, Day, QUARTER_MICROS, Width};
 use crate::event::{EventRef, Timestamp, codec};
 use crate::query::snapshot::{Names, RollupRow, SeriesFilter};
 use crate::rollup::{PART_EXACT_MAX, Part, SeriesKey, Tally, UserKey, UserUnion, series_of};
-use crate::store::batch::Batch;
 use crate::store::sqlite::rollups::SqliteRollups;
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::snapshot::SqliteSnapshot;
 use crate::store::sqlite::testing::{Place, now};
 use crate::store::{EventSink as _, RollupStore as _};
+use crate::wal::batch::Batch;
 use crate::wal::id::{Mark, WalId};
 
 /// 2026-02-01T00:00:00Z.

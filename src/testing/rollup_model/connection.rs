@@ -37,7 +37,7 @@ enum Fate {
 
 impl Connection {
     /// To a database.
-    pub(super) fn to(model: &Model) -> Self {
+    pub(crate) fn to(model: &Model) -> Self {
         Self {
             model: model.clone(),
             transaction: None,

@@ -1,11 +1,11 @@
 //! One file of the simulated disk: what the running system sees, what the device has, and the writes in between.
 
 /// The unit in which a device persists.
-pub(super) const SECTOR: usize = 512;
+pub(crate) const SECTOR: usize = 512;
 
 /// A file's bytes, twice.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Inode {
+pub(crate) struct Inode {
     seen: Vec<u8>,
     /// What the device's blocks hold; bytes behind `durable_length` are there but not yet part of the file.
     durable: Vec<u8>,
@@ -13,29 +13,29 @@ pub(super) struct Inode {
     /// Writes that the device need not have yet, oldest first, each within one sector.
     pending: Vec<Pending>,
     /// Whether a write or sync has failed, as far as the running process knows.
-    pub(super) has_failed: bool,
+    pub(crate) has_failed: bool,
 }
 
 /// Bytes of one write within one sector.
 #[derive(Debug, Clone)]
-pub(super) struct Pending {
-    pub(super) offset: usize,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Pending {
+    pub(crate) offset: usize,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Pending {
-    pub(super) fn sector(&self) -> usize {
+    pub(crate) fn sector(&self) -> usize {
         self.offset / SECTOR
     }
 
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.offset + self.bytes.len()
     }
 }
 
 impl Inode {
     /// A file that is as the device has it.
-    pub(super) fn on_device(bytes: Vec<u8>) -> Self {
+    pub(crate) fn on_device(bytes: Vec<u8>) -> Self {
         Self {
             durable_length: bytes.len(),
             seen: bytes.clone(),
@@ -44,29 +44,29 @@ impl Inode {
         }
     }
 
-    pub(super) fn seen(&self) -> &[u8] {
+    pub(crate) fn seen(&self) -> &[u8] {
         &self.seen
     }
 
     /// What the device's blocks hold, also behind the length.
-    pub(super) fn durable(&self) -> &[u8] {
+    pub(crate) fn durable(&self) -> &[u8] {
         &self.durable
     }
 
-    pub(super) fn durable_length(&self) -> usize {
+    pub(crate) fn durable_length(&self) -> usize {
         self.durable_length
     }
 
-    pub(super) fn pending(&self) -> &[Pending] {
+    pub(crate) fn pending(&self) -> &[Pending] {
         &self.pending
     }
 
     /// Another process does not know.
-    pub(super) fn forget_failure(&mut self) {
+    pub(crate) fn forget_failure(&mut self) {
         self.has_failed = false;
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8], offset: usize) {
+    pub(crate) fn write(&mut self, bytes: &[u8], offset: usize) {
         put(&mut self.seen, offset, bytes);
         let mut at = 0;
         while at < bytes.len() {
@@ -79,13 +79,13 @@ impl Inode {
         }
     }
 
-    pub(super) fn truncate(&mut self, length: usize) {
+    pub(crate) fn truncate(&mut self, length: usize) {
         self.seen.truncate(length);
         self.pending.retain(|pending| pending.end() <= length);
     }
 
     /// Everything pending gets to the device, the length too.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         for pending in self.pending.drain(..) {
             put(&mut self.durable, pending.offset, &pending.bytes);
         }
@@ -95,7 +95,7 @@ impl Inode {
 
     /// A sync that failed: what is pending counts as written from now on, whether it `reached` the device or not. The length goes
     /// with the next sync.
-    pub(super) fn give_up(&mut self, mut reached: impl FnMut() -> bool) {
+    pub(crate) fn give_up(&mut self, mut reached: impl FnMut() -> bool) {
         for pending in self.pending.drain(..) {
             if reached() {
                 put(&mut self.durable, pending.offset, &pending.bytes);
@@ -104,7 +104,7 @@ impl Inode {
     }
 
     /// Shows the device's bytes wherever nothing waits to be written.
-    pub(super) fn drop_cached(&mut self) {
+    pub(crate) fn drop_cached(&mut self) {
         let length = self.seen.len();
         self.seen = self.durable.clone();
         self.seen.resize(length, 0);
@@ -115,7 +115,7 @@ impl Inode {
 }
 
 /// Writes bytes into a file's image, which grows as needed.
-pub(super) fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
+pub(crate) fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
     let end = offset + bytes.len();
     if image.len() < end {
         image.resize(end, 0);

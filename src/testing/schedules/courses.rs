@@ -10,16 +10,17 @@ use shuttle::thread::{self, JoinHandle};
 use super::throw;
 use crate::cli::serve::close_gate_on_drain;
 use crate::intake::Intake;
-use crate::store::batch::Batch;
 use crate::support::budget::Budget;
 use crate::support::shutdown::Shutdown;
+use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
+use crate::wal::batch::Batch;
 use crate::wal::gate::Gate;
 use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
+use crate::wal::refusal::Refusal;
 use crate::wal::settings::{SyncMode, WalSettings};
-use crate::wal::submission::{EncodedRecord, Refusal};
+use crate::wal::submission::EncodedRecord;
 use crate::wal::tests::ledger::{encode_sized, read, settings};
-use crate::wal::tests::simulated_disk::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 use crate::wal::{Log, OpenedLog, WalError, open};
 
 /// A body that an event's record never outgrows.
@@ -32,15 +33,15 @@ const CONNECTIONS: u64 = 3;
 
 /// What happens in a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Course {
-    pub(super) sync: SyncMode,
-    pub(super) ring_slots: usize,
+pub(crate) struct Course {
+    pub(crate) sync: SyncMode,
+    pub(crate) ring_slots: usize,
     /// Where the gate closes.
-    pub(super) bytes_max: u64,
+    pub(crate) bytes_max: u64,
     /// Whether the drain begins at some time, and not only at the end.
-    pub(super) drains: bool,
+    pub(crate) drains: bool,
     /// Whether the disk may fail.
-    pub(super) fails: bool,
+    pub(crate) fails: bool,
 }
 
 /// A request and its answer.
@@ -60,7 +61,7 @@ struct Tailed {
 }
 
 /// Runs it.
-pub(super) fn run(course: Course) {
+pub(crate) fn run(course: Course) {
     let disk = SimulatedDisk::new();
     let settings = WalSettings {
         ring_slots: course.ring_slots,

@@ -7,7 +7,6 @@
 mod copy;
 mod input;
 mod log_format;
-mod memory_disk;
 mod metrics_query;
 mod mutated_segment;
 mod parse;

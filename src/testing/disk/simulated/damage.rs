@@ -62,7 +62,7 @@ impl Damage {
     }
 
     /// The file as the device has it afterwards.
-    pub(super) fn survivors(self, inode: &Inode, dice: &mut Dice) -> Vec<u8> {
+    pub(crate) fn survivors(self, inode: &Inode, dice: &mut Dice) -> Vec<u8> {
         let mut image = inode.durable().to_vec();
         let pending = inode.pending();
         let (old, new) = (inode.durable_length(), inode.seen().len());
@@ -93,7 +93,7 @@ impl Damage {
     }
 
     /// The changes that get to the device, in order.
-    pub(super) fn surviving<'a, T>(self, changes: &'a [T], dice: &mut Dice) -> Vec<&'a T> {
+    pub(crate) fn surviving<'a, T>(self, changes: &'a [T], dice: &mut Dice) -> Vec<&'a T> {
         match self {
             Self::Lost => Vec::new(),
             Self::Kept => changes.iter().collect(),

@@ -7,7 +7,7 @@ use shuttle::thread;
 use super::{check, throw};
 use crate::support::budget::Budget;
 use crate::wal::gate::Gate;
-use crate::wal::submission::Refusal;
+use crate::wal::refusal::Refusal;
 
 /// Whatever happens to a reservation, and whoever meets the cap meanwhile: with room to reopen the gate is open.
 #[test]

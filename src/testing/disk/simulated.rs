@@ -62,8 +62,8 @@ enum NameChange {
 /// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as the ring.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    pub(super) ring: Sender<Submission>,
-    pub(super) lots: VecDeque<Vec<Submission>>,
+    pub(crate) ring: Sender<Submission>,
+    pub(crate) lots: VecDeque<Vec<Submission>>,
 }
 
 impl SimulatedDisk {

@@ -3,8 +3,8 @@
 
 use super::input::Input;
 use super::log_format;
-use super::memory_disk::MemoryDisk;
 use crate::event::{EventRef, Timestamp, codec};
+use crate::testing::disk::memory::MemoryDisk;
 use crate::wal::id::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::{self, SegmentHeader};

@@ -2,40 +2,40 @@
 //! checksum bit after the other. What it says and what the log says must be the same.
 
 /// Bytes of a segment header as it is written now.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 96;
+pub(crate) const SEGMENT_HEADER_BYTES: usize = 96;
 /// Of version 1, which is still read.
-pub(super) const SEGMENT_HEADER_1_BYTES: usize = 64;
+pub(crate) const SEGMENT_HEADER_1_BYTES: usize = 64;
 /// Bytes of a record header.
-pub(super) const RECORD_HEADER_BYTES: usize = 32;
+pub(crate) const RECORD_HEADER_BYTES: usize = 32;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Length, time and flags, and three texts with a length byte each.
 const EVENT_BYTES_MIN: usize = 4 + 8 + 1 + 3;
 
 /// What a segment header says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Header<'a> {
-    pub(super) salt: u32,
-    pub(super) wal_id: &'a [u8],
-    pub(super) number: u64,
-    pub(super) first_sequence: u64,
-    pub(super) previous_end: u64,
+pub(crate) struct Header<'a> {
+    pub(crate) salt: u32,
+    pub(crate) wal_id: &'a [u8],
+    pub(crate) number: u64,
+    pub(crate) first_sequence: u64,
+    pub(crate) previous_end: u64,
     /// Where the first record begins.
-    pub(super) bytes_len: usize,
+    pub(crate) bytes_len: usize,
 }
 
 /// A valid record.
 #[derive(Debug)]
-pub(super) struct Record<'a> {
-    pub(super) first_sequence: u64,
-    pub(super) durable_through: u64,
-    pub(super) event_count: u32,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Record<'a> {
+    pub(crate) first_sequence: u64,
+    pub(crate) durable_through: u64,
+    pub(crate) event_count: u32,
+    pub(crate) payload: &'a [u8],
     /// Header and payload.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 /// CRC-32C of `bytes`, going on from the checksum of what came before.
-pub(super) fn checksum(start: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn checksum(start: u32, bytes: &[u8]) -> u32 {
     let mut remainder = !start;
     for byte in bytes {
         remainder ^= u32::from(*byte);
@@ -48,7 +48,7 @@ pub(super) fn checksum(start: u32, bytes: &[u8]) -> u32 {
 }
 
 /// The header of a segment whose name says `named`; `None` if it is none.
-pub(super) fn header(bytes: &[u8], named: u64) -> Option<Header<'_>> {
+pub(crate) fn header(bytes: &[u8], named: u64) -> Option<Header<'_>> {
     let version = u32_at(bytes.get(..12)?, 8);
     let bytes_len = match version {
         1 => SEGMENT_HEADER_1_BYTES,
@@ -78,7 +78,7 @@ pub(super) fn header(bytes: &[u8], named: u64) -> Option<Header<'_>> {
 }
 
 /// The valid record that begins at `offset`, wherever in the log it belongs.
-pub(super) fn record_at(bytes: &[u8], offset: usize, salt: u32) -> Option<Record<'_>> {
+pub(crate) fn record_at(bytes: &[u8], offset: usize, salt: u32) -> Option<Record<'_>> {
     let rest = bytes.get(offset..)?;
     let header = rest.get(..RECORD_HEADER_BYTES)?;
     let length = u32_at(header, 4) as usize;
@@ -105,7 +105,7 @@ pub(super) fn record_at(bytes: &[u8], offset: usize, salt: u32) -> Option<Record
 /// All events of a log whose segments have these names and bytes, oldest first; `None` if it must be refused.
 ///
 /// Of the segments before the last only as much is looked at as holds events: a start cannot afford more, and misses nothing.
-pub(super) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>> {
+pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>> {
     let mut chain: Vec<(Header<'a>, &'a [u8])> = Vec::new();
     for (named, bytes) in segments {
         let header = header(bytes, *named)?;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::store::batch::Batch;
+use crate::wal::batch::Batch;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::id::Sequence;
 use crate::wal::reader::LogReader;
@@ -20,17 +20,17 @@ type Files = BTreeMap<PathBuf, Arc<Mutex<Vec<u8>>>>;
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct MemoryDisk {
+pub(crate) struct MemoryDisk {
     files: Arc<Mutex<Files>>,
 }
 
 /// An open file on it.
 #[derive(Debug)]
-pub(super) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
 
 impl MemoryDisk {
     /// A log's directory with these segments, each with the first sequence that its name says.
-    pub(super) fn with_segments<'s>(
+    pub(crate) fn with_segments<'s>(
         segments: impl IntoIterator<Item = (Sequence, &'s [u8])>,
     ) -> Self {
         let disk = Self::default();
@@ -47,7 +47,7 @@ impl MemoryDisk {
     /// # Panics
     ///
     /// When a refusing start changes a file, or when a second start finds something else.
-    pub(super) fn read_log(&self) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn read_log(&self) -> Option<Vec<Vec<u8>>> {
         let before = self.contents();
         match self.start() {
             Ok(events) => {

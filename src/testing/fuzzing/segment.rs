@@ -4,7 +4,7 @@
 //! are one segment or two.
 
 use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_1_BYTES, SEGMENT_HEADER_BYTES};
-use super::memory_disk::MemoryDisk;
+use crate::testing::disk::memory::MemoryDisk;
 
 const REPAIR_HEADERS: u8 = 1;
 const REPAIR_RECORDS: u8 = 2;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use self::connection::Connection;
-use super::fold::Fold;
-use super::{Delta, SeriesId, SeriesKey, Tally, UserKey};
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
+use crate::rollup::fold::Fold;
+use crate::rollup::{Delta, SeriesId, SeriesKey, Tally, UserKey};
 
 /// A stored event: name, channel, user, time.
 pub(crate) type Row = (String, String, String, Timestamp);

@@ -2,31 +2,31 @@
 //! longer one with the same beginning makes the same choices.
 
 /// What is left of the bytes.
-pub(super) struct Input<'a>(pub(super) &'a [u8]);
+pub(crate) struct Input<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Input<'a> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         let [byte] = self.array();
         byte
     }
 
     /// A number below `bound`, which is at least 1; 65,536 and above are never reached.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::from(u16::from_le_bytes(self.array())) % bound
     }
 
     /// As many bytes as there are, up to `length`.
-    pub(super) fn bytes(&mut self, length: usize) -> &'a [u8] {
+    pub(crate) fn bytes(&mut self, length: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(length.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    pub(super) fn array<const LENGTH: usize>(&mut self) -> [u8; LENGTH] {
+    pub(crate) fn array<const LENGTH: usize>(&mut self) -> [u8; LENGTH] {
         let taken = self.bytes(LENGTH);
         let mut array = [0; LENGTH];
         array[..taken.len()].copy_from_slice(taken);

@@ -8,7 +8,7 @@ use super::World;
 
 /// What an operation does to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Write,
     Sync,
     SyncDir,
@@ -88,7 +88,7 @@ pub(crate) struct Fault {
 
 /// How an operation goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Go,
     Strike(FaultKind),
     /// During it, so that it may have had its effect.
@@ -99,7 +99,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// What the caller is told.
-    pub(super) fn outcome(self) -> io::Result<()> {
+    pub(crate) fn outcome(self) -> io::Result<()> {
         match self {
             Self::Go | Self::Strike(FaultKind::LyingSync | FaultKind::LyingSyncDir) => Ok(()),
             Self::Strike(FaultKind::WriteNoSpace | FaultKind::CreateNoSpace) => {
@@ -113,7 +113,7 @@ impl Verdict {
 
 impl World {
     /// Counts an operation and says how it goes. Reads change nothing, so the power does not go at one.
-    pub(super) fn decide(&mut self, operation: Operation) -> Verdict {
+    pub(crate) fn decide(&mut self, operation: Operation) -> Verdict {
         if operation != Operation::Read {
             self.operations += 1;
         }

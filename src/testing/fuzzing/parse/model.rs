@@ -10,15 +10,15 @@ const DAY_MICROS: i64 = 86_400_000_000;
 
 /// An event as accepted.
 #[derive(Debug, PartialEq)]
-pub(super) struct Model {
-    pub(super) event_name: String,
-    pub(super) channel: String,
-    pub(super) user_id: String,
-    pub(super) micros: i64,
-    pub(super) event_id: Option<String>,
-    pub(super) campaign_id: Option<String>,
-    pub(super) tags: Option<Vec<String>>,
-    pub(super) metadata: Option<String>,
+pub(crate) struct Model {
+    pub(crate) event_name: String,
+    pub(crate) channel: String,
+    pub(crate) user_id: String,
+    pub(crate) micros: i64,
+    pub(crate) event_id: Option<String>,
+    pub(crate) campaign_id: Option<String>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) metadata: Option<String>,
 }
 
 /// An event as sent.
@@ -37,7 +37,7 @@ struct Sent {
 
 impl Model {
     /// The event that a body holds; `None` if it must be refused.
-    pub(super) fn of_event(body: &str, now: Timestamp) -> Option<Self> {
+    pub(crate) fn of_event(body: &str, now: Timestamp) -> Option<Self> {
         let body: &RawValue = serde_json::from_str(body).ok()?;
         // serde's derive would take an array of the values, too.
         if !body.get().starts_with('{') {
@@ -68,7 +68,7 @@ impl Model {
     }
 
     /// The events of a bulk body; `None` if it must be refused.
-    pub(super) fn of_bulk(body: &str, events_max: usize, now: Timestamp) -> Option<Vec<Self>> {
+    pub(crate) fn of_bulk(body: &str, events_max: usize, now: Timestamp) -> Option<Vec<Self>> {
         let events: Vec<&RawValue> = serde_json::from_str(body).ok()?;
         if !(1..=events_max).contains(&events.len()) {
             return None;

@@ -1,0 +1,38 @@
+//! Why a question has no answer.
+
+use super::GROUPS_MAX;
+use super::memory::OutOfMemory;
+use crate::rollup::users::DamagedSet;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError<E> {
+    /// The store failed.
+    #[error("the store failed")]
+    Store(E),
+    /// More groups than an answer may hold.
+    #[error("the answer would have more than {GROUPS_MAX} groups")]
+    TooManyGroups,
+    /// More than may be worked out. The text says what to ask instead.
+    #[error("{0}")]
+    TooLarge(String),
+    /// More than may be held.
+    #[error(transparent)]
+    Memory(#[from] OutOfMemory),
+    /// A rollup is not what we wrote.
+    #[error(transparent)]
+    Damaged(#[from] DamagedSet),
+}
+
+impl<E> AnswerError<E> {
+    /// The same with another store's error.
+    pub fn map_store<F>(self, map: impl FnOnce(E) -> F) -> AnswerError<F> {
+        match self {
+            Self::Store(error) => AnswerError::Store(map(error)),
+            Self::TooManyGroups => AnswerError::TooManyGroups,
+            Self::TooLarge(reason) => AnswerError::TooLarge(reason),
+            Self::Memory(error) => AnswerError::Memory(error),
+            Self::Damaged(error) => AnswerError::Damaged(error),
+        }
+    }
+}
