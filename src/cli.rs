@@ -27,7 +27,8 @@ use anyhow::anyhow;
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use args::{DatabaseArgs, ServeArgs};
+use args::DatabaseArgs;
+use settings::ServeArgs;
 
 use crate::support::exit::{ExitStatus, Failure, OrExit as _};
 use crate::support::settings::positive_duration;

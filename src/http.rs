@@ -14,7 +14,6 @@ pub mod hosts;
 mod ingest;
 mod lag;
 pub(crate) mod query;
-pub(crate) mod receipt;
 mod response;
 mod router;
 pub mod server;

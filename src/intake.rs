@@ -6,7 +6,6 @@
 pub mod clock;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 pub use clock::Clock;
 
@@ -149,19 +148,6 @@ impl Intake {
             })?;
         // A dropped sender means that the log thread went away without an answer.
         acked.await.unwrap_or(Err(Refusal::Poisoned))
-    }
-
-    /// How long a refused client should wait before it tries again.
-    pub fn retry_after(refusal: Refusal) -> Duration {
-        match refusal {
-            Refusal::BudgetFull | Refusal::RingFull => Duration::from_secs(1),
-            Refusal::Poisoned | Refusal::LogEnded | Refusal::Draining => Duration::from_secs(2),
-            Refusal::LogFull => Duration::from_secs(5),
-            // What a network takes to come up, and its time with it.
-            Refusal::ClockUnset => Duration::from_secs(10),
-            // A person takes a while.
-            Refusal::Mismatch => Duration::from_secs(60),
-        }
     }
 
     /// Number of submissions waiting for the log thread.

@@ -17,6 +17,7 @@
 //! `wal` are the two ends of the ring and share its vocabulary (submission, record, space in the log).
 //! `event`, `batch`, `query` and `rollup` are the domain: they know neither hyper nor diesel. Only `cli::serve` sees everything.
 
+pub mod api;
 pub mod http;
 
 pub mod event;

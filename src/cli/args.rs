@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use self::WhenRefused;
 use crate::store::postgres::with_password;
 use crate::store::settings::StoreLocation;
 use crate::support::settings::ConfigError;

@@ -9,6 +9,8 @@ use tokio::time::timeout;
 
 use super::request::{self, ServerArgs};
 use super::text::counted;
+use crate::api::health::Health;
+use crate::api::routes::HEALTH;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 
 /// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
@@ -35,19 +37,19 @@ pub fn run(args: &HealthArgs) -> Result<(), Failure> {
     let asked = runtime.block_on(async { timeout(ANSWER_TIME_MAX, ask(&url)).await });
     let (status, line) = asked
         .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_TIME_MAX:?}")))
-        .with_context(|| format!("{url}/health"))
+        .with_context(|| format!("{url}{HEALTH}"))
         .or_exit(ExitStatus::Unavailable)?;
     if status != StatusCode::OK {
         return Err(Failure::new(
             ExitStatus::Unavailable,
-            anyhow!("{url}/health: {line}"),
+            anyhow!("{url}{HEALTH}: {line}"),
         ));
     }
     say(line)
 }
 
 async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
-    let uri: Uri = format!("{url}/health").parse().context("not a URL")?;
+    let uri: Uri = format!("{url}{HEALTH}").parse().context("not a URL")?;
     if uri.scheme_str() != Some("http") {
         bail!("the URL must start with http://");
     }
@@ -57,22 +59,23 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
 
 /// `ok`, or `degraded: the reason`, and how far the flush is behind; for an answer that is not ours, its status.
 fn summary(status: StatusCode, body: &[u8]) -> String {
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let health = match (json["status"].as_str(), json["reason"].as_str()) {
-        (Some(word), Some(reason)) => format!("{word}: {reason}"),
-        (Some(word), None) => word.to_owned(),
-        (None, _) => return format!("answered {status}"),
-    };
-    let flush = &json["flush"];
-    let waiting = match flush["lag_events"].as_u64() {
-        None | Some(0) => String::new(),
-        Some(lag) => format!("; {} not in the database yet", counted(lag, "event")),
-    };
-    let late = match flush["lag_seconds"].as_f64() {
-        Some(seconds) if seconds >= 1.0 => format!(", the flush is {seconds:.0} s behind"),
-        _ => String::new(),
-    };
-    format!("{health}{waiting}{late}")
+    let health: Health = serde_json::from_slice(body).unwrap_or_default();
+    if health.status.is_empty() {
+        return format!("answered {status}");
+    }
+    let mut line = health.status.into_owned();
+    if let Some(reason) = health.reason {
+        line.push_str(&format!(": {reason}"));
+    }
+    let flush = health.flush;
+    if flush.lag_events > 0 {
+        let waiting = counted(flush.lag_events, "event");
+        line.push_str(&format!("; {waiting} not in the database yet"));
+    }
+    if let Some(seconds) = flush.lag_seconds.filter(|seconds| *seconds >= 1.0) {
+        line.push_str(&format!(", the flush is {seconds:.0} s behind"));
+    }
+    line
 }
 
 #[cfg(test)]

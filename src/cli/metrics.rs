@@ -20,10 +20,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::timeout;
 
 use super::request::{self, ServerArgs};
+use crate::api::metrics::Answer;
+use crate::api::routes::METRICS;
 use crate::event::Timestamp;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use crate::support::settings::count;
-use answer::Answer;
 use range::{Moment, Zone};
 
 /// A query may take 10 s by default, and waiting for a receipt 10 s more; an operator may have allowed more than that.
@@ -105,7 +106,7 @@ pub enum Format {
 ///
 /// A [`Failure`] with one of the statuses that the help lists.
 pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
-    let route = format!("/metrics?{}", query_string(args, Timestamp::now()));
+    let route = format!("{METRICS}?{}", query_string(args, Timestamp::now()));
     let url = args.server.url();
     let uri = request::uri(&url, &route).or_exit(ExitStatus::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -11,8 +11,8 @@ mod problems;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, SeqAccess};
 
 use super::validate::Window;
+use super::value::{Any, Nested};
 use object::EventReader;
-use value::{Any, Nested};
 
 /// Most bad events whose problems an answer lists.
 pub const EVENTS_LISTED_MAX: usize = 100;

@@ -23,7 +23,8 @@ impl Field {
         Self::UserId,
         Self::Timestamp,
     ];
-    const OPTIONAL: [Self; 4] = [Self::EventId, Self::CampaignId, Self::Tags, Self::Metadata];
+    pub(super) const OPTIONAL: [Self; 4] =
+        [Self::EventId, Self::CampaignId, Self::Tags, Self::Metadata];
 
     /// The field of this name on the wire.
     pub(super) fn from_name(name: &str) -> Option<Self> {

@@ -10,8 +10,8 @@ use super::rule::{BrokenRule, Field};
 use super::timestamp::TimestampError;
 use super::value::Value;
 use super::{
-    EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, METADATA_DEPTH_MAX, NAME_BYTES_MAX,
-    TAG_BYTES_MAX, TAGS_MAX, Timestamp, metadata,
+    EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX, Timestamp,
+    metadata,
 };
 
 /// How far ahead of the server's clock an event may lie: a client's clock may be wrong by a time zone, not by more.

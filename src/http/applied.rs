@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::App;
 use super::error::{ApiError, ParameterError};
 use super::lag::Lag;
-use super::receipt::Receipt;
+use crate::api::receipt::Receipt;
 use crate::store::{EventStore, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
 use crate::wal::id::{LifeId, Sequence};
@@ -71,7 +71,7 @@ impl Applied {
     /// The receipt for what this server's log holds up to `through`.
     pub(super) fn receipt(&self, through: Sequence) -> Receipt {
         Receipt {
-            life: self.life,
+            life: self.life.0,
             through,
         }
     }
@@ -84,6 +84,7 @@ impl Applied {
         since: Option<Instant>,
     ) -> Result<Found, StoreError> {
         let Receipt { life, through } = receipt;
+        let life = LifeId(life);
         let mut looks = self.looks.lock().await;
         if let Some(look) = looks.get(&life)
             && look.at.elapsed() < LOOK_INTERVAL
@@ -181,7 +182,7 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
         (Ok(Ok(())), _) => Ok(()),
         (Err(_), Some(lag)) => Err(ApiError::NotAppliedYet(lag)),
         (Ok(Err(error)), _) => {
-            let life = receipt.life;
+            let life = LifeId(receipt.life);
             tracing::warn!(%error, "cannot tell what of life {life} of a log is flushed: {error}");
             Err(error.into())
         }
@@ -194,7 +195,7 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
 /// Waits for the event of a receipt, and says meanwhile in `lag` why it is not there, as far as that is known.
 async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), StoreError> {
     let mut since = None;
-    if receipt.life == app.applied.life {
+    if LifeId(receipt.life) == app.applied.life {
         *lag = Some(Lag::Behind(QUERY_WAIT_MAX));
         app.progress.flushed(receipt.through).await;
         since = Some(Instant::now());

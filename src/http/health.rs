@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
-use serde::Serialize;
 
 use super::App;
+use super::error::code_of_refusal;
 use super::response::{self, Response};
+use crate::api::health::{Events, Flush, Health, Log, Queue};
 use crate::flush::checkpoint::WHAT_TO_DO;
 use crate::flush::progress::FlushState;
-use crate::intake::Intake;
 use crate::telemetry::log_lines_dropped;
 use crate::wal::refusal::Refusal;
 
@@ -22,7 +22,7 @@ pub(super) fn health(app: &App) -> Response {
     let behind = app.progress.behind();
     let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
     let refusal = app.intake.check_open().and(app.clock.now().map(drop)).err();
-    let events = app.progress.balance().map(|balance| EventsBody {
+    let events = app.progress.balance().map(|balance| Events {
         accepted: balance.accepted,
         applied: balance.counts.applied,
         duplicates: balance.counts.duplicates,
@@ -40,21 +40,21 @@ pub(super) fn health(app: &App) -> Response {
         (None, Some(trouble)) => (StatusCode::OK, "degraded", Some(trouble)),
         (None, None) => (StatusCode::OK, "ok", None),
     };
-    let body = HealthBody {
-        status,
+    let body = Health {
+        status: status.into(),
         reason,
-        version: env!("CARGO_PKG_VERSION"),
-        store: app.store.name(),
-        queue: QueueBody {
+        version: env!("CARGO_PKG_VERSION").into(),
+        store: app.store.name().into(),
+        queue: Queue {
             depth: app.intake.queue_depth(),
             capacity: app.intake.queue_capacity(),
         },
-        log: LogBody {
+        log: Log {
             bytes: app.gate.bytes_used(),
             durable_through: app.progress.durable_through(),
         },
-        flush: FlushBody {
-            state: flush_state,
+        flush: Flush {
+            state: flush_state.into(),
             flushed_through: app.progress.flushed_through(),
             lag_events: behind.map_or(0, |behind| behind.events),
             lag_seconds: match behind {
@@ -67,10 +67,12 @@ pub(super) fn health(app: &App) -> Response {
     };
     let mut response = response::json(http_status, &body);
     if let Some(refusal) = refusal {
-        response.headers_mut().insert(
-            RETRY_AFTER,
-            HeaderValue::from(Intake::retry_after(refusal).as_secs().max(1)),
-        );
+        let kind = code_of_refusal(refusal).kind();
+        if let Some(seconds) = kind.retry_after {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
     response
 }
@@ -111,60 +113,6 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
             ),
         ),
     }
-}
-
-#[derive(Serialize)]
-struct HealthBody {
-    /// `ok`, `degraded` or `unavailable`.
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    version: &'static str,
-    store: &'static str,
-    queue: QueueBody,
-    log: LogBody,
-    flush: FlushBody,
-    /// Of this server's log, over all its starts; absent until the database has answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    events: Option<EventsBody>,
-    /// Of the log on stderr, since the start.
-    log_lines_dropped: u64,
-}
-
-/// accepted = applied + duplicates + quarantined + skipped + pending + unaccounted, and the last is 0.
-#[derive(Serialize)]
-struct EventsBody {
-    accepted: u64,
-    applied: u64,
-    duplicates: u64,
-    quarantined: u64,
-    skipped: u64,
-    pending: u64,
-    unaccounted: i64,
-}
-
-#[derive(Serialize)]
-struct QueueBody {
-    depth: usize,
-    capacity: usize,
-}
-
-#[derive(Serialize)]
-struct LogBody {
-    /// On disk and not known to be in the database, and reserved.
-    bytes: u64,
-    durable_through: u64,
-}
-
-#[derive(Serialize)]
-struct FlushBody {
-    state: &'static str,
-    flushed_through: u64,
-    /// Events on disk that are not known to be in the database.
-    lag_events: u64,
-    /// Everything that was accepted longer ago than this is in the database; absent while events from before the start wait.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lag_seconds: Option<f64>,
 }
 
 /// Seconds, rounded up to tenths.

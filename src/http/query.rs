@@ -8,12 +8,11 @@ mod report;
 
 use hyper::StatusCode;
 
-pub(crate) use self::parameters::PARAMETERS;
-use self::report::ReportBody;
 use super::App;
 use super::applied;
 use super::error::ApiError;
 use super::response::{self, Response};
+use crate::api::metrics::PARAMETERS;
 use crate::store::StoreError;
 
 /// Answers a metrics query.
@@ -30,7 +29,7 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
     match app.store.metrics(&query).await {
         Ok(report) => Ok(response::json(
             StatusCode::OK,
-            &ReportBody::new(&query, &report, behind),
+            &report::answer(&query, &report, behind),
         )),
         Err(error) => {
             match &error {

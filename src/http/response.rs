@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 
-use super::receipt::Receipt;
+use crate::api::receipt::Receipt;
 
 /// An answer whose body is in memory.
 pub(super) type Response = hyper::Response<Full<Bytes>>;
@@ -88,7 +88,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::wal::id::LifeId;
 
     async fn text(response: Response) -> (u16, String) {
         let status = response.status().as_u16();
@@ -99,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn the_longest_and_the_shortest_202_are_whole() {
         let receipt = |life, through| Receipt {
-            life: LifeId(Uuid::from_u128(life)),
+            life: Uuid::from_u128(life),
             through,
         };
         let zeros = "0".repeat(32);

@@ -1,4 +1,4 @@
-//! The API in one table.
+//! From a request to what answers it, by the table of routes ([`crate::api::routes`]).
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
@@ -10,47 +10,7 @@ use super::error::ApiError;
 use super::response::{self, Response};
 use super::watchdog::Activity;
 use super::{App, health, ingest, query};
-
-/// Every route. GET routes answer HEAD too, and each answers OPTIONS, which load balancers use to see whether anybody is there: with the
-/// methods, and without leave for other sites' pages. A POST takes one parameter, `wait`; the rest of its query string is ignored, because proxies
-/// and trackers add parameters of their own, and an event must not get lost for that.
-static ROUTES: [(Verb, &str, Endpoint); 4] = [
-    (Verb::Post, "/events", Endpoint::Event),
-    (Verb::Post, "/events/bulk", Endpoint::Bulk),
-    (Verb::Get, "/metrics", Endpoint::Metrics),
-    (Verb::Get, "/health", Endpoint::Health),
-];
-
-#[derive(Debug, Clone, Copy)]
-enum Endpoint {
-    Event,
-    Bulk,
-    Metrics,
-    Health,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Verb {
-    Get,
-    Post,
-}
-
-impl Verb {
-    fn takes(self, method: &Method) -> bool {
-        match self {
-            // hyper leaves the body of an answer to HEAD out.
-            Self::Get => method == Method::GET || method == Method::HEAD,
-            Self::Post => method == Method::POST,
-        }
-    }
-
-    fn allow(self) -> &'static str {
-        match self {
-            Self::Get => "GET, HEAD, OPTIONS",
-            Self::Post => "POST, OPTIONS",
-        }
-    }
-}
+use crate::api::routes::{self, Endpoint, ROUTES, Route};
 
 /// Answers one request. Never fails: what goes wrong is an answer too.
 pub(super) async fn answer(app: &App, activity: &Activity, request: Request<Incoming>) -> Response {
@@ -75,15 +35,15 @@ async fn dispatch(
 ) -> Result<Response, ApiError> {
     check_host(head)?;
     app.hosts.check(head)?;
-    let (verb, endpoint) = find(head.uri.path())?;
+    let route = find(head.uri.path())?;
+    let allow = route.method.allow();
     if head.method == Method::OPTIONS {
-        return Ok(response::allowed(verb.allow()));
+        return Ok(response::allowed(allow));
     }
-    if !verb.takes(&head.method) {
-        let allow = verb.allow();
+    if !takes(route, &head.method) {
         return Err(ApiError::MethodNotAllowed { allow });
     }
-    match endpoint {
+    match route.endpoint {
         Endpoint::Event => ingest::event(app, head, body).await,
         Endpoint::Bulk => ingest::bulk(app, head, body).await,
         Endpoint::Metrics => query::metrics(app, head.uri.query().unwrap_or("")).await,
@@ -91,11 +51,17 @@ async fn dispatch(
     }
 }
 
-fn find(path: &str) -> Result<(Verb, Endpoint), ApiError> {
-    let known = ROUTES.iter().find(|(_, known, _)| *known == path);
-    known
-        .map(|&(verb, _, endpoint)| (verb, endpoint))
-        .ok_or(ApiError::NotFound)
+fn find(path: &str) -> Result<&'static Route, ApiError> {
+    let known = ROUTES.iter().find(|route| route.path == path);
+    known.ok_or(ApiError::NotFound)
+}
+
+fn takes(route: &Route, method: &Method) -> bool {
+    match route.method {
+        // hyper leaves the body of an answer to HEAD out.
+        routes::Method::Get => method == Method::GET || method == Method::HEAD,
+        routes::Method::Post => method == Method::POST,
+    }
 }
 
 /// RFC 9112, section 3.2: two readings of one request must not lead to two different hosts.

@@ -10,6 +10,8 @@ use self::model::{Event, Model, Random};
 use super::answer::CHEAP_EVENTS_MAX;
 use super::memory::{OutOfMemory, QueryMemory};
 use super::*;
+use crate::event::bucket::DAY_MICROS;
+use crate::event::bucket::HOUR_MICROS;
 
 const MINUTE: i64 = 60_000_000;
 /// 2026-02-01T00:00:00Z, a Sunday.

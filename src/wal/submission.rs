@@ -5,6 +5,7 @@ use super::id::Sequence;
 use super::record;
 use crate::support::budget::Reservation;
 use crate::support::sync::oneshot;
+use crate::wal::refusal::Refusal;
 
 /// Tells the waiting request how its submission ended: with the sequence of its last event.
 pub type Ack = oneshot::Sender<Result<Sequence, Refusal>>;

@@ -10,9 +10,11 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use serde::Deserialize;
 
 use super::refused::Reason;
+use crate::api::events::Accepted;
+use crate::api::problem::{Code, ListedError, Problem};
+use crate::api::routes::BULK;
 use crate::cli::request;
 use crate::cli::text::printable;
 
@@ -40,7 +42,7 @@ impl Endpoint {
     ///
     /// A text for the user if this is no URL that can be used.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
-        let uri = request::uri(url, "/events/bulk")?;
+        let uri = request::uri(url, BULK)?;
         Ok(Self { uri })
     }
 }
@@ -153,34 +155,24 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     innermost.to_string()
 }
 
-/// The part of an error answer (RFC 9457) that matters here.
-#[derive(Deserialize)]
-struct Problem {
-    code: String,
-    #[serde(default)]
-    title: String,
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    errors: Vec<ListedError>,
-    #[serde(default)]
-    invalid_count: usize,
+/// What goes into the list of refused lines.
+fn reason(error: ListedError<'_>) -> Reason {
+    Reason {
+        field: error.field.into_owned(),
+        code: error.code.into_owned(),
+        message: error.message.into_owned(),
+    }
 }
 
-#[derive(Deserialize)]
-struct ListedError {
-    index: usize,
-    #[serde(flatten)]
-    reason: Reason,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    accepted: usize,
+/// The same about the request as a whole.
+fn reason_of_line(problem: &Problem<'_>) -> Reason {
+    Reason::of_line(problem.code.as_ref(), problem.text())
 }
 
 fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
-    let problem = serde_json::from_slice::<Problem>(body).ok();
+    let problem = serde_json::from_slice::<Problem<'static>>(body).ok();
+    // Some JSON of another program has no code.
+    let problem = problem.filter(|problem| !problem.code.is_empty());
     if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
         let detail = problem
             .map(|problem| format!(": {}", printable(problem.text())))
@@ -197,22 +189,24 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
         };
     }
     Answer::Verdict(match (status, problem) {
-        (StatusCode::ACCEPTED, _) => match serde_json::from_slice::<Stored>(body) {
-            Ok(stored) => Verdict::Accepted(stored.accepted),
+        (StatusCode::ACCEPTED, _) => match serde_json::from_slice::<Accepted>(body) {
+            Ok(stored) => Verdict::Accepted(stored.accepted as usize),
             Err(_) => Verdict::Strange(format!("{status} without a number of events")),
         },
-        (StatusCode::BAD_REQUEST, Some(problem)) if problem.code == "too_many_events" => {
-            Verdict::TooMany(problem.into_reason())
+        (StatusCode::BAD_REQUEST, Some(problem))
+            if problem.code == Code::TooManyEvents.kind().name =>
+        {
+            Verdict::TooMany(reason_of_line(&problem))
         }
         (StatusCode::BAD_REQUEST, Some(problem)) if problem.errors.is_empty() => {
-            Verdict::RequestRefused(problem.into_reason())
+            Verdict::RequestRefused(reason_of_line(&problem))
         }
         (StatusCode::BAD_REQUEST, Some(problem)) => {
-            let invalid_count = problem.invalid_count;
+            let invalid_count = problem.invalid_count.unwrap_or_default();
             let mut reasons: Vec<_> = problem
                 .errors
                 .into_iter()
-                .map(|error| (error.index, error.reason))
+                .filter_map(|error| Some((error.index?, reason(error))))
                 .collect();
             reasons.sort_by_key(|(index, _)| *index);
             Verdict::EventsRefused {
@@ -220,7 +214,9 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
                 invalid_count,
             }
         }
-        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => Verdict::TooLarge(problem.into_reason()),
+        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => {
+            Verdict::TooLarge(reason_of_line(&problem))
+        }
         // A proxy in front of the server has limits of its own and answers in its own way.
         (StatusCode::PAYLOAD_TOO_LARGE, None) => {
             let message = "is larger than the server takes";
@@ -229,21 +225,6 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
         (_, Some(problem)) => Verdict::Strange(format!("{status}: {}", printable(problem.text()))),
         (_, None) => Verdict::Strange(status.to_string()),
     })
-}
-
-impl Problem {
-    fn text(&self) -> &str {
-        if self.detail.is_empty() {
-            &self.title
-        } else {
-            &self.detail
-        }
-    }
-
-    fn into_reason(self) -> Reason {
-        let message = self.text().to_owned();
-        Reason::of_line(self.code, message)
-    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //!
 //! Names come from whoever may send events, so a text that a spreadsheet would take for a formula gets a `'` in front.
 
-use super::answer::{Answer, Counts, Dimension, Group};
+use super::answer::{Dimension, dimensions};
+use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::printable;
 
 /// The header line and one row a group, or one of the total when there are no groups asked for. Without the last line's LF.
-pub(super) fn render(answer: &Answer, is_terminal: bool) -> String {
-    let dimensions = answer.dimensions();
+pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
+    let dimensions = dimensions(answer);
     let is_named = dimensions
         .iter()
         .any(|dimension| !matches!(dimension, Dimension::Time(_)));
@@ -29,11 +30,11 @@ pub(super) fn render(answer: &Answer, is_terminal: bool) -> String {
         "unique_users_high",
     ]);
     let mut lines = vec![header.join(",")];
-    let text = |text: &Option<String>| cell(text.as_deref().unwrap_or_default(), is_terminal);
+    let text = |text: Option<&str>| cell(text.unwrap_or_default(), is_terminal);
     if dimensions.is_empty() {
         lines.push(counts(&answer.total).join(","));
     }
-    for group in &answer.groups {
+    for group in answer.groups() {
         let Group {
             start,
             end,
@@ -44,9 +45,9 @@ pub(super) fn render(answer: &Answer, is_terminal: bool) -> String {
         let mut row = Vec::with_capacity(header.len());
         for dimension in &dimensions {
             match dimension {
-                Dimension::Time(_) => row.extend([text(start), text(end)]),
-                Dimension::EventName => row.push(text(event_name)),
-                Dimension::Channel => row.push(text(channel)),
+                Dimension::Time(_) => row.extend([text(start.as_deref()), text(end.as_deref())]),
+                Dimension::EventName => row.push(text(event_name.as_deref())),
+                Dimension::Channel => row.push(text(channel.as_deref())),
             }
         }
         row.extend(is_named.then(|| group.other.to_string()));
@@ -57,11 +58,11 @@ pub(super) fn render(answer: &Answer, is_terminal: bool) -> String {
 }
 
 fn counts(counts: &Counts) -> [String; 5] {
-    let (low, high) = counts.users_range();
+    let [low, high] = counts.users_range();
     [
         counts.total_events.to_string(),
         counts.unique_users.to_string(),
-        counts.unique_users_error.to_string(),
+        counts.unique_users_error.value().to_string(),
         low.to_string(),
         high.to_string(),
     ]

@@ -2,8 +2,9 @@
 
 use jiff::civil::DateTime;
 
-use super::answer::{Answer, Counts, Dimension, Group};
+use super::answer::{Dimension, dimensions};
 use super::range::Zone;
+use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::{counted, grouped, printable, width};
 use crate::event::Timestamp;
 
@@ -28,8 +29,8 @@ pub(super) fn columns(is_terminal: bool) -> usize {
 }
 
 /// The answer in lines, at most `columns` wide unless names or numbers need more.
-pub(super) fn render(answer: &Answer, zone: &Zone, columns: usize) -> String {
-    let dimensions = answer.dimensions();
+pub(super) fn render(answer: &Answer<'_>, zone: &Zone, columns: usize) -> String {
+    let dimensions = dimensions(answer);
     let mut table = Table::default();
     // The totals need a place for their own name.
     let labels = dimensions.len().max(1);
@@ -40,7 +41,7 @@ pub(super) fn render(answer: &Answer, zone: &Zone, columns: usize) -> String {
     header.resize(labels, String::new());
     header.extend(["events", "users", ""].map(str::to_owned));
     table.rows.push(header);
-    for group in &answer.groups {
+    for group in answer.groups() {
         let mut row: Vec<String> = dimensions
             .iter()
             .map(|by| label(group, *by, zone))
@@ -119,7 +120,7 @@ fn name_of(dimension: Dimension<'_>) -> &str {
     }
 }
 
-fn label(group: &Group, dimension: Dimension<'_>, zone: &Zone) -> String {
+fn label(group: &Group<'_>, dimension: Dimension<'_>, zone: &Zone) -> String {
     let name = match dimension {
         Dimension::Time(unit) => {
             let start = group.start.as_deref().unwrap_or_default();
@@ -168,7 +169,7 @@ fn clock(local: DateTime) -> String {
 }
 
 fn numbers(counts: &Counts) -> [String; 3] {
-    let error = counts.unique_users_error;
+    let error = counts.unique_users_error.value();
     let error = if error > 0.0 {
         format!("±{:.1}%", error * 100.0)
     } else {
@@ -182,9 +183,12 @@ fn numbers(counts: &Counts) -> [String; 3] {
 }
 
 /// A bar for each group, so that the largest fills what the numbers leave of the line.
-fn bars(answer: &Answer, used: usize, columns: usize) -> Vec<String> {
+fn bars(answer: &Answer<'_>, used: usize, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(used);
-    let events = answer.groups.iter().map(|group| group.counts.total_events);
+    let events = answer
+        .groups()
+        .iter()
+        .map(|group| group.counts.total_events);
     let largest = events.clone().max().unwrap_or(0);
     if room < BAR_COLUMNS_MIN || largest == 0 {
         return Vec::new();
@@ -198,13 +202,13 @@ fn bars(answer: &Answer, used: usize, columns: usize) -> Vec<String> {
     events.map(bar).collect()
 }
 
-fn headline(answer: &Answer, zone: &Zone) -> String {
+fn headline(answer: &Answer<'_>, zone: &Zone) -> String {
     let instant = |text: &str| time(text, "", zone);
-    let name = answer.event_name.as_deref().map(printable);
+    let name = printable(&answer.event_name);
     let source = answer.source.as_deref().map(printable);
     format!(
         "{}: {} to {}, {}{}",
-        name.unwrap_or_default(),
+        name,
         instant(&answer.from),
         instant(&answer.to),
         printable(zone.name()),
@@ -212,31 +216,31 @@ fn headline(answer: &Answer, zone: &Zone) -> String {
     )
 }
 
-fn footnotes(answer: &Answer) -> Vec<String> {
+fn footnotes(answer: &Answer<'_>) -> Vec<String> {
     let mut notes = Vec::new();
-    if answer.total.unique_users_error > 0.0 {
-        let (low, high) = answer.total.users_range();
+    if answer.total.unique_users_error.value() > 0.0 {
+        let [low, high] = answer.total.users_range();
         notes.push(format!(
             "± is the standard error of an estimate. 95 times in 100 the total of users is between {} and {}; --exact counts them.",
             grouped(low),
             grouped(high)
         ));
     } else if answer
-        .groups
+        .groups()
         .iter()
-        .any(|group| group.counts.unique_users_error > 0.0)
+        .any(|group| group.counts.unique_users_error.value() > 0.0)
     {
         notes.push("± is the standard error of an estimate; --exact counts users.".to_owned());
     }
     if answer.overflowed {
         notes.push("Some days have more names and channels than rollups keep apart; there, events were counted one by one.".to_owned());
     }
-    if answer.pending_events > 0 {
+    if let Some(pending) = answer.pending_events.filter(|pending| *pending > 0) {
         let until = answer.counted_until.as_deref().map(printable);
         let until = until.map_or_else(String::new, |until| {
             format!("; all that the server accepted before {until} is counted")
         });
-        let pending = counted(answer.pending_events, "event");
+        let pending = counted(pending, "event");
         notes.push(format!("Not in the database yet: {pending}{until}."));
     }
     if !notes.is_empty() {

@@ -21,7 +21,7 @@ fn zone(name: &str) -> Zone {
     range::zone(name).unwrap()
 }
 
-fn answer(json: &str) -> Answer {
+fn answer(json: &str) -> Answer<'static> {
     serde_json::from_str(json).unwrap()
 }
 

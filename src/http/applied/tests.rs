@@ -125,7 +125,10 @@ fn marks(mark: Mark) -> Arc<Marks> {
 }
 
 fn receipt(life: LifeId, through: Sequence) -> Receipt {
-    Receipt { life, through }
+    Receipt {
+        life: life.0,
+        through,
+    }
 }
 
 /// The checkpoint stands at `flushed_through`, and a person gave up so many of the events before.

@@ -5,28 +5,14 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
+use crate::api::metrics::PARAMETERS;
+use crate::api::receipt::Receipt;
 use crate::event::bucket::TimeUnit;
 use crate::event::timestamp::TimestampError;
 use crate::event::{EVERY_NAME, NAME_BYTES_MAX, Timestamp};
 use crate::http::error::ParameterError;
-use crate::http::receipt::Receipt;
 use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order};
 
-/// All that are known, as the answer to an unknown one lists them.
-pub(crate) const PARAMETERS: &[&str] = &[
-    "event_name",
-    "from",
-    "to",
-    "group_by",
-    "tz",
-    "channel",
-    "campaign_id",
-    "fill",
-    "order",
-    "limit",
-    "exact",
-    "after",
-];
 /// Most problems that an answer lists.
 pub(crate) const ERRORS_LISTED_MAX: usize = 100;
 /// Longest part of an unknown parameter's name that is shown, in characters.

@@ -8,6 +8,7 @@ use rusqlite::{Error, Row};
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::{SeriesKey, Tally, UserKey, UserSet};
+use crate::wal::id::Sequence;
 
 /// The column `bucket`, with `minutes` behind it.
 pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {

@@ -12,9 +12,10 @@ use super::side_file::{self, SideFile};
 use super::{connection, deltas, lineage};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
+use crate::store::sqlite::rows::as_integer;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
 use crate::wal::batch::BatchView;
-use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
+use crate::wal::id::{CheckpointRow, DatabaseId, WalId};
 
 /// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
 /// the side file in the middle of the transaction, and read again.

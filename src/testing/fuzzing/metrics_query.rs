@@ -3,10 +3,10 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::api::metrics::PARAMETERS;
+use crate::api::receipt::Receipt;
 use crate::event::{NAME_BYTES_MAX, Timestamp};
-use crate::http::query::PARAMETERS;
 use crate::http::query::parameters::{ERRORS_LISTED_MAX, parse};
-use crate::http::receipt::Receipt;
 use crate::query::{GROUPS_MAX, MetricsQuery, Order};
 
 /// # Panics

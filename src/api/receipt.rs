@@ -9,8 +9,6 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use crate::wal::id::{LifeId, Sequence};
-
 /// Digits of the life; the sequence takes the rest.
 const LIFE_DIGITS: usize = 32;
 /// Most digits of a sequence.
@@ -18,22 +16,21 @@ const SEQUENCE_DIGITS_MAX: usize = 16;
 
 /// A place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Receipt {
+pub struct Receipt {
     /// In which life of which log. In a receipt of a release that told no lives, the identity of the log.
-    pub(super) life: LifeId,
+    pub life: Uuid,
     /// Sequence of the last event of the request, at least 1.
-    pub(super) through: Sequence,
+    pub through: u64,
 }
 
 impl Receipt {
     /// Most characters of a receipt.
-    pub(super) const CHARS_MAX: usize = LIFE_DIGITS + SEQUENCE_DIGITS_MAX;
+    pub const CHARS_MAX: usize = LIFE_DIGITS + SEQUENCE_DIGITS_MAX;
     /// What to tell a client whose receipt is none.
-    pub(super) const FORM: &str =
-        "must be the `receipt` in the answer to a POST of events, unchanged";
+    pub const FORM: &str = "must be the `receipt` in the answer to a POST of events, unchanged";
 
     /// Reads a receipt as this or another server wrote it.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         // One spelling for each receipt: the parsers below would also take `+`, braces and capitals.
         let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if !text.bytes().all(is_hex) || text.len() > Self::CHARS_MAX {
@@ -44,15 +41,15 @@ impl Receipt {
             return None;
         }
         Some(Self {
-            life: LifeId(Uuid::try_parse(life).ok()?),
-            through: Sequence::from_str_radix(through, 16).ok()?,
+            life: Uuid::try_parse(life).ok()?,
+            through: u64::from_str_radix(through, 16).ok()?,
         })
     }
 }
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{:x}", self.life.0.simple(), self.through)
+        write!(f, "{}{:x}", self.life.simple(), self.through)
     }
 }
 
@@ -62,8 +59,8 @@ mod tests {
 
     use super::*;
 
-    fn receipt(through: Sequence) -> Receipt {
-        let life = LifeId(Uuid::from_u128(0x0a0b_0c0d_0000_0000_0000_0000_0000_0001));
+    fn receipt(through: u64) -> Receipt {
+        let life = Uuid::from_u128(0x0a0b_0c0d_0000_0000_0000_0000_0000_0001);
         Receipt { life, through }
     }
 
@@ -107,7 +104,7 @@ mod tests {
 
         #[test]
         fn any_receipt_is_read_back(life: u128, through in 1..=u64::MAX) {
-            let receipt = Receipt { life: LifeId(Uuid::from_u128(life)), through };
+            let receipt = Receipt { life: Uuid::from_u128(life), through };
             prop_assert_eq!(Receipt::parse(&receipt.to_string()), Some(receipt));
         }
 
