@@ -21,6 +21,8 @@ use crate::wal::submission::{EncodedRecord, Submission};
 /// Leave to bring a request in: held from before its body is read until it is submitted, growing with what has arrived.
 #[derive(Debug)]
 pub struct Admission {
+    /// How much of the body has arrived, or soon will have.
+    body_bytes: usize,
     in_flight: Reservation,
     space: SpaceReservation,
 }
@@ -33,15 +35,26 @@ impl Admission {
     /// What there is no room for; the admission should then be dropped.
     pub fn grow_to(&mut self, body_bytes: usize) -> Result<(), Refusal> {
         self.space.grow_to(log_bytes(body_bytes))?;
-        if self.in_flight.try_grow_to(in_flight_bytes(body_bytes)) {
-            Ok(())
-        } else {
-            Err(Refusal::BudgetFull)
+        self.body_bytes = self.body_bytes.max(body_bytes);
+        self.hold(in_flight_bytes(body_bytes))
+    }
+
+    /// Makes it hold for a record of `record_bytes`, whatever its body was like.
+    fn fit_to(&mut self, record_bytes: usize) -> Result<(), Refusal> {
+        self.space.fit_to(record_bytes as u64)?;
+        self.hold(self.body_bytes + record_bytes)
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        match self.in_flight.try_grow_to(bytes) {
+            true => Ok(()),
+            false => Err(Refusal::BudgetFull),
         }
     }
 }
 
-/// What a body reserves in the log: an encoded record is never longer than its JSON plus one header.
+/// What a body reserves in the log before anybody knows its record, which is corrected then: encoded events are about as long as their
+/// JSON, and with nothing added to them never longer.
 pub(crate) fn log_bytes(body_bytes: usize) -> u64 {
     (record::HEADER_BYTES + body_bytes) as u64
 }
@@ -91,7 +104,11 @@ impl Intake {
             .budget
             .try_reserve(in_flight_bytes(body_bytes))
             .ok_or(Refusal::BudgetFull)?;
-        Ok(Admission { in_flight, space })
+        Ok(Admission {
+            body_bytes,
+            in_flight,
+            space,
+        })
     }
 
     /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body that cannot come in is
@@ -109,28 +126,32 @@ impl Intake {
     ///
     /// # Errors
     ///
-    /// [`Refusal::RingFull`] and [`Refusal::LogEnded`]: nothing was stored. [`Refusal::Poisoned`]: the log had the record, and the
-    /// outcome is unknown.
+    /// [`Refusal::Poisoned`]: the log had the record, and the outcome is unknown. Any other: nothing was stored.
     ///
     /// # Panics
     ///
-    /// When the record holds no event, or is longer than what was admitted.
+    /// When the record holds no event.
     pub async fn submit(
         &self,
-        admission: Admission,
+        mut admission: Admission,
         record: EncodedRecord,
     ) -> Result<Sequence, Refusal> {
         assert!(
             record.event_count() > 0,
             "a record holds at least one event"
         );
-        let Admission {
-            in_flight,
-            mut space,
-        } = admission;
         let event_count = record.event_count();
         let record = record.into_bytes();
-        space.shrink_to(record.len() as u64);
+        admission
+            .fit_to(record.len())
+            .map_err(|refusal| match refusal {
+                // The log did not have this record.
+                Refusal::Poisoned => Refusal::LogEnded,
+                refusal => refusal,
+            })?;
+        let Admission {
+            in_flight, space, ..
+        } = admission;
         let (ack, acked) = oneshot::channel();
         let submission = Submission {
             record,
@@ -177,5 +198,27 @@ mod tests {
         assert_eq!(outcome, Err(Refusal::Poisoned));
         drop(submissions);
         assert_eq!(submit().await, Err(Refusal::LogEnded));
+    }
+
+    #[tokio::test]
+    async fn a_record_may_be_longer_than_its_body_where_there_is_room() {
+        let header = record::HEADER_BYTES as u64;
+        let (intake, submissions) =
+            Intake::new(1, Budget::new(1 << 20), Gate::new(header + 100, 0));
+        let submit = |bytes: usize| {
+            let mut record = EncodedRecord::with_capacity_for(10);
+            record.buffer().extend(vec![0; bytes]);
+            record.set_event_count(1);
+            intake.submit(intake.admit(10).unwrap(), record)
+        };
+        assert_eq!(submit(101).await, Err(Refusal::LogFull));
+        let (_, space) = tokio::join!(submit(100), async {
+            let submission = submissions.recv().unwrap();
+            let used = intake.gate.bytes_used();
+            drop(submission);
+            used
+        });
+        assert_eq!(space, header + 100);
+        assert_eq!(intake.gate.bytes_used(), 0, "all is given back");
     }
 }

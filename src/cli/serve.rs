@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -25,6 +26,7 @@ use crate::flush::progress::Progress;
 use crate::flush::{FlushError, FlushStop, Flusher};
 use crate::http::applied::Applied;
 use crate::http::hosts::Hosts;
+use crate::http::settings::HttpSettings;
 use crate::http::{App, server};
 use crate::intake::{self, Clock, Intake};
 use crate::store::settings::{StoreLocation, StoreSettings};
@@ -100,12 +102,7 @@ fn serve(
         .block_on(async { timeout(FIRST_LOOK_TIME, flusher.look_first()).await })
         .unwrap_or(Ok(()))
         .map_err(flush_failure)?;
-    let listener = runtime
-        .block_on(server::bind(settings.http.address()))
-        .map_err(|error| match error.may_pass() {
-            true => Failure::new(ExitStatus::Locked, error),
-            false => Failure::new(ExitStatus::Config, error),
-        })?;
+    let listener = listen(runtime, settings)?;
     let address = listener.local_addr().or_exit(ExitStatus::Io)?;
     let _signals = runtime
         .block_on(async { shutdown.listen_for_signals() })
@@ -118,12 +115,7 @@ fn serve(
         gate,
         ..
     } = opened;
-    let http = &settings.http;
-    let share = intake::share_for_small(
-        http.inflight_bytes_max,
-        http.body_bytes_max.max(http.event_bytes_max),
-    );
-    let budget = Budget::with_share_for_small(http.inflight_bytes_max, share);
+    let budget = byte_budget(&settings.http);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
     let applied = Applied::new(log.life(), shutdown.drain_token());
     drop(log);
@@ -204,6 +196,22 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
         tracing::warn!("queries count events, which is slow: {reason}");
     }
     Ok(store)
+}
+
+fn listen(runtime: &Runtime, settings: &Settings) -> Result<TcpListener, Failure> {
+    runtime
+        .block_on(server::bind(settings.http.address()))
+        .map_err(|error| match error.may_pass() {
+            true => Failure::new(ExitStatus::Locked, error),
+            false => Failure::new(ExitStatus::Config, error),
+        })
+}
+
+/// For all bodies and records in flight.
+fn byte_budget(http: &HttpSettings) -> Arc<Budget> {
+    let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
+    let share = intake::share_for_small(http.inflight_bytes_max, body_bytes_max);
+    Budget::with_share_for_small(http.inflight_bytes_max, share)
 }
 
 fn start_log_thread(

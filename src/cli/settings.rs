@@ -74,6 +74,9 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
+/// Whether something holds, and otherwise what to do.
+type Rule = (bool, &'static str);
+
 impl Settings {
     /// Checks that the settings do not contradict each other.
     ///
@@ -81,20 +84,28 @@ impl Settings {
     ///
     /// [`ConfigError`] names the flag to change.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules = [
+            self.lowest_values().as_slice(),
+            self.sizes_that_fit_each_other().as_slice(),
+            &[self.times()],
+        ]
+        .concat();
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what_to_do)) => Err(ConfigError((*what_to_do).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    fn lowest_values(&self) -> [Rule; 11] {
         let Self {
             http,
             wal,
             flush,
-            rollup,
             store,
+            rollup,
             ..
         } = self;
-        let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
-        let record_bytes_max = intake::log_bytes(body_bytes_max);
-        // The active segment is never retired: whatever it can grow to must leave room for one more request.
-        let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
-        let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
-        let rules = [
+        [
             (
                 http.connections_max >= 1,
                 "--connections-max must be at least 1",
@@ -111,41 +122,10 @@ impl Settings {
                 http.body_bytes_max >= 1024,
                 "--body-bytes-max must be at least 1KiB",
             ),
-            (
-                body_bytes_max <= record::PAYLOAD_BYTES_MAX,
-                "--body-bytes-max and --event-bytes-max must be at most 64MiB: one request is one log record",
-            ),
-            (
-                http.inflight_bytes_max >= intake::in_flight_bytes(body_bytes_max),
-                "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
-            ),
             (wal.ring_slots >= 1, "--ring-slots must be at least 1"),
             (
                 wal.segment_bytes >= 1024,
                 "--wal-segment-bytes must be at least 1KiB",
-            ),
-            (
-                wal.bytes_max / 10 * 9 >= active_bytes_max + record_bytes_max,
-                "--wal-bytes-max is too small for --wal-segment-bytes and --body-bytes-max: nine tenths of it must hold a segment, a \
-                 group of at most 1MiB and two of the largest requests, or a full log could never open again",
-            ),
-            (
-                [
-                    http.header_timeout,
-                    http.body_timeout,
-                    http.idle_timeout,
-                    http.write_timeout,
-                ]
-                .into_iter()
-                .chain([
-                    flush.interval,
-                    rollup.interval,
-                    store.query_timeout,
-                    store.flush_timeout,
-                    self.drain_timeout,
-                ])
-                .all(|time| time <= TIME_MAX),
-                "times must be at most 1day",
             ),
             (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
             (
@@ -164,11 +144,47 @@ impl Settings {
                 store.query_bytes_max >= 1 << 20,
                 "--query-bytes-max must be at least 1MiB",
             ),
+        ]
+    }
+
+    fn sizes_that_fit_each_other(&self) -> [Rule; 3] {
+        let Self { http, wal, .. } = self;
+        let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
+        let record_bytes_max = intake::log_bytes(body_bytes_max);
+        // The active segment is never retired: whatever it can grow to must leave room for one more request.
+        let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
+        let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
+        [
+            (
+                body_bytes_max <= record::PAYLOAD_BYTES_MAX,
+                "--body-bytes-max and --event-bytes-max must be at most 64MiB: one request is one log record",
+            ),
+            (
+                http.inflight_bytes_max >= intake::in_flight_bytes(body_bytes_max),
+                "--inflight-bytes-max must be more than twice --body-bytes-max: a body and its log record are held at once",
+            ),
+            (
+                wal.bytes_max / 10 * 9 >= active_bytes_max + record_bytes_max,
+                "--wal-bytes-max is too small for --wal-segment-bytes and --body-bytes-max: nine tenths of it must hold a segment, a \
+                 group of at most 1MiB and two of the largest requests, or a full log could never open again",
+            ),
+        ]
+    }
+
+    fn times(&self) -> Rule {
+        let times = [
+            self.http.header_timeout,
+            self.http.body_timeout,
+            self.http.idle_timeout,
+            self.http.write_timeout,
+            self.flush.interval,
+            self.store.query_timeout,
+            self.store.flush_timeout,
+            self.rollup.interval,
+            self.drain_timeout,
         ];
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, what_to_do)) => Err(ConfigError((*what_to_do).to_owned())),
-            None => Ok(()),
-        }
+        let are_short = times.into_iter().all(|time| time <= TIME_MAX);
+        (are_short, "times must be at most 1day")
     }
 }
 

@@ -31,6 +31,7 @@ mod migrations;
 mod mutants;
 mod mutants_apply;
 mod password;
+mod plan;
 mod pooler;
 mod postgres;
 mod postgres_versions;

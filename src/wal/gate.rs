@@ -170,19 +170,18 @@ impl SpaceReservation {
         Ok(())
     }
 
-    /// Gives back what the record turned out not to need.
+    /// Makes it as long as the record turned out to be: gives back what that does not need, or grows.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// When the record is longer than what was reserved: the encoder's bound would be wrong, and the cap with it.
-    pub fn shrink_to(&mut self, bytes: u64) {
-        assert!(
-            bytes <= self.bytes,
-            "a record of {bytes} bytes does not fit its reservation of {}",
-            self.bytes
-        );
+    /// As [`SpaceReservation::grow_to`].
+    pub fn fit_to(&mut self, bytes: u64) -> Result<(), Refusal> {
+        if bytes > self.bytes {
+            return self.grow_to(bytes);
+        }
         self.gate.release(self.bytes - bytes);
         self.bytes = bytes;
+        Ok(())
     }
 
     /// The record is on disk: its space stays used until the segment is retired.
@@ -228,7 +227,7 @@ mod tests {
     fn a_dropped_or_shrunk_reservation_gives_space_back() {
         let gate = Gate::new(1000, 0);
         let mut reservation = gate.reserve(800).unwrap();
-        reservation.shrink_to(300);
+        reservation.fit_to(300).unwrap();
         assert_eq!(gate.bytes_used(), 300);
         drop(reservation);
         assert_eq!(gate.bytes_used(), 0);

@@ -108,11 +108,7 @@ impl<D: Disk> LogReader<D> {
         let record = match open.scanner.peek() {
             Ok(Some(record)) => record,
             Ok(None) => {
-                // The segment is at its end, yet there are durable events: they are in the next one, which must begin with them.
-                let successor = self.log.directory().segment_of(next);
-                let goes_on = open.header.first_sequence < next
-                    && successor.is_some_and(|segment| segment.first_sequence == next);
-                if sequence != next || !goes_on {
+                if sequence != next || !goes_on_with(&self.log, &open.header, next) {
                     let detail = format!("the segment ends before sequence {next}");
                     return Err(WalError::damage(&path(), offset, sequence, detail));
                 }
@@ -179,6 +175,12 @@ fn find_sealed<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<Sealed> 
         end: segment.sealed_end?,
         successor: successor.first_sequence,
     })
+}
+
+/// Whether the segment after this one begins with `next`.
+fn goes_on_with<D: Disk>(log: &Log<D>, header: &SegmentHeader, next: Sequence) -> bool {
+    let successor = log.directory().segment_of(next);
+    header.first_sequence < next && successor.is_some_and(|segment| segment.first_sequence == next)
 }
 
 /// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come out even.

@@ -153,13 +153,7 @@ fn plan(
             }),
         ) => match &seen {
             None => {
-                anyhow::ensure!(
-                    from.is_some() || tried_through == stored_through,
-                    "{question}. Nobody knows whether the last commit took place: look whether its events are stored, then say --from {} \
-                     if they are, or --from {} if not",
-                    tried_through + 1,
-                    stored_through + 1
-                );
+                check_doubt(question, from, *stored_through, *tried_through)?;
                 let reason = match question {
                     Question::OtherDatabase { .. } => ELSEWHERE,
                     _ => "the checkpoint was missing",
@@ -184,6 +178,23 @@ fn plan(
         "this database has the log through sequence {stored_through}: --from must be behind that, or events would be stored twice"
     );
     Ok(Some(Plan { from, ..by_default }))
+}
+
+/// Where a commit may have taken place or not, a person must have looked.
+fn check_doubt(
+    question: &Question,
+    from: Option<Sequence>,
+    stored_through: Sequence,
+    tried_through: Sequence,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        from.is_some() || tried_through == stored_through,
+        "{question}. Nobody knows whether the last commit took place: look whether its events are stored, then say --from {} if they \
+         are, or --from {} if not",
+        tried_through + 1,
+        stored_through + 1
+    );
+    Ok(())
 }
 
 /// The log becomes one of its own, under a new name.

@@ -91,12 +91,16 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     if is_answered {
         say(format_args!("answered    {ANSWERED}"))?;
     }
-    match inspection.verdict {
+    end(&inspection.verdict, trouble.is_some())
+}
+
+fn end(verdict: &Verdict, has_trouble: bool) -> Result<(), Failure> {
+    match verdict {
         Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
             ExitStatus::Data,
             anyhow::anyhow!("this log is damaged, or written by a newer version"),
         )),
-        Verdict::Empty | Verdict::Sound(_) if trouble.is_some() => Err(Failure::new(
+        Verdict::Empty | Verdict::Sound(_) if has_trouble => Err(Failure::new(
             ExitStatus::Data,
             anyhow::anyhow!("this log and the database do not fit together"),
         )),

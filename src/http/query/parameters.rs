@@ -44,15 +44,7 @@ pub(crate) fn parse(
         fill.is_none() || has_time,
         "needs a group_by of minute, hour, day, week or month",
     );
-    let order = reader.choice(
-        "order",
-        "must be name, total_events or unique_users",
-        &[
-            ("name", Order::Name),
-            ("total_events", Order::TotalEvents),
-            ("unique_users", Order::UniqueUsers),
-        ],
-    );
+    let order = reader.order();
     let limit = reader.limit();
     let needs_names = "needs a group_by of channel or event_name";
     reader.demand("order", order.is_none() || has_names, needs_names);
@@ -128,6 +120,18 @@ impl Reader {
             }
         }
         reader
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        self.choice(
+            "order",
+            "must be name, total_events or unique_users",
+            &[
+                ("name", Order::Name),
+                ("total_events", Order::TotalEvents),
+                ("unique_users", Order::UniqueUsers),
+            ],
+        )
     }
 
     fn after(&mut self) -> Option<Receipt> {

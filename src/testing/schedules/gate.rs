@@ -38,7 +38,7 @@ fn come_and_go(gate: &Arc<Gate>) {
                 if throw(2) == 0 {
                     reservation.grow_to(95).ok();
                 }
-                reservation.shrink_to(50);
+                reservation.fit_to(50).unwrap();
                 if throw(2) == 0 {
                     // The log thread writes it, the flush retires it.
                     reservation.consume();
