@@ -8,18 +8,6 @@ const PLANTED_BUG: &str = "PLANTED_BUG";
 /// The bugs, each one that some system of this kind once had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// Waiters are answered before the sync.
-    AckBeforeSync,
-    /// A failed sync is tried again, and believed.
-    RetrySync,
-    /// A new segment's name is not synced.
-    NoDirectorySync,
-    /// A torn tail stays, and the log goes on behind it.
-    AppendBehindTornTail,
-    /// Damage is taken for a torn tail, and everything from there on is skipped.
-    SkipDamage,
-    /// A record's length is believed without a look at what the file has.
-    TrustLength,
     /// Segments are removed before the commit of their events.
     RetireBeforeCommit,
     /// The checkpoint is moved from wherever it stands.

@@ -2,7 +2,7 @@
 //! `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants BUG=Gap` plants those alone
 //! whose names have this word.
 //!
-//! Twelve bugs live in the product, in builds with the feature `mutants` (`src/mutants.rs`). All others are patches in `src/tests/mutants/`.
+//! Six bugs live in the product, in builds with the feature `mutants` (`src/mutants.rs`). All others are patches in `src/tests/mutants/`.
 //! They are applied to one copy of the tree, each with its switch, so that one build has every bug and each process one of them at most:
 //! whichever `PLANTED_BUG` names. The sources must not have all that in them, and the build of the copy shares its dependencies with the
 //! others.
@@ -62,13 +62,7 @@ const NEEDED: [&str; 9] = [
 ];
 
 /// The bugs that live in the product, named as in src/mutants.rs.
-const IN_PRODUCT: [(&str, &str); 12] = [
-    ("AckBeforeSync", "unit wal::tests::swarm"),
-    ("RetrySync", "unit wal::tests::swarm"),
-    ("NoDirectorySync", "unit wal::tests::swarm"),
-    ("AppendBehindTornTail", "unit wal::tests::swarm"),
-    ("SkipDamage", "unit wal::tests::bit_flips"),
-    ("TrustLength", "unit wal::tests::swarm"),
+const IN_PRODUCT: [(&str, &str); 6] = [
     ("RetireBeforeCommit", "plan kill 10"),
     (
         "NoCompareAndSet",

@@ -23,7 +23,6 @@ use super::log::{DurableMark, Log};
 use super::record;
 use super::recovery::random_salt;
 use super::segment::{self, SegmentHeader};
-use crate::mutants::{Bug, planted};
 use crate::support::sync::ring::{Receiver, RecvTimeoutError};
 use crate::support::sync::watch;
 use crate::wal::id::Sequence;
@@ -192,9 +191,6 @@ impl<D: Disk> Committer<D> {
             Err(error) if error.is_full() => return self.refuse_group(),
             appended => appended?,
         }
-        if planted(Bug::AckBeforeSync) {
-            self.answer();
-        }
         match self.sync {
             SyncMode::Group => self.sync()?,
             SyncMode::Interval(interval) => {
@@ -206,17 +202,13 @@ impl<D: Disk> Committer<D> {
                 }
             }
         }
-        self.answer();
-        // One huge bulk must not pin its size for ever.
-        self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
-        Ok(())
-    }
-
-    fn answer(&mut self) {
         for waiter in self.group.waiters.drain(..) {
             // A client that went away does not hear that its events are stored; nothing else depends on it.
             waiter.ack.send(Ok(waiter.through)).ok();
         }
+        // One huge bulk must not pin its size for ever.
+        self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
+        Ok(())
     }
 
     fn append_group(&mut self) -> Result<(), WalError> {
@@ -243,10 +235,7 @@ impl<D: Disk> Committer<D> {
 
     /// On return everything appended is on disk, and published.
     fn sync(&mut self) -> Result<(), WalError> {
-        let mut synced = self.active.sync_data();
-        if planted(Bug::RetrySync) && synced.is_err() {
-            synced = self.active.sync_data();
-        }
+        let synced = self.active.sync_data();
         synced.map_err(|error| WalError::io("sync", &self.active_path(), error))?;
         self.unsynced_since = None;
         self.publish();

@@ -13,7 +13,6 @@ use std::time::Duration;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::segment::{self, SegmentHeader};
-use crate::mutants::{Bug, planted};
 use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::id::{LifeId, Sequence};
 
@@ -312,9 +311,7 @@ pub fn create_durably<D: Disk>(
         .map_err(|error| WalError::io("sync", &unfinished, error))?;
     disk.rename(&unfinished, path)
         .map_err(|error| WalError::io("rename to", path, error))?;
-    if !planted(Bug::NoDirectorySync) {
-        sync_dir(disk, dir)?;
-    }
+    sync_dir(disk, dir)?;
     Ok(file)
 }
 

@@ -17,7 +17,6 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{read_u32, read_u64};
 use super::segment::{self, SegmentHeader};
-use crate::mutants::{Bug, planted};
 use crate::wal::id::{Sequence, WalId};
 
 /// The file's name.
@@ -126,7 +125,7 @@ impl End {
             );
             return Err(WalError::damage(&newest, 0, next_sequence, detail));
         }
-        if next_sequence <= self.durable_through && !planted(Bug::SkipDamage) {
+        if next_sequence <= self.durable_through {
             let path = segment::path_of(dir, last.first_sequence);
             let detail = format!(
                 "the log ends at {}, but held events through {} when it last stopped",

@@ -16,7 +16,6 @@ use super::error::WalError;
 use super::segment::{self, RecordScanner, ScanError, SegmentHeader};
 use super::tail::{Tail, TailKind, last_sequence_in};
 use super::torn_copies;
-use crate::mutants::{Bug, planted};
 use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// Looks at a log that a server may be writing to, before what they find is believed.
@@ -247,7 +246,6 @@ fn scan_last<D: Disk>(
         Err(ScanError::Io(error)) => return Err(WalError::io("read", &path, error)),
         Err(ScanError::Invalid(reason)) => Some(judge_tail(&scanner, &path, reason)?),
     };
-    let tail = tail.filter(|_| !planted(Bug::AppendBehindTornTail));
     if let Some(tail) = &tail {
         last.end = tail.offset;
     }
@@ -265,13 +263,13 @@ fn judge_tail<F: DiskFile>(
         .read_rest()
         .map_err(|error| WalError::io("read", path, error))?;
     match scanner.find_proof_of_damage(&rest, sequence) {
-        Some(proof) if !planted(Bug::SkipDamage) => {
+        Some(proof) => {
             let detail = format!(
                 "{reason}, yet the record at byte {proof} was written after it had been synced"
             );
             Err(WalError::damage(path, offset, sequence, detail))
         }
-        _ => {
+        None => {
             let is_blank = rest.iter().all(|&byte| byte == 0);
             Ok(Tail {
                 segment: path.to_owned(),

@@ -8,7 +8,6 @@ use uuid::Uuid;
 use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::record::{self, RecordHeader, read_u32, read_u64};
-use crate::mutants::{Bug, planted};
 use crate::wal::id::{LifeId, Sequence, WalId};
 
 /// Bytes of a segment header as this code writes it.
@@ -323,8 +322,7 @@ impl<F: DiskFile> RecordScanner<F> {
     /// Makes the next `bytes` of the file available.
     fn fetch(&mut self, bytes: usize) -> Result<&[u8], ScanError> {
         let remaining = self.end - self.offset;
-        let is_trusted = planted(Bug::TrustLength);
-        if bytes as u64 > remaining && !is_trusted {
+        if bytes as u64 > remaining {
             return Err(ScanError::Invalid("the record is cut off"));
         }
         let buffered = self.buffer.len() - self.start;
@@ -339,7 +337,7 @@ impl<F: DiskFile> RecordScanner<F> {
             let length = read_full(&self.file, &mut self.buffer[buffered..], read_at)
                 .map_err(ScanError::Io)?;
             self.buffer.truncate(buffered + length);
-            if self.buffer.len() < bytes && !is_trusted {
+            if self.buffer.len() < bytes {
                 return Err(ScanError::Invalid("the file ends inside the record"));
             }
         }
