@@ -34,7 +34,6 @@ pub mod store;
 pub mod upkeep;
 
 pub mod cli;
-mod mutants;
 pub mod support;
 pub mod telemetry;
 #[cfg(any(test, fuzzing))]

@@ -110,9 +110,8 @@ fn flusher(
     )
 }
 
-/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. Less where bugs are planted, which
-/// must be noticed within a minute.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(feature = "mutants") { 10 } else { 60 });
+/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. `make mutants` has less of it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks until there is something to see.
 #[track_caller]

@@ -19,7 +19,6 @@ use super::look::{self, Looked, Trouble, look};
 use super::stop::{FlushStop, unless_stopped};
 use crate::flush::progress::Progress;
 use crate::flush::settings::FlushSettings;
-use crate::mutants::{Bug, planted};
 use crate::store::{EventSink, EventStore, StoreError};
 use crate::support::backoff::{Backoff, Reminder};
 use crate::wal::batch::Batch;
@@ -231,10 +230,6 @@ impl<D: Disk> Flusher<D> {
             Err(ended) => return Ok(ended),
         };
         let mut flushed_through = row.flushed_through;
-        let mut read_after = flushed_through;
-        if planted(Bug::StoreAgainAfterDoubt) {
-            read_after = read_after.min(self.progress.flushed_through());
-        }
         self.note_flushed(flushed_through)?;
         if flushed_through >= self.log.durable().through {
             // Nothing to try it with: that it answered has to do.
@@ -242,7 +237,7 @@ impl<D: Disk> Flusher<D> {
         }
         let opened_at = Instant::now();
         let mut used_at = opened_at;
-        let mut reader = LogReader::new(Arc::clone(&self.log), read_after);
+        let mut reader = LogReader::new(Arc::clone(&self.log), flushed_through);
         let mut batch = Batch::new(self.log.wal_id(), flushed_through);
         loop {
             if opened_at.elapsed() >= SESSION_AGE_MAX {
@@ -267,9 +262,6 @@ impl<D: Disk> Flusher<D> {
                 if row.flushed_through != flushed_through {
                     return Ok(Ended::Aged);
                 }
-            }
-            if planted(Bug::RetireBeforeCommit) {
-                self.note_flushed(batch.view().through())?;
             }
             let flushing =
                 bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &self.log);

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::mutants::{Bug, planted};
 use crate::support::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that may be in flight at once.
@@ -46,7 +45,7 @@ impl Budget {
     pub fn has_room(&self, bytes: usize) -> bool {
         self.reserved()
             .checked_add(bytes)
-            .is_some_and(|sum| sum <= self.growth_max || planted(Bug::NoByteBudget))
+            .is_some_and(|sum| sum <= self.growth_max)
     }
 
     /// Bytes reserved now.
@@ -59,7 +58,7 @@ impl Budget {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
                 reserved
                     .checked_add(bytes)
-                    .filter(|&sum| sum <= reserved_max || planted(Bug::NoByteBudget))
+                    .filter(|&sum| sum <= reserved_max)
             })
             .is_ok()
     }

@@ -11,7 +11,7 @@ use diffy::{Line, Patch};
 
 /// The directory of the patches, from the project's root.
 pub(crate) const DIR: &str = "src/tests/mutants";
-/// The one patch that plants no bug, but the switch that all others ask. Its name puts it before them.
+/// The one patch that plants no bug, but brings what all others need. Its name puts it before them.
 const SWITCH: &str = "00-switch.patch";
 /// What to do about a patch that the sources have left behind.
 const MEND: &str = "Make it anew: change the sources as it says, put `git diff` behind its first lines, and undo the change";

@@ -22,10 +22,8 @@ use serde_json::Value;
 use client::{Answer, Connection};
 use stored::Database;
 
-/// Nothing in these tests takes nearly as long: it turns a hang into a failure. Sooner where bugs are planted, which must be noticed
-/// within a minute.
-pub(crate) const PATIENCE: Duration =
-    Duration::from_secs(if cfg!(feature = "mutants") { 20 } else { 120 });
+/// Nothing in these tests takes nearly as long: it turns a hang into a failure. `make mutants` has less of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What the server logs before its address once it listens.
 const READY: &str = "ready: listening on http://";
 /// Between two looks at something that cannot wake us.

@@ -2,15 +2,14 @@
 //! `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants BUG=Gap` plants those alone
 //! whose names have this word.
 //!
-//! Six bugs live in the product, in builds with the feature `mutants` (`src/mutants.rs`). All others are patches in `src/tests/mutants/`.
-//! They are applied to one copy of the tree, each with its switch, so that one build has every bug and each process one of them at most:
-//! whichever `PLANTED_BUG` names. The sources must not have all that in them, and the build of the copy shares its dependencies with the
-//! others.
+//! Bugs are patches in `src/tests/mutants/`. All of them are applied to one copy of the tree, each asking whether it is switched on, so
+//! that one build has every bug and each process one of them at most: whichever `PLANTED_BUG` names. The sources have none of that in
+//! them, and the build of the copy shares its dependencies with the others.
 //!
 //! To add a bug:
 //!
-//! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. Calls of it stand in patches only, so
-//!    `00-switch.patch` has to be applied for the sources to build meanwhile.
+//! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. That function comes with `00-switch.patch`,
+//!    which has to be applied for the sources to build meanwhile.
 //! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about, behind these lines:
 //!
 //!    ```text
@@ -25,7 +24,7 @@
 //! 3. Undo the change in the sources, and run `make mutants BUG=NameOfTheBug`.
 //!
 //! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change one file, but not
-//! the lines around each other's. One that does not apply any more is named with what to do, by the tests as well.
+//! the lines around each other's. One that does not apply any more is named with what to do, by the tests as well, and nothing is planted.
 
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
@@ -59,19 +58,6 @@ const NEEDED: [&str; 9] = [
     "build.rs",
     "migrations",
     "src",
-];
-
-/// The bugs that live in the product, named as in src/mutants.rs.
-const IN_PRODUCT: [(&str, &str); 6] = [
-    ("RetireBeforeCommit", "plan kill 10"),
-    (
-        "NoCompareAndSet",
-        "integration store_contract::flush::on_postgres",
-    ),
-    ("CompareAndSetOfAnyLog", "plan two-logs 6"),
-    ("QuarantineOnDiskFull", "plan database 9"),
-    ("NoByteBudget", "integration hostile_flood::large_bodies"),
-    ("StoreAgainAfterDoubt", "plan network 4"),
 ];
 
 fn main() -> ExitCode {
@@ -140,13 +126,7 @@ fn prepare() -> Result<(Vec<Mutant>, Copy), String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let patches = mutants::read(root)?;
     let patched = mutants::apply(root, &patches)?;
-    let mut mutants = Vec::new();
-    for (bug, check) in IN_PRODUCT {
-        let bug = bug.to_owned();
-        let check = Check::parse(check).expect("a check");
-        mutants.push(Mutant { bug, check });
-    }
-    mutants.extend(patches.into_iter().filter_map(|patch| patch.mutant));
+    let bugs = patches.into_iter().filter_map(|patch| patch.mutant);
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
     let target = target.expect("a directory of the target directory");
     let copy = Copy {
@@ -154,7 +134,7 @@ fn prepare() -> Result<(Vec<Mutant>, Copy), String> {
         target: target.to_owned(),
     };
     match copy.bring_up_to_date(root, &patched) {
-        Ok(()) => Ok((mutants, copy)),
+        Ok(()) => Ok((bugs.collect(), copy)),
         Err(error) => Err(format!("{}: {error}", copy.tree.display())),
     }
 }
@@ -188,7 +168,10 @@ impl Copy {
         Ok(())
     }
 
-    /// A command of cargo on a build that can have bugs.
+    /// A command of cargo on the copy.
+    ///
+    /// The feature, which only the copy has, keeps its builds apart from those of the original: cargo takes two packages for one that
+    /// share a target directory and differ in nothing but their place.
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["test", "--quiet", "--locked", "--features", "mutants"]);

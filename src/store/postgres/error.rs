@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::mutants::{Bug, planted};
 use crate::store::StoreError;
 
 /// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never answer.
@@ -112,12 +111,7 @@ fn classify_db(db: &DbError) -> StoreError {
 
 /// Classifies by SQLSTATE.
 pub(super) fn classify(code: &str, message: &str) -> StoreError {
-    let class = code.get(..2).unwrap_or_default();
-    let class = match class {
-        "53" if planted(Bug::QuarantineOnDiskFull) => "54",
-        class => class,
-    };
-    match class {
+    match code.get(..2).unwrap_or_default() {
         // Values, constraints and limits; then what functions and triggers of the user's raise.
         "22" | "23" | "54" | "P0" | "09" | "21" | "27" | "2F" | "38" | "39" | "44" => {
             StoreError::Data {

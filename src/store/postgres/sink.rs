@@ -28,7 +28,6 @@ use super::partitions::{Month, Months, Partitions};
 use super::rollups::no_state;
 use super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use crate::event::Timestamp;
-use crate::mutants::{Bug, planted};
 use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
 use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
@@ -80,16 +79,10 @@ impl PostgresSink {
     async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, Failure> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
-        let expected = if planted(Bug::NoCompareAndSet) {
-            format!("wal_id = '{wal_id}'")
-        } else if planted(Bug::CompareAndSetOfAnyLog) {
-            format!("flushed_through = {after}")
-        } else {
-            format!(
-                "wal_id = '{wal_id}' AND flushed_through = {after} AND life = '{}' AND token = '{}'",
-                from.life, from.token
-            )
-        };
+        let expected = format!(
+            "wal_id = '{wal_id}' AND flushed_through = {after} AND life = '{}' AND token = '{}'",
+            from.life, from.token
+        );
         let moved = format!(
             "{begin}UPDATE wal_checkpoints SET flushed_through = {through}, life = '{life}', token = '{token}', \
              {column} = {column} + {len}, flushed_at = now() WHERE {expected} \
