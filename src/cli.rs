@@ -37,6 +37,8 @@ use crate::upkeep::settings::RollupCap;
 
 /// What the names of our own variables begin with.
 const OURS: &str = "FAST_INGEST_";
+/// What the names of the tests' variables begin with.
+const OURS_IN_TESTS: &str = "FAST_INGEST_TEST_";
 
 /// A durable front door for events, in front of PostgreSQL.
 ///
@@ -158,6 +160,8 @@ pub struct Typed {
     pub cli: Cli,
     /// Names of the variables.
     pub empty_variables: Vec<String>,
+    /// Variables that have a name like ours, and that nothing reads.
+    pub unknown_variables: Vec<String>,
 }
 
 /// Reads the command line, and the file of settings that it names. Ends the process where it is no command line, or asks for help.
@@ -186,6 +190,7 @@ pub fn parse() -> Result<Typed, Failure> {
             value.filter(|value| !value.is_empty()).cloned()
         });
     }
+    let unknown_variables = unknown_variables(&variables_of(&command));
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut empty = BTreeSet::new();
     let command = without_variables(command, &is_empty, &mut empty);
@@ -196,7 +201,17 @@ pub fn parse() -> Result<Typed, Failure> {
     Ok(Typed {
         cli,
         empty_variables: empty.into_iter().collect(),
+        unknown_variables,
     })
+}
+
+/// Most likely misspelt. Those of the tests are of no concern to a server.
+fn unknown_variables(known: &BTreeSet<String>) -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let ours = names.filter(|name| name.starts_with(OURS) && !name.starts_with(OURS_IN_TESTS));
+    let mut unknown: Vec<_> = ours.filter(|name| !known.contains(name)).collect();
+    unknown.sort();
+    unknown
 }
 
 /// The variables that a command reads, and its subcommands.

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let Typed {
         cli,
         empty_variables,
+        unknown_variables,
     } = match cli::parse() {
         Ok(typed) => typed,
         Err(failure) => return end_early(&failure),
@@ -25,6 +26,12 @@ fn main() -> ExitCode {
         tracing::info!(
             "set but empty, and so taken for unset: {}",
             empty_variables.join(", ")
+        );
+    }
+    if !unknown_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
+        tracing::warn!(
+            "set, but no settings of fast-ingest: {}",
+            unknown_variables.join(", ")
         );
     }
     let outcome = match cli.command {

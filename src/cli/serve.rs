@@ -345,18 +345,21 @@ pub(super) fn log_failure(error: WalError) -> Failure {
         WalError::Damage { .. } => Failure::new(ExitStatus::Data, error),
         WalError::NewerVersion { .. } => Failure::new(ExitStatus::Config, error),
         WalError::Io { cause, .. } => {
-            let advice = match cause.kind() {
-                ErrorKind::StorageFull => {
-                    "; free some space and start again, what was acknowledged is safe"
-                }
+            let (status, advice) = match cause.kind() {
+                ErrorKind::StorageFull => (
+                    ExitStatus::Io,
+                    "; free some space and start again, what was acknowledged is safe",
+                ),
+                // No restart mends it.
                 ErrorKind::PermissionDenied
                 | ErrorKind::NotADirectory
-                | ErrorKind::ReadOnlyFilesystem => {
-                    "; --data-dir must be a directory that this user may write to"
-                }
-                _ => "",
+                | ErrorKind::ReadOnlyFilesystem => (
+                    ExitStatus::Config,
+                    "; --data-dir must be a directory that this user may write to",
+                ),
+                _ => (ExitStatus::Io, ""),
             };
-            Failure::new(ExitStatus::Io, anyhow!("{error}{advice}"))
+            Failure::new(status, anyhow!("{error}{advice}"))
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::intake;
 use crate::store::settings::StoreSettings;
 use crate::support::settings::{ConfigError, positive_duration};
 use crate::upkeep::settings::RollupSettings;
-use crate::wal::settings::WalSettings;
+use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::{committer, record};
 
 /// Longest of all times. PostgreSQL takes timeouts of at most 2^31 milliseconds; nobody means more than a day.
@@ -74,6 +74,9 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
+/// Most slots of the ring: its memory is taken at the start, 80 bytes a slot.
+const RING_SLOTS_MAX: usize = 1 << 20;
+
 /// Whether something holds, and otherwise what to do.
 type Rule = (bool, &'static str);
 
@@ -87,13 +90,15 @@ impl Settings {
         let rules = [
             self.lowest_values().as_slice(),
             self.sizes_that_fit_each_other().as_slice(),
-            &[self.times()],
         ]
         .concat();
-        match rules.iter().find(|(holds, _)| !holds) {
-            Some((_, what_to_do)) => Err(ConfigError((*what_to_do).to_owned())),
-            None => Ok(()),
+        if let Some((_, what_to_do)) = rules.iter().find(|(holds, _)| !holds) {
+            return Err(ConfigError((*what_to_do).to_owned()));
         }
+        let long = self.times().into_iter().find(|(_, time)| *time > TIME_MAX);
+        long.map_or(Ok(()), |(flag, _)| {
+            Err(ConfigError(format!("{flag} must be at most 1day")))
+        })
     }
 
     fn lowest_values(&self) -> [Rule; 11] {
@@ -122,7 +127,10 @@ impl Settings {
                 http.body_bytes_max >= 1024,
                 "--body-bytes-max must be at least 1KiB",
             ),
-            (wal.ring_slots >= 1, "--ring-slots must be at least 1"),
+            (
+                (1..=RING_SLOTS_MAX).contains(&wal.ring_slots),
+                "--ring-slots must be from 1 to 1048576",
+            ),
             (
                 wal.segment_bytes >= 1024,
                 "--wal-segment-bytes must be at least 1KiB",
@@ -171,20 +179,23 @@ impl Settings {
         ]
     }
 
-    fn times(&self) -> Rule {
-        let times = [
-            self.http.header_timeout,
-            self.http.body_timeout,
-            self.http.idle_timeout,
-            self.http.write_timeout,
-            self.flush.interval,
-            self.store.query_timeout,
-            self.store.flush_timeout,
-            self.rollup.interval,
-            self.drain_timeout,
-        ];
-        let are_short = times.into_iter().all(|time| time <= TIME_MAX);
-        (are_short, "times must be at most 1day")
+    fn times(&self) -> [(&'static str, Duration); 10] {
+        let sync_interval = match self.wal.sync {
+            SyncMode::Group => Duration::ZERO,
+            SyncMode::Interval(interval) => interval,
+        };
+        [
+            ("--header-timeout", self.http.header_timeout),
+            ("--body-timeout", self.http.body_timeout),
+            ("--idle-timeout", self.http.idle_timeout),
+            ("--write-timeout", self.http.write_timeout),
+            ("--flush-interval", self.flush.interval),
+            ("--flush-timeout", self.store.flush_timeout),
+            ("--query-timeout", self.store.query_timeout),
+            ("--rollup-interval", self.rollup.interval),
+            ("--drain-timeout", self.drain_timeout),
+            ("--sync interval", sync_interval),
+        ]
     }
 }
 

@@ -124,7 +124,7 @@ pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses th
 
 /// What a person can do about a question.
 pub const HOW_TO_ANSWER: &str = "Nothing was changed, and ingestion goes on. Bring the right database back, or let the flush go on here: \
-                                 `fast-ingest wal adopt` shows what that would skip, and does it with --yes";
+                                 `fast-ingest wal adopt`, with this server's own settings, shows what that would skip, and does it with --yes";
 
 /// What this flush knows of the checkpoint.
 #[derive(Debug, Default)]

@@ -316,10 +316,7 @@ impl<D: Disk> Flusher<D> {
         self.progress.set_running();
         self.backoff.reset();
         if self.reminder.end() {
-            tracing::info!(
-                backlog = self.progress.flush_lag(),
-                "the database is back, flushing goes on"
-            );
+            tracing::info!(backlog = self.progress.flush_lag(), "flushing goes on");
         }
     }
 }

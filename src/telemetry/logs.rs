@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::fields::SaidOnce;
 use super::sink::{QUEUE_LINES, Sink};
@@ -39,8 +40,11 @@ pub enum LogFormat {
 ///
 /// A text for the user when `filter` does not parse or the log's thread does not start.
 pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| format!("--log {filter:?}: {error}; try --log info"))?;
+    let filter = parse_filter(filter).map_err(|error| {
+        format!(
+            "--log {filter:?}: {error}; write for example info, or warn,fast_ingest::flush=debug"
+        )
+    })?;
     let sink = Sink::start(io::stderr(), QUEUE_LINES, report_dropped)
         .map_err(|error| format!("cannot start the thread that writes the log: {error}"))?;
     let sink = SINK.get_or_init(|| sink);
@@ -68,6 +72,19 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A word alone would be taken for the name of a part of the program and silence all the others, as each misspelt level does.
+fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
+    let words = filter.split(',').map(str::trim);
+    let mut alone = words.filter(|word| !word.contains(['=', '[']));
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = alone.find(|word| !is_level(word)) {
+        return Err(format!(
+            "{word:?} is no level; they are off, error, warn, info, debug and trace"
+        ));
+    }
+    EnvFilter::try_new(filter).map_err(|error| error.to_string())
 }
 
 /// Log lines that could not be written since the start of the process: stderr failed, or did not take them in time.
@@ -122,6 +139,31 @@ fn wants_colors(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_does_not_silence_the_rest() {
+        for filter in [
+            "loud",
+            "infoo",
+            "warning",
+            "info,fast_ingest::flush",
+            "info,debg",
+        ] {
+            let error = parse_filter(filter).expect_err(filter);
+            assert!(error.contains("they are off, error, warn"), "{error}");
+        }
+        assert!(parse_filter("fast_ingest::wal=loud").is_err());
+        for filter in [
+            "info",
+            "DEBUG",
+            "off",
+            "",
+            "warn,fast_ingest::flush=debug",
+            "[span]=info",
+        ] {
+            assert!(parse_filter(filter).is_ok(), "{filter}");
+        }
+    }
 
     #[test]
     fn no_color_is_honoured() {

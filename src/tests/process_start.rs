@@ -79,14 +79,14 @@ fn a_taken_port_names_the_flag() {
 }
 
 #[test]
-fn a_data_directory_that_cannot_be_made_is_an_io_error() {
+fn a_data_directory_that_cannot_be_made_needs_a_person() {
     let dir = tempfile::tempdir().unwrap();
     // Below a file no directory can be made, not even by root.
     let file = dir.path().join("file");
     fs::write(&file, "kept").unwrap();
     let impossible = file.join("x");
     let ended = Launch::new(&impossible, &Database::embedded(&impossible)).run_to_end();
-    ended.assert_refusal(74, &[impossible.to_str().unwrap(), "--data-dir"]);
+    ended.assert_refusal(78, &[impossible.to_str().unwrap(), "--data-dir"]);
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
     assert_eq!(ended.stderr.matches("os error").count(), 1, "{ended:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "kept");

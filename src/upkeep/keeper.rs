@@ -216,7 +216,7 @@ impl Keeper {
         }
         if is_due {
             tracing::warn!(
-                "cannot keep the rollups, trying again, queries stay right but slow down: {error}"
+                "cannot keep the rollups, trying again; until then a query that the database answers reads more rows, and none is wrong: {error}"
             );
         }
         self.backoff.next_wait()

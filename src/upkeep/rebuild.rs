@@ -8,6 +8,7 @@
 //! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the rollups are all
 //! that is left of it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use super::compact::quarters_before;
 use super::recount::{Admitted, Recount, Recounted, sum_up};
 use crate::event::Timestamp;
-use crate::event::bucket::Day;
+use crate::event::bucket::{DAY_MICROS, Day};
 use crate::rollup::users::NewKey;
 use crate::rollup::{DAY_EXACT_MAX, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
@@ -273,7 +274,9 @@ pub async fn set_rebuilt(store: &mut dyn RollupStore) -> Result<(), StoreError> 
     store.commit().await
 }
 
-/// The days from the first to the last one that the database knows, cut to what was asked for: both ends belong to it.
+/// The days that have events or rollups, cut to what was asked for: both ends belong to it.
+///
+/// A database may hold a few events of decades ago, so what lies between is not looked at day by day.
 ///
 /// # Errors
 ///
@@ -284,20 +287,61 @@ pub async fn days(
     to: Option<Day>,
 ) -> Result<Vec<Day>, StoreError> {
     store.begin_reading().await?;
-    let stored = store.days_stored().await?;
+    let days = find_days(store, from, to).await?;
     store.commit().await?;
-    let Some((first, last)) = stored else {
+    Ok(days)
+}
+
+async fn find_days(
+    store: &mut dyn RollupStore,
+    from: Option<Day>,
+    to: Option<Day>,
+) -> Result<Vec<Day>, StoreError> {
+    let Some((first, last)) = store.days_stored().await? else {
         return Ok(Vec::new());
     };
     let first = from.map_or(first, |from| from.max(first));
-    let last = to.map_or(last, |to| to.min(last));
+    let end = to.map_or(last, |to| to.min(last)).end();
+    let kept = store.days_kept().await?;
+    let kept = kept
+        .into_iter()
+        .filter(|day| *day >= first && day.start() < end);
     let mut days = Vec::new();
-    let mut day = first;
-    while day <= last {
+    let mut from = first.start();
+    for day in kept {
+        days_with_events(store, from..day.start(), &mut days).await?;
         days.push(day);
-        day = Day::of(day.end());
+        from = day.end();
     }
+    days_with_events(store, from..end, &mut days).await?;
     Ok(days)
+}
+
+/// Adds the days of a range, which begins and ends with a day, that have events. Looks at ever longer stretches while they are empty,
+/// and at ever shorter ones once something is there.
+async fn days_with_events(
+    store: &mut dyn RollupStore,
+    range: Range<Timestamp>,
+    days: &mut Vec<Day>,
+) -> Result<(), StoreError> {
+    let mut from = range.start.as_micros();
+    let end = range.end.as_micros();
+    let mut length = DAY_MICROS;
+    while from < end {
+        let to = end.min(from.saturating_add(length));
+        let stretch = Timestamp::from_micros(from)..Timestamp::from_micros(to);
+        if !store.has_events(stretch).await? {
+            from = to;
+            length = length.saturating_mul(2);
+        } else if to - from > DAY_MICROS {
+            length = (to - from) / DAY_MICROS / 2 * DAY_MICROS;
+        } else {
+            days.push(Day::of(Timestamp::from_micros(from)));
+            from = to;
+            length = DAY_MICROS;
+        }
+    }
+    Ok(())
 }
 
 async fn begin(store: &mut dyn RollupStore) -> Result<(), StoreError> {

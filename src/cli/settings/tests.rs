@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command};
 use crate::http::settings::{host, host_name};
 use crate::store::settings::StoreLocation;
 use crate::support::settings::{bytes, count, count_between};
-use crate::wal::settings::{SyncMode, sync_mode};
+use crate::wal::settings::sync_mode;
 
 fn resolve(flags: &[&str]) -> Result<Settings, ConfigError> {
     let argv = ["fast-ingest", "serve"].iter().chain(flags);
@@ -73,7 +73,16 @@ fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--wal-segment-bytes", "1000B"]).contains("--wal-segment-bytes"));
     assert!(refused(&["--wal-bytes-max", "81MiB"]).contains("--wal-bytes-max"));
     assert!(resolve(&["--wal-bytes-max", "82MiB"]).is_ok());
-    assert!(refused(&["--flush-timeout", "30days"]).contains("1day"));
+    for flag in ["--flush-timeout", "--idle-timeout", "--drain-timeout"] {
+        let expected = format!("{flag} must be at most 1day");
+        assert_eq!(refused(&[flag, "30days"]), expected);
+    }
+    assert!(
+        refused(&["--sync", "interval=9999years"]).contains("--sync interval must be at most 1day")
+    );
+    for slots in ["0", "1000000000000", "9999999999999999999"] {
+        assert!(refused(&["--ring-slots", slots]).contains("from 1 to 1048576"));
+    }
     assert!(refused(&["--connections-max", "0"]).contains("--connections-max"));
     assert!(refused(&["--flush-rows-max", "0"]).contains("--flush-rows-max"));
     assert!(refused(&["--rollup-pairs-max", "0"]).contains("--rollup-pairs-max"));

@@ -59,15 +59,20 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     let trouble = trouble.filter(|_| !is_answered);
     let is_refused = trouble.as_ref().is_some_and(|trouble| trouble.is_mismatch);
     let home = log.as_ref().and_then(|log| log.commits.home());
-    let flushed_through = if is_refused {
+    let row = found.and_then(|found| found.row);
+    let done = if is_refused {
         // The checkpoint counts the events of another copy.
-        home.map(|home| home.confirmed_through)
+        home.map(|home| Done {
+            through: home.confirmed_through,
+            has_skipped: false,
+        })
     } else {
-        found
-            .and_then(|found| found.row)
-            .map(|row| row.flushed_through)
+        row.map(|row| Done {
+            through: row.flushed_through,
+            has_skipped: row.counts.skipped > 0,
+        })
     };
-    print_segments(&inspection.segments, flushed_through, is_refused)?;
+    print_segments(&inspection.segments, done, is_refused)?;
     if let Some(checkpoint) = &checkpoint {
         let newest = (!is_refused).then(|| newest_sequence(&inspection));
         say(format_args!(
@@ -106,6 +111,15 @@ fn end(verdict: &Verdict, has_trouble: bool) -> Result<(), Failure> {
         )),
         Verdict::Empty | Verdict::Sound(_) => Ok(()),
     }
+}
+
+/// What of a log nobody has to flush any more.
+#[derive(Clone, Copy)]
+struct Done {
+    /// Up to this sequence.
+    through: Sequence,
+    /// Whether some of it was skipped, on a person's word: nobody can say any more which.
+    has_skipped: bool,
 }
 
 /// Why the log and the database do not fit together.
@@ -151,7 +165,7 @@ fn newest_sequence(inspection: &Inspection) -> Sequence {
 
 fn print_segments(
     segments: &[SegmentReport],
-    flushed_through: Option<Sequence>,
+    done: Option<Done>,
     is_refused: bool,
 ) -> Result<(), Failure> {
     if segments.is_empty() {
@@ -176,7 +190,7 @@ fn print_segments(
             .map_or_else(|| "-".to_owned(), |last| last.to_string());
         let size = ByteSize::b(report.file_bytes).to_string();
         let is_last = index + 1 == segments.len();
-        let state = describe_segment(report, is_last, flushed_through, is_refused);
+        let state = describe_segment(report, is_last, done, is_refused);
         say(format_args!(
             "{name:<26} {first:>14} {last:>14} {:>12} {:>10} {size:>10}  {state}",
             report.events, report.records
@@ -188,19 +202,20 @@ fn print_segments(
 fn describe_segment(
     report: &SegmentReport,
     is_last: bool,
-    flushed_through: Option<Sequence>,
+    done: Option<Done>,
     is_refused: bool,
 ) -> String {
     let place = if is_last { "newest" } else { "sealed" };
-    let stored = match (report.last_sequence, flushed_through) {
-        (Some(last), Some(through)) if last <= through => ", all in the database",
-        (Some(_), Some(through))
-            if report
-                .header
-                .is_some_and(|header| header.first_sequence <= through) =>
-        {
-            ", partly in the database"
-        }
+    let begins_by = |through| {
+        let header = report.header;
+        header.is_some_and(|header| header.first_sequence <= through)
+    };
+    let stored = match (report.last_sequence, done) {
+        (Some(last), Some(done)) if last <= done.through => match done.has_skipped {
+            true => ", all in the database or skipped",
+            false => ", all in the database",
+        },
+        (Some(_), Some(done)) if begins_by(done.through) => ", partly in the database",
         (Some(_), _) if is_refused => ", waits for a person's word",
         (Some(_), _) => ", to be flushed",
         (None, _) => ", no events",

@@ -265,6 +265,14 @@ impl RollupStore for PostgresRollups {
         Ok(span::read(&mut self.transactions).await?)
     }
 
+    async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError> {
+        Ok(span::days_kept(&mut self.transactions).await?)
+    }
+
+    async fn has_events(&mut self, range: Range<Timestamp>) -> Result<bool, StoreError> {
+        Ok(span::has_events(&mut self.transactions, range).await?)
+    }
+
     async fn read_events(
         &mut self,
         range: Range<Timestamp>,

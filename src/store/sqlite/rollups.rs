@@ -147,6 +147,14 @@ impl RollupStore for SqliteRollups {
         self.run(days::stored)
     }
 
+    async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError> {
+        self.run(days::kept)
+    }
+
+    async fn has_events(&mut self, range: Range<Timestamp>) -> Result<bool, StoreError> {
+        self.run(|connection| days::has_events(connection, &range))
+    }
+
     async fn read_events(
         &mut self,
         range: Range<Timestamp>,

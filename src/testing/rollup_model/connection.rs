@@ -301,6 +301,24 @@ impl RollupStore for Connection {
         self.on_tables(false, read).await
     }
 
+    async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError> {
+        let read = |tables: &mut Tables| {
+            let mut days: BTreeSet<Day> = tables.days.keys().map(|(_, day)| *day).collect();
+            days.extend(tables.deltas.values().map(|delta| delta.bucket.day()));
+            days.extend(tables.parts.keys().map(|(_, bucket)| bucket.day()));
+            days.into_iter().collect()
+        };
+        self.on_tables(false, read).await
+    }
+
+    async fn has_events(&mut self, range: Range<Timestamp>) -> Result<bool, StoreError> {
+        let read = |tables: &mut Tables| {
+            let mut events = tables.events.iter();
+            events.any(|event| range.contains(&event.3))
+        };
+        self.on_tables(false, read).await
+    }
+
     async fn read_events(
         &mut self,
         range: Range<Timestamp>,

@@ -13,6 +13,7 @@ use fast_ingest::store::{RollupStore, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Compacted, Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
+use fast_ingest::upkeep::rebuild;
 use fast_ingest::upkeep::settings::{RollupCap, RollupSettings};
 
 use super::contract;
@@ -27,6 +28,7 @@ contract! {
     pairs_beyond_the_cap_are_counted_without_a_series_for_good,
     two_keepers_and_a_flush_lose_nothing_and_count_nothing_twice,
     the_pairs_with_most_events_come_first_and_ties_by_their_bytes,
+    the_days_of_decades_are_those_that_have_something,
 }
 
 /// An event that was stored: name, channel, user, time.
@@ -417,4 +419,39 @@ async fn the_pairs_with_most_events_come_first_and_ties_by_their_bytes(database:
         assert_eq!(told.collect::<Vec<_>>(), expected);
     }
     store.commit().await.unwrap();
+}
+
+async fn the_days_of_decades_are_those_that_have_something(database: Database) {
+    let first = Day::of(Timestamp::from_micros(1_200_000_000_000_000));
+    let noon = |n: i64| first.start().as_micros() + n * DAY_MICROS + DAY_MICROS / 2;
+    let day = |n| Day::of(Timestamp::from_micros(noon(n)));
+    let row = |name, n| -> Row { (name, "web", "ann".to_owned(), noon(n)) };
+    // Neighbours, gaps that are powers of two and that are not, and years.
+    let numbers = [0, 1, 2, 4, 8, 16, 17, 40, 400, 401, 3_000, 6_500];
+    let rows = numbers.map(|n| row(if n % 2 == 0 { "even" } else { "odd" }, n));
+    flush(&database, 0, &rows).await;
+    let days = async |from: Option<i64>, to: Option<i64>| {
+        let mut store = rollups(&database).await;
+        let days = rebuild::days(store.as_mut(), from.map(day), to.map(day));
+        days.await.unwrap()
+    };
+    let expected = numbers.map(day);
+    assert_eq!(days(None, None).await, expected, "with rollups");
+    database.execute("DELETE FROM rollup_deltas").await;
+    assert_eq!(days(None, None).await, expected, "by events alone");
+    assert_eq!(
+        days(Some(2), Some(400)).await,
+        numbers[2..9].iter().map(|n| day(*n)).collect::<Vec<_>>()
+    );
+    assert_eq!(days(Some(41), Some(399)).await, []);
+    // Rollups whose events are gone.
+    let late = [row("odd", 5_000)];
+    flush(&database, rows.len() as u64, &late).await;
+    database
+        .execute("DELETE FROM events WHERE event_name = 'odd'")
+        .await;
+    let even = numbers.into_iter().filter(|n| n % 2 == 0);
+    let mut expected: Vec<Day> = even.chain([5_000]).map(day).collect();
+    expected.sort();
+    assert_eq!(days(None, None).await, expected, "rollups without events");
 }

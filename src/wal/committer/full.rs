@@ -48,6 +48,15 @@ impl<D: Disk> Committer<D> {
             self.make_room(1)?;
             is_low = self.was_full;
         }
+        if is_low && !self.is_full_told {
+            self.is_full_told = true;
+            let (free, floor) = (self.free_bytes()?, self.disk_free_min);
+            tracing::warn!(
+                free,
+                floor,
+                "the disk of the log has {free} bytes free, and --disk-free-min leaves {floor}: events are refused until there is room"
+            );
+        }
         if !is_low && self.is_full_told {
             self.is_full_told = false;
             tracing::info!("the disk of the log has room again");

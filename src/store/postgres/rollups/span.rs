@@ -1,5 +1,6 @@
-//! The first and last day of anything stored, without reading all events.
+//! Which days have anything stored, without reading all events.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -30,6 +31,12 @@ const KEPT: &str = "SELECT min(first), max(last) FROM (
         UNION ALL SELECT min(day), max(day) FROM rollup_days
     ) AS kept";
 
+/// Days of what the rollups hold.
+const DAYS_KEPT: &str = "SELECT DISTINCT date_bin('1 day', kept.at, '1970-01-01T00:00:00Z') AS day FROM (
+        SELECT bucket AS at FROM rollups UNION ALL SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days
+    ) AS kept ORDER BY day";
+const HAS_EVENTS: &str = "SELECT EXISTS (SELECT FROM events WHERE ts >= $1 AND ts < $2)";
+
 type Ends = Option<(Timestamp, Timestamp)>;
 
 /// First and last day.
@@ -42,6 +49,36 @@ pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day,
     let first = found().map(|(first, _)| Day::of(*first)).min();
     let last = found().map(|(_, last)| Day::of(*last)).max();
     Ok(first.zip(last))
+}
+
+/// The days that have parts, deltas or sums, in order.
+pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day>, Failure> {
+    let rows = transactions.query_long(DAYS_KEPT, &[]).await?;
+    let day = |row: &Row| {
+        let Instant(start) = row.try_get(0)?;
+        Ok(Day::of(start))
+    };
+    rows.iter().map(day).collect()
+}
+
+/// Whether any event of a range is stored.
+pub(super) async fn has_events(
+    transactions: &mut Transactions,
+    range: Range<Timestamp>,
+) -> Result<bool, Failure> {
+    let limit = transactions.allow_long().await?;
+    // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it has none.
+    let by_index = transactions
+        .client()
+        .batch_execute("SET LOCAL enable_seqscan = off");
+    bounded(limit, by_index).await?;
+    let values: [&(dyn ToSql + Sync); 2] = [&Instant(range.start), &Instant(range.end)];
+    let rows = transactions.query_long(HAS_EVENTS, &values).await?;
+    let by_any = transactions
+        .client()
+        .batch_execute("SET LOCAL enable_seqscan TO DEFAULT");
+    bounded(limit, by_any).await?;
+    Ok(rows[0].try_get(0)?)
 }
 
 /// Looks from both sides for the first range that is not empty, for ranges of partitions do not overlap.

@@ -1,9 +1,11 @@
 //! Sums of days, what overflowed on them, and which days there are.
 
+use std::ops::Range;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::event::Timestamp;
-use crate::event::bucket::Day;
+use crate::event::bucket::{DAY_MICROS, Day};
 use crate::rollup::{SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::sqlite::rows;
 
@@ -164,6 +166,33 @@ pub(super) fn stored_sql() -> String {
     format!(
         "SELECT min(lowest), max(highest) FROM ({})",
         tables.join(" UNION ALL ")
+    )
+}
+
+/// The days that have parts, deltas or sums, in order.
+pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<Day>> {
+    connection
+        .prepare(
+            "SELECT DISTINCT at - at % ?1 AS day FROM (SELECT bucket AS at FROM rollups UNION ALL \
+             SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days) ORDER BY day",
+        )?
+        .query_map([DAY_MICROS], |row| rows::day(row, 0))?
+        .collect()
+}
+
+/// Whether any event of a range is stored. Its index begins with the name, so each name is asked for.
+pub(super) fn has_events(
+    connection: &Connection,
+    range: &Range<Timestamp>,
+) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM ({names}) WHERE EXISTS \
+         (SELECT 1 FROM events WHERE event_name = value AND ts >= ?1 AND ts < ?2))",
+        names = rows::distinct("events", "event_name")
+    );
+    connection.prepare_cached(&sql)?.query_row(
+        params![range.start.as_micros(), range.end.as_micros()],
+        |row| row.get(0),
     )
 }
 
