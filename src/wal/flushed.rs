@@ -348,9 +348,10 @@ pub(super) fn read_named<D: Disk>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(WalError::io("open", &path, error)),
     };
-    let mut bytes = vec![0; FILE_BYTES];
-    let length = segment::read_full(&file, &mut bytes, 0)
-        .map_err(|error| WalError::io("read", &path, error))?;
+    let io = |error| WalError::io("read", &path, error);
+    let there = file.bytes_len().map_err(io)?;
+    let mut bytes = vec![0; there.min(FILE_BYTES as u64) as usize];
+    let length = segment::read_full(&file, &mut bytes, 0).map_err(io)?;
     let bytes = &bytes[..length];
     if length < HEADER_BYTES
         || bytes[..8] != *MAGIC
