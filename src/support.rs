@@ -3,7 +3,6 @@
 pub(crate) mod backoff;
 pub mod budget;
 pub mod exit;
-pub(crate) mod random;
 pub mod settings;
 pub mod shutdown;
 pub(crate) mod sync;

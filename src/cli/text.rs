@@ -1,16 +1,11 @@
 //! Text for a terminal: numbers to be read, names that cannot drive it, and how wide they come out.
 
+use indicatif::HumanCount;
+use unicode_width::UnicodeWidthStr as _;
+
 /// A number with its thousands set apart: `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+    HumanCount(number).to_string()
 }
 
 /// A number of something, with its thousands set apart: `1 event`, `12,345 events`.
@@ -44,44 +39,7 @@ pub(super) fn acts_on_a_terminal(character: char) -> bool {
 
 /// How many cells of a terminal a text takes. Terminals disagree about the rarer characters; this is right for names that occur.
 pub(super) fn width(text: &str) -> usize {
-    text.chars().map(char_width).sum()
-}
-
-fn char_width(character: char) -> usize {
-    match character {
-        // Joiners, variation selectors, and marks that sit on the letter before them.
-        '\u{300}'..='\u{36f}'
-        | '\u{483}'..='\u{489}'
-        | '\u{591}'..='\u{5bd}'
-        | '\u{610}'..='\u{61a}'
-        | '\u{64b}'..='\u{65f}'
-        | '\u{200c}'
-        | '\u{200d}'
-        | '\u{20d0}'..='\u{20f0}'
-        | '\u{302a}'..='\u{302d}'
-        | '\u{3099}'
-        | '\u{309a}'
-        | '\u{fe00}'..='\u{fe0f}'
-        | '\u{fe20}'..='\u{fe2f}'
-        | '\u{e0100}'..='\u{e01ef}' => 0,
-        // East Asian scripts, full-width forms and pictures.
-        '\u{1100}'..='\u{115f}'
-        | '\u{2e80}'..='\u{303e}'
-        | '\u{3041}'..='\u{33ff}'
-        | '\u{3400}'..='\u{4dbf}'
-        | '\u{4e00}'..='\u{a4cf}'
-        | '\u{a960}'..='\u{a97f}'
-        | '\u{ac00}'..='\u{d7a3}'
-        | '\u{f900}'..='\u{faff}'
-        | '\u{fe30}'..='\u{fe6f}'
-        | '\u{ff00}'..='\u{ff60}'
-        | '\u{ffe0}'..='\u{ffe6}'
-        | '\u{1f300}'..='\u{1f64f}'
-        | '\u{1f680}'..='\u{1f6ff}'
-        | '\u{1f900}'..='\u{1faff}'
-        | '\u{20000}'..='\u{3fffd}' => 2,
-        _ => 1,
-    }
+    text.width()
 }
 
 #[cfg(test)]

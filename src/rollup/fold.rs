@@ -8,7 +8,6 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{PART_EXACT_MAX, UserHash, UserKey, UserSet};
 use crate::event::bucket::{Bucket, Width};
 use crate::event::{EventRef, Timestamp};
-use crate::support::random;
 
 /// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to quarters at once.
 pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
@@ -62,7 +61,7 @@ impl<'a> Fold<'a> {
             user_key,
             minutes_from: Timestamp::from_micros(now.as_micros() - MINUTES_KEPT_MICROS),
             sums: Vec::new(),
-            places: HashMap::with_hasher(SeededState(random::number())),
+            places: HashMap::with_hasher(SeededState(fastrand::u64(..))),
         }
     }
 

@@ -24,7 +24,6 @@ use datasketches::cpc::{CpcSketch, CpcUnion};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub use self::key::{NewKey, UserKey};
-use crate::support::random;
 
 /// Rows of the sketch, as a power of two. 12 would miss the promised one percent (1.08 %).
 const LG_K: u8 = 13;
@@ -308,7 +307,7 @@ impl UserUnion {
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 
-static SECRET: LazyLock<u64> = LazyLock::new(random::number);
+static SECRET: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
 
 impl Hasher for AlreadyHashed {
     fn write(&mut self, _: &[u8]) {

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::random;
-
 const FIRST: Duration = Duration::from_millis(100);
 /// A database that is back is noticed this soon; asking more often would only load one that is struggling.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -27,7 +25,7 @@ impl Backoff {
     pub(crate) fn next_wait(&mut self) -> Duration {
         let half = self.span / 2;
         self.span = (self.span * 2).min(LONGEST);
-        half + half.mul_f64(random::fraction())
+        half + half.mul_f64(fastrand::f64())
     }
 
     /// The last attempt went well.

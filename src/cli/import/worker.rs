@@ -14,7 +14,6 @@ use super::reader::Input;
 use super::refused::{Reason, RefusedLine};
 use super::run::{Run, Stopped};
 use crate::cli::text::counted;
-use crate::support::random;
 
 /// Works until the input is used up or the run is over.
 pub(super) async fn work(
@@ -164,7 +163,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.run.stopping() => return Err(Stopped),
-                () = sleep(outage::wait(attempt, after, random::fraction()).min(left)) => {}
+                () = sleep(outage::wait(attempt, after, fastrand::f64()).min(left)) => {}
             }
         }
         Err(Stopped)

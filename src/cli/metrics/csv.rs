@@ -2,6 +2,8 @@
 //!
 //! Names come from whoever may send events, so a text that a spreadsheet would take for a formula gets a `'` in front.
 
+use csv::{Terminator, WriterBuilder};
+
 use super::answer::{Dimension, dimensions};
 use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::printable;
@@ -29,10 +31,18 @@ pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
         "unique_users_low",
         "unique_users_high",
     ]);
-    let mut lines = vec![header.join(",")];
+    let mut writer = WriterBuilder::new()
+        .terminator(Terminator::CRLF)
+        .from_writer(Vec::new());
+    let mut write = |row: &[String]| {
+        let written = writer.write_record(row);
+        written.expect("memory takes every row");
+    };
+    let header: Vec<String> = header.into_iter().map(str::to_owned).collect();
+    write(&header);
     let text = |text: Option<&str>| cell(text.unwrap_or_default(), is_terminal);
     if dimensions.is_empty() {
-        lines.push(counts(&answer.total).join(","));
+        write(&counts(&answer.total));
     }
     for group in answer.groups() {
         let Group {
@@ -52,9 +62,11 @@ pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
         }
         row.extend(is_named.then(|| group.other.to_string()));
         row.extend(counts(&group.counts));
-        lines.push(row.join(","));
+        write(&row);
     }
-    lines.join("\r\n") + "\r"
+    let bytes = writer.into_inner().expect("memory takes every row");
+    let text = String::from_utf8(bytes).expect("rows of texts");
+    text.strip_suffix('\n').unwrap_or(&text).to_owned()
 }
 
 fn counts(counts: &Counts) -> [String; 5] {
@@ -68,7 +80,7 @@ fn counts(counts: &Counts) -> [String; 5] {
     ]
 }
 
-/// A text, harmless and quoted if it has to be.
+/// A text that no spreadsheet takes for a formula, and no terminal for orders.
 fn cell(text: &str, is_terminal: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
@@ -78,9 +90,6 @@ fn cell(text: &str, is_terminal: bool) -> String {
         out.push_str(&printable(text));
     } else {
         out.push_str(text);
-    }
-    if out.contains([',', '"', '\r', '\n']) {
-        out = format!("\"{}\"", out.replace('"', "\"\""));
     }
     out
 }
