@@ -23,11 +23,12 @@ HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/b
 FUZZ_TARGETS := parse segment mutated_segment metrics_query copy
 # The build has to find cargo-fuzz as `cargo fuzz`, wherever it was installed.
 FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
+DENY := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny
 # Inputs found in a run stay here; a run begins with the committed corpus and with them.
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
-.PHONY: help run migrate-up migrate-down verify inspect check test test-docker model torture mutants fuzz bench bench-report postgres \
+.PHONY: help run migrate-up migrate-down verify inspect check deny test test-docker model torture mutants fuzz bench bench-report postgres \
 	postgres-versions strace pgbouncer docker-up docker-down docker-logs docker-pins
 
 help: ## List the commands
@@ -48,13 +49,23 @@ verify: ## Check the rollups against the stored events
 inspect: ## Show the write-ahead log and how it stands to its database
 	@$(FAST_INGEST) wal inspect
 
-check: postgres ## Formatting, lints, documentation, migrations up and down and up
+check: postgres ## Formatting, lints, documentation, dependencies, migrations up and down and up
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@# Which leaves those out that are no tests to be run with the others.
 	$(CARGO) clippy --locked --test torture --test mutants -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	@$(MAKE) --no-print-directory deny
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
+
+# Not installed by itself: that takes minutes. Known vulnerabilities are looked for where their database can be had.
+deny: ## Licences, duplicates and sources of dependencies, as deny.toml has it; needs cargo-deny
+	@if ! $(DENY) --version >/dev/null 2>&1; then \
+		echo "deny: skipped, cargo-deny is not installed: \`cargo install --locked cargo-deny\` does it"; exit 0; fi; \
+	set -e; \
+	$(DENY) --locked check --hide-inclusion-graph licenses bans sources; \
+	if $(DENY) --locked fetch db >/dev/null 2>&1; then $(DENY) --locked check advisories; \
+		else echo "deny: no look at advisories, their database could not be fetched"; fi
 
 test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
