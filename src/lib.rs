@@ -2,24 +2,35 @@
 //!
 #![doc = include_str!("ARCHITECTURE.md")]
 
-pub mod api;
-pub mod http;
+// The stair, from the ground up: a layer names those before it.
+
+pub mod support;
+
+pub mod telemetry;
 
 pub mod event;
 
-pub mod intake;
+pub mod api;
+
+pub mod rollup;
 
 pub mod wal;
 
+pub mod query;
+
+pub mod store;
+
+pub mod intake;
+
 pub mod flush;
 
-pub mod query;
-pub mod rollup;
-pub mod store;
 pub mod upkeep;
 
+pub mod http;
+
 pub mod cli;
-pub mod support;
-pub mod telemetry;
+
+// Around it.
+
 #[cfg(any(test, fuzzing))]
 pub mod testing;
