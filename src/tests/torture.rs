@@ -14,7 +14,7 @@ pub(crate) mod rig;
 
 use std::io::Write as _;
 
-use crate::random::Random;
+use crate::support::random::Random;
 use report::Report;
 
 /// Something to break, and how.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::ledger::{Ledger, Outcome};
+use crate::support::ledger::{Ledger, Outcome};
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -5,9 +5,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::process::stored::Database;
-use crate::process::{Ended, run};
-use crate::random::Random;
+use crate::support::process::stored::Database;
+use crate::support::process::{Ended, run};
+use crate::support::random::Random;
 use crate::torture::rig::Rig;
 
 /// Exit status when a log is damaged or does not belong to its database (`sysexits`).

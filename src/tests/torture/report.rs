@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::ledger::Audit;
+use crate::support::ledger::Audit;
 
 /// Counts over all cycles of a plan.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Ledger, Load};
-use crate::process::stored::Database;
-use crate::process::{LOOK_AGAIN, Launch, Server, run};
+use crate::support::ledger::{Ledger, Load};
+use crate::support::process::stored::Database;
+use crate::support::process::{LOOK_AGAIN, Launch, Server, run};
 use crate::torture::report::{Footprint, Report};
 
 const CLIENTS: u32 = 4;

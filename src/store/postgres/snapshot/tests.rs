@@ -10,7 +10,7 @@ use crate::query::memory::QueryMemory;
 use crate::store::settings::StoreLocation;
 use crate::upkeep::upgrade;
 
-#[path = "../../../tests/postgres.rs"]
+#[path = "../../../tests/support/postgres.rs"]
 #[allow(dead_code, reason = "the integration tests use the rest")]
 mod server;
 

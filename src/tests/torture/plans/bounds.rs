@@ -9,10 +9,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::process::{PATIENCE, Server};
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::process::{PATIENCE, Server};
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::thread;
 
-use crate::ledger::event_of;
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::ledger::event_of;
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::ledger::{Entry, Ledger, Load, Outcome};
-use crate::postgres::Cluster;
-use crate::process::proxy::Proxy;
-use crate::process::stored::Database;
-use crate::process::{LOOK_AGAIN, Launch, PATIENCE, Server};
-use crate::random::Random;
+use crate::support::ledger::{Entry, Ledger, Load, Outcome};
+use crate::support::postgres::Cluster;
+use crate::support::process::proxy::Proxy;
+use crate::support::process::stored::Database;
+use crate::support::process::{LOOK_AGAIN, Launch, PATIENCE, Server};
+use crate::support::random::Random;
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::postgres::{Cluster, StopMode};
-use crate::process::stored::Database;
-use crate::process::{LOOK_AGAIN, PATIENCE};
-use crate::random::Random;
+use crate::support::postgres::{Cluster, StopMode};
+use crate::support::process::stored::Database;
+use crate::support::process::{LOOK_AGAIN, PATIENCE};
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use crate::ledger::Outcome;
-use crate::postgres::{Cluster, StopMode};
-use crate::process::stored::Database;
-use crate::process::{LOOK_AGAIN, Launch, PATIENCE};
-use crate::random::Random;
+use crate::support::ledger::Outcome;
+use crate::support::postgres::{Cluster, StopMode};
+use crate::support::process::stored::Database;
+use crate::support::process::{LOOK_AGAIN, Launch, PATIENCE};
+use crate::support::random::Random;
 use crate::torture::mounts::{Mount, unavailable};
 use crate::torture::plans::legs;
 use crate::torture::plans::syscalls::strace_works;
@@ -19,6 +19,8 @@ use crate::torture::rig::Rig;
 
 /// Exit status when the disk fails (`sysexits`).
 const IO: i32 = 74;
+/// `EX_CONFIG`.
+const CONFIG: i32 = 78;
 /// After so many faults the books are closed, and the next ones begin with an empty database.
 const FAULTS_A_LEG: u32 = 24;
 const DISK_BYTES: u64 = 16 * 1024 * 1024;
@@ -209,7 +211,7 @@ fn start_read_only(data_dir: &Path, launch: &Launch) -> bool {
     };
     let before = contents(&data_dir.join("wal"));
     let ended = launch.in_directory(&at).run_to_end();
-    ended.assert_refusal(IO, &["--data-dir must be a directory"]);
+    ended.assert_refusal(CONFIG, &["--data-dir must be a directory"]);
     assert_eq!(contents(&data_dir.join("wal")), before);
     drop(mount);
     true

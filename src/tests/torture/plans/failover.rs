@@ -4,9 +4,9 @@
 
 use rustix::process::Signal;
 
-use crate::postgres::{Cluster, StopMode, free_port};
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::{Cluster, StopMode, free_port};
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::database::signal;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
-use crate::postgres::Cluster;
-use crate::process::Launch;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::Launch;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -1,10 +1,10 @@
 //! What happens between the server and PostgreSQL: connections cut around a COMMIT, connections that say nothing any more, a
 //! transaction that commits long after its sender gave up.
 
-use crate::postgres::Cluster;
-use crate::process::proxy::{Cut, Proxy};
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::proxy::{Cut, Proxy};
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::mounts::{Mount, unavailable};
 use crate::torture::plans::legs;
 use crate::torture::plans::syscalls::strace_works;

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::postgres::Cluster;
-use crate::process::proxy::Proxy;
-use crate::process::stored::Database;
-use crate::process::{Ended, Launch};
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::proxy::Proxy;
+use crate::support::process::stored::Database;
+use crate::support::process::{Ended, Launch};
+use crate::support::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 use crate::torture::{gaps, logs};

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::ledger::Load;
-use crate::postgres::{Cluster, StopMode};
-use crate::process::stored::Database;
-use crate::process::{Launch, Server};
-use crate::random::Random;
+use crate::support::ledger::Load;
+use crate::support::postgres::{Cluster, StopMode};
+use crate::support::process::stored::Database;
+use crate::support::process::{Launch, Server};
+use crate::support::random::Random;
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -11,10 +11,10 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::postgres::Cluster;
-use crate::process::Server;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::Server;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

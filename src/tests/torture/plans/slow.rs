@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use crate::ledger::Outcome;
-use crate::postgres::Cluster;
-use crate::process::proxy::Proxy;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::ledger::Outcome;
+use crate::support::postgres::Cluster;
+use crate::support::process::proxy::Proxy;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
@@ -20,7 +20,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     let database = Database::migrated(Cluster::shared());
     let proxy = Proxy::before(&database);
     let dir = tempfile::tempdir().unwrap();
-    let launch = crate::process::Launch::new(dir.path(), proxy.database())
+    let launch = crate::support::process::Launch::new(dir.path(), proxy.database())
         .with("--body-bytes-max", "32KiB")
         .with("--event-bytes-max", "32KiB")
         .with("--wal-segment-bytes", &SEGMENT_BYTES.to_string())

@@ -7,9 +7,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ledger::{Entry, Outcome};
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::ledger::{Entry, Outcome};
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 

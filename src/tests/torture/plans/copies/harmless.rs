@@ -8,10 +8,10 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{CLIENTS, CLIENTS_OF_THE_COPY, PACE, making};
-use crate::ledger::Load;
-use crate::postgres::Cluster;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::ledger::Load;
+use crate::support::postgres::Cluster;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

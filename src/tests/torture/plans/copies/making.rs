@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::process::{LOOK_AGAIN, PATIENCE, Server};
-use crate::random::Random;
+use crate::support::process::{LOOK_AGAIN, PATIENCE, Server};
+use crate::support::random::Random;
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::postgres::StopMode;
-use crate::process::stored::Database;
-use crate::random::Random;
+use crate::support::postgres::StopMode;
+use crate::support::process::stored::Database;
+use crate::support::random::Random;
 use crate::torture::gaps;
 use crate::torture::logs;
 use crate::torture::report::Report;

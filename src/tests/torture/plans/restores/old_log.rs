@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::ledger::{Load, Outcome};
-use crate::random::Random;
+use crate::support::ledger::{Load, Outcome};
+use crate::support::random::Random;
 use crate::torture::logs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
@@ -150,7 +150,7 @@ fn put_back(from: &Path, to: &Path) {
 }
 
 /// Starts the server of the older log, for clients of its own.
-fn start_clients(stage: &Stage<'_>, launch: &crate::process::Launch) -> Rig {
+fn start_clients(stage: &Stage<'_>, launch: &crate::support::process::Launch) -> Rig {
     let server = launch.start();
     let clients = CLIENTS_OF_THE_OLD_LOG..CLIENTS_OF_THE_OLD_LOG + CLIENTS;
     let load = Load::start_numbered(server.address(), clients, PACE);

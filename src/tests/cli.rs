@@ -1,0 +1,6 @@
+//! Commands.
+
+mod databases;
+mod metrics;
+mod password;
+mod wal_adopt;

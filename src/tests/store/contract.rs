@@ -1,0 +1,29 @@
+//! What every store must do, run on both: the same calls, the same answers.
+
+mod constraints;
+mod flush;
+mod groupings;
+mod metrics;
+mod receipt;
+mod rollup;
+mod schema;
+
+/// Makes a test of each behaviour on each store.
+macro_rules! contract {
+    ($($behaviour:ident),* $(,)?) => {
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                super::$behaviour(crate::support::database::Database::postgres().await).await;
+            })*
+        }
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $behaviour() {
+                super::$behaviour(crate::support::database::Database::sqlite().await).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use contract;

@@ -1,0 +1,541 @@
+//! The real binary as a child process: started, watched, stopped in every way there is.
+//!
+//! A server runs on a port that the system picks and that its log names. Whatever it said is printed when a test fails.
+
+pub(crate) mod client;
+pub(crate) mod proxy;
+pub(crate) mod stored;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use client::{Answer, Connection};
+use stored::Database;
+
+/// Nothing in these tests takes nearly as long: it turns a hang into a failure. `make mutants` has less of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// What the server logs before its address once it listens.
+const READY: &str = "ready: listening on http://";
+/// Between two looks at something that cannot wake us.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Copies the files of a directory without others in it, as a machine image or `cp` does.
+pub(crate) fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// How a process ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// The exit status; panics for a process that was killed.
+    pub(crate) fn code(&self) -> i32 {
+        let code = self.status.code();
+        code.unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
+    }
+
+    /// Asserts the exit status and that stderr names all of `words`.
+    #[track_caller]
+    pub(crate) fn assert_refusal(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code(), code, "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in {self:?}");
+        }
+    }
+}
+
+/// Runs a command of the binary to its end.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    let mut command = binary();
+    command.args(arguments);
+    run_to_end(command)
+}
+
+/// The same with these variables.
+pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+    let mut command = binary();
+    command.args(arguments).envs(variables.iter().copied());
+    run_to_end(command)
+}
+
+/// Runs a command whose answer goes to `stdout`; returns its exit status and what it says on stderr.
+pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = binary();
+    command.args(arguments).stdout(stdout);
+    let output = command
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the binary starts");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), stderr)
+}
+
+/// Runs a command with this stderr; returns its exit status, `None` when a signal ended it, and its answer.
+pub(crate) fn run_with_stderr(
+    arguments: &[&str],
+    stderr: impl Into<Stdio>,
+) -> (Option<i32>, String) {
+    let mut command = binary();
+    let output = command.args(arguments).stderr(stderr).output();
+    let output = output.expect("the binary starts");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    (output.status.code(), stdout)
+}
+
+/// The binary, with nothing of this process's environment that it would listen to.
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
+    for (name, _) in std::env::vars_os() {
+        let is_setting = name.to_string_lossy().starts_with("FAST_INGEST_");
+        if is_setting || ["PORT", "DATABASE_URL", "PGPASSWORD"].contains(&&*name.to_string_lossy())
+        {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run_to_end(mut command: Command) -> Ended {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("the binary starts");
+    let stdout = read_aside(child.stdout.take().unwrap());
+    let stderr = read_aside(child.stderr.take().unwrap());
+    let status = wait_or_kill(&mut child);
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("{command:?} does not end: {stdout}{stderr}"));
+    Ended {
+        status,
+        stdout,
+        stderr,
+    }
+}
+
+fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+/// Waits for the end of a child; one that does not end is killed, and the answer is `None`.
+fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+/// How to start a server. Small limits where a test wants to meet them.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    arguments: Vec<String>,
+    /// A program with its arguments that runs the server, if any.
+    wrapper: Vec<String>,
+}
+
+impl Launch {
+    /// A server with all its state under `data_dir`, on a free port.
+    pub(crate) fn new(data_dir: &Path, database: &Database) -> Self {
+        let data_dir = data_dir.to_str().unwrap();
+        let launch = Self {
+            arguments: ["serve", "--data-dir", data_dir, "--port", "0"]
+                .map(str::to_owned)
+                .to_vec(),
+            wrapper: Vec::new(),
+        };
+        match database {
+            Database::Sqlite(_) => launch,
+            Database::Postgres(url) => launch.with("--database-url", url),
+        }
+    }
+
+    /// The same with one more flag. A later flag does not replace an earlier one.
+    pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// The same run by another program, such as a tracer. It dies with that program, and that program must end as it did.
+    pub(crate) fn under<'a>(mut self, wrapper: impl IntoIterator<Item = &'a str>) -> Self {
+        self.wrapper = wrapper
+            .into_iter()
+            .chain(["setpriv", "--pdeathsig", "KILL"])
+            .map(str::to_owned)
+            .collect();
+        self
+    }
+
+    /// The same under strace, which does to system calls what `expressions` say, and writes its trace, with the path
+    /// of each file, to another.
+    pub(crate) fn traced(self, trace: &Path, expressions: &[&str]) -> Self {
+        let mut wrapper = vec!["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-o"];
+        wrapper.push(trace.to_str().unwrap());
+        wrapper.extend(
+            expressions
+                .iter()
+                .flat_map(|expression| ["-e", *expression]),
+        );
+        self.under(wrapper)
+    }
+
+    /// The same started by a script for sh, which finds the server's command line in `"$@"` and must exec it.
+    pub(crate) fn through_shell(mut self, script: &str) -> Self {
+        self.wrapper = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+        self
+    }
+
+    fn command(&self) -> Command {
+        let binary = binary();
+        let Some((program, arguments)) = self.wrapper.split_first() else {
+            let mut command = binary;
+            command.args(&self.arguments);
+            return command;
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .arg(binary.get_program())
+            .args(&self.arguments);
+        for (name, value) in binary.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// The same with all its state elsewhere.
+    pub(crate) fn in_directory(&self, data_dir: &Path) -> Self {
+        let mut elsewhere = self.clone();
+        let flag = elsewhere
+            .arguments
+            .iter()
+            .position(|flag| flag == "--data-dir");
+        data_dir
+            .to_str()
+            .unwrap()
+            .clone_into(&mut elsewhere.arguments[flag.unwrap() + 1]);
+        elsewhere
+    }
+
+    /// The same on this port, for clients that wait for a server to come back.
+    pub(crate) fn on_port(mut self, port: u16) -> Self {
+        let flag = self.arguments.iter().position(|flag| flag == "--port");
+        self.arguments[flag.unwrap() + 1] = port.to_string();
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) fn start(&self) -> Server {
+        let mut server = self.spawn();
+        server.wait_until_ready();
+        server
+    }
+
+    /// Starts it and returns at once.
+    pub(crate) fn spawn(&self) -> Server {
+        let mut command = self.command();
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(ServerLog::default());
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        let reader = thread::spawn({
+            let log = Arc::clone(&log);
+            move || log.follow(pipe)
+        });
+        Server {
+            child,
+            address: None,
+            log,
+            reader: Some(reader),
+        }
+    }
+
+    /// Starts it with a stderr that cannot be read, and waits until it answers. Its port must have been chosen.
+    pub(crate) fn start_with_stderr(&self, stderr: impl Into<Stdio>) -> Server {
+        let flag = self.arguments.iter().position(|flag| flag == "--port");
+        let port = self.arguments[flag.unwrap() + 1].parse().unwrap();
+        let mut command = self.command();
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
+        // The command keeps its copy of the stderr.
+        drop(command);
+        let mut server = Server {
+            child: child.expect("the binary starts"),
+            address: Some(SocketAddr::from(([127, 0, 0, 1], port))),
+            log: Arc::default(),
+            reader: None,
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while Connection::open(server.address()).is_err() {
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server does not start: {ended:?}");
+            assert!(Instant::now() < deadline, "the server does not listen");
+            thread::sleep(LOOK_AGAIN);
+        }
+        server
+    }
+
+    /// Starts it where a start must fail, and waits for its end.
+    pub(crate) fn run_to_end(&self) -> Ended {
+        run_to_end(self.command())
+    }
+}
+
+/// A running server. Killed when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// Known once it listens.
+    address: Option<SocketAddr>,
+    log: Arc<ServerLog>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.expect("the test waited until it was ready")
+    }
+
+    /// The same as a URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address())
+    }
+
+    /// Waits for the line that names the address.
+    pub(crate) fn wait_until_ready(&mut self) {
+        if !self.is_ready() {
+            let status = self.child.try_wait();
+            panic!("no start, {status:?}:\n{}", self.log.text());
+        }
+    }
+
+    /// Waits for the line that names the address; false when it ends without.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let line = self.log.wait_for_line(READY);
+        let Some(line) = line else { return false };
+        let (_, url) = line.split_once(READY).unwrap();
+        let address = url.split_whitespace().next().unwrap();
+        self.address = Some(address.parse().unwrap());
+        true
+    }
+
+    /// Waits until its log has a line with these words.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, words: &str) {
+        let found = self.log.wait_for_line(words);
+        assert!(found.is_some(), "no {words:?} in\n{}", self.log.text());
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> Answer {
+        let mut connection = Connection::open(self.address()).expect("the server accepts");
+        connection.request(method, path, body.as_bytes()).unwrap()
+    }
+
+    /// `GET /health`, whatever its status.
+    pub(crate) fn health(&self) -> Value {
+        self.request("GET", "/health", "").json()
+    }
+
+    /// Asks for its health until it is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_for_health(&self, what: &str, mut is_wanted: impl FnMut(&Value) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let health = self.health();
+            if is_wanted(&health) {
+                return;
+            }
+            let in_time = Instant::now() < deadline;
+            assert!(in_time, "never {what}: {health}\n{}", self.log.text());
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until the database has all that was acknowledged.
+    #[track_caller]
+    pub(crate) fn wait_until_flushed(&self) {
+        self.wait_for_health("flushed", is_flushed);
+    }
+
+    /// Waits until the database has all that was acknowledged, or until the server refuses its log; then `false`.
+    #[track_caller]
+    pub(crate) fn is_flushed_before_it_is_refused(&self) -> bool {
+        let mut is_flushed_first = false;
+        self.wait_for_health("flushed or refused", |health| {
+            let reason = health["reason"].as_str().unwrap_or_default();
+            let is_refused = reason.contains("do not belong together");
+            is_flushed_first = !is_refused && is_flushed(health);
+            is_refused || is_flushed_first
+        });
+        is_flushed_first
+    }
+
+    /// `kill -9`. Asserts that this is what ended it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.was_killed();
+    }
+
+    /// `kill -9`, of a server that may just have ended by itself.
+    pub(crate) fn kill_or_find_ended(mut self) {
+        self.child.kill().ok();
+        wait_or_kill(&mut self.child);
+        self.read_log_to_end();
+    }
+
+    /// Waits for its end by a SIGKILL that comes from elsewhere. Asserts that this is what ended it.
+    pub(crate) fn was_killed(mut self) {
+        let status = wait_or_kill(&mut self.child);
+        let log = self.read_log_to_end();
+        let signal = status.and_then(|status| status.signal());
+        assert_eq!(signal, Some(9), "another end than a kill:\n{log}");
+    }
+
+    /// Sends a signal and returns at once.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGTERM and returns at once.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGTERM to a server that may have ended by now.
+    pub(crate) fn terminate_again(&self) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        // It is not reaped yet, so the number is still its own.
+        kill_process(pid, Signal::TERM).ok();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Ended {
+        let status = wait_or_kill(&mut self.child);
+        let stderr = self.read_log_to_end();
+        let status = status.unwrap_or_else(|| panic!("the server does not end:\n{stderr}"));
+        Ended {
+            status,
+            stdout: String::new(),
+            stderr,
+        }
+    }
+
+    /// SIGTERM, and an end with status 0.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        self.terminate();
+        let ended = self.wait();
+        assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    }
+
+    fn read_log_to_end(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.log.text()
+    }
+}
+
+/// Whether the database has all that was acknowledged, by what `/health` says.
+fn is_flushed(health: &Value) -> bool {
+    health["flush"]["state"] == "running" && health["flush"]["lag_events"] == 0
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // It may end by itself just now.
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+        if thread::panicking() && self.reader.is_some() {
+            eprintln!("the server's log:\n{}", self.log.text());
+        }
+    }
+}
+
+/// What a server wrote to stderr.
+#[derive(Default)]
+struct ServerLog {
+    state: Mutex<LogState>,
+    grown: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    has_ended: bool,
+}
+
+impl ServerLog {
+    fn follow(&self, pipe: impl BufRead) {
+        for line in pipe.lines() {
+            self.state.lock().unwrap().lines.push(line.unwrap());
+            self.grown.notify_all();
+        }
+        self.state.lock().unwrap().has_ended = true;
+        self.grown.notify_all();
+    }
+
+    fn text(&self) -> String {
+        self.state.lock().unwrap().lines.join("\n")
+    }
+
+    /// The first line with these words; `None` when the server ended, or took too long, without one.
+    fn wait_for_line(&self, words: &str) -> Option<String> {
+        let find = |state: &LogState| {
+            state
+                .lines
+                .iter()
+                .find(|line| line.contains(words))
+                .cloned()
+        };
+        let state = self.state.lock().unwrap();
+        let (state, _) = self
+            .grown
+            .wait_timeout_while(state, PATIENCE, |state| {
+                !state.has_ended && find(state).is_none()
+            })
+            .unwrap();
+        find(&state)
+    }
+}
