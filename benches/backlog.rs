@@ -1,11 +1,12 @@
-//! The load test of a long outage: a log of gigabytes that no database has taken. How soon a server that starts on it accepts events, how
-//! much memory it takes, and what flushing an event costs when the database is back.
+//! The load test of a long outage: a log of gigabytes that no database has taken. How soon a server that starts on it
+//! accepts events, how much memory it takes, and what flushing an event costs when the database is back.
 //!
-//! What is flushed are small events, the same for every size: the log begins with as many of them as the smallest size holds, and that
-//! is more than the measures take. Behind them come larger ones, because a log of 10 GB is written sooner of these.
+//! What is flushed are small events, the same for every size: the log begins with as many of them as the smallest size
+//! holds, and that is more than the measures take. Behind them come larger ones, because a log of 10 GB is written
+//! sooner of these.
 //!
-//! The log was written just before, so most of it is in the page cache: these are the costs of the program, not of the disk. A full run
-//! takes about 12 GB: 10 GB of log, and what the database stores of it.
+//! The log was written just before, so most of it is in the page cache: these are the costs of the program, not of the
+//! disk. A full run takes about 12 GB: 10 GB of log, and what the database stores of it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -56,8 +57,7 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
         fill(directory.path(), size_gb, metadata_bytes);
         let is_largest = Some(&size_gb) == sizes_gb.last();
         let target = |target| if is_largest { target } else { Target::None };
-        let mut add =
-            |what: &str, unit, ours, target| add(size_gb, what, unit, ours, target, table);
+        let mut add = |what: &str, unit, ours, target| add(size_gb, what, unit, ours, target, table);
 
         let starts: Vec<_> = (0..STARTS).map(|_| start(directory.path())).collect();
         let middle = |value: fn(&Start) -> f64| median(starts.iter().map(value).collect());
@@ -69,12 +69,7 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
             target(Target::AtMost(1.0)),
         );
         let resident = middle(|start| start.resident_bytes as f64 / MIB);
-        add(
-            "resident memory at the first 202",
-            "MiB",
-            resident,
-            Target::None,
-        );
+        add("resident memory at the first 202", "MiB", resident, Target::None);
 
         let flush = flush(directory.path(), &url);
         let peak = flush.peak_bytes as f64 / MIB;
@@ -203,19 +198,11 @@ fn flush(directory: &Path, url: &str) -> Flush {
     let now = SystemTime::now();
     let requests = |index| Requests::new(Kind::Single, index, LIGHT_CONNECTIONS, now);
     let mut client = Client::connect(server.address, LIGHT_CONNECTIONS, requests);
-    let progress = || {
-        (
-            server.health("/flush/flushed_through"),
-            server.cpu_of_thread("flush"),
-        )
-    };
+    let progress = || (server.health("/flush/flushed_through"), server.cpu_of_thread("flush"));
     // Past the first look at the database, which tells how far it has the log.
     let waiting = Instant::now();
     while server.health("/flush/flushed_through") == 0 {
-        assert!(
-            waiting.elapsed() < Duration::from_secs(60),
-            "it does not flush"
-        );
+        assert!(waiting.elapsed() < Duration::from_secs(60), "it does not flush");
         thread::sleep(Duration::from_millis(5));
     }
     let (started, (flushed_before, cpu_before)) = (Instant::now(), progress());

@@ -8,14 +8,8 @@ pub(crate) const LAYERS: [(&str, &str); 9] = [
     ("flush_postgres", "the flush into PostgreSQL"),
     ("http_ingest", "accepting events over HTTP"),
     ("end_to_end", "the whole way, from clients to rows"),
-    (
-        "growth",
-        "storing an event as the database grows; 6 GB of disk",
-    ),
-    (
-        "backlog",
-        "a log of gigabytes after an outage; 12 GB of disk",
-    ),
+    ("growth", "storing an event as the database grows; 6 GB of disk"),
+    ("backlog", "a log of gigabytes after an outage; 12 GB of disk"),
     ("metrics_query", "metrics over millions of events"),
 ];
 
@@ -49,9 +43,7 @@ impl Choice {
         if !has(&["--bench"]) {
             return Self::Nothing;
         }
-        let mut names = arguments
-            .iter()
-            .filter(|argument| !argument.starts_with('-'));
+        let mut names = arguments.iter().filter(|argument| !argument.starts_with('-'));
         let (wanted, more) = (names.next().cloned(), names.next());
         if let Some(more) = more {
             return Self::Refuse(format!("one name at a time, and {more:?} is a second one"));

@@ -1,8 +1,9 @@
-//! The load test of the whole way: from clients to stored rows, until nothing waits in the log. The limit is COPY of rows that are ready
-//! into the same tables of the same PostgreSQL, alone.
+//! The load test of the whole way: from clients to stored rows, until nothing waits in the log. The limit is COPY of
+//! rows that are ready into the same tables of the same PostgreSQL, alone.
 //!
-//! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log, and its last
-//! batch, which is not full, waits for company for the flush interval of 200 ms; that counts. What a turn leaves to do in the background counts as its CPU, not as its time.
+//! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log, and
+//! its last batch, which is not full, waits for company for the flush interval of 200 ms; that counts. What a turn
+//! leaves to do in the background counts as its CPU, not as its time.
 
 use fast_ingest::upkeep::upgrade;
 use std::time::{Duration, Instant, SystemTime};
@@ -55,8 +56,7 @@ impl Loaded {
     pub(crate) fn with_metadata(server: Server, metadata_bytes: usize) -> Self {
         let kind = Kind::Bulk(usize::try_from(BULK_EVENTS).expect("a small number"));
         let start = start();
-        let requests =
-            |index| Requests::with_metadata(kind, index, CONNECTIONS, start, metadata_bytes);
+        let requests = |index| Requests::with_metadata(kind, index, CONNECTIONS, start, metadata_bytes);
         let client = Client::connect(server.address, CONNECTIONS, requests);
         Self {
             server,
@@ -173,17 +173,14 @@ fn turn_of_copy(raw_copy: &RawCopy, postgres: &Postgres, rows: &Rows) -> Turn {
 }
 
 fn add_rows(store: &str, ours: &[Turn], limit: Option<&[Turn]>, table: &mut Table) {
-    let middle =
-        |turns: &[Turn], value: fn(&Turn) -> f64| median(turns.iter().map(value).collect());
+    let middle = |turns: &[Turn], value: fn(&Turn) -> f64| median(turns.iter().map(value).collect());
     let mut add = |what: &str, unit, value: fn(&Turn) -> f64, is_limited: bool, target| {
         table.add(Row {
             layer: "end_to_end".to_owned(),
             what: format!("{store}: {what}"),
             unit,
             ours: middle(ours, value),
-            limit: limit
-                .filter(|_| is_limited)
-                .map(|turns| middle(turns, value)),
+            limit: limit.filter(|_| is_limited).map(|turns| middle(turns, value)),
             target,
         });
     };
@@ -217,12 +214,7 @@ fn add_rows(store: &str, ours: &[Turn], limit: Option<&[Turn]>, table: &mut Tabl
     }
 }
 
-fn measure_iterations(
-    criterion: &mut Criterion,
-    postgres: &Postgres,
-    ours: &mut Loaded,
-    raw_copy: &RawCopy,
-) {
+fn measure_iterations(criterion: &mut Criterion, postgres: &Postgres, ours: &mut Loaded, raw_copy: &RawCopy) {
     let events = ITERATION_BULKS * BULK_EVENTS;
     let rows = Rows::encode(start(), events);
     let mut group = criterion.benchmark_group("end_to_end");
@@ -257,8 +249,5 @@ fn with_sqlite(events: u64, table: &mut Table) {
     let file = rusqlite::Connection::open(file).expect("the file is there");
     let stored = file.query_row("SELECT count(*) FROM events", [], |row| row.get(0));
     let stored: i64 = stored.expect("the server is gone");
-    assert_eq!(
-        stored as u64, acknowledged,
-        "as many rows as were acknowledged"
-    );
+    assert_eq!(stored as u64, acknowledged, "as many rows as were acknowledged");
 }

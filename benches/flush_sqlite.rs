@@ -1,7 +1,7 @@
 //! The whole flush into SQLite, against a bare loop of a prepared INSERT in one transaction.
 //!
-//! The bare one has its events decoded before the clock starts and keeps no checkpoint and no rollups. Its table has the same columns and
-//! indexes, in a file of its own, with the same promise: synced at every commit.
+//! The bare one has its events decoded before the clock starts and keeps no checkpoint and no rollups. Its table has
+//! the same columns and indexes, in a file of its own, with the same promise: synced at every commit.
 
 use std::path::Path;
 use std::time::Instant;
@@ -37,8 +37,8 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
             let started = Instant::now();
             store_bare(&mut bare, &events).expect("stored");
             let took = started.elapsed();
-            // SQLite as we link it keeps the pages of all connections in one pool, and a connection that is out of room takes those of
-            // others: in one process, each side would slow down the other.
+            // SQLite as we link it keeps the pages of all connections in one pool, and a connection that is out of room
+            // takes those of others: in one process, each side would slow down the other.
             bare.release_memory().expect("an open database");
             took
         },
@@ -48,10 +48,8 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
 /// A new file with a table like that of the events.
 fn open_bare(path: &Path, events: &Path) -> Connection {
     let bare = Connection::open(path).expect("a new file");
-    bare.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384",
-    )
-    .expect("nobody else has it open");
+    bare.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384")
+        .expect("nobody else has it open");
     let events = Connection::open(events).expect("the store made it");
     let mut statements = events
         .prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'events' AND sql IS NOT NULL")

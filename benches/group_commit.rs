@@ -1,7 +1,8 @@
 //! Append, sync and ack for a number of waiters, against bare write and fdatasync of as many bytes on the same disk.
 //!
-//! Every waiter submits its next event as soon as the last one is acked, as clients on keep-alive connections do. So a group is whatever
-//! came in while the one before was synced, and there are more syncs than rounds of all waiters: they are counted at the disk.
+//! Every waiter submits its next event as soon as the last one is acked, as clients on keep-alive connections do. So a
+//! group is whatever came in while the one before was synced, and there are more syncs than rounds of all waiters: they
+//! are counted at the disk.
 
 mod counting;
 
@@ -58,13 +59,7 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     group.finish();
 }
 
-fn compare(
-    log: &mut RunningLog,
-    bare: &mut BareFile,
-    template: &[u8],
-    waiters: usize,
-    table: &mut Table,
-) {
+fn compare(log: &mut RunningLog, bare: &mut BareFile, template: &[u8], waiters: usize, table: &mut Table) {
     let trial = log.turn(template, waiters, EVENTS_OF_TRIAL);
     let turns = TURN.as_secs_f64() / trial.elapsed.as_secs_f64();
     let events_each = (EVENTS_OF_TRIAL as f64 * turns).ceil() as u64;

@@ -1,11 +1,14 @@
-//! The load test of growth: what storing an event costs when the database holds a million, ten million and fifty million already.
+//! The load test of growth: what storing an event costs when the database holds a million, ten million and fifty
+//! million already.
 //!
-//! One PostgreSQL is filled through the server. At each size, a million further events are stored several times, and the middle one counts;
-//! during that, autovacuum leaves the events alone. It comes by whenever a table has grown by a fifth, so its cost an event does not
-//! grow, but a short measure meets it or not by chance. What filling cost is told with autovacuum as it comes.
+//! One PostgreSQL is filled through the server. At each size, a million further events are stored several times, and
+//! the middle one counts; during that, autovacuum leaves the events alone. It comes by whenever a table has grown by a
+//! fifth, so its cost an event does not grow, but a short measure meets it or not by chance. What filling cost is told
+//! with autovacuum as it comes.
 //!
-//! CPU time is no constant: it rises when neighbours use the same caches. So the largest size is held against a second server with a
-//! database of the smallest size, which takes turns with it, and not against what was measured minutes before.
+//! CPU time is no constant: it rises when neighbours use the same caches. So the largest size is held against a second
+//! server with a database of the smallest size, which takes turns with it, and not against what was measured minutes
+//! before.
 //!
 //! A full run takes about 6 GB: 5 GB of events and 1 GB of the database's own log, where `TMPDIR` points.
 
@@ -58,11 +61,7 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
         add("CPU a stored event, database", "µs", window.database_micros);
         add("CPU a stored event, both", "µs", window.micros());
         if let Some(filling) = filling {
-            add(
-                "CPU a stored event while filling, both",
-                "µs",
-                filling.micros(),
-            );
+            add("CPU a stored event while filling, both", "µs", filling.micros());
         }
         points.push((size, window.micros()));
         if let Some(small_window) = small_window {
@@ -133,10 +132,7 @@ fn measure(one: &mut Growing<'_>, mut other: Option<&mut Growing<'_>>) -> (Cost,
         other_costs.extend(other.as_mut().map(|other| other.store(WINDOW_EVENTS)));
     }
     set_autovacuum("on", one, other.as_deref());
-    (
-        Cost::median(&costs),
-        other.map(|_| Cost::median(&other_costs)),
-    )
+    (Cost::median(&costs), other.map(|_| Cost::median(&other_costs)))
 }
 
 impl<'p> Growing<'p> {
@@ -144,11 +140,7 @@ impl<'p> Growing<'p> {
     fn start(postgres: &'p Postgres) -> Self {
         let url = postgres.fresh_database();
         let loaded = Loaded::new(Server::ours(Data::fresh(), Some(&url), &[]));
-        Self {
-            postgres,
-            url,
-            loaded,
-        }
+        Self { postgres, url, loaded }
     }
 
     /// Stores events until there are so many rows; tells the cost if there was anything to store.

@@ -1,8 +1,10 @@
-//! The load test of the accept path: the real server on real sockets, `fdatasync` on, against a bare hyper server under the same load.
+//! The load test of the accept path: the real server on real sockets, `fdatasync` on, against a bare hyper server under
+//! the same load.
 //!
-//! The accept path alone: the server's database cannot be reached, so there is nothing to flush. What a flush costs is what `end_to_end`
-//! measures; here it would go on while the bare server has its turn, and a turn of ours would pay for the events of the one before. One
-//! pair of rows tells what clients see while SQLite is flushed by the same process: see `while_flushed`.
+//! The accept path alone: the server's database cannot be reached, so there is nothing to flush. What a flush costs is
+//! what `end_to_end` measures; here it would go on while the bare server has its turn, and a turn of ours would pay for
+//! the events of the one before. One pair of rows tells what clients see while SQLite is flushed by the same process:
+//! see `while_flushed`.
 
 mod accept_cost;
 mod contest;
@@ -13,9 +15,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
-use self::contest::{
-    Comparison, Contender, Pair, cpu_micros, p50_millis, p99_millis, p999_millis, rate,
-};
+use self::contest::{Comparison, Contender, Pair, cpu_micros, p50_millis, p99_millis, p999_millis, rate};
 use crate::choice::Selection;
 use crate::support::client::Pace;
 use crate::support::requests::Kind;
@@ -39,11 +39,7 @@ const ROUNDS_OF_TARGET: usize = 9;
 const TURN: Duration = Duration::from_millis(400);
 
 /// Measures all loads. Returns rates and latencies of single events against connections.
-pub(crate) fn run(
-    criterion: &mut Criterion,
-    selection: &Selection,
-    table: &mut Table,
-) -> Vec<Series> {
+pub(crate) fn run(criterion: &mut Criterion, selection: &Selection, table: &mut Table) -> Vec<Series> {
     let mut lines = Lines::default();
     for connections in SINGLE_CONNECTIONS {
         if !selection.has(&format!("{LAYER}/single/{connections}")) {
@@ -84,18 +80,8 @@ fn compare(pair: &mut Pair, has_target: bool, table: &mut Table) -> Comparison {
     let mut add = |name: &str, unit, value, target| {
         table.add(comparison.row(name, unit, value, target));
     };
-    add(
-        "requests a second",
-        "/s",
-        rate,
-        target(Target::RatioAtLeast(0.75)),
-    );
-    add(
-        "CPU a request",
-        "µs",
-        cpu_micros,
-        target(Target::RatioAtMost(1.4)),
-    );
+    add("requests a second", "/s", rate, target(Target::RatioAtLeast(0.75)));
+    add("CPU a request", "µs", cpu_micros, target(Target::RatioAtMost(1.4)));
     add("p50", "ms", p50_millis, Target::None);
     add("p99", "ms", p99_millis, Target::None);
     add("p99.9", "ms", p999_millis, Target::None);
@@ -151,11 +137,9 @@ impl Lines {
             (Chart::Latency, "fast-ingest, p50", self.p50_millis),
             (Chart::Latency, "fast-ingest, p99", self.p99_millis),
         ];
-        let lines = lines.into_iter().map(|(chart, name, points)| Series {
-            chart,
-            name,
-            points,
-        });
+        let lines = lines
+            .into_iter()
+            .map(|(chart, name, points)| Series { chart, name, points });
         lines.collect()
     }
 }

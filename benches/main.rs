@@ -1,4 +1,5 @@
-//! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints the table.
+//! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints
+//! the table.
 //!
 //! `cargo bench -- parse` runs one layer. `make bench-report` writes `REPORT.md` too.
 //!

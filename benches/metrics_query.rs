@@ -1,7 +1,8 @@
-//! Metrics queries over millions of events, against hand-written SQL over the same rows, and what keeping rollups costs the flush.
+//! Metrics queries over millions of events, against hand-written SQL over the same rows, and what keeping rollups costs
+//! the flush.
 //!
-//! The table has the slowest of many different questions, which criterion does not look for; its own figures are about a few of them.
-//! Everything goes through the store's own doors; only what it is compared with is SQL.
+//! The table has the slowest of many different questions, which criterion does not look for; its own figures are about
+//! a few of them. Everything goes through the store's own doors; only what it is compared with is SQL.
 //!
 //! | variable                   | meaning                                                                                        |
 //! |----------------------------|------------------------------------------------------------------------------------------------|
@@ -37,10 +38,7 @@ const BUDGET: Duration = Duration::from_secs(15);
 /// Measures all stores.
 pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     // Connections go on with their own work between two questions.
-    let runtime = Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let settings = Settings::from_environment();
     for &kind in &settings.kinds {
         let home = Home::new(kind, settings.keep.as_deref());
@@ -87,14 +85,7 @@ impl Subject {
         }
     }
 
-    fn row(
-        &self,
-        what: &str,
-        unit: &'static str,
-        ours: f64,
-        limit: Option<f64>,
-        target: Target,
-    ) -> Row {
+    fn row(&self, what: &str, unit: &'static str, ours: f64, limit: Option<f64>, target: Target) -> Row {
         let Self { store, events } = self;
         Row {
             layer: "metrics_query".to_owned(),
@@ -123,7 +114,8 @@ async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) 
         Kind::Postgres => 10.0,
         Kind::Sqlite => 20.0,
     };
-    // The goal is a thousandth with a hundred million events; with fewer the rows are quicker to read and the rollups are not.
+    // The goal is a thousandth with a hundred million events; with fewer the rows are quicker to read and the rollups
+    // are not.
     let share_max = 0.001 * 100e6 / traffic.events as f64;
     let mut add = |what: &str, unit, value, limit, target| {
         table.add(subject.row(what, unit, value, limit, target));
@@ -136,13 +128,7 @@ async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) 
         Target::RatioAtMost(share_max),
     );
     let at_most = Target::AtMost;
-    add(
-        "30 days by day: p99",
-        "ms",
-        days.p99,
-        None,
-        at_most(days_max),
-    );
+    add("30 days by day: p99", "ms", days.p99, None, at_most(days_max));
     add("30 ragged days: p50", "ms", ragged.p50, None, Target::None);
     add("30 ragged days: p99", "ms", ragged.p99, None, at_most(25.0));
     let mut add_percent = |what: &str, share: f64, target| {
@@ -153,21 +139,12 @@ async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) 
     add_percent("users: true error, mean", accuracy.true_mean, at_most(1.0));
     add_percent("users: true error, max", accuracy.true_max, Target::None);
     let within = accuracy.within;
-    add_percent(
-        "users: in the reported range",
-        within,
-        Target::AtLeast(95.0),
-    );
+    add_percent("users: in the reported range", within, Target::AtLeast(95.0));
     days.p99
 }
 
 /// Criterion's view of the same questions.
-fn bench_questions(
-    criterion: &mut Criterion,
-    runtime: &Runtime,
-    database: &Database,
-    traffic: &Traffic,
-) {
+fn bench_questions(criterion: &mut Criterion, runtime: &Runtime, database: &Database, traffic: &Traffic) {
     let name = format!("metrics_query/{}", database.kind.name());
     let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
@@ -206,7 +183,8 @@ async fn measure_size(database: &Database, traffic: &Traffic, table: &mut Table)
     ));
 }
 
-/// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed up.
+/// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed
+/// up.
 async fn settle(database: &Database) {
     let mut rollups = database.store().open_rollups().await.expect("a connection");
     let (now, limits) = (Timestamp::now(), Limits::new(10_000));
@@ -270,7 +248,8 @@ impl Settings {
 /// Where the databases of one kind are.
 struct Home {
     place: Place,
-    /// What the traffic takes for now, in microseconds. Kept with the databases, so that loading can go on where it was interrupted.
+    /// What the traffic takes for now, in microseconds. Kept with the databases, so that loading can go on where it was
+    /// interrupted.
     now: i64,
     /// Removed at the end, unless it is to be kept.
     _throw_away: Option<tempfile::TempDir>,
@@ -293,9 +272,7 @@ impl Home {
         let directory = directory.canonicalize().expect("made above");
         let place = match (kind, keep) {
             (Kind::Postgres, None) => Place::Postgres(Server::throw_away()),
-            (Kind::Postgres, Some(_)) => {
-                Place::Postgres(Server::kept_in(&directory.join("postgres")))
-            }
+            (Kind::Postgres, Some(_)) => Place::Postgres(Server::kept_in(&directory.join("postgres"))),
             (Kind::Sqlite, _) => Place::Sqlite(directory.clone()),
         };
         Self {
@@ -309,9 +286,7 @@ impl Home {
     async fn database(&self, name: &str) -> Database {
         match &self.place {
             Place::Postgres(server) => Database::postgres(server.database(name).await).await,
-            Place::Sqlite(directory) => {
-                Database::sqlite(directory.join(format!("{name}.db"))).await
-            }
+            Place::Sqlite(directory) => Database::sqlite(directory.join(format!("{name}.db"))).await,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Parse, validate and encode a body, against merely parsing it with serde_json into borrowed structs, and against merely copying it.
+//! Parse, validate and encode a body, against merely parsing it with serde_json into borrowed structs, and against
+//! merely copying it.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -13,8 +13,9 @@ use crate::support::table::{Row, Table};
 /// Where to write the report: a directory, relative to the package's. None is written without it.
 pub(crate) const DIRECTORY_VARIABLE: &str = "FAST_INGEST_BENCH_REPORT";
 
-/// Why a target is missed: the layer, how the text of the row begins, and the reason. Kept here, so that whoever misses a target has to
-/// say why, and a report that is written anew still says it. The first that fits counts; those that fit no missed row are not shown.
+/// Why a target is missed: the layer, how the text of the row begins, and the reason. Kept here, so that whoever misses
+/// a target has to say why, and a report that is written anew still says it. The first that fits counts; those that fit
+/// no missed row are not shown.
 const REASONS: &[(&str, &str, &str)] = &[
     (
         "http_ingest",

@@ -44,12 +44,7 @@ const OURS_IN_TESTS: &str = "FAST_INGEST_TEST_";
 ///
 /// A 202 means the events are in the write-ahead log and fdatasync has returned. They reach the database exactly once.
 #[derive(Debug, Parser)]
-#[command(
-    name = "fast-ingest",
-    version,
-    propagate_version = true,
-    max_term_width = 120
-)]
+#[command(name = "fast-ingest", version, propagate_version = true, max_term_width = 120)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -70,7 +65,8 @@ pub struct Cli {
     )]
     pub log: String,
 
-    /// File of NAME=value lines for the variables that are not set; no file is read without this. README says what a line may look like
+    /// File of NAME=value lines for the variables that are not set; no file is read without this. README says what a
+    /// line may look like
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub env_file: Option<PathBuf>,
 }
@@ -119,8 +115,8 @@ pub enum MigrateCommand {
         /// Which database.
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Time to wait for a PostgreSQL server that refuses connections or is still starting; without it the command fails at
-        /// once, and whoever typed it sees why
+        /// Time to wait for a PostgreSQL server that refuses connections or is still starting; without it the command
+        /// fails at once, and whoever typed it sees why
         #[arg(long, value_name = "TIME", value_parser = positive_duration)]
         wait: Option<Duration>,
         /// For rollups of events that are older than the rollups.
@@ -148,12 +144,13 @@ pub enum MigrateCommand {
 pub enum RollupCommand {
     /// Make the rollups afresh from the stored events
     ///
-    /// Day by day, while a server goes on. Interrupted at any moment, it leaves every day either as it was or made afresh.
+    /// Day by day, while a server goes on. Interrupted at any moment, it leaves every day either as it was or made
+    /// afresh.
     Rebuild(rollup::RebuildArgs),
 }
 
-/// A command line as it was typed, and the variables that are set but empty, which count as unset: that is what an unset variable in a
-/// compose file looks like.
+/// A command line as it was typed, and the variables that are set but empty, which count as unset: that is what an
+/// unset variable in a compose file looks like.
 #[derive(Debug)]
 pub struct Typed {
     /// The command line.
@@ -164,7 +161,8 @@ pub struct Typed {
     pub unknown_variables: Vec<String>,
 }
 
-/// Reads the command line, and the file of settings that it names. Ends the process where it is no command line, or asks for help.
+/// Reads the command line, and the file of settings that it names. Ends the process where it is no command line, or
+/// asks for help.
 ///
 /// # Errors
 ///
@@ -175,9 +173,7 @@ pub fn parse() -> Result<Typed, Failure> {
         let said = |error: &dyn Display| anyhow!("{} {}: {error}", env_file::FLAG, path.display());
         let text = fs::read(&path).map_err(|error| said(&error));
         let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
-        let settings = settings
-            .map_err(|error| said(&error))
-            .or_exit(ExitStatus::Config)?;
+        let settings = settings.map_err(|error| said(&error)).or_exit(ExitStatus::Config)?;
         let known = variables_of(&command);
         let is_strange = |name: &&String| name.starts_with(OURS) && !known.contains(*name);
         if let Some(name) = settings.keys().find(is_strange) {
@@ -223,15 +219,10 @@ fn variables_of(command: &clap::Command) -> BTreeSet<String> {
 }
 
 /// The command with another default for each variable of its own, and of its subcommands', that has a value.
-fn with_defaults(
-    command: clap::Command,
-    value_of: &dyn Fn(&OsStr) -> Option<String>,
-) -> clap::Command {
+fn with_defaults(command: clap::Command, value_of: &dyn Fn(&OsStr) -> Option<String>) -> clap::Command {
     let mut command = command.mut_args(|arg| match arg.get_env().and_then(value_of) {
         // `--help` shows defaults, but no secrets.
-        Some(value) if arg.is_hide_env_values_set() => {
-            arg.default_value(value).hide_default_value(true)
-        }
+        Some(value) if arg.is_hide_env_values_set() => arg.default_value(value).hide_default_value(true),
         Some(value) => arg.default_value(value),
         None => arg,
     });

@@ -1,7 +1,7 @@
 //! The domain's first noun: one fact that a client reports, the limits it must keep, and its encoded form.
 //!
-//! An event is never held as an owned struct. [`parse`] walks the JSON once and appends each event, validated, to the record
-//! that goes into the write-ahead log; from there on it is bytes, looked at through [`EventRef`].
+//! An event is never held as an owned struct. [`parse`] walks the JSON once and appends each event, validated, to the
+//! record that goes into the write-ahead log; from there on it is bytes, looked at through [`EventRef`].
 
 pub mod bucket;
 pub mod codec;
@@ -73,8 +73,7 @@ impl<'a> Tags<'a> {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a str> + use<'a> {
         let mut rest = self.bytes;
         (0..self.len()).map(move |_| {
-            let (tag, behind) = codec::split_text(rest)
-                .expect("tags were checked when they were decoded or pushed");
+            let (tag, behind) = codec::split_text(rest).expect("tags were checked when they were decoded or pushed");
             rest = behind;
             tag
         })

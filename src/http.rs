@@ -1,9 +1,10 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
-//! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API in one
-//! table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is
-//! decided there and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is too
-//! long, without a body, and closes the connection.
+//! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API
+//! in one table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a
+//! client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is decided there
+//! and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is
+//! too long, without a body, and closes the connection.
 
 pub mod applied;
 mod body;

@@ -1,7 +1,7 @@
 //! Between a request and the log: what may come in, and the way onto the ring.
 //!
-//! Every answer that refuses work because of pressure is decided here, as a [`Refusal`], before a byte is appended. `http` only
-//! translates it to a status.
+//! Every answer that refuses work because of pressure is decided here, as a [`Refusal`], before a byte is appended.
+//! `http` only translates it to a status.
 
 pub mod clock;
 
@@ -53,19 +53,20 @@ impl Admission {
     }
 }
 
-/// What a body reserves in the log before anybody knows its record, which is corrected then: encoded events are about as long as their
-/// JSON, and with nothing added to them never longer.
+/// What a body reserves in the log before anybody knows its record, which is corrected then: encoded events are about
+/// as long as their JSON, and with nothing added to them never longer.
 pub(crate) fn log_bytes(body_bytes: usize) -> u64 {
     (record::HEADER_BYTES + body_bytes) as u64
 }
 
-/// What a body reserves in the byte budget: itself and its record. While it is read, the record's part covers the copy that a growing
-/// buffer needs for a moment.
+/// What a body reserves in the byte budget: itself and its record. While it is read, the record's part covers the copy
+/// that a growing buffer needs for a moment.
 pub(crate) fn in_flight_bytes(body_bytes: usize) -> usize {
     2 * body_bytes + record::HEADER_BYTES
 }
 
-/// What large bodies leave of the byte budget to small ones: an eighth, as far as the largest body still fits into the rest.
+/// What large bodies leave of the byte budget to small ones: an eighth, as far as the largest body still fits into the
+/// rest.
 pub(crate) fn share_for_small(budget_bytes_max: usize, body_bytes_max: usize) -> usize {
     let spare = budget_bytes_max.saturating_sub(in_flight_bytes(body_bytes_max));
     spare.min(budget_bytes_max / 8)
@@ -81,11 +82,7 @@ pub struct Intake {
 
 impl Intake {
     /// Builds the door and the receiving end of its ring, which belongs to the log thread.
-    pub fn new(
-        ring_slots: usize,
-        budget: Arc<Budget>,
-        gate: Arc<Gate>,
-    ) -> (Self, Receiver<Submission>) {
+    pub fn new(ring_slots: usize, budget: Arc<Budget>, gate: Arc<Gate>) -> (Self, Receiver<Submission>) {
         let (ring, submissions) = ring::bounded(ring_slots);
         (Self { ring, budget, gate }, submissions)
     }
@@ -111,8 +108,8 @@ impl Intake {
         })
     }
 
-    /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body that cannot come in is
-    /// refused before it is sent, and one that nobody sends keeps nobody else out.
+    /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body that
+    /// cannot come in is refused before it is sent, and one that nobody sends keeps nobody else out.
     pub fn check_room(&self, body_bytes: usize) -> Result<(), Refusal> {
         self.gate.check_space(log_bytes(body_bytes))?;
         if self.budget.has_room(in_flight_bytes(body_bytes)) {
@@ -131,27 +128,16 @@ impl Intake {
     /// # Panics
     ///
     /// When the record holds no event.
-    pub async fn submit(
-        &self,
-        mut admission: Admission,
-        record: EncodedRecord,
-    ) -> Result<Sequence, Refusal> {
-        assert!(
-            record.event_count() > 0,
-            "a record holds at least one event"
-        );
+    pub async fn submit(&self, mut admission: Admission, record: EncodedRecord) -> Result<Sequence, Refusal> {
+        assert!(record.event_count() > 0, "a record holds at least one event");
         let event_count = record.event_count();
         let record = record.into_bytes();
-        admission
-            .fit_to(record.len())
-            .map_err(|refusal| match refusal {
-                // The log did not have this record.
-                Refusal::Poisoned => Refusal::LogEnded,
-                refusal => refusal,
-            })?;
-        let Admission {
-            in_flight, space, ..
-        } = admission;
+        admission.fit_to(record.len()).map_err(|refusal| match refusal {
+            // The log did not have this record.
+            Refusal::Poisoned => Refusal::LogEnded,
+            refusal => refusal,
+        })?;
+        let Admission { in_flight, space, .. } = admission;
         let (ack, acked) = oneshot::channel();
         let submission = Submission {
             record,
@@ -160,13 +146,11 @@ impl Intake {
             in_flight,
             space,
         };
-        self.ring
-            .try_send(submission)
-            .map_err(|error| match error {
-                TrySendError::Full(_) => Refusal::RingFull,
-                // The log thread ends only by poison or at the end of a drain, after every connection has gone.
-                TrySendError::Disconnected(_) => Refusal::LogEnded,
-            })?;
+        self.ring.try_send(submission).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::RingFull,
+            // The log thread ends only by poison or at the end of a drain, after every connection has gone.
+            TrySendError::Disconnected(_) => Refusal::LogEnded,
+        })?;
         // A dropped sender means that the log thread went away without an answer.
         acked.await.unwrap_or(Err(Refusal::Poisoned))
     }
@@ -203,8 +187,7 @@ mod tests {
     #[tokio::test]
     async fn a_record_may_be_longer_than_its_body_where_there_is_room() {
         let header = record::HEADER_BYTES as u64;
-        let (intake, submissions) =
-            Intake::new(1, Budget::new(1 << 20), Gate::new(header + 100, 0));
+        let (intake, submissions) = Intake::new(1, Budget::new(1 << 20), Gate::new(header + 100, 0));
         let submit = |bytes: usize| {
             let mut record = EncodedRecord::with_capacity_for(10);
             record.buffer().extend(vec![0; bytes]);

@@ -23,16 +23,10 @@ fn main() -> ExitCode {
         return end_early(&Failure::new(ExitStatus::Config, anyhow::Error::msg(error)));
     }
     if !empty_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
-        tracing::info!(
-            "set but empty, and so taken for unset: {}",
-            empty_variables.join(", ")
-        );
+        tracing::info!("set but empty, and so taken for unset: {}", empty_variables.join(", "));
     }
     if !unknown_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
-        tracing::warn!(
-            "set, but no settings of fast-ingest: {}",
-            unknown_variables.join(", ")
-        );
+        tracing::warn!("set, but no settings of fast-ingest: {}", unknown_variables.join(", "));
     }
     let outcome = match cli.command {
         Command::Serve(args) => cli::refusal::serve(*args),

@@ -1,4 +1,5 @@
-//! The product's question and its answer: totals and unique users over a half-open range of time, whole or split into groups.
+//! The product's question and its answer: totals and unique users over a half-open range of time, whole or split into
+//! groups.
 //!
 //! ```text
 //!  http::query ─→ MetricsQuery ─→ answer ─→ MetricsReport ─→ http::query
@@ -7,7 +8,8 @@
 //!                                └──── snapshot: what a store hands over ┘   (memory: what all of it may hold)
 //! ```
 //!
-//! Question and answer are plain values; `store` only hands over rows of one snapshot, so that every store gives the same answers.
+//! Question and answer are plain values; `store` only hands over rows of one snapshot, so that every store gives the
+//! same answers.
 
 pub mod answer;
 pub mod calendar;
@@ -32,12 +34,12 @@ use crate::event::Timestamp;
 use crate::event::bucket::TimeUnit;
 use crate::rollup::users::UniqueUsers;
 
-/// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once (channel names
-/// included, a few megabytes).
+/// Most groups of one answer: more than a year of hours, and as much JSON as a client should be made to hold at once
+/// (channel names included, a few megabytes).
 pub const GROUPS_MAX: usize = 10_000;
 
-/// What to count. Invariants, checked where the query is made: `from <= to`; `fill` needs a unit of time, `order` and `limit` a
-/// grouping by name or channel; at most two groupings.
+/// What to count. Invariants, checked where the query is made: `from <= to`; `fill` needs a unit of time, `order` and
+/// `limit` a grouping by name or channel; at most two groupings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricsQuery {
     /// Only events of this name; `None` for every name.

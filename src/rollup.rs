@@ -1,5 +1,5 @@
-//! Rollups: counts and sets of users per event name, channel and bucket of time, so that a metrics query reads hundreds of rows where
-//! the events are millions.
+//! Rollups: counts and sets of users per event name, channel and bucket of time, so that a metrics query reads hundreds
+//! of rows where the events are millions.
 //!
 //! ```text
 //!  flush ─ fold ─→ deltas ─ compact ─→ parts ─ sum up ─→ days        (write path; each arrow is a transaction of its own)
@@ -7,17 +7,17 @@
 //!                                   query                             (reads all three in one snapshot)
 //! ```
 //!
-//! * A **delta** is what one flush adds to one (name, channel, bucket). It is inserted in the transaction that stores the rows, so
-//!   rollups and rows can never disagree, and being only inserted it makes no server wait for another.
-//! * A **part** is a row of the series that compaction keeps: (name, channel), (name, all), (all, all). Buckets are a minute or a
-//!   quarter of an hour wide and never overlap in content: each event is in exactly one delta or, for each of its series, in exactly
-//!   one part. Minutes are kept while they are fresh, then merged. A quarter is the coarsest bucket that gives right hours and days in
-//!   every time zone in use.
-//! * A **day** is the sum of a series' parts over a UTC day. It is a copy: compaction marks it stale in the transaction that
-//!   changes a part, and until it is summed up again the query reads the parts.
+//! * A **delta** is what one flush adds to one (name, channel, bucket). It is inserted in the transaction that stores
+//!   the rows, so rollups and rows can never disagree, and being only inserted it makes no server wait for another.
+//! * A **part** is a row of the series that compaction keeps: (name, channel), (name, all), (all, all). Buckets are a
+//!   minute or a quarter of an hour wide and never overlap in content: each event is in exactly one delta or, for each
+//!   of its series, in exactly one part. Minutes are kept while they are fresh, then merged. A quarter is the coarsest
+//!   bucket that gives right hours and days in every time zone in use.
+//! * A **day** is the sum of a series' parts over a UTC day. It is a copy: compaction marks it stale in the transaction
+//!   that changes a part, and until it is summed up again the query reads the parts.
 //!
-//! Everything here is pure: it knows no store. What reads and writes the rows is [`crate::store`], what merges and checks them
-//! [`crate::upkeep`].
+//! Everything here is pure: it knows no store. What reads and writes the rows is [`crate::store`], what merges and
+//! checks them [`crate::upkeep`].
 
 pub mod users;
 
@@ -27,8 +27,8 @@ use crate::event::bucket::Bucket;
 
 pub use users::{UserHash, UserKey, UserSet, UserUnion};
 
-/// Most users that a part or a delta names one by one; beyond that it holds a sketch. 800 bytes, about what a sketch of some hundred
-/// users takes.
+/// Most users that a part or a delta names one by one; beyond that it holds a sketch. 800 bytes, about what a sketch of
+/// some hundred users takes.
 pub const PART_EXACT_MAX: usize = 100;
 /// The same for a day: 4.8 KB, which is what a full sketch takes.
 pub const DAY_EXACT_MAX: usize = 600;

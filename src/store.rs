@@ -1,7 +1,8 @@
 //! What the pipeline asks of a database, and the one place that chooses it.
 //!
-//! [`EventStore`] is chosen once, from the URL, by [`open`]. A flush runs on an [`EventSink`]: one connection that is thrown away
-//! on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a commit happened.
+//! [`EventStore`] is chosen once, from the URL, by [`open`]. A flush runs on an [`EventSink`]: one connection that is
+//! thrown away on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a
+//! commit happened.
 
 pub mod migrations;
 
@@ -35,20 +36,19 @@ pub enum StoreError {
     /// The database cannot be reached, restarts, is full, read-only or too slow. Retry on a new connection, for ever.
     #[error("database unavailable: {0}")]
     Unavailable(String),
-    /// A value that the database refuses, or that a constraint, trigger or partition of the user's own refuses. Retrying cannot help:
-    /// find the event, quarantine it.
+    /// A value that the database refuses, or that a constraint, trigger or partition of the user's own refuses.
+    /// Retrying cannot help: find the event, quarantine it.
     #[error("the database refuses the data ({code}): {message}")]
     Data {
-        /// SQLSTATE, SQLite's extended result code by name, or a word of ours for what the database does without an error.
+        /// SQLSTATE, SQLite's extended result code by name, or a word of ours for what the database does without an
+        /// error.
         code: String,
         /// The database's own words.
         message: String,
     },
-    /// A code that says neither whose fault it is, such as one that a trigger made up. Nothing was stored. It is about the data once
-    /// other events go through while one is refused; until then retry.
-    #[error(
-        "the database fails, and does not say whether that is about the data ({code}): {message}"
-    )]
+    /// A code that says neither whose fault it is, such as one that a trigger made up. Nothing was stored. It is about
+    /// the data once other events go through while one is refused; until then retry.
+    #[error("the database fails, and does not say whether that is about the data ({code}): {message}")]
     Unclear {
         /// As above.
         code: String,
@@ -58,7 +58,8 @@ pub enum StoreError {
     /// Tables are missing or of another shape (class 42, or a schema version that is not ours). A person must act.
     #[error("{0}")]
     Schema(String),
-    /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from there.
+    /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from
+    /// there.
     #[error("the checkpoint stands elsewhere: nothing stored")]
     CheckpointMoved,
     /// All connections for metrics queries are in use by others, and stayed so. The database itself may be well.
@@ -134,8 +135,8 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Those from `first` on of a log that is flushed through `flushed_through`, up to the one before `next`, where another life begins,
-    /// or none.
+    /// Those from `first` on of a log that is flushed through `flushed_through`, up to the one before `next`, where
+    /// another life begins, or none.
     pub fn new(first: Sequence, flushed_through: Sequence, next: Option<Sequence>) -> Self {
         let last = next.map_or(flushed_through, |next| flushed_through.min(next - 1));
         Self {
@@ -182,12 +183,12 @@ impl Adoption {
         self.seen.map_or(0, |row| row.flushed_through)
     }
 
-    /// Whose the sequences are from here on: nobody's where they are skipped, and behind that, until a commit says otherwise, of the life
-    /// in the mark.
+    /// Whose the sequences are from here on: nobody's where they are skipped, and behind that, until a commit says
+    /// otherwise, of the life in the mark.
     pub fn lives(&self) -> Vec<(Sequence, LifeId)> {
         let skipped = (self.skipped() > 0).then(|| (self.seen_through() + 1, LifeId::UNKNOWN));
-        let next = (self.mark.life != LifeId::UNKNOWN || skipped.is_some())
-            .then_some((self.through + 1, self.mark.life));
+        let next =
+            (self.mark.life != LifeId::UNKNOWN || skipped.is_some()).then_some((self.through + 1, self.mark.life));
         skipped.into_iter().chain(next).collect()
     }
 
@@ -207,8 +208,8 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Schema`] when it is behind or ahead (the text names the command that helps), [`StoreError::Unavailable`]
-    /// when the database does not answer.
+    /// [`StoreError::Schema`] when it is behind or ahead (the text names the command that helps),
+    /// [`StoreError::Unavailable`] when the database does not answer.
     async fn check_schema(&self) -> Result<(), StoreError>;
 
     /// Checks that the rollups are built. Until they are queries count events, which is right and slow.
@@ -227,16 +228,18 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`], [`StoreError::QueryTimeout`], or what is
-    /// wrong with the database.
+    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`],
+    /// [`StoreError::QueryTimeout`], or what is wrong with the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
 
     /// Opens a connection for keeping the rollups.
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
 
-    /// What of a life of a log, this server's or another's, is in the database; nothing if the database has never heard of that life. Takes no lock, so it may lag behind a commit that is under way.
+    /// What of a life of a log, this server's or another's, is in the database; nothing if the database has never heard
+    /// of that life. Takes no lock, so it may lag behind a commit that is under way.
     ///
-    /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the whole log.
+    /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the
+    /// whole log.
     async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError>;
 }
 
@@ -249,7 +252,8 @@ pub trait EventSink: Send {
         false
     }
 
-    /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way or the other.
+    /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way
+    /// or the other.
     ///
     /// `None`: the database has never heard of this log.
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError>;
@@ -257,27 +261,28 @@ pub trait EventSink: Send {
     /// Which database this is.
     async fn database_id(&mut self) -> Result<DatabaseId, StoreError>;
 
-    /// Moves the checkpoint of a log on a person's word, or makes it, without storing anything: what that skips is counted as such, and
-    /// recorded in `wal_gaps`, in the same transaction.
+    /// Moves the checkpoint of a log on a person's word, or makes it, without storing anything: what that skips is
+    /// counted as such, and recorded in `wal_gaps`, in the same transaction.
     ///
     /// # Errors
     ///
     /// [`StoreError::CheckpointMoved`] when it is not any more what the person saw; nothing was changed then.
     async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError>;
 
-    /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to its end and to the mark
-    /// [`BatchView::to`], in one transaction. On return the commit is confirmed. All of the batch is of the life in that mark.
+    /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to
+    /// its end and to the mark [`BatchView::to`], in one transaction. On return the commit is confirmed. All of the
+    /// batch is of the life in that mark.
     ///
     /// # Errors
     ///
-    /// On [`StoreError::Data`] and [`StoreError::CheckpointMoved`] nothing was stored. On every other error the outcome is
-    /// unknown until the checkpoint is read on a new connection.
+    /// On [`StoreError::Data`] and [`StoreError::CheckpointMoved`] nothing was stored. On every other error the outcome
+    /// is unknown until the checkpoint is read on a new connection.
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
         self.flush_and_wait(batch, Box::pin(async { Ok(()) })).await
     }
 
-    /// The same, committed only once `before_commit` is over, which runs while the events are being stored. If that fails, nothing is
-    /// committed, and its error is returned.
+    /// The same, committed only once `before_commit` is over, which runs while the events are being stored. If that
+    /// fails, nothing is committed, and its error is returned.
     async fn flush_and_wait(
         &mut self,
         batch: BatchView<'_>,
@@ -289,12 +294,7 @@ pub trait EventSink: Send {
     /// # Panics
     ///
     /// When the batch is not exactly one event long.
-    async fn quarantine(
-        &mut self,
-        batch: BatchView<'_>,
-        code: &str,
-        message: &str,
-    ) -> Result<(), StoreError>;
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError>;
 
     /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped.
     ///
@@ -317,8 +317,8 @@ pub trait EventSink: Send {
         self.adopt(&adoption).await
     }
 
-    /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink that cannot do so
-    /// fails, so that nothing is concluded from it.
+    /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink
+    /// that cannot do so fails, so that nothing is concluded from it.
     async fn rehearse(&mut self, _batch: BatchView<'_>) -> Result<Flushed, StoreError> {
         let text = "this store cannot rehearse";
         Err(StoreError::Unavailable(text.to_owned()))

@@ -1,4 +1,5 @@
-//! What every layer may use and which knows none of them: synchronisation, stopping, waiting between tries, ends of commands, words.
+//! What every layer may use and which knows none of them: synchronisation, stopping, waiting between tries, ends of
+//! commands, words.
 
 pub(crate) mod backoff;
 pub mod budget;

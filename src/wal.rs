@@ -1,16 +1,16 @@
 //! The write-ahead log: what a 202 rests on.
 //!
-//! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs them; a
-//! [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
+//! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs
+//! them; a [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
 //!
 //! # Format, version 2
 //!
 //! All integers are little-endian. Checksums are CRC-32C (Castagnoli, RFC 3720 appendix B.4).
 //!
-//! **Limits and invariants.** A record's payload is at most 64 MiB. Sequences count events from 1 without a gap, over all
-//! segments. A record is one request: it is never split, so bulk requests are atomic. With `--sync group` at most one group is
-//! written and not yet synced. A segment is begun at every start and after every sealed one; nothing is ever appended behind a tail
-//! that another process wrote.
+//! **Limits and invariants.** A record's payload is at most 64 MiB. Sequences count events from 1 without a gap, over
+//! all segments. A record is one request: it is never split, so bulk requests are atomic. With `--sync group` at most
+//! one group is written and not yet synced. A segment is begun at every start and after every sealed one; nothing is
+//! ever appended behind a tail that another process wrote.
 //!
 //! **Directory** (mode 0700, files 0600):
 //!
@@ -43,8 +43,8 @@
 //! | 88..92 | reserved | 0 |
 //! | 92..96 | checksum | over bytes 0..92 |
 //!
-//! Version 1 had headers of 64 bytes without lives: reserved bytes at 56..60, and at 60..64 the checksum over bytes 0..60. A log may begin
-//! with segments of version 1 and go on with version 2; the life of their events is 0.
+//! Version 1 had headers of 64 bytes without lives: reserved bytes at 56..60, and at 60..64 the checksum over bytes
+//! 0..60. A log may begin with segments of version 1 and go on with version 2; the life of their events is 0.
 //!
 //! **Record**, 32 bytes of header and the payload. Records follow each other without padding.
 //!
@@ -58,10 +58,11 @@
 //! | 28..32 | reserved | 0 |
 //! | 32.. | payload | the events, each as in [`crate::event::codec`] |
 //!
-//! **END**, 1024 bytes: two slots, at 0 and 512. Each start makes the file anew; each rotation and each clean stop writes the older
-//! slot, and the valid slot with the higher counter counts. Everything that it says was synced before. A log that has less than END says
-//! is damaged: its newest segment or all of them are missing, or it was cut between records. So is a directory whose END has no valid
-//! slot. Without END (a log of an earlier version; a copy of only the segments) nothing is known, and the segments are believed.
+//! **END**, 1024 bytes: two slots, at 0 and 512. Each start makes the file anew; each rotation and each clean stop
+//! writes the older slot, and the valid slot with the higher counter counts. Everything that it says was synced before.
+//! A log that has less than END says is damaged: its newest segment or all of them are missing, or it was cut between
+//! records. So is a directory whose END has no valid slot. Without END (a log of an earlier version; a copy of only the
+//! segments) nothing is known, and the segments are believed.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -76,10 +77,11 @@
 //! | 64..68 | checksum | over bytes 0..64 |
 //! | 68..512 | reserved | 0 |
 //!
-//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole with the log, so that a note
-//! needs no room on a full disk. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32 the WAL id of the segments, at 32..36
-//! the checksum over bytes 0..32. Entry *n*, from 1, is at place *n* modulo 2048. An entry is synced before the commit that it tells of is
-//! tried; one that is torn was not. ADOPTED is the same with one entry.
+//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole with the
+//! log, so that a note needs no room on a full disk. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32
+//! the WAL id of the segments, at 32..36 the checksum over bytes 0..32. Entry *n*, from 1, is at place *n* modulo 2048.
+//! An entry is synced before the commit that it tells of is tried; one that is torn was not. ADOPTED is the same with
+//! one entry.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -95,13 +97,15 @@
 //! | 96..104 | forgotten through | commits up to this sequence may have been made and are in the ring no more |
 //! | 104..128 | reserved | 0 |
 //!
-//! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind it says
-//! "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server refuses to
-//! start. If none does, the bytes were never synced (with `--sync group` they are the one group of the crash): a torn tail, cut
-//! off, a copy kept. What nothing testifies to is damage to the newest group that befell it behind its sync and before anything was written
-//! after it (a group, the marker that follows within moments, the end of a stop): it looks the same, and is cut as well. Where they are all zeros there is nothing to keep: the log writes zeros ahead of its records, so that most syncs
-//! have no metadata to write, and a crash leaves some of them. Sealed segments end with their last record. Anything invalid before a
-//! segment's logical end in any other segment is damage.
+//! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind
+//! it says "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the
+//! server refuses to start. If none does, the bytes were never synced (with `--sync group` they are the one group of
+//! the crash): a torn tail, cut off, a copy kept. What nothing testifies to is damage to the newest group that befell
+//! it behind its sync and before anything was written after it (a group, the marker that follows within moments, the
+//! end of a stop): it looks the same, and is cut as well. Where they are all zeros there is nothing to keep: the log
+//! writes zeros ahead of its records, so that most syncs have no metadata to write, and a crash leaves some of them.
+//! Sealed segments end with their last record. Anything invalid before a segment's logical end in any other segment is
+//! damage.
 
 pub mod adopted;
 pub mod batch;

@@ -142,13 +142,7 @@ impl Comparison {
     }
 
     /// Both middle ones.
-    pub(super) fn row(
-        &self,
-        name: &str,
-        unit: &'static str,
-        value: fn(&Turn) -> f64,
-        target: Target,
-    ) -> Row {
+    pub(super) fn row(&self, name: &str, unit: &'static str, value: fn(&Turn) -> f64, target: Target) -> Row {
         Row {
             layer: LAYER.to_owned(),
             what: format!("{}: {name}", self.what),

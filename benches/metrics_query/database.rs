@@ -112,10 +112,7 @@ impl Database {
     pub(crate) async fn tidy(&self) {
         match &self.past_the_store {
             Past::Postgres(client, _) => {
-                client
-                    .batch_execute("VACUUM (ANALYZE)")
-                    .await
-                    .expect("idle");
+                client.batch_execute("VACUUM (ANALYZE)").await.expect("idle");
                 client.batch_execute("CHECKPOINT").await.expect("idle");
             }
             Past::Sqlite(_) => {
@@ -168,8 +165,7 @@ impl Database {
                     .map(|count| count.expect("a row"))
                     .sum::<i64>();
                 let total = "SELECT count(*), count(DISTINCT user_id) FROM events WHERE event_name = ?1 AND ts >= ?2 AND ts < ?3";
-                file.query_row(total, values, |row| row.get(0))
-                    .expect("an answer")
+                file.query_row(total, values, |row| row.get(0)).expect("an answer")
             }
         };
         total.try_into().expect("a count")
@@ -187,9 +183,7 @@ impl Database {
             Past::Sqlite(_) => {
                 let sql = "SELECT count(DISTINCT user_id) FROM events WHERE event_name = ?1 AND ts >= ?2 AND ts < ?3";
                 let values = rusqlite::params![event_name, range.start, range.end];
-                self.file()
-                    .query_row(sql, values, |row| row.get(0))
-                    .expect("an answer")
+                self.file().query_row(sql, values, |row| row.get(0)).expect("an answer")
             }
         };
         users.try_into().expect("a count")
@@ -212,10 +206,7 @@ impl Database {
                 let sql = "SELECT coalesce(sum(pgsize), 0) FROM dbstat d JOIN sqlite_schema s ON s.name = d.name
                            WHERE d.aggregate = TRUE AND s.tbl_name LIKE ?1";
                 let file = self.file();
-                let bytes = |tables: &str| {
-                    file.query_row(sql, [tables], |row| row.get(0))
-                        .expect("an answer")
-                };
+                let bytes = |tables: &str| file.query_row(sql, [tables], |row| row.get(0)).expect("an answer");
                 Size {
                     rollups: bytes("rollup%"),
                     events: bytes("events"),

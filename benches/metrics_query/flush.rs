@@ -1,4 +1,5 @@
-//! What rollups cost the flush: the store's sink, and the same transaction by hand without them, on the same tables, one after the other.
+//! What rollups cost the flush: the store's sink, and the same transaction by hand without them, on the same tables,
+//! one after the other.
 
 use std::time::{Duration, Instant};
 
@@ -29,11 +30,7 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// Measures a store on an empty database.
 pub(crate) async fn measure(database: &Database, table: &mut Table) {
     let (ours, theirs) = (WalId(Uuid::from_u128(2)), WalId(Uuid::from_u128(3)));
-    let mut sink = database
-        .store()
-        .open_sink()
-        .await
-        .expect("the database is up");
+    let mut sink = database.store().open_sink().await.expect("the database is up");
     for wal_id in [ours, theirs] {
         sink.create_checkpoint(wal_id, 0, Mark::default())
             .await
@@ -55,15 +52,12 @@ pub(crate) async fn measure(database: &Database, table: &mut Table) {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         let events = pair * ROWS..(pair + 1) * ROWS;
-        let mut batches = [
-            Batch::new(ours, 2 + events.start),
-            Batch::new(theirs, events.start),
-        ];
+        let mut batches = [Batch::new(ours, 2 + events.start), Batch::new(theirs, events.start)];
         for batch in &mut batches {
             traffic.fill(batch, events.clone());
         }
-        // Whoever comes second finds caches warm, and SQLite copies its side file back at every so many commits: who comes first is
-        // left to chance, as turns would meet that again and again.
+        // Whoever comes second finds caches warm, and SQLite copies its side file back at every so many commits: who
+        // comes first is left to chance, as turns would meet that again and again.
         let first = mix(pair) % 2;
         for turn in [first, 1 - first] {
             let view = batches[turn as usize].view();
@@ -124,11 +118,7 @@ impl ByHand {
     }
 }
 
-async fn flush_postgres(
-    client: &tokio_postgres::Client,
-    copy: &tokio_postgres::Statement,
-    batch: BatchView<'_>,
-) {
+async fn flush_postgres(client: &tokio_postgres::Client, copy: &tokio_postgres::Statement, batch: BatchView<'_>) {
     let begin = format!(
         "BEGIN; SET LOCAL synchronous_commit = on; UPDATE wal_checkpoints SET flushed_through = {}, flushed_at = now() \
          WHERE wal_id = '{}' AND flushed_through = {}",
@@ -136,10 +126,7 @@ async fn flush_postgres(
         batch.wal_id(),
         batch.after()
     );
-    client
-        .batch_execute(&begin)
-        .await
-        .expect("the checkpoint moves");
+    client.batch_execute(&begin).await.expect("the checkpoint moves");
     let rows = client.copy_in::<_, Bytes>(copy).await.expect("COPY begins");
     let mut rows = std::pin::pin!(rows);
     let mut chunk = BytesMut::with_capacity(2 * CHUNK_BYTES);

@@ -54,11 +54,7 @@ pub(crate) struct Accuracy {
 }
 
 /// Asks for thirty days by day, again and again, about other names and other days.
-pub(crate) async fn latencies(
-    store: &dyn EventStore,
-    traffic: &Traffic,
-    edges: Edges,
-) -> Latencies {
+pub(crate) async fn latencies(store: &dyn EventStore, traffic: &Traffic, edges: Edges) -> Latencies {
     let began = Instant::now();
     let mut milliseconds = Vec::new();
     for number in 0..WARM_UP + QUERIES {
@@ -67,10 +63,7 @@ pub(crate) async fn latencies(
         let asked = Instant::now();
         let report = store.metrics(&query).await.expect("an answer");
         let took = asked.elapsed();
-        assert!(
-            report.total.total_events > 0,
-            "steady traffic leaves no month empty"
-        );
+        assert!(report.total.total_events > 0, "steady traffic leaves no month empty");
         let is_late = began.elapsed() > BUDGET;
         if number >= WARM_UP || is_late {
             milliseconds.push(took.as_secs_f64() * 1e3);
@@ -140,10 +133,7 @@ pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy
         let longest = (DAYS_ASKED * DAY_MICROS / HOUR_MICROS) as f64;
         let length = (HOUR_MICROS as f64 * longest.powf(share)) as i64;
         let range = placed(traffic, mix(random ^ 1), length);
-        let report = database
-            .store()
-            .metrics(&question(name, range.clone(), false))
-            .await;
+        let report = database.store().metrics(&question(name, range.clone(), false)).await;
         let users = report.expect("an answer").total.users;
         let truth = database.unique_users(name, range).await;
         let off = users.count.abs_diff(truth) as f64 / truth.max(1) as f64;

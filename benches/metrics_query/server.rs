@@ -42,10 +42,7 @@ impl Server {
             // A run that was killed left it running.
             server.pg_ctl(&["-m", "fast", "stop"]);
         } else {
-            let made = server.run(
-                "initdb",
-                &["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"],
-            );
+            let made = server.run("initdb", &["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
             assert!(
                 made,
                 "initdb failed: can the server's user get at {}?",

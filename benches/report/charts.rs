@@ -118,11 +118,7 @@ fn draw(file: &Path, plan: &Plan, series: &[Series]) -> Result<(), DrawError> {
     let height = PANEL_HEIGHT * u32::try_from(plan.panels.len())?;
     let root = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
-    for (area, panel) in root
-        .split_evenly((plan.panels.len(), 1))
-        .iter()
-        .zip(plan.panels)
-    {
+    for (area, panel) in root.split_evenly((plan.panels.len(), 1)).iter().zip(plan.panels) {
         draw_panel(area, panel, series)?;
     }
     root.present()?;

@@ -9,7 +9,8 @@ use crate::postgres;
 use crate::support::disk;
 
 const UNKNOWN: &str = "unknown";
-const SYNC_MODE: &str = "group: fdatasync before every 202; PostgreSQL fsync on, synchronous_commit on; SQLite synchronous=FULL";
+const SYNC_MODE: &str =
+    "group: fdatasync before every 202; PostgreSQL fsync on, synchronous_commit on; SQLite synchronous=FULL";
 
 /// Names and values, always in this order.
 pub(super) fn facts() -> Vec<(&'static str, String)> {
@@ -20,16 +21,10 @@ pub(super) fn facts() -> Vec<(&'static str, String)> {
         ("Memory", memory()),
         ("Kernel", kernel()),
         ("Disk", file_system(Path::new(env!("CARGO_TARGET_TMPDIR")))),
-        (
-            "Append and fdatasync of one event",
-            format!("median {sync_micros} µs"),
-        ),
+        ("Append and fdatasync of one event", format!("median {sync_micros} µs")),
         ("Sync mode", SYNC_MODE.to_owned()),
         ("fast-ingest", env!("CARGO_PKG_VERSION").to_owned()),
-        (
-            "Commit",
-            output(Path::new("git"), &["describe", "--always", "--dirty"]),
-        ),
+        ("Commit", output(Path::new("git"), &["describe", "--always", "--dirty"])),
         ("Rust", output(Path::new("rustc"), &["--version"])),
         (
             "PostgreSQL",
@@ -38,9 +33,7 @@ pub(super) fn facts() -> Vec<(&'static str, String)> {
         ("SQLite", rusqlite::version().to_owned()),
         (
             "Date",
-            jiff::Timestamp::now()
-                .strftime("%Y-%m-%d %H:%M UTC")
-                .to_string(),
+            jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string(),
         ),
     ]
 }
@@ -53,8 +46,7 @@ fn cpu_model() -> String {
 
 fn memory() -> String {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kibibytes = field(&text, "MemTotal")
-        .and_then(|value| value.trim_end_matches(" kB").parse::<f64>().ok());
+    let kibibytes = field(&text, "MemTotal").and_then(|value| value.trim_end_matches(" kB").parse::<f64>().ok());
     kibibytes.map_or_else(
         || UNKNOWN.to_owned(),
         |kibibytes| format!("{:.1} GiB", kibibytes / f64::from(1 << 20)),
@@ -70,13 +62,11 @@ fn field(text: &str, name: &str) -> Option<String> {
 
 fn kernel() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease");
-    release.map_or_else(
-        |_| UNKNOWN.to_owned(),
-        |release| format!("Linux {}", release.trim()),
-    )
+    release.map_or_else(|_| UNKNOWN.to_owned(), |release| format!("Linux {}", release.trim()))
 }
 
-/// Type and options of the file system that holds a directory. Options with a path in them would tell where somebody keeps what.
+/// Type and options of the file system that holds a directory. Options with a path in them would tell where somebody
+/// keeps what.
 fn file_system(directory: &Path) -> String {
     let directory = directory.canonicalize().expect("the build made it");
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
@@ -91,10 +81,7 @@ fn file_system(directory: &Path) -> String {
     let Some((_, kind, options)) = mount else {
         return UNKNOWN.to_owned();
     };
-    let options: Vec<_> = options
-        .split(',')
-        .filter(|option| !option.contains('/'))
-        .collect();
+    let options: Vec<_> = options.split(',').filter(|option| !option.contains('/')).collect();
     format!("{kind} ({})", options.join(", "))
 }
 

@@ -1,6 +1,7 @@
 //! What both flush benches do: the same batches through our sink and past it, by turns, in three sizes.
 //!
-//! A contender takes a batch and says how long it took. What it prepares before it starts its clock is not ours to measure.
+//! A contender takes a batch and says how long it took. What it prepares before it starts its clock is not ours to
+//! measure.
 
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use crate::traffic::{Traffic, now};
 /// The log that all batches come from.
 pub(crate) const WAL_ID: WalId = WalId(Uuid::from_u128(1));
 
-/// Rows of a batch, and batches of a turn. A turn is long enough to meet what comes once in some batches, as when SQLite copies its
-/// side file back; the middle one of single batches would show that or not, by luck.
+/// Rows of a batch, and batches of a turn. A turn is long enough to meet what comes once in some batches, as when
+/// SQLite copies its side file back; the middle one of single batches would show that or not, by luck.
 const SIZES: [(u64, u32); 3] = [(1_000, 40), (10_000, 8), (50_000, 2)];
 /// Turns of each contender.
 const ROUNDS: usize = 9;

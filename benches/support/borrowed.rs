@@ -1,4 +1,5 @@
-//! What a Rust user would get without us: serde_json into borrowed structs with the same fields, nothing checked, nothing encoded.
+//! What a Rust user would get without us: serde_json into borrowed structs with the same fields, nothing checked,
+//! nothing encoded.
 
 use std::borrow::Cow;
 use std::hint::black_box;

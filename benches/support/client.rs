@@ -1,8 +1,9 @@
-//! The load: many keep-alive connections driven by one thread, with as few system calls as can be, so that what is measured is the server.
+//! The load: many keep-alive connections driven by one thread, with as few system calls as can be, so that what is
+//! measured is the server.
 //!
-//! Closed: every connection sends its next request when the last one was answered. Open: requests are due at fixed moments, whether the
-//! server keeps up or not, and their time counts from then, so that a stall shows in every request that it delays (no coordinated
-//! omission).
+//! Closed: every connection sends its next request when the last one was answered. Open: requests are due at fixed
+//! moments, whether the server keeps up or not, and their time counts from then, so that a stall shows in every request
+//! that it delays (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _};
@@ -81,11 +82,7 @@ enum Progress {
 
 impl Client {
     /// Connects so many times. Each connection sends requests of its own, made by `requests` for its number.
-    pub(crate) fn connect(
-        address: SocketAddr,
-        connections: usize,
-        requests: impl Fn(usize) -> Requests,
-    ) -> Self {
+    pub(crate) fn connect(address: SocketAddr, connections: usize, requests: impl Fn(usize) -> Requests) -> Self {
         let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance");
         let connections: Vec<_> = (0..connections)
             .map(|index| {
@@ -93,8 +90,7 @@ impl Client {
                 stream.set_nodelay(true).expect("a TCP socket");
                 stream.set_nonblocking(true).expect("a socket");
                 let both = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-                epoll::add(&epoll, &stream, EventData::new_u64(index as u64), both)
-                    .expect("a socket can be watched");
+                epoll::add(&epoll, &stream, EventData::new_u64(index as u64), both).expect("a socket can be watched");
                 Connection {
                     stream,
                     requests: requests(index),
@@ -129,20 +125,13 @@ impl Client {
             if load.latencies.len() as u64 == requests {
                 break;
             }
-            let wake_up = [
-                load.next_due(),
-                self.paused.front().map(|&(until, _)| until),
-            ]
-            .into_iter()
-            .flatten()
-            .filter(|_| !self.idle.is_empty() || !self.paused.is_empty())
-            .min();
+            let wake_up = [load.next_due(), self.paused.front().map(|&(until, _)| until)]
+                .into_iter()
+                .flatten()
+                .filter(|_| !self.idle.is_empty() || !self.paused.is_empty())
+                .min();
             self.wait(wake_up);
-            let ready: Vec<_> = self
-                .events
-                .drain(..)
-                .map(|event| event.data.u64())
-                .collect();
+            let ready: Vec<_> = self.events.drain(..).map(|event| event.data.u64()).collect();
             for index in ready {
                 self.go_on(usize::try_from(index).expect("an index"), &mut load);
             }
@@ -220,13 +209,9 @@ impl Client {
                 load.refused += 1;
                 // Not sent again before that: the end is beyond the request.
                 connection.sent = usize::MAX;
-                self.paused
-                    .push_back((Instant::now() + PAUSE_WHEN_REFUSED, index));
+                self.paused.push_back((Instant::now() + PAUSE_WHEN_REFUSED, index));
             }
-            Progress::Answered(status) => panic!(
-                "answered {status}: {}",
-                String::from_utf8_lossy(&connection.answer)
-            ),
+            Progress::Answered(status) => panic!("answered {status}: {}", String::from_utf8_lossy(&connection.answer)),
         }
     }
 }
@@ -292,10 +277,7 @@ impl Connection {
                 Err(error) => panic!("receiving: {error}"),
             }
             if let Some(status) = complete(&self.answer) {
-                assert!(
-                    self.sent == self.requests.bytes().len(),
-                    "answered early: {status}"
-                );
+                assert!(self.sent == self.requests.bytes().len(), "answered early: {status}");
                 return Progress::Answered(status);
             }
         }

@@ -30,12 +30,9 @@ impl Postgres {
     pub(crate) fn start() -> Self {
         let cluster = Cluster::start_with_fsync(true);
         let port = cluster.port().to_string();
-        let postmaster = process::pid_with_argument("postgres", &port)
-            .expect("it was started with its port as an argument");
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let postmaster =
+            process::pid_with_argument("postgres", &port).expect("it was started with its port as an argument");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let server = Self {
             cluster,
             runtime,
@@ -48,8 +45,7 @@ impl Postgres {
     /// Makes a database with the schema of this release and returns its URL.
     pub(crate) fn fresh_database(&self) -> String {
         let url = self.runtime.block_on(self.cluster.create_database());
-        upgrade::up(&StoreLocation::Postgres(url.clone()))
-            .expect("an empty database takes its schema");
+        upgrade::up(&StoreLocation::Postgres(url.clone())).expect("an empty database takes its schema");
         url
     }
 
@@ -92,14 +88,13 @@ impl Postgres {
         self.runtime.block_on(future)
     }
 
-    /// Burns a known time in a session of its own, and looks whether it is counted while that runs and after it has ended. A cost that is
-    /// not seen would look like a success.
+    /// Burns a known time in a session of its own, and looks whether it is counted while that runs and after it has
+    /// ended. A cost that is not seen would look like a success.
     fn check_cpu(&self) {
         let before = self.cpu();
         let started = Instant::now();
         let url = self.cluster.url("postgres");
-        let burn =
-            "DO $$ BEGIN WHILE clock_timestamp() < now() + interval '200 ms' LOOP END LOOP; END $$";
+        let burn = "DO $$ BEGIN WHILE clock_timestamp() < now() + interval '200 ms' LOOP END LOOP; END $$";
         self.execute(&url, burn);
         // The session's end, and with it the postmaster's look at it, come after our answer.
         thread::sleep(Duration::from_millis(50));
@@ -111,7 +106,8 @@ impl Postgres {
     }
 }
 
-/// Waits until what a load left to do is done, so that it is neither left out of the load's cost nor a burden on the next one.
+/// Waits until what a load left to do is done, so that it is neither left out of the load's cost nor a burden on the
+/// next one.
 pub(crate) fn settle(cpu: impl Fn() -> Duration) {
     let started = Instant::now();
     while started.elapsed() < QUIET_WITHIN {

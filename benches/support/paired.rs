@@ -11,12 +11,9 @@ pub(crate) struct Medians {
     pub(crate) limit: f64,
 }
 
-/// Lets both take so many turns, each of which returns what it measured, after one turn that fills caches and does not count.
-pub(crate) fn medians(
-    rounds: usize,
-    mut ours: impl FnMut() -> f64,
-    mut limit: impl FnMut() -> f64,
-) -> Medians {
+/// Lets both take so many turns, each of which returns what it measured, after one turn that fills caches and does not
+/// count.
+pub(crate) fn medians(rounds: usize, mut ours: impl FnMut() -> f64, mut limit: impl FnMut() -> f64) -> Medians {
     ours();
     limit();
     let (mut of_ours, mut of_limit) = (Vec::new(), Vec::new());

@@ -58,9 +58,7 @@ pub(crate) fn pid_with_argument(program: &str, argument: &str) -> Option<u32> {
     pids().find(|pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = line.split(|&byte| byte == 0);
-        words
-            .next()
-            .is_some_and(|word| word.ends_with(program.as_bytes()))
+        words.next().is_some_and(|word| word.ends_with(program.as_bytes()))
             && words.any(|word| word == argument.as_bytes())
     })
 }
@@ -78,7 +76,8 @@ struct Stat {
 impl Stat {
     fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold anything, so fields are counted from the last parenthesis: state is the first one behind it.
+        // The name may hold anything, so fields are counted from the last parenthesis: state is the first one behind
+        // it.
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {
@@ -107,7 +106,8 @@ fn status_bytes(pid: u32, field: &str) -> u64 {
     1024 * kibibytes
 }
 
-/// Lets this process, and those that it starts, have as many files open as it may: a thousand connections to each of two servers.
+/// Lets this process, and those that it starts, have as many files open as it may: a thousand connections to each of
+/// two servers.
 pub(crate) fn allow_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

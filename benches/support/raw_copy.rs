@@ -1,7 +1,7 @@
 //! What storing rows costs at least: COPY of bytes that are ready, in one session that does nothing else.
 //!
-//! It gets what the flush of a server would: the same columns, transactions of 20,000 rows, chunks of 128 KiB. It moves no checkpoint,
-//! counts nothing and has no log.
+//! It gets what the flush of a server would: the same columns, transactions of 20,000 rows, chunks of 128 KiB. It moves
+//! no checkpoint, counts nothing and has no log.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,10 +25,7 @@ const MAKE_PARTITIONS: &str = "SELECT format('CREATE TABLE events_%s PARTITION O
 
 /// A prepared COPY of all columns.
 pub(crate) async fn prepare(client: &Client, table: &str) -> Statement {
-    let copy = format!(
-        "COPY {table} ({}) FROM STDIN (FORMAT binary)",
-        copy::COLUMNS
-    );
+    let copy = format!("COPY {table} ({}) FROM STDIN (FORMAT binary)", copy::COLUMNS);
     client.prepare(&copy).await.expect("the table is there")
 }
 
@@ -68,11 +65,7 @@ impl Chunks {
 }
 
 /// Sends a COPY; returns the number of rows that the server took.
-pub(crate) async fn send(
-    client: &Client,
-    copy: &Statement,
-    chunks: impl IntoIterator<Item = Bytes>,
-) -> u64 {
+pub(crate) async fn send(client: &Client, copy: &Statement, chunks: impl IntoIterator<Item = Bytes>) -> u64 {
     let rows = client.copy_in(copy).await;
     let mut rows = std::pin::pin!(rows.expect("COPY begins"));
     for chunk in chunks {

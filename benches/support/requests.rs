@@ -109,10 +109,7 @@ impl Requests {
             let user = mix(self.number) % USERS;
             put_digits(&mut self.bytes[user_at..user_at + USER_DIGITS], user);
             let micros = self.start + self.number;
-            put_digits(
-                &mut self.bytes[micros_at..micros_at + MICROS_DIGITS],
-                micros,
-            );
+            put_digits(&mut self.bytes[micros_at..micros_at + MICROS_DIGITS], micros);
             self.number += self.stride;
         }
     }

@@ -1,4 +1,5 @@
-//! The two servers that a load meets: ours, and a bare hyper that reads the body and answers 202. Each is a process of its own.
+//! The two servers that a load meets: ours, and a bare hyper that reads the body and answers 202. Each is a process of
+//! its own.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -89,10 +90,7 @@ impl Server {
     }
 
     fn start(mut command: Command, address: SocketAddr) -> Self {
-        let child = command
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the program starts");
+        let child = command.stdin(Stdio::null()).spawn().expect("the program starts");
         let mut server = Self {
             child,
             address,
@@ -153,8 +151,7 @@ impl Server {
     fn get(&self, path: &str) -> Value {
         use std::io::{Read as _, Write as _};
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("answered");
@@ -200,8 +197,7 @@ pub(crate) fn serve_bare(address: &str) {
             let (stream, _) = listener.accept().await.expect("a connection");
             stream.set_nodelay(true).expect("a TCP socket");
             tokio::spawn(async move {
-                let connection = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(accept));
+                let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(accept));
                 // A client that goes away ends it.
                 connection.await.ok();
             });

@@ -43,10 +43,7 @@ pub(crate) struct Flush {
 impl Flush {
     /// Of a fresh database, for the log [`WAL_ID`].
     pub(crate) fn open(location: StoreLocation) -> Self {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let sink = runtime.block_on(async {
             let mut sink = open(location).await.open_sink().await.expect("it is up");
             let created = sink.create_checkpoint(WAL_ID, 0, Mark::default()).await;

@@ -75,8 +75,7 @@ impl Row {
             self.what.clone(),
             with_unit(self.ours),
             self.limit.map_or_else(String::new, with_unit),
-            self.ratio()
-                .map_or_else(String::new, |ratio| Figure(ratio).to_string()),
+            self.ratio().map_or_else(String::new, |ratio| Figure(ratio).to_string()),
             target,
             met.to_owned(),
         ]

@@ -73,10 +73,7 @@ impl Client {
                 event.insert("event_id".to_owned(), id.into());
             }
         }
-        let encoded: Vec<_> = events
-            .iter()
-            .map(|event| json!(event).to_string())
-            .collect();
+        let encoded: Vec<_> = events.iter().map(|event| json!(event).to_string()).collect();
         let mut start = 0;
         while start < encoded.len() {
             let (mut end, mut size) = (start, 0);
@@ -88,8 +85,7 @@ impl Client {
                 end += 1;
             }
             let body = format!("[{}]", encoded[start..end].join(","));
-            self.send_batch(&body, end - start)
-                .map_err(|why| (why, start))?;
+            self.send_batch(&body, end - start).map_err(|why| (why, start))?;
             start = end;
         }
         Ok(())
@@ -117,8 +113,7 @@ impl Client {
     }
 
     fn try_once(&self, body: &str, count: usize) -> Result<(), Failure> {
-        let lost =
-            |error: ureq::Error| Failure::Retry(format!("no answer: {error}"), Duration::ZERO);
+        let lost = |error: ureq::Error| Failure::Retry(format!("no answer: {error}"), Duration::ZERO);
         let mut request = self.agent.post(&self.url).content_type("application/json");
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
@@ -132,11 +127,7 @@ impl Client {
             return Ok(());
         }
         let text = |of: &Value, name| of[name].as_str().unwrap_or_default().to_owned();
-        let mut why = format!(
-            "{status} {}: {}",
-            text(&fields, "code"),
-            text(&fields, "detail")
-        );
+        let mut why = format!("{status} {}: {}", text(&fields, "code"), text(&fields, "detail"));
         // 408 and 5xx are of a slow network, or of a proxy in front.
         if matches!(status, 408 | 429 | 500..) {
             let seconds = answer.headers().get("Retry-After");
@@ -159,11 +150,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         return Ok(ExitCode::SUCCESS);
     };
     let left = &events[accepted..];
-    eprintln!(
-        "{} of {} events were not accepted: {why}",
-        left.len(),
-        events.len()
-    );
+    eprintln!("{} of {} events were not accepted: {why}", left.len(), events.len());
     for event in left {
         writeln!(io::stdout(), "{}", json!(event))?;
     }

@@ -60,8 +60,8 @@ pub struct Flush {
     pub flushed_through: u64,
     /// Events on disk that are not known to be in the database.
     pub lag_events: u64,
-    /// Seconds, rounded up to tenths: everything that was accepted longer ago is in the database. Absent while events from before the
-    /// start wait.
+    /// Seconds, rounded up to tenths: everything that was accepted longer ago is in the database. Absent while events
+    /// from before the start wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
 }

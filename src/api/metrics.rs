@@ -48,8 +48,8 @@ pub struct Answer<'a> {
     /// Events that this server has accepted and that are not counted yet, of whatever name; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_events: Option<u64>,
-    /// While some are pending: all that this server had accepted before this time is counted; absent while events from before its start
-    /// wait.
+    /// While some are pending: all that this server had accepted before this time is counted; absent while events from
+    /// before its start wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<String>,
     /// Absent where nothing was grouped.
@@ -121,7 +121,8 @@ pub enum RelativeError {
 }
 
 impl RelativeError {
-    /// Of an error, 0 where the number was counted. It is rounded up to four decimals, so that it never promises too much.
+    /// Of an error, 0 where the number was counted. It is rounded up to four decimals, so that it never promises too
+    /// much.
     pub fn of(error: f64) -> Self {
         if error == 0.0 {
             Self::Exact(0)

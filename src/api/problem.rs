@@ -1,7 +1,7 @@
 //! Problems: what the body of a refusal says, and the one table of its codes.
 //!
-//! RFC 9457, section 3, with extension members behind `detail`. Clients may rely on `type` and `code`; `title` and `detail` are for
-//! people.
+//! RFC 9457, section 3, with extension members behind `detail`. Clients may rely on `type` and `code`; `title` and
+//! `detail` are for people.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,8 @@ pub struct Kind {
     pub status: u16,
     /// For people, the same for each occurrence.
     pub title: &'static str,
-    /// Seconds after which asking again may help, as the header `Retry-After`; `None` where the same request has the same answer.
+    /// Seconds after which asking again may help, as the header `Retry-After`; `None` where the same request has the
+    /// same answer.
     pub retry_after: Option<u16>,
 }
 
@@ -214,9 +215,6 @@ mod tests {
         };
         let text = serde_json::to_string(&problem).unwrap();
         assert!(text.starts_with(r#"{"type":"urn:fast-ingest:problem:invalid_event","#));
-        assert_eq!(
-            serde_json::from_str::<Problem<'static>>(&text).unwrap(),
-            problem
-        );
+        assert_eq!(serde_json::from_str::<Problem<'static>>(&text).unwrap(), problem);
     }
 }

@@ -1,9 +1,9 @@
 //! Receipts: what a client holds to find its own events again.
 //!
-//! A receipt names a place in a log: the life of the log in which it was given out, and the sequence of the request's last event. The
-//! flush moves through a log in order, and stores with the events whose they are and how far it is, so "is this in the database?" can be
-//! told by any server that has the same database, also of a log whose copy has given out the same sequences. To clients it is opaque: 33
-//! to 48 hexadecimal digits, which no query string has to encode.
+//! A receipt names a place in a log: the life of the log in which it was given out, and the sequence of the request's
+//! last event. The flush moves through a log in order, and stores with the events whose they are and how far it is, so
+//! "is this in the database?" can be told by any server that has the same database, also of a log whose copy has given
+//! out the same sequences. To clients it is opaque: 33 to 48 hexadecimal digits, which no query string has to encode.
 
 use std::fmt;
 
@@ -66,10 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        assert_eq!(
-            receipt(0x2a).to_string(),
-            "0a0b0c0d0000000000000000000000012a"
-        );
+        assert_eq!(receipt(0x2a).to_string(), "0a0b0c0d0000000000000000000000012a");
         for through in [1, 15, 16, 1 << 40, u64::MAX] {
             let text = receipt(through).to_string();
             assert!(text.len() <= Receipt::CHARS_MAX);

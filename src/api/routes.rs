@@ -40,9 +40,10 @@ pub const METRICS: &str = "/metrics";
 /// Where health is asked for.
 pub const HEALTH: &str = "/health";
 
-/// Every route. GET routes answer HEAD too, and each answers OPTIONS, which load balancers use to see whether anybody is there: with the
-/// methods, and without leave for other sites' pages. A POST takes one parameter, `wait`; the rest of its query string is ignored,
-/// because proxies and trackers add parameters of their own, and an event must not get lost for that.
+/// Every route. GET routes answer HEAD too, and each answers OPTIONS, which load balancers use to see whether anybody
+/// is there: with the methods, and without leave for other sites' pages. A POST takes one parameter, `wait`; the rest
+/// of its query string is ignored, because proxies and trackers add parameters of their own, and an event must not get
+/// lost for that.
 pub const ROUTES: [Route; 4] = [
     Route {
         method: Method::Post,

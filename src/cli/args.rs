@@ -17,22 +17,13 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// Password where the URL has none, as it is, nothing percent-encoded. Everybody on the machine sees flags: prefer the variable
-    #[arg(
-        long,
-        env = "PGPASSWORD",
-        value_name = "PASSWORD",
-        hide_env_values = true
-    )]
+    /// Password where the URL has none, as it is, nothing percent-encoded. Everybody on the machine sees flags: prefer
+    /// the variable
+    #[arg(long, env = "PGPASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub database_password: Option<String>,
 
     /// Directory of the write-ahead log and of the embedded SQLite database
-    #[arg(
-        long,
-        env = "FAST_INGEST_DATA_DIR",
-        value_name = "DIR",
-        default_value = "./data"
-    )]
+    #[arg(long, env = "FAST_INGEST_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
 }
 
@@ -57,13 +48,15 @@ impl DatabaseArgs {
                 Ok(StoreLocation::Postgres(with_password(url, password)))
             }
             Some(_) => Err(ConfigError(
-                "DATABASE_URL must start with postgres:// or postgresql://; leave it unset for the embedded SQLite".to_owned(),
+                "DATABASE_URL must start with postgres:// or postgresql://; leave it unset for the embedded SQLite"
+                    .to_owned(),
             )),
         }
     }
 }
 
-/// Name of the variable that decides where only a person can help, which is read by hand where the command line is at fault.
+/// Name of the variable that decides where only a person can help, which is read by hand where the command line is at
+/// fault.
 pub(super) const WHEN_REFUSED: &str = "FAST_INGEST_WHEN_REFUSED";
 
 /// What `serve` does where only a person can help.

@@ -1,8 +1,9 @@
-//! `--env-file`: settings from a file of `NAME=value` lines, for people who keep them there for a shell, make or compose.
+//! `--env-file`: settings from a file of `NAME=value` lines, for people who keep them there for a shell, make or
+//! compose.
 //!
-//! No file is read unasked: a program that took up whatever lies in the directory where it is started could be sent to another database
-//! by whoever may write there. Values are literal: nothing is ever replaced in them, so that a password may hold a `$`. Errors name
-//! the line, and never quote it, because a password may stand there.
+//! No file is read unasked: a program that took up whatever lies in the directory where it is started could be sent to
+//! another database by whoever may write there. Values are literal: nothing is ever replaced in them, so that a
+//! password may hold a `$`. Errors name the line, and never quote it, because a password may stand there.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -25,11 +26,10 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// The file that a command line names. Whether the command line makes sense otherwise is found out later, with the file's values.
+/// The file that a command line names. Whether the command line makes sense otherwise is found out later, with the
+/// file's values.
 pub(super) fn path_in(arguments: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
-    let mut arguments = arguments
-        .into_iter()
-        .take_while(|argument| argument != "--");
+    let mut arguments = arguments.into_iter().take_while(|argument| argument != "--");
     while let Some(argument) = arguments.next() {
         if argument == FLAG {
             return arguments.next().map(PathBuf::from);
@@ -93,10 +93,7 @@ fn parse_value(value: &str) -> Result<String, &'static str> {
             Some(character) if character == quote => break,
             Some('\\') if quote == '"' => {
                 // As in a shell: a backslash stands for itself, except in front of these.
-                let escaped = characters
-                    .clone()
-                    .next()
-                    .filter(|next| r#""\$`"#.contains(*next));
+                let escaped = characters.clone().next().filter(|next| r#""\$`"#.contains(*next));
                 unquoted.push(escaped.unwrap_or('\\'));
                 if escaped.is_some() {
                     characters.next();
@@ -151,10 +148,7 @@ mod tests {
             ("X=a#b", "a#b"),
             ("X=postgres://u:p$1#2@h/d?a=b", "postgres://u:p$1#2@h/d?a=b"),
             (r"X='p$1 # ${Y} \n'", r"p$1 # ${Y} \n"),
-            (
-                r#"X="p$1 # \"q\" \\ \$ \n" # a comment"#,
-                r#"p$1 # "q" \ $ \n"#,
-            ),
+            (r#"X="p$1 # \"q\" \\ \$ \n" # a comment"#, r#"p$1 # "q" \ $ \n"#),
             ("X=it's", "it's"),
             ("X=''", ""),
             ("X=a=b", "a=b"),
@@ -163,10 +157,7 @@ mod tests {
         }
         let file = b"# one\n\n   # two\r\nA=1\r\nexport B='2'\n  A=3";
         let settings = parse(file).unwrap();
-        let settings: Vec<_> = settings
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(settings, [("A", "3"), ("B", "2")]);
         assert_eq!(parse(b""), Ok(BTreeMap::new()));
     }
@@ -184,13 +175,8 @@ mod tests {
             ("X=\"secret\\\"", "not closed"),
             ("X='secret'more", "behind the closing quote"),
         ] {
-            let error = parse(format!("A=1\n\n{line}\nB=2").as_bytes())
-                .unwrap_err()
-                .to_string();
-            assert!(
-                error.starts_with("line 3: ") && error.contains(words),
-                "{error}"
-            );
+            let error = parse(format!("A=1\n\n{line}\nB=2").as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("line 3: ") && error.contains(words), "{error}");
             assert!(!error.contains("secret"), "{error}");
         }
         assert_eq!(parse(b"A=1\nB=\xff").unwrap_err().line, 2);

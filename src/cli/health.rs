@@ -13,8 +13,8 @@ use crate::api::health::Health;
 use crate::api::routes::HEALTH;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 
-/// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this command, so that
-/// it says what is wrong before it is killed.
+/// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this
+/// command, so that it says what is wrong before it is killed.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// A health answer has a few hundred bytes; whatever else listens on that port may send more.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -40,10 +40,7 @@ pub fn run(args: &HealthArgs) -> Result<(), Failure> {
         .with_context(|| format!("{url}{HEALTH}"))
         .or_exit(ExitStatus::Unavailable)?;
     if status != StatusCode::OK {
-        return Err(Failure::new(
-            ExitStatus::Unavailable,
-            anyhow!("{url}{HEALTH}: {line}"),
-        ));
+        return Err(Failure::new(ExitStatus::Unavailable, anyhow!("{url}{HEALTH}: {line}")));
     }
     say(line)
 }
@@ -113,9 +110,6 @@ mod tests {
             ),
             "unavailable: full"
         );
-        assert_eq!(
-            summary(StatusCode::NOT_FOUND, b"<html>"),
-            "answered 404 Not Found"
-        );
+        assert_eq!(summary(StatusCode::NOT_FOUND, b"<html>"), "answered 404 Not Found");
     }
 }

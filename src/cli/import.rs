@@ -6,8 +6,8 @@
 //!  and split   batches (OS thread)           drop refused lines       how the run ends
 //! ```
 //!
-//! Memory is bounded by connections × batch size. Batches finish out of order; how far the run has come is therefore said as
-//! the line of each file up to which everything is accepted.
+//! Memory is bounded by connections × batch size. Batches finish out of order; how far the run has come is therefore
+//! said as the line of each file up to which everything is accepted.
 
 mod batch;
 mod client;
@@ -57,7 +57,8 @@ away; 74 a file could not be read or written; 78 the URL is not that of a fast-i
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = LONG_HELP)]
 pub struct ImportArgs {
-    /// Files of newline-delimited JSON; plain, or compressed by gzip or zstd, whatever their names; `-` reads standard input to its end
+    /// Files of newline-delimited JSON; plain, or compressed by gzip or zstd, whatever their names; `-` reads standard
+    /// input to its end
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -83,8 +84,8 @@ pub struct ImportArgs {
 
     /// Write refused lines with the reasons to this file and go on, instead of stopping at the first one
     ///
-    /// One JSON object a line: file, line, errors (field, code, message) and event (the line as text; null where it was too
-    /// long to keep). The file is begun anew by each run.
+    /// One JSON object a line: file, line, errors (field, code, message) and event (the line as text; null where it was
+    /// too long to keep). The file is begun anew by each run.
     #[arg(long, value_name = "FILE")]
     pub skip_invalid: Option<PathBuf>,
 
@@ -128,12 +129,7 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn send_all(
-    args: &ImportArgs,
-    endpoint: &Endpoint,
-    sources: Vec<Source>,
-    run: &Arc<Run>,
-) -> Result<(), Failure> {
+async fn send_all(args: &ImportArgs, endpoint: &Endpoint, sources: Vec<Source>, run: &Arc<Run>) -> Result<(), Failure> {
     let interrupts = signal(SignalKind::interrupt()).or_exit(ExitStatus::Software)?;
     let limits = BatchLimits {
         events: args.batch_events as usize,
@@ -147,11 +143,7 @@ async fn send_all(
     let mut workers = JoinSet::new();
     for _ in 0..args.connections {
         let connection = Connection::new(endpoint);
-        workers.spawn(worker::work(
-            connection,
-            Arc::clone(&inputs),
-            Arc::clone(run),
-        ));
+        workers.spawn(worker::work(connection, Arc::clone(&inputs), Arc::clone(run)));
     }
     let mut helpers = JoinSet::new();
     helpers.spawn(stop_on_interrupt(interrupts, Arc::clone(run)));

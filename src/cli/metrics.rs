@@ -1,7 +1,7 @@
 //! `fast-ingest metrics`: the answer of `GET /metrics` on a terminal, or as JSON or CSV for other programs.
 //!
-//! It asks the running server, because only the server knows its database. What the options mean is the server's to judge; here only
-//! what has to be worked out before asking is read: instants and the time zone.
+//! It asks the running server, because only the server knows its database. What the options mean is the server's to
+//! judge; here only what has to be worked out before asking is read: instants and the time zone.
 
 mod answer;
 mod csv;
@@ -29,7 +29,8 @@ use range::{Moment, Zone};
 
 /// A query may take 10 s by default, and waiting for a receipt 10 s more; an operator may have allowed more than that.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// An answer has at most 10,000 groups, each with two names of at most 200 bytes, which JSON may write as six times as much.
+/// An answer has at most 10,000 groups, each with two names of at most 200 bytes, which JSON may write as six times as
+/// much.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// One line a paragraph: clap wraps it to the terminal.
@@ -47,13 +48,15 @@ pub struct MetricsArgs {
     #[arg(value_name = "EVENT")]
     pub event_name: String,
 
-    /// First instant that counts: RFC 3339, Unix time, or a date, which means its beginning in --tz; by default 30 days before --to
+    /// First instant that counts: RFC 3339, Unix time, or a date, which means its beginning in --tz; by default 30 days
+    /// before --to
     #[arg(long, value_name = "TIME", value_parser = range::moment)]
     pub from: Option<Moment>,
     /// First instant that no longer counts; by default now
     #[arg(long, value_name = "TIME", value_parser = range::moment)]
     pub to: Option<Moment>,
-    /// How to split the range: `minute`, `hour`, `day`, `week`, `month`, `channel`, `event_name`, or two of them as in `day,channel`
+    /// How to split the range: `minute`, `hour`, `day`, `week`, `month`, `channel`, `event_name`, or two of them as in
+    /// `day,channel`
     #[arg(long, value_name = "BY")]
     pub group_by: Option<String>,
     /// Time zone of days and of the times shown, for example Europe/Berlin
@@ -113,8 +116,7 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .or_exit(ExitStatus::Software)?;
-    let asked = runtime
-        .block_on(async { timeout(ANSWER_TIME_MAX, request::get(&uri, ANSWER_BYTES_MAX)).await });
+    let asked = runtime.block_on(async { timeout(ANSWER_TIME_MAX, request::get(&uri, ANSWER_BYTES_MAX)).await });
     // A name lookup may still be running on a helper thread, and nobody needs its answer.
     runtime.shutdown_background();
     let (status, body) = asked
@@ -156,9 +158,7 @@ fn query_string(args: &MetricsArgs, now: Timestamp) -> String {
         ("exact", args.exact.then_some("true")),
         ("after", args.after.as_deref()),
     ];
-    let given = parameters
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)));
+    let given = parameters.into_iter().filter_map(|(name, value)| Some((name, value?)));
     let pairs: Vec<String> = given
         .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
         .collect();

@@ -1,4 +1,5 @@
-//! `fast-ingest migrate up|down|status`: the schema, one line a migration; and the first build of the rollups, one line in all.
+//! `fast-ingest migrate up|down|status`: the schema, one line a migration; and the first build of the rollups, one line
+//! in all.
 
 use crate::upkeep::upgrade;
 use std::time::Duration;
@@ -28,7 +29,8 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
     }
 }
 
-/// The database that a command is about. Says which one it is: there may be another in a file that this shell has not read.
+/// The database that a command is about. Says which one it is: there may be another in a file that this shell has not
+/// read.
 pub(super) fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
     let location = database.location().or_exit(ExitStatus::Config)?;
     let name = printable(&store::describe(&location));
@@ -37,14 +39,12 @@ pub(super) fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> 
 }
 
 fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Result<(), Failure> {
-    let applied =
-        migrations::apply(location, server_wait).map_err(|error| failure(location, error))?;
+    let applied = migrations::apply(location, server_wait).map_err(|error| failure(location, error))?;
     for name in &applied {
         say(format_args!("applied {name}"))?;
     }
     // Also when nothing was applied: an earlier run may have been interrupted here.
-    let built =
-        upgrade::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
+    let built = upgrade::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
     if let Some(Rebuilt { days, events, .. }) = built {
         let (days, events) = (plural(days, "day"), plural(events, "event"));
         say(format_args!("built rollups for {events} in {days}"))?;
@@ -74,10 +74,7 @@ const LOST: [(&str, &str); 4] = [
         "events",
         "drops the tables events and quarantine with all that is stored in them",
     ),
-    (
-        "rollups",
-        "drops all rollups, also of days whose events are gone",
-    ),
+    ("rollups", "drops all rollups, also of days whose events are gone"),
     (
         "lineage",
         "drops which life of which log wrote what, and the identity of the database: logs have to be adopted again",
@@ -92,11 +89,7 @@ const LOST: [(&str, &str); 4] = [
 fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Failure> {
     let migrations = migrations::status(location).map_err(|error| failure(location, error))?;
     let applied = || migrations.iter().filter(|migration| migration.applied);
-    let gravest = if all {
-        applied().next()
-    } else {
-        applied().next_back()
-    };
+    let gravest = if all { applied().next() } else { applied().next_back() };
     let Some(gravest) = gravest else {
         return Ok(());
     };
@@ -127,9 +120,7 @@ fn status(location: &StoreLocation) -> Result<(), Failure> {
         ));
     }
     if migrations.iter().any(|migration| !migration.applied) {
-        return Err(schema_failure(
-            "the schema is behind; run `fast-ingest migrate up`",
-        ));
+        return Err(schema_failure("the schema is behind; run `fast-ingest migrate up`"));
     }
     Ok(())
 }
@@ -144,9 +135,7 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
         (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Postgres(_)) => {
             ExitStatus::Unavailable
         }
-        (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Sqlite(_)) => {
-            ExitStatus::Io
-        }
+        (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Sqlite(_)) => ExitStatus::Io,
         (StoreError::Schema(_), _) => ExitStatus::Config,
         (
             StoreError::Data { .. }

@@ -1,8 +1,9 @@
 //! What `serve` does where it ends for a reason that only a person can mend.
 //!
-//! A supervisor that restarts whatever ends would start it for ever, and bury the reason under its repetitions. Some can be told which
-//! exit statuses to leave alone; Docker cannot, so there the process itself stays until it is told to stop. It serves nothing meanwhile
-//! and holds neither port nor data directory: it looks unhealthy, and `wal inspect` works beside it.
+//! A supervisor that restarts whatever ends would start it for ever, and bury the reason under its repetitions. Some
+//! can be told which exit statuses to leave alone; Docker cannot, so there the process itself stays until it is told to
+//! stop. It serves nothing meanwhile and holds neither port nor data directory: it looks unhealthy, and `wal inspect`
+//! works beside it.
 
 use std::io;
 use std::process;
@@ -52,8 +53,8 @@ pub(super) fn end(error: &clap::Error) -> ! {
     process::exit(error.exit_code());
 }
 
-/// What `serve` does that ends before there are settings, with its reason told already. What it is told to do is read by hand then, from
-/// the command line and the environment.
+/// What `serve` does that ends before there are settings, with its reason told already. What it is told to do is read
+/// by hand then, from the command line and the environment.
 pub fn stay(status: ExitStatus) {
     let words: Vec<_> = std::env::args_os().collect();
     let serves = words.iter().any(|word| word == "serve");
@@ -73,7 +74,8 @@ pub fn stay(status: ExitStatus) {
     }
 }
 
-/// Says so and returns on SIGTERM or SIGINT, or at once where the system does not let us wait for them: then it is the supervisor's again.
+/// Says so and returns on SIGTERM or SIGINT, or at once where the system does not let us wait for them: then it is the
+/// supervisor's again.
 fn wait_for_stop(say_so: impl FnOnce()) {
     let waiting = || -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;

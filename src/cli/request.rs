@@ -19,10 +19,12 @@ pub(super) const AGENT: &str = concat!("fast-ingest/", env!("CARGO_PKG_VERSION")
 /// Which server to ask.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// Server to ask, a path before the route is kept; by default the one on this machine, at --host and --port. Only http:// so far
+    /// Server to ask, a path before the route is kept; by default the one on this machine, at --host and --port. Only
+    /// http:// so far
     #[arg(long, env = "FAST_INGEST_URL", value_name = "URL")]
     pub url: Option<String>,
-    /// Address that the server on this machine listens on, as it was given to `serve`; for 0.0.0.0 and :: it asks on loopback
+    /// Address that the server on this machine listens on, as it was given to `serve`; for 0.0.0.0 and :: it asks on
+    /// loopback
     #[arg(long, env = "FAST_INGEST_HOST", default_value = "127.0.0.1", value_parser = host)]
     pub host: IpAddr,
     /// Port of the server on this machine
@@ -53,9 +55,7 @@ impl ServerArgs {
 /// A text for the user if this is no URL that can be used.
 pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
     let example = "write for example http://127.0.0.1:8080";
-    let uri: Uri = url
-        .parse()
-        .map_err(|_| anyhow!("--url {url}: is no URL; {example}"))?;
+    let uri: Uri = url.parse().map_err(|_| anyhow!("--url {url}: is no URL; {example}"))?;
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") => {
@@ -63,10 +63,7 @@ pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
         }
         _ => bail!("--url {url}: must begin with http://; {example}"),
     }
-    let Some(authority) = uri
-        .authority()
-        .filter(|authority| !authority.host().is_empty())
-    else {
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
         bail!("--url {url}: names no host; {example}");
     };
     if uri.query().is_some() || authority.as_str().contains('@') {
@@ -79,15 +76,11 @@ pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
 /// One GET on a connection of its own. An answer longer than `bytes_max` is an error.
 pub(super) async fn get(uri: &Uri, bytes_max: usize) -> anyhow::Result<(StatusCode, Bytes)> {
     let authority = uri.authority().context("the URL has no host")?;
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
         .await
         .context("cannot connect")?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
     let request = Request::get(target)
         .header(HOST, authority.as_str())
@@ -121,14 +114,8 @@ mod tests {
         let given = ["--url=", "--host=", "--port="]
             .into_iter()
             .filter(|flag| !args.iter().any(|arg| arg.starts_with(flag)));
-        let line = ["command"]
-            .into_iter()
-            .chain(given)
-            .chain(args.iter().copied());
-        <Command as clap::Parser>::try_parse_from(line)
-            .unwrap()
-            .server
-            .url()
+        let line = ["command"].into_iter().chain(given).chain(args.iter().copied());
+        <Command as clap::Parser>::try_parse_from(line).unwrap().server.url()
     }
 
     #[test]

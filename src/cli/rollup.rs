@@ -1,4 +1,5 @@
-//! `fast-ingest verify` and `fast-ingest rollup rebuild`: whether the rollups say what the events say, and what to do if not.
+//! `fast-ingest verify` and `fast-ingest rollup rebuild`: whether the rollups say what the events say, and what to do
+//! if not.
 //!
 //! Both go day by day, and may run beside a server.
 
@@ -46,7 +47,8 @@ pub struct RebuildArgs {
     /// How many series.
     #[command(flatten)]
     rollups: RollupCap,
-    /// Removes the rollups of days that have not one event left; without it they are kept, because their history is nowhere else
+    /// Removes the rollups of days that have not one event left; without it they are kept, because their history is
+    /// nowhere else
     #[arg(long)]
     forget: bool,
 }
@@ -94,11 +96,10 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
         }
         Ok(())
     };
-    let rebuild_one =
-        async |store: &mut dyn RollupStore, day, (rebuilt, _): &mut (Rebuilt, NewKey), _: &_| {
-            rebuilt.add(rebuild_day_and_rest(store, day, rules).await?);
-            Ok(())
-        };
+    let rebuild_one = async |store: &mut dyn RollupStore, day, (rebuilt, _): &mut (Rebuilt, NewKey), _: &_| {
+        rebuilt.add(rebuild_day_and_rest(store, day, rules).await?);
+        Ok(())
+    };
     let set_rebuilt = async |store: &mut dyn RollupStore, (_, new_key): &mut (Rebuilt, NewKey)| {
         if *new_key == NewKey::Made {
             rebuild::set_rebuilt(store).await?;
@@ -126,9 +127,7 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
     }
     if rebuilt.forgotten > 0 {
         let days = plural(rebuilt.forgotten, "day");
-        say(format_args!(
-            "removed the rollups of {days} whose events are gone"
-        ))?;
+        say(format_args!("removed the rollups of {days} whose events are gone"))?;
     }
     Ok(())
 }
@@ -214,8 +213,8 @@ impl From<Failure> for Problem {
     }
 }
 
-/// Does something to each stored day in a range, with a bar if somebody is looking, something before all of them and something behind.
-/// Returns what came of it.
+/// Does something to each stored day in a range, with a bar if somebody is looking, something before all of them and
+/// something behind. Returns what came of it.
 fn on_each_day<T>(
     location: &StoreLocation,
     range: &DayArgs,
@@ -269,9 +268,8 @@ fn on_each_day<T>(
 
 /// Hidden unless stderr is a terminal.
 fn progress_bar(days: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:32} {percent:>3} %  {pos} of {len} days, {eta} left")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {pos} of {len} days, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(days), ProgressDrawTarget::stderr()).with_style(style)
 }
 
@@ -293,13 +291,7 @@ mod tests {
             day("2026-02-01").map(|day| day.to_string()).as_deref(),
             Ok("2026-02-01")
         );
-        for text in [
-            "",
-            "2026-02-30",
-            "2026-2-1",
-            "1969-12-31",
-            "2026-02-01T00:00:00Z",
-        ] {
+        for text in ["", "2026-02-30", "2026-2-1", "1969-12-31", "2026-02-01T00:00:00Z"] {
             assert!(day(text).is_err(), "{text}");
         }
     }

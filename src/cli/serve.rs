@@ -1,4 +1,5 @@
-//! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in reverse.
+//! `fast-ingest serve`: the composition root. Starts the parts in the order of their dependence and stops them in
+//! reverse.
 //!
 //! ```text
 //! start:  log (lock, recovery) → store (schema, first look at the checkpoint) → port → signals → log thread → flush thread → rollup thread → accept
@@ -44,8 +45,8 @@ use crate::wal::gate::Gate;
 use crate::wal::submission::Submission;
 use crate::wal::{self, OpenedLog, WalError};
 
-/// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to spare,
-/// because a log that cannot open its next segment is a failed log.
+/// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to
+/// spare, because a log that cannot open its next segment is a failed log.
 const OTHER_FILES: u64 = 128;
 
 /// A database that takes longer for the first look counts as one that does not answer: the server listens all the same.
@@ -58,15 +59,9 @@ const FIRST_LOOK_TIME: Duration = Duration::from_secs(10);
 /// What kept it from starting or made it stop, with its exit status.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut settings = args.resolve().or_exit(ExitStatus::Config)?;
-    settings.http.connections_max = allow_open_files(
-        settings.http.connections_max,
-        settings.store.query_connections,
-    )?;
+    settings.http.connections_max = allow_open_files(settings.http.connections_max, settings.store.query_connections)?;
     let opened = wal::open(RealDisk, &settings.wal).map_err(log_failure)?;
-    prepare_embedded_database(
-        &settings.store.location,
-        settings.rollup.cap.pairs_per_day_max,
-    )?;
+    prepare_embedded_database(&settings.store.location, settings.rollup.cap.pairs_per_day_max)?;
     let runtime = Builder::new_multi_thread()
         .thread_name("http")
         .enable_all()
@@ -110,10 +105,7 @@ fn serve(
     announce::start(&opened, settings, &progress);
 
     let OpenedLog {
-        log,
-        committer,
-        gate,
-        ..
+        log, committer, gate, ..
     } = opened;
     let budget = byte_budget(&settings.http);
     let (intake, ring) = Intake::new(settings.wal.ring_slots, budget, Arc::clone(&gate));
@@ -125,10 +117,7 @@ fn serve(
     let rollup_thread = start_rollup_thread(keeper, shutdown)?;
     let flush_stop = Arc::new(flush_stop);
     runtime.spawn(close_gate_on_drain(shutdown.clone(), Arc::clone(&gate)));
-    runtime.spawn(skip_flush_on_hurry(
-        shutdown.clone(),
-        Arc::clone(&flush_stop),
-    ));
+    runtime.spawn(skip_flush_on_hurry(shutdown.clone(), Arc::clone(&flush_stop)));
 
     tracing::info!(%address, store = store.name(), "ready: listening on http://{address}");
     let app = Arc::new(App {
@@ -179,15 +168,8 @@ async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Fai
     let store = store::open(settings).or_exit(ExitStatus::Config)?;
     match store.check_schema().await {
         Ok(()) => {}
-        Err(
-            StoreError::Unavailable(reason)
-            | StoreError::Unclear {
-                message: reason, ..
-            },
-        ) => {
-            tracing::warn!(
-                "database unavailable, starting all the same, events wait in the log: {reason}"
-            );
+        Err(StoreError::Unavailable(reason) | StoreError::Unclear { message: reason, .. }) => {
+            tracing::warn!("database unavailable, starting all the same, events wait in the log: {reason}");
         }
         Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
     }
@@ -255,8 +237,7 @@ fn spawn_part(
     work: impl FnOnce() -> Result<(), Failure> + Send + 'static,
 ) -> Result<JoinHandle<()>, Failure> {
     let shutdown = shutdown.clone();
-    let run = move || {
-        match panic::catch_unwind(AssertUnwindSafe(work)) {
+    let run = move || match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => {}
         Ok(Err(failure)) => {
             tracing::error!("the {name} thread failed, stopping: {failure}");
@@ -266,7 +247,6 @@ fn spawn_part(
             ExitStatus::Software,
             anyhow!("the {name} thread panicked; this is a defect, please report it with the lines above"),
         )),
-    }
     };
     thread::Builder::new()
         .name(name.to_owned())
@@ -300,7 +280,8 @@ fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
     });
 }
 
-/// Raises the limit of open files to what the connections need, or lowers the connections to what it allows. Returns their number.
+/// Raises the limit of open files to what the connections need, or lowers the connections to what it allows. Returns
+/// their number.
 ///
 /// Running out of file descriptors would fail the log, so connections must never be able to take the last ones.
 fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<usize, Failure> {
@@ -351,9 +332,7 @@ pub(super) fn log_failure(error: WalError) -> Failure {
                     "; free some space and start again, what was acknowledged is safe",
                 ),
                 // No restart mends it.
-                ErrorKind::PermissionDenied
-                | ErrorKind::NotADirectory
-                | ErrorKind::ReadOnlyFilesystem => (
+                ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => (
                     ExitStatus::Config,
                     "; --data-dir must be a directory that this user may write to",
                 ),

@@ -1,7 +1,8 @@
 //! All settings of `serve`, and whether they go together.
 //!
-//! Each layer defines what it can be told, with flag, variable, unit, default and its reason in one place. Here they are checked against
-//! each other, once, before any thread starts: past that no code parses a string or doubts a combination.
+//! Each layer defines what it can be told, with flag, variable, unit, default and its reason in one place. Here they
+//! are checked against each other, once, before any thread starts: past that no code parses a string or doubts a
+//! combination.
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub database: DatabaseArgs,
 
-    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts whatever ends
+    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts
+    /// whatever ends
     #[arg(long, env = WHEN_REFUSED, value_enum, default_value_t = WhenRefused::Exit, value_name = "WHAT")]
     pub when_refused: WhenRefused,
 
@@ -111,43 +113,22 @@ impl Settings {
             ..
         } = self;
         [
-            (
-                http.connections_max >= 1,
-                "--connections-max must be at least 1",
-            ),
-            (
-                http.bulk_events_max >= 1,
-                "--bulk-events-max must be at least 1",
-            ),
-            (
-                http.event_bytes_max >= 1024,
-                "--event-bytes-max must be at least 1KiB",
-            ),
-            (
-                http.body_bytes_max >= 1024,
-                "--body-bytes-max must be at least 1KiB",
-            ),
+            (http.connections_max >= 1, "--connections-max must be at least 1"),
+            (http.bulk_events_max >= 1, "--bulk-events-max must be at least 1"),
+            (http.event_bytes_max >= 1024, "--event-bytes-max must be at least 1KiB"),
+            (http.body_bytes_max >= 1024, "--body-bytes-max must be at least 1KiB"),
             (
                 (1..=RING_SLOTS_MAX).contains(&wal.ring_slots),
                 "--ring-slots must be from 1 to 1048576",
             ),
-            (
-                wal.segment_bytes >= 1024,
-                "--wal-segment-bytes must be at least 1KiB",
-            ),
+            (wal.segment_bytes >= 1024, "--wal-segment-bytes must be at least 1KiB"),
             (flush.rows_max >= 1, "--flush-rows-max must be at least 1"),
-            (
-                flush.bytes_max >= 1024,
-                "--flush-bytes-max must be at least 1KiB",
-            ),
+            (flush.bytes_max >= 1024, "--flush-bytes-max must be at least 1KiB"),
             (
                 rollup.cap.pairs_per_day_max >= 1,
                 "--rollup-pairs-max must be at least 1",
             ),
-            (
-                store.query_connections >= 1,
-                "--query-connections must be at least 1",
-            ),
+            (store.query_connections >= 1, "--query-connections must be at least 1"),
             (
                 store.query_bytes_max >= 1 << 20,
                 "--query-bytes-max must be at least 1MiB",

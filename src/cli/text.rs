@@ -27,8 +27,8 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
-/// Whether a character does something else than to appear: control characters, and those that turn the direction of writing around,
-/// break lines or hide text. (The joiners U+200C and U+200D belong to the spelling of some languages.)
+/// Whether a character does something else than to appear: control characters, and those that turn the direction of
+/// writing around, break lines or hide text. (The joiners U+200C and U+200D belong to the spelling of some languages.)
 pub(super) fn acts_on_a_terminal(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -37,7 +37,8 @@ pub(super) fn acts_on_a_terminal(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// How many cells of a terminal a text takes. Terminals disagree about the rarer characters; this is right for names that occur.
+/// How many cells of a terminal a text takes. Terminals disagree about the rarer characters; this is right for names
+/// that occur.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
@@ -60,10 +61,7 @@ mod tests {
             printable("a\u{1b}[2J\r\n\u{7f}\u{9b}1m"),
             "a\\u{1b}[2J\\u{d}\\u{a}\\u{7f}\\u{9b}1m"
         );
-        assert_eq!(
-            printable("\u{202e}b\u{2028}\u{feff}c"),
-            "\\u{202e}b\\u{2028}\\u{feff}c"
-        );
+        assert_eq!(printable("\u{202e}b\u{2028}\u{feff}c"), "\\u{202e}b\\u{2028}\\u{feff}c");
         assert_eq!(printable("né 日本 👍🏽"), "né 日本 👍🏽");
     }
 

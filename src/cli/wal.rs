@@ -18,10 +18,11 @@ use crate::wal::id::Sequence;
 pub enum WalCommand {
     /// Print segments, sequences, sizes, the checkpoint's place, and what recovery would do; changes nothing
     Inspect(DatabaseArgs),
-    /// Let the flush go on where it must not decide by itself: over a gap, without its checkpoint, into another database, or as a log of
-    /// its own
+    /// Let the flush go on where it must not decide by itself: over a gap, without its checkpoint, into another
+    /// database, or as a log of its own
     ///
-    /// Without --yes it says what it would do and changes nothing. A server may go on meanwhile, and takes the answer up by itself.
+    /// Without --yes it says what it would do and changes nothing. A server may go on meanwhile, and takes the answer
+    /// up by itself.
     Adopt(AdoptArgs),
 }
 
@@ -31,8 +32,8 @@ pub struct AdoptArgs {
     /// Which log and which database.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// First sequence that shall be stored; what is before it and not in the database is skipped, counted and recorded. By default the
-    /// first one that the log still has, or the first one that was never stored
+    /// First sequence that shall be stored; what is before it and not in the database is skipped, counted and recorded.
+    /// By default the first one that the log still has, or the first one that was never stored
     #[arg(long, value_name = "SEQUENCE", value_parser = count::<Sequence>)]
     pub from: Option<Sequence>,
     /// Do it

@@ -11,9 +11,10 @@
 //!                metadata                (UTF-8 up to the end of the event, byte for byte as sent)
 //! ```
 //!
-//! Integers are little-endian. There is no padding, so equal events have equal bytes. There is no checksum either: the record
-//! around the events has one. **An encoded event is never longer than its JSON**: every field costs fewer bytes here than its
-//! key and quotes cost there. Budgets and space in the log are reserved by the length of a body, relying on it.
+//! Integers are little-endian. There is no padding, so equal events have equal bytes. There is no checksum either: the
+//! record around the events has one. **An encoded event is never longer than its JSON**: every field costs fewer bytes
+//! here than its key and quotes cost there. Budgets and space in the log are reserved by the length of a body, relying
+//! on it.
 
 use super::{EventRef, Tags, Timestamp};
 
@@ -90,9 +91,7 @@ pub fn decode_head(bytes: &[u8]) -> Result<(Timestamp, bool), CodecError> {
 
 /// Length of the encoded event at the front of `bytes`, without decoding it. It lies wholly within `bytes`.
 pub fn encoded_len(bytes: &[u8]) -> Result<usize, CodecError> {
-    split_event(bytes)
-        .map(|(event, _)| event.len())
-        .ok_or(CodecError)
+    split_event(bytes).map(|(event, _)| event.len()).ok_or(CodecError)
 }
 
 fn flag(bit: u8, is_set: bool) -> u8 {
@@ -272,10 +271,7 @@ mod tests {
         assert_eq!(encoded_len(&bytes), Ok(first_bytes));
         let (first, rest) = decode(&bytes).unwrap();
         let (second, rest) = decode(rest).unwrap();
-        assert_eq!(
-            (first.channel, second.channel, rest),
-            ("c", "later", &[][..])
-        );
+        assert_eq!((first.channel, second.channel, rest), ("c", "later", &[][..]));
     }
 
     #[test]
@@ -295,11 +291,7 @@ mod tests {
             let mut shortened = whole[..cut].to_vec();
             if let Some(length) = shortened.first_chunk_mut::<LENGTH_BYTES>() {
                 *length = u32::try_from(cut).unwrap().to_le_bytes();
-                assert_eq!(
-                    decode(&shortened),
-                    Err(CodecError),
-                    "shortened to {cut} bytes"
-                );
+                assert_eq!(decode(&shortened), Err(CodecError), "shortened to {cut} bytes");
             }
         }
         for bit in [16, 32, 64, 128] {

@@ -1,8 +1,8 @@
 //! Checks on `metadata` that serde_json does not make.
 //!
-//! `RawValue` proves that the text is well-formed JSON and keeps it as sent, but PostgreSQL's `jsonb` is narrower: no U+0000, no
-//! lone surrogates, numbers only as far as `numeric` goes. One pass over the bytes finds them. It looks at structure, escapes
-//! and numbers only, skips the inside of strings eight bytes at a time, and allocates nothing.
+//! `RawValue` proves that the text is well-formed JSON and keeps it as sent, but PostgreSQL's `jsonb` is narrower: no
+//! U+0000, no lone surrogates, numbers only as far as `numeric` goes. One pass over the bytes finds them. It looks at
+//! structure, escapes and numbers only, skips the inside of strings eight bytes at a time, and allocates nothing.
 
 use super::METADATA_DEPTH_MAX;
 use super::rule::BrokenRule;
@@ -14,8 +14,8 @@ const NUMERIC_FRACTION_DIGITS_MAX: i64 = 16_383;
 /// A number without an exponent fits whatever its digits are if it is no longer than this.
 const NUMBER_BYTES_UNCHECKED: usize = NUMERIC_FRACTION_DIGITS_MAX as usize;
 
-/// Checks the text of a JSON value that is already known to be well-formed. On other text the answer means nothing, but it
-/// does not panic.
+/// Checks the text of a JSON value that is already known to be well-formed. On other text the answer means nothing, but
+/// it does not panic.
 pub(super) fn check(raw: &str) -> Result<(), BrokenRule> {
     let bytes = raw.as_bytes();
     let mut depth = 0_usize;
@@ -56,7 +56,8 @@ fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, BrokenRule> {
 /// Checks the escape at the front of `text`, a surrogate pair being one escape; returns its length.
 fn check_escape(text: &[u8]) -> Result<usize, BrokenRule> {
     match escaped_unit(text) {
-        // The other byte of a short escape is skipped with its backslash, so that the second one of `\\` begins nothing.
+        // The other byte of a short escape is skipped with its backslash, so that the second one of `\\` begins
+        // nothing.
         None => Ok(2),
         Some(0) => Err(BrokenRule::NulCharacter),
         Some(0xD800..=0xDBFF) => match text.get(6..).and_then(escaped_unit) {
@@ -71,9 +72,9 @@ fn check_escape(text: &[u8]) -> Result<usize, BrokenRule> {
 /// The UTF-16 unit of the `\uXXXX` at the front of `text`, if that is what stands there.
 fn escaped_unit(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(br"\u")?.first_chunk::<4>()?;
-    digits.iter().try_fold(0, |unit, &digit| {
-        Some(unit * 16 + char::from(digit).to_digit(16)?)
-    })
+    digits
+        .iter()
+        .try_fold(0, |unit, &digit| Some(unit * 16 + char::from(digit).to_digit(16)?))
 }
 
 /// Index of the next quote or backslash from `at` on, or of the end.
@@ -87,10 +88,7 @@ fn find_quote_or_backslash(bytes: &[u8], mut at: usize) -> usize {
         }
         at += 8;
     }
-    while bytes
-        .get(at)
-        .is_some_and(|&byte| byte != b'"' && byte != b'\\')
-    {
+    while bytes.get(at).is_some_and(|&byte| byte != b'"' && byte != b'\\') {
         at += 1;
     }
     at
@@ -126,8 +124,8 @@ fn check_number(bytes: &[u8], start: usize) -> Result<usize, BrokenRule> {
 
 /// Whether PostgreSQL's `numeric` can hold a number, judged by where its digits stand.
 ///
-/// Leading zeros count as digits, which PostgreSQL sees more generously (`0e131072`, `0.5e131072`): refusing such a number too
-/// keeps the rule free of its value.
+/// Leading zeros count as digits, which PostgreSQL sees more generously (`0e131072`, `0.5e131072`): refusing such a
+/// number too keeps the rule free of its value.
 fn fits_numeric(number: &[u8]) -> bool {
     let number = number.strip_prefix(b"-").unwrap_or(number);
     let mut parts = number.splitn(2, |byte| matches!(byte, b'e' | b'E'));
@@ -137,8 +135,7 @@ fn fits_numeric(number: &[u8]) -> bool {
     let fraction_digits = mantissa.len().saturating_sub(integer_digits + 1);
     let digits_before_point = (integer_digits as i64).saturating_add(exponent);
     let digits_behind_point = (fraction_digits as i64).saturating_sub(exponent);
-    digits_before_point <= NUMERIC_INTEGER_DIGITS_MAX
-        && digits_behind_point <= NUMERIC_FRACTION_DIGITS_MAX
+    digits_before_point <= NUMERIC_INTEGER_DIGITS_MAX && digits_behind_point <= NUMERIC_FRACTION_DIGITS_MAX
 }
 
 /// The value of an exponent; one that is too long for 64 bits stays at the end of their range, far out of every limit.
@@ -184,17 +181,10 @@ mod tests {
 
     #[test]
     fn nesting_ends_at_32_levels() {
-        let arrays = |levels: usize| {
-            format!(
-                r#"{{"a":{}{}}}"#,
-                "[".repeat(levels - 1),
-                "]".repeat(levels - 1)
-            )
-        };
+        let arrays = |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
         assert_eq!(check_json(&arrays(32)), Ok(()));
         assert_eq!(check_json(&arrays(33)), Err(BrokenRule::TooDeep));
-        let objects =
-            |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+        let objects = |levels: usize| format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
         assert_eq!(check_json(&objects(32)), Ok(()));
         assert_eq!(check_json(&objects(33)), Err(BrokenRule::TooDeep));
         assert_eq!(check_json(&arrays(60_000)), Err(BrokenRule::TooDeep));
@@ -266,11 +256,7 @@ mod tests {
             format!("{}.{}", nines(40_000), nines(16_383)),
         ];
         for number in fitting {
-            assert_eq!(
-                check_json(&format!(r#"{{"a":{number}}}"#)),
-                Ok(()),
-                "{number:.40}"
-            );
+            assert_eq!(check_json(&format!(r#"{{"a":{number}}}"#)), Ok(()), "{number:.40}");
         }
         let beyond = [
             "1e131072".to_owned(),
@@ -288,15 +274,8 @@ mod tests {
             format!("{}e91073", nines(40_000)),
         ];
         for number in beyond {
-            for raw in [
-                format!(r#"{{"a":{number}}}"#),
-                format!(r#"{{"a":[1,{number} ,2]}}"#),
-            ] {
-                assert_eq!(
-                    check_json(&raw),
-                    Err(BrokenRule::NumberOutOfRange),
-                    "{number:.40}"
-                );
+            for raw in [format!(r#"{{"a":{number}}}"#), format!(r#"{{"a":[1,{number} ,2]}}"#)] {
+                assert_eq!(check_json(&raw), Err(BrokenRule::NumberOutOfRange), "{number:.40}");
             }
         }
     }
@@ -304,10 +283,7 @@ mod tests {
     #[test]
     fn a_number_of_digits_only_ends_at_131072_of_them() {
         assert_eq!(check_json(&"9".repeat(131_072)), Ok(()));
-        assert_eq!(
-            check_json(&"9".repeat(131_073)),
-            Err(BrokenRule::NumberOutOfRange)
-        );
+        assert_eq!(check_json(&"9".repeat(131_073)), Err(BrokenRule::NumberOutOfRange));
     }
 
     proptest! {

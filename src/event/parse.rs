@@ -1,9 +1,10 @@
 //! From a request body to encoded events, in one pass.
 //!
-//! Nothing is owned on the way: texts are slices of the body (copied only where an escape forces it), and each event is encoded
-//! straight into the record as soon as its object ends. Two kinds of fault are kept apart: broken JSON ends the parse, a broken
-//! rule is noted and the parse goes on, so that one answer names every bad event. Two things that JSON allows end it too, because
-//! serde_json reads no further: half of a surrogate pair and a number beyond 64-bit floats, both outside `metadata`.
+//! Nothing is owned on the way: texts are slices of the body (copied only where an escape forces it), and each event is
+//! encoded straight into the record as soon as its object ends. Two kinds of fault are kept apart: broken JSON ends the
+//! parse, a broken rule is noted and the parse goes on, so that one answer names every bad event. Two things that JSON
+//! allows end it too, because serde_json reads no further: half of a surrogate pair and a number beyond 64-bit floats,
+//! both outside `metadata`.
 
 mod object;
 mod problems;
@@ -49,8 +50,8 @@ pub enum ParseError {
 pub struct EventError {
     /// Place in the array, from 0; 0 for a single event.
     pub index: usize,
-    /// Name of the field, `tags[3]` for a single tag, as sent (cut to 64 bytes) for an unknown one; empty when the event is no
-    /// object.
+    /// Name of the field, `tags[3]` for a single tag, as sent (cut to 64 bytes) for an unknown one; empty when the
+    /// event is no object.
     pub field: String,
     /// Stable machine code: `required`, `wrong_type`, `empty`, `too_long`, `unknown_field`, …
     pub code: &'static str,
@@ -58,12 +59,9 @@ pub struct EventError {
     pub message: String,
 }
 
-/// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes behind its old end.
-pub fn parse_event(
-    body: &[u8],
-    window: impl Into<Window>,
-    out: &mut Vec<u8>,
-) -> Result<(), ParseError> {
+/// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes behind its
+/// old end.
+pub fn parse_event(body: &[u8], window: impl Into<Window>, out: &mut Vec<u8>) -> Result<(), ParseError> {
     let text = check_text(body)?;
     match first_byte(text) {
         Some(b'{') => {}
@@ -85,8 +83,8 @@ pub fn parse_event(
 
 /// Parses the body of `POST /events/bulk` and appends its events to `out`; returns how many there were.
 ///
-/// It stops at the first event beyond `events_max`, so that an overlong array costs no more than a full one. On an error `out`
-/// holds undefined bytes behind its old end.
+/// It stops at the first event beyond `events_max`, so that an overlong array costs no more than a full one. On an
+/// error `out` holds undefined bytes behind its old end.
 pub fn parse_bulk(
     body: &[u8],
     events_max: usize,
@@ -148,37 +146,30 @@ impl<'de> Nested<'de> for EventArray<'_, '_> {
     }
 }
 
-/// The body as text. Checked once and whole, so that serde_json need not check each string. Without the byte order mark that some
-/// editors and libraries put in front of UTF-8: RFC 8259, section 8.1, lets a reader ignore it.
+/// The body as text. Checked once and whole, so that serde_json need not check each string. Without the byte order mark
+/// that some editors and libraries put in front of UTF-8: RFC 8259, section 8.1, lets a reader ignore it.
 fn check_text(body: &[u8]) -> Result<&str, ParseError> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        json(&format!(
-            "the body is not UTF-8 from byte {} on",
-            error.valid_up_to()
-        ))
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| json(&format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn first_byte(text: &str) -> Option<u8> {
-    text.bytes()
-        .find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+    text.bytes().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
 }
 
 fn json(what_to_do: &str) -> ParseError {
     ParseError::Json(what_to_do.to_owned())
 }
 
-/// What ended the parse, in which event of an array, and where: line and column, and never a part of the input. (serde_json's
-/// errors about types do echo values, but the visitors here take every type.)
+/// What ended the parse, in which event of an array, and where: line and column, and never a part of the input.
+/// (serde_json's errors about types do echo values, but the visitors here take every type.)
 fn unreadable(error: &serde_json::Error, event: Option<usize>) -> ParseError {
     let what = error.to_string();
     let place = format!("at line {} column {}", error.line(), error.column());
-    // serde_json tells its errors apart only in words. Should they change, the last line still fits all but the first two cases,
-    // and a test says so.
-    let what = if what.starts_with("lone leading surrogate")
-        || what.starts_with("unexpected end of hex escape")
-    {
+    // serde_json tells its errors apart only in words. Should they change, the last line still fits all but the first
+    // two cases, and a test says so.
+    let what = if what.starts_with("lone leading surrogate") || what.starts_with("unexpected end of hex escape") {
         format!("a text holds half of a surrogate pair, such as \\ud83d alone, {place}")
     } else if what.starts_with("number out of range") {
         format!("a number is too large to be read, {place}")

@@ -17,14 +17,8 @@ pub(super) enum Field {
 }
 
 impl Field {
-    pub(super) const REQUIRED: [Self; 4] = [
-        Self::EventName,
-        Self::Channel,
-        Self::UserId,
-        Self::Timestamp,
-    ];
-    pub(super) const OPTIONAL: [Self; 4] =
-        [Self::EventId, Self::CampaignId, Self::Tags, Self::Metadata];
+    pub(super) const REQUIRED: [Self; 4] = [Self::EventName, Self::Channel, Self::UserId, Self::Timestamp];
+    pub(super) const OPTIONAL: [Self; 4] = [Self::EventId, Self::CampaignId, Self::Tags, Self::Metadata];
 
     /// The field of this name on the wire.
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -79,9 +73,7 @@ impl Field {
             Self::Timestamp => "a Unix time or an RFC 3339 string",
             Self::Tags => "an array of strings",
             Self::Metadata => "an object",
-            Self::EventName | Self::Channel | Self::UserId | Self::EventId | Self::CampaignId => {
-                "a string"
-            }
+            Self::EventName | Self::Channel | Self::UserId | Self::EventId | Self::CampaignId => "a string",
         }
     }
 }
@@ -121,9 +113,7 @@ pub(super) enum BrokenRule {
     BeforeEpoch(TimestampError),
     #[error("must not be more than 24 hours ahead of the server's clock")]
     TooFarAhead,
-    #[error(
-        "lies further back than the server takes events (--event-age-max); fast-ingest serve --help says how far"
-    )]
+    #[error("lies further back than the server takes events (--event-age-max); fast-ingest serve --help says how far")]
     TooOld,
 }
 
@@ -172,8 +162,7 @@ struct Hint(Option<Field>);
 
 impl std::fmt::Display for Hint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.map_or(Ok(()), |field| {
-            write!(f, " (did you mean {}?)", field.name())
-        })
+        self.0
+            .map_or(Ok(()), |field| write!(f, " (did you mean {}?)", field.name()))
     }
 }

@@ -1,9 +1,9 @@
 //! Instants to the microsecond: reading them from the wire, and writing them back.
 //!
-//! The RFC 3339 parser is our own, because it runs once an event and accepts little else: calendar libraries take many forms besides. What
-//! it takes beyond RFC 3339 is what databases and standard libraries print: a space for the `T`, an offset without its colon or minutes. A
-//! property test holds it against `jiff`. Digits beyond the microsecond are cut, never rounded, so that an instant cannot move into
-//! the next second or day.
+//! The RFC 3339 parser is our own, because it runs once an event and accepts little else: calendar libraries take many
+//! forms besides. What it takes beyond RFC 3339 is what databases and standard libraries print: a space for the `T`, an
+//! offset without its colon or minutes. A property test holds it against `jiff`. Digits beyond the microsecond are cut,
+//! never rounded, so that an instant cannot move into the next second or day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,9 +21,7 @@ pub struct Timestamp(i64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TimestampError {
     /// Neither a Unix time nor an RFC 3339 date and time with an offset.
-    #[error(
-        "must be a Unix time or an RFC 3339 date and time with an offset, such as 2026-02-01T09:30:00Z"
-    )]
+    #[error("must be a Unix time or an RFC 3339 date and time with an offset, such as 2026-02-01T09:30:00Z")]
     Malformed,
     /// Before 1970.
     #[error("must not be before 1970-01-01T00:00:00Z")]
@@ -46,15 +44,13 @@ impl Timestamp {
 
     /// The wall clock's time. A clock that stands before 1970 counts as 1970.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
     }
 
-    /// An integer Unix time; its magnitude tells the unit: below 5e9 seconds, 5e12 milliseconds, 5e15 microseconds, else
-    /// nanoseconds (cut to the microsecond). Each of the first three reaches to the year 2128, so no instant of today is
-    /// mistaken for another unit.
+    /// An integer Unix time; its magnitude tells the unit: below 5e9 seconds, 5e12 milliseconds, 5e15 microseconds,
+    /// else nanoseconds (cut to the microsecond). Each of the first three reaches to the year 2128, so no instant of
+    /// today is mistaken for another unit.
     pub fn from_unix(number: u64) -> Result<Self, TimestampError> {
         let micros = match UnixUnit::of(number) {
             UnixUnit::Seconds => number * 1_000_000,
@@ -62,13 +58,12 @@ impl Timestamp {
             UnixUnit::Micros => number,
             UnixUnit::Nanos => number / 1_000,
         };
-        i64::try_from(micros)
-            .map(Self)
-            .map_err(|_| TimestampError::TooLarge)
+        i64::try_from(micros).map(Self).map_err(|_| TimestampError::TooLarge)
     }
 
-    /// A Unix time with a fraction or an exponent, as JSON libraries read it. Its shortest decimal text is what counts, which is the
-    /// text that was sent if that has at most 15 digits, or was written by a library that prints doubles: so microseconds are exact.
+    /// A Unix time with a fraction or an exponent, as JSON libraries read it. Its shortest decimal text is what counts,
+    /// which is the text that was sent if that has at most 15 digits, or was written by a library that prints doubles:
+    /// so microseconds are exact.
     pub fn from_unix_f64(number: f64) -> Result<Self, TimestampError> {
         if number < 0.0 {
             return Err(TimestampError::BeforeEpoch);
@@ -86,13 +81,12 @@ impl Timestamp {
             UnixUnit::Micros | UnixUnit::Nanos => 0,
         };
         // Below any unit's largest number there is room for a whole one more.
-        Self::from_unix(whole)
-            .map(|Self(micros)| Self(micros + leading_digits(fraction.as_bytes(), micros_digits)))
+        Self::from_unix(whole).map(|Self(micros)| Self(micros + leading_digits(fraction.as_bytes(), micros_digits)))
     }
 
-    /// An RFC 3339 date and time with an offset, from 1970 on. `T` and `Z` may be lower case, as the RFC allows. A space may stand for
-    /// the `T`, and an offset may be `+0100` or `+01`. A leap second (`23:59:60` in UTC) is the last microsecond of its minute, because
-    /// Unix time has no place for it.
+    /// An RFC 3339 date and time with an offset, from 1970 on. `T` and `Z` may be lower case, as the RFC allows. A
+    /// space may stand for the `T`, and an offset may be `+0100` or `+01`. A leap second (`23:59:60` in UTC) is the
+    /// last microsecond of its minute, because Unix time has no place for it.
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimestampError> {
         let micros = rfc3339_micros(text.as_bytes()).ok_or(TimestampError::Malformed)?;
         if micros < 0 {
@@ -107,8 +101,7 @@ impl Timestamp {
             Some(number) => (number, true),
             None => (text, false),
         };
-        let is_digits =
-            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
         if !is_digits(whole) || !is_digits(fraction) {
             return Self::parse_rfc3339(text);
@@ -150,15 +143,8 @@ impl fmt::Display for Timestamp {
         let mut fraction = self.0.rem_euclid(MICROS_PER_SECOND);
         let (year, month, day) = civil_from_days(seconds.div_euclid(SECONDS_PER_DAY));
         let second_of_day = seconds.rem_euclid(SECONDS_PER_DAY);
-        let (hour, minute, second) = (
-            second_of_day / 3600,
-            second_of_day / 60 % 60,
-            second_of_day % 60,
-        );
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
-        )?;
+        let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         if fraction != 0 {
             let mut width = 6;
             while fraction % 10 == 0 {
@@ -191,16 +177,8 @@ fn date_time_seconds(text: &[u8; DATE_TIME_BYTES]) -> Option<i64> {
     if punctuation != *b"--::" || !matches!(text[10], b'T' | b't' | b' ') {
         return None;
     }
-    let (year, month, day) = (
-        digits(&text[0..4])?,
-        digits(&text[5..7])?,
-        digits(&text[8..10])?,
-    );
-    let (hour, minute, second) = (
-        digits(&text[11..13])?,
-        digits(&text[14..16])?,
-        digits(&text[17..19])?,
-    );
+    let (year, month, day) = (digits(&text[0..4])?, digits(&text[5..7])?, digits(&text[8..10])?);
+    let (hour, minute, second) = (digits(&text[11..13])?, digits(&text[14..16])?, digits(&text[17..19])?);
     let is_date = (1..=12).contains(&month) && (1..=days_in_month(year, month)).contains(&day);
     if !is_date || hour > 23 || minute > 59 || second > 60 {
         return None;
@@ -249,8 +227,7 @@ fn offset_seconds(text: &[u8]) -> Option<i64> {
 /// The number that a few digits write; `None` if one of them is none.
 fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |number, byte| {
-        byte.is_ascii_digit()
-            .then(|| number * 10 + i64::from(byte - b'0'))
+        byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'))
     })
 }
 
@@ -265,8 +242,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
 
 /// Days since 1970-01-01 of a date in the proleptic Gregorian calendar.
 ///
-/// Years are counted from March, so that a leap day is the last day of its year and months have a regular length before it
-/// (153 days every five); 400 such years, an era, are always 146,097 days.
+/// Years are counted from March, so that a leap day is the last day of its year and months have a regular length before
+/// it (153 days every five); 400 such years, an era, are always 146,097 days.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let march_year = if month <= 2 { year - 1 } else { year };
     let month_from_march = (month + 9) % 12;
@@ -280,22 +257,13 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days_from_era_0 = days + 719_468;
     let day_of_era = days_from_era_0.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = (month_from_march + 2) % 12 + 1;
     let march_year = days_from_era_0.div_euclid(146_097) * 400 + year_of_era;
-    (
-        if month <= 2 {
-            march_year + 1
-        } else {
-            march_year
-        },
-        month,
-        day,
-    )
+    (if month <= 2 { march_year + 1 } else { march_year }, month, day)
 }
 
 #[cfg(test)]

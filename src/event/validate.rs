@@ -1,7 +1,7 @@
 //! The rules an event must keep: what each of its fields may hold.
 //!
-//! Pure functions from a value to that value or a `BrokenRule`. They stand apart from the parser so that a rule can be read, and
-//! tested, without serde.
+//! Pure functions from a value to that value or a `BrokenRule`. They stand apart from the parser so that a rule can be
+//! read, and tested, without serde.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,10 +9,7 @@ use std::time::Duration;
 use super::rule::{BrokenRule, Field};
 use super::timestamp::TimestampError;
 use super::value::Value;
-use super::{
-    EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX, Timestamp,
-    metadata,
-};
+use super::{EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX, Timestamp, metadata};
 
 /// How far ahead of the server's clock an event may lie: a client's clock may be wrong by a time zone, not by more.
 pub const AHEAD_MICROS_MAX: i64 = 24 * 3_600 * 1_000_000;
@@ -69,9 +66,7 @@ fn bounded_text(value: Value<'_>, bytes_max: usize) -> Result<Cow<'_, str>, Brok
         Value::Text(text) => text,
         Value::OverlongText => return Err(BrokenRule::TooLong { bytes_max }),
         _ => {
-            return Err(BrokenRule::WrongType {
-                expected: "a string",
-            });
+            return Err(BrokenRule::WrongType { expected: "a string" });
         }
     };
     if text.is_empty() {
@@ -160,13 +155,9 @@ mod tests {
     #[test]
     fn the_window_ends_24_hours_from_now() {
         let now = Timestamp::from_micros(1_769_938_200_000_000);
-        let micros_ahead =
-            |ahead: i64| Value::Unsigned(u64::try_from(now.as_micros() + ahead).unwrap());
+        let micros_ahead = |ahead: i64| Value::Unsigned(u64::try_from(now.as_micros() + ahead).unwrap());
         let latest = Timestamp::from_micros(now.as_micros() + AHEAD_MICROS_MAX);
-        assert_eq!(
-            timestamp(&micros_ahead(AHEAD_MICROS_MAX), now.into()),
-            Ok(latest)
-        );
+        assert_eq!(timestamp(&micros_ahead(AHEAD_MICROS_MAX), now.into()), Ok(latest));
         assert_eq!(
             timestamp(&micros_ahead(AHEAD_MICROS_MAX + 1), now.into()),
             Err(BrokenRule::TooFarAhead)

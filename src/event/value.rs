@@ -1,5 +1,5 @@
-//! A serde visitor that takes any JSON value, so that one of the wrong type becomes a problem of its event instead of an end of
-//! the whole parse.
+//! A serde visitor that takes any JSON value, so that one of the wrong type becomes a problem of its event instead of
+//! an end of the whole parse.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -122,13 +122,9 @@ mod tests {
     fn a_text_is_copied_only_for_an_escape_and_only_up_to_the_longest_limit() {
         let longest = "x".repeat(TEXT_BYTES_MAX - 1);
         let plain = format!("\"{longest}{longest}\"");
-        assert!(
-            matches!(read(&plain), Value::Text(Cow::Borrowed(text)) if text.len() == 2 * longest.len())
-        );
+        assert!(matches!(read(&plain), Value::Text(Cow::Borrowed(text)) if text.len() == 2 * longest.len()));
         let escaped = format!("\"{longest}\\n\"");
-        assert!(
-            matches!(read(&escaped), Value::Text(Cow::Owned(text)) if text.len() == TEXT_BYTES_MAX)
-        );
+        assert!(matches!(read(&escaped), Value::Text(Cow::Owned(text)) if text.len() == TEXT_BYTES_MAX));
         assert_eq!(read(&format!("\"{longest}\\nx\"")), Value::OverlongText);
     }
 }

@@ -12,16 +12,18 @@ use crate::wal::batch::{Batch, BatchView};
 use crate::wal::disk::Disk;
 use crate::wal::id::Mark;
 
-/// How many other events are tried before an event that is refused for an unclear reason counts as one that the database would
-/// take if it could. Few, because while the database itself fails, each of them is tried again with each retry.
+/// How many other events are tried before an event that is refused for an unclear reason counts as one that the
+/// database would take if it could. Few, because while the database itself fails, each of them is tried again with each
+/// retry.
 const WITNESSES: usize = 8;
 
-/// Flushes a batch; when the database refuses the data, halves it until the one bad event is found, and quarantines that.
+/// Flushes a batch; when the database refuses the data, halves it until the one bad event is found, and quarantines
+/// that.
 ///
 /// Each part moves the checkpoint in its own transaction, so a crash in the middle goes on from there.
 ///
-/// A refusal for an unclear reason is the event's own only if another event of the batch goes through after the first such refusal.
-/// Otherwise the database itself may be what fails, and the error is returned.
+/// A refusal for an unclear reason is the event's own only if another event of the batch goes through after the first
+/// such refusal. Otherwise the database itself may be what fails, and the error is returned.
 pub(super) async fn flush<D: Disk>(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
@@ -85,8 +87,9 @@ fn noted<D: Disk>(log: &Arc<Log<D>>) -> BeforeCommit<'static> {
     })
 }
 
-/// Whether the database takes any of the next events in the place of the one that it refuses. They cannot be stored before it, because
-/// the checkpoint moves in order; without this look the first event of a batch could never be told from a database that fails.
+/// Whether the database takes any of the next events in the place of the one that it refuses. They cannot be stored
+/// before it, because the checkpoint moves in order; without this look the first event of a batch could never be told
+/// from a database that fails.
 async fn another_would_go_through(
     sink: &mut dyn EventSink,
     refused: BatchView<'_>,

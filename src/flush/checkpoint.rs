@@ -1,12 +1,13 @@
 //! Where the checkpoint may stand when it is read, and what it means when it stands elsewhere.
 //!
-//! A number alone cannot tell a log from its copy: both give out the same sequences. So the checkpoint's row says which life of the log
-//! wrote the event at its place, and carries the token of the commit that put it there. The row *matches* a log that can say that its
-//! event at that place was written by that life, and that remembers the commit, if it remembers any so far back. Anything else means
-//! that the log was copied or restored and the other one has gone on: going on here would skip events that nobody stored.
+//! A number alone cannot tell a log from its copy: both give out the same sequences. So the checkpoint's row says which
+//! life of the log wrote the event at its place, and carries the token of the commit that put it there. The row
+//! *matches* a log that can say that its event at that place was written by that life, and that remembers the commit,
+//! if it remembers any so far back. Anything else means that the log was copied or restored and the other one has gone
+//! on: going on here would skip events that nobody stored.
 //!
-//! A database that is merely behind is no mismatch: the log goes on from where it stands. Where that cannot be done without skipping or
-//! repeating a sequence, a person is asked.
+//! A database that is merely behind is no mismatch: the log goes on from where it stands. Where that cannot be done
+//! without skipping or repeating a sequence, a person is asked.
 
 use std::fmt;
 
@@ -163,11 +164,7 @@ impl Lineage<'_> {
     /// The same for a row of a database that the log belongs to, or may.
     pub fn judge_row(&self, database: DatabaseId, row: &CheckpointRow) -> Standing {
         let is_within = row.flushed_through + 1 >= self.oldest;
-        let found = if is_within {
-            self.foreign_life(row)
-        } else {
-            None
-        };
+        let found = if is_within { self.foreign_life(row) } else { None };
         if let Some(found) = found {
             let (wal_id, through, life) = (self.wal_id, row.flushed_through, row.mark.life);
             return Standing::Mismatch(format!(
@@ -257,7 +254,8 @@ impl Checkpoint {
         self.confirm(database, row);
     }
 
-    /// Where it certainly stands or stood, in which database, with all that is counted there; `None` before the first look.
+    /// Where it certainly stands or stood, in which database, with all that is counted there; `None` before the first
+    /// look.
     pub(super) fn confirmed(&self) -> Option<(DatabaseId, CheckpointRow)> {
         self.confirmed
     }

@@ -1,7 +1,7 @@
 //! When the log stood where, as far as somebody looked: so a flushed sequence can be told as a time.
 //!
-//! The log keeps no times, and taking one with every record would cost each request. A look now and then is enough for a person, and it
-//! errs on one side only: what was accepted before the time that is told has certainly been flushed.
+//! The log keeps no times, and taking one with every record would cost each request. A look now and then is enough for
+//! a person, and it errs on one side only: what was accepted before the time that is told has certainly been flushed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -74,8 +74,8 @@ impl Looks {
 pub struct Behind {
     /// Events that are on disk and not known to be in the database.
     pub events: u64,
-    /// Everything that was accepted before this is in the database, and for how long this has been the newest; `None` if what waits came
-    /// before this process.
+    /// Everything that was accepted before this is in the database, and for how long this has been the newest; `None`
+    /// if what waits came before this process.
     pub since: Option<(Timestamp, Duration)>,
 }
 

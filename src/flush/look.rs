@@ -100,8 +100,7 @@ pub(super) async fn take_up_answer<D: Disk>(
         return Ok(false);
     }
     let row = sink.checkpoint(adopted.wal_id).await?;
-    let is_there =
-        row.is_some_and(|row| (row.flushed_through, row.mark) == (adopted.through, adopted.mark));
+    let is_there = row.is_some_and(|row| (row.flushed_through, row.mark) == (adopted.through, adopted.mark));
     if is_there {
         log.take_up(adopted)?;
         // What was confirmed under another name, or elsewhere, says nothing here.
@@ -130,7 +129,8 @@ fn judge<D: Disk>(log: &Log<D>, database: DatabaseId, row: Option<&CheckpointRow
     })
 }
 
-/// Makes the checkpoint of a log that no database knows. Reads it back, so that what goes on from there is what the database holds.
+/// Makes the checkpoint of a log that no database knows. Reads it back, so that what goes on from there is what the
+/// database holds.
 async fn make_checkpoint<D: Disk>(
     sink: &mut dyn EventSink,
     log: &Log<D>,
@@ -153,11 +153,7 @@ async fn make_checkpoint<D: Disk>(
 }
 
 /// Remembers the first match with a database, and says so when it has gone back.
-fn note_match<D: Disk>(
-    log: &Log<D>,
-    database: DatabaseId,
-    row: &CheckpointRow,
-) -> Result<(), WalError> {
+fn note_match<D: Disk>(log: &Log<D>, database: DatabaseId, row: &CheckpointRow) -> Result<(), WalError> {
     let Some(home) = log.commits(|commits| commits.home().copied()) else {
         return note_checkpoint(log, database, row);
     };
@@ -186,10 +182,7 @@ pub(super) fn catch_up<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result
 }
 
 /// Remembers what was confirmed, and that nothing behind it is in doubt.
-pub(super) fn note_confirmed<D: Disk>(
-    log: &Log<D>,
-    checkpoint: &Checkpoint,
-) -> Result<(), WalError> {
+pub(super) fn note_confirmed<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result<(), WalError> {
     match checkpoint.confirmed() {
         Some((database, row)) if log.mismatch().is_none() => note_checkpoint(log, database, &row),
         _ => Ok(()),
@@ -197,11 +190,7 @@ pub(super) fn note_confirmed<D: Disk>(
 }
 
 /// Remembers where the checkpoint certainly stands.
-fn note_checkpoint<D: Disk>(
-    log: &Log<D>,
-    database: DatabaseId,
-    row: &CheckpointRow,
-) -> Result<(), WalError> {
+fn note_checkpoint<D: Disk>(log: &Log<D>, database: DatabaseId, row: &CheckpointRow) -> Result<(), WalError> {
     log.note_commit(Commit {
         database,
         wal_id: log.wal_id(),

@@ -1,4 +1,5 @@
-//! How far log and flush have come: for `/health`, for log lines, and for requests that wait for their events to be flushed.
+//! How far log and flush have come: for `/health`, for log lines, and for requests that wait for their events to be
+//! flushed.
 //!
 //! Nothing that keeps events safe decides by it.
 
@@ -64,8 +65,8 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// Events of which nobody knows what became of them: accepted - (applied + duplicates + quarantined + skipped + pending). Anything but 0
-    /// is a defect: below 0 something was stored twice, above it something was lost.
+    /// Events of which nobody knows what became of them: accepted - (applied + duplicates + quarantined + skipped +
+    /// pending). Anything but 0 is a defect: below 0 something was stored twice, above it something was lost.
     pub fn unaccounted(&self) -> i64 {
         let known = i128::from(self.counts.sum()) + i128::from(self.pending);
         let unknown = i128::from(self.accepted) - known;
@@ -74,8 +75,8 @@ impl Balance {
 }
 
 impl Progress {
-    /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired is certainly
-    /// flushed: `flushed_through`.
+    /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired
+    /// is certainly flushed: `flushed_through`.
     pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
         let progress = Arc::new(Self {
             durable,
@@ -102,11 +103,7 @@ impl Progress {
     pub async fn flushed(&self, sequence: Sequence) {
         let mut flushed_through = self.flushed_through.subscribe();
         // `self` holds the sender, so there is nothing else that could end this.
-        drop(
-            flushed_through
-                .wait_for(|through| *through >= sequence)
-                .await,
-        );
+        drop(flushed_through.wait_for(|through| *through >= sequence).await);
     }
 
     /// Events that are on disk and not yet in the database.
@@ -168,8 +165,7 @@ impl Progress {
 
     /// Whether the flush ever went over events without storing them, on a person's word.
     pub fn has_skipped(&self) -> bool {
-        self.lock_checkpoint()
-            .is_some_and(|row| row.counts.skipped > 0)
+        self.lock_checkpoint().is_some_and(|row| row.counts.skipped > 0)
     }
 
     /// The checkpoint was read, or moved by a confirmed commit.
@@ -179,9 +175,7 @@ impl Progress {
 
     fn lock_checkpoint(&self) -> std::sync::MutexGuard<'_, Option<CheckpointRow>> {
         // The row is replaced whole, so a panic elsewhere cannot have left it half written.
-        self.checkpoint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The flush thread has a confirmed commit through `sequence`.

@@ -21,11 +21,12 @@ pub enum FlushStop {
 /// An idle wait's length, where only an event or a stop matters.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// How long a drain waits for a database where all is flushed: one that is there and has gone back says so in this time.
+/// How long a drain waits for a database where all is flushed: one that is there and has gone back says so in this
+/// time.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Runs `work`, unless the flush is told to end first: then `None`, and the outcome of the work is unknown. Where nothing is left to be
-/// flushed, as far as is known, a drain ends it soon.
+/// Runs `work`, unless the flush is told to end first: then `None`, and the outcome of the work is unknown. Where
+/// nothing is left to be flushed, as far as is known, a drain ends it soon.
 pub(super) async fn unless_stopped<T>(
     stop: &mut watch::Receiver<FlushStop>,
     progress: &Progress,
@@ -36,9 +37,7 @@ pub(super) async fn unless_stopped<T>(
         let told = *stop.borrow_and_update();
         let deadline = match told {
             FlushStop::Now => return None,
-            FlushStop::Drain(until) if progress.flush_lag() == 0 => {
-                until.min(Instant::now() + LAST_LOOK)
-            }
+            FlushStop::Drain(until) if progress.flush_lag() == 0 => until.min(Instant::now() + LAST_LOOK),
             FlushStop::Drain(until) => until,
             FlushStop::Running => Instant::now() + MINUTE,
         };

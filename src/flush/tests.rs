@@ -70,9 +70,7 @@ impl Database {
 
     fn checkpoint(&self) -> u64 {
         let read = "SELECT flushed_through FROM wal_checkpoints";
-        self.connect()
-            .query_row(read, [], |row| row.get::<_, i64>(0))
-            .unwrap() as u64
+        self.connect().query_row(read, [], |row| row.get::<_, i64>(0)).unwrap() as u64
     }
 
     fn set_checkpoint(&self, flushed_through: u64) {
@@ -110,7 +108,8 @@ fn flusher(
     )
 }
 
-/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. `make mutants` has less of it.
+/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. `make mutants`
+/// has less of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks until there is something to see.
@@ -156,10 +155,7 @@ fn stores_what_the_log_holds_and_goes_on_from_the_checkpoint() {
     let running = start(&place.settings());
     running.append(&(1..=25).collect::<Vec<_>>()).unwrap();
     drain(&running, database.store()).unwrap();
-    assert_eq!(
-        (database.users(), database.checkpoint()),
-        ((1..=25).collect(), 25)
-    );
+    assert_eq!((database.users(), database.checkpoint()), ((1..=25).collect(), 25));
     running.stop().unwrap();
 
     let running = start(&place.settings());
@@ -169,15 +165,8 @@ fn stores_what_the_log_holds_and_goes_on_from_the_checkpoint() {
 
     let running = start(&place.settings());
     drain(&running, database.store()).unwrap();
-    assert_eq!(
-        (database.users(), database.checkpoint()),
-        ((1..=26).collect(), 26)
-    );
-    assert_eq!(
-        place.segments().len(),
-        1,
-        "what the database has is retired"
-    );
+    assert_eq!((database.users(), database.checkpoint()), ((1..=26).collect(), 26));
+    assert_eq!(place.segments().len(), 1, "what the database has is retired");
     running.stop().unwrap();
 }
 
@@ -216,10 +205,7 @@ fn the_one_event_that_the_database_refuses_is_quarantined_and_its_neighbours_are
     let running = start(&place.settings());
     running.append(&(1..=20).collect::<Vec<_>>()).unwrap();
     drain(&running, database.store()).unwrap();
-    assert_eq!(
-        database.users(),
-        (1..=19).filter(|user| *user != 7).collect::<Vec<_>>()
-    );
+    assert_eq!(database.users(), (1..=19).filter(|user| *user != 7).collect::<Vec<_>>());
     assert_eq!(database.checkpoint(), 20);
     let connection = database.connect();
     let mut statement = connection

@@ -1,7 +1,8 @@
-//! The flush loop: connect, read the checkpoint, then batch after batch until something is in doubt; then from the start.
+//! The flush loop: connect, read the checkpoint, then batch after batch until something is in doubt; then from the
+//! start.
 //!
-//! Going on always begins with the checkpoint that the database holds. There is no other memory of what was flushed, so a lost
-//! connection, an unknown commit and a restart of the server are the same case.
+//! Going on always begins with the checkpoint that the database holds. There is no other memory of what was flushed, so
+//! a lost connection, an unknown commit and a restart of the server are the same case.
 
 mod gather;
 mod report;
@@ -31,10 +32,11 @@ use crate::wal::{Log, WalError};
 const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
 /// Wait between looks for a person's answer, who may be waiting for it to be taken up.
 const ANSWER_RECHECK: Duration = Duration::from_secs(2);
-/// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's transaction-id
-/// horizon, because autovacuum cannot freeze it.
+/// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's
+/// transaction-id horizon, because autovacuum cannot freeze it.
 const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
-/// A session that was used more lately is taken as it is: if sessions end as soon as they begin, that has to meet the backoff.
+/// A session that was used more lately is taken as it is: if sessions end as soon as they begin, that has to meet the
+/// backoff.
 const IDLE_MIN: Duration = Duration::from_millis(50);
 /// A batch is never made smaller than this after failures: below it a row costs a multiple.
 const ROWS_MIN: usize = 500;
@@ -55,8 +57,8 @@ pub struct Flusher<D: Disk = RealDisk> {
     progress: Arc<Progress>,
     stop: watch::Receiver<FlushStop>,
     checkpoint: Checkpoint,
-    /// Rows of the next batch, beyond which no record is added: halved when a flush fails, so that a database that is too slow for
-    /// its timeout gets batches that it can finish.
+    /// Rows of the next batch, beyond which no record is added: halved when a flush fails, so that a database that is
+    /// too slow for its timeout gets batches that it can finish.
     rows_max: usize,
     backoff: Backoff,
     reminder: Reminder,
@@ -141,8 +143,8 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// Looks at the checkpoint once, so that a server whose log the database does not match takes no event. A database that does not
-    /// answer is no reason not to start.
+    /// Looks at the checkpoint once, so that a server whose log the database does not match takes no event. A database
+    /// that does not answer is no reason not to start.
     ///
     /// # Errors
     ///
@@ -165,8 +167,8 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// Log and database do not belong together: nothing is flushed or accepted until a person has decided. The process stays, so that it
-    /// can be asked what is wrong, and hears of the decision.
+    /// Log and database do not belong together: nothing is flushed or accepted until a person has decided. The process
+    /// stays, so that it can be asked what is wrong, and hears of the decision.
     async fn wait_for_an_answer(&mut self, text: &str) -> Result<Ended, FlushError> {
         self.progress.set_asking(text);
         tracing::error!(
@@ -263,10 +265,8 @@ impl<D: Disk> Flusher<D> {
                     return Ok(Ended::Aged);
                 }
             }
-            let flushing =
-                bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &self.log);
-            let Some(flushed) = unless_stopped(&mut self.stop, &self.progress, flushing).await
-            else {
+            let flushing = bisect::flush(sink.as_mut(), batch.view(), &mut self.checkpoint, &self.log);
+            let Some(flushed) = unless_stopped(&mut self.stop, &self.progress, flushing).await else {
                 return Ok(Ended::Stopped);
             };
             if let Err(trouble) = flushed {

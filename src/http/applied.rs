@@ -1,12 +1,13 @@
 //! Waiting until what was accepted is *applied*: in the database, where metrics see it.
 //!
-//! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it into the metrics.
-//! With `--sync interval` a power cut may take acknowledged events along, and their sequences then go to others, of another life: a receipt
-//! for them stays unanswered. So does one for events that a person has given up, and one from a copy of a log that is refused. A machine that
-//! was forked while it ran is the exception: both go on in one life, and their receipts cannot be told apart.
+//! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it
+//! into the metrics. With `--sync interval` a power cut may take acknowledged events along, and their sequences then go
+//! to others, of another life: a receipt for them stays unanswered. So does one for events that a person has given up,
+//! and one from a copy of a log that is refused. A machine that was forked while it ran is the exception: both go on in
+//! one life, and their receipts cannot be told apart.
 //!
-//! All of this is awaited in the connection's task, so a client that goes away ends its wait. Nobody waits in a database connection,
-//! and however many wait for the logs of other servers, one of them at a time looks.
+//! All of this is awaited in the connection's task, so a client that goes away ends its wait. Nobody waits in a
+//! database connection, and however many wait for the logs of other servers, one of them at a time looks.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,13 +25,14 @@ use crate::store::{EventStore, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
 use crate::wal::id::{LifeId, Sequence};
 
-/// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a fraction of a
-/// second, so a longer wait would only hide that the database is behind.
+/// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a
+/// fraction of a second, so a longer wait would only hide that the database is behind.
 const QUERY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long a POST waits for its events. They are safe already, and the client has its receipt either way: half of what many
-/// clients give a request before they take it for failed and send everything again.
+/// How long a POST waits for its events. They are safe already, and the client has its receipt either way: half of what
+/// many clients give a request before they take it for failed and send everything again.
 const POST_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Pause between looks at the checkpoint of another server's log: half of the interval at which that server flushes by default.
+/// Pause between looks at the checkpoint of another server's log: half of the interval at which that server flushes by
+/// default.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What waiting needs beside the rest of [`App`]. One for the server.
@@ -40,7 +42,8 @@ pub struct Applied {
     life: LifeId,
     /// Who waits must not hold up the shutdown.
     drain: StopToken,
-    /// The last look at each life that the database knows. Locked while somebody looks, so that a crowd shares one database connection.
+    /// The last look at each life that the database knows. Locked while somebody looks, so that a crowd shares one
+    /// database connection.
     looks: Mutex<HashMap<LifeId, Look>>,
 }
 
@@ -154,10 +157,7 @@ pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
             continue;
         }
         let trouble = if !percent_decode_str(value).eq(b"applied".iter().copied()) {
-            Some((
-                "unknown_value",
-                "must be `applied`; leave it out to not wait",
-            ))
+            Some(("unknown_value", "must be `applied`; leave it out to not wait"))
         } else if is_asked {
             Some(("duplicate", "must be given once"))
         } else {
@@ -186,9 +186,7 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
             tracing::warn!(%error, "cannot tell what of life {life} of a log is flushed: {error}");
             Err(error.into())
         }
-        (Err(_), None) => {
-            Err(StoreError::Unavailable(format!("no answer within {QUERY_WAIT_MAX:?}")).into())
-        }
+        (Err(_), None) => Err(StoreError::Unavailable(format!("no answer within {QUERY_WAIT_MAX:?}")).into()),
     }
 }
 
@@ -199,7 +197,8 @@ async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), 
         *lag = Some(Lag::Behind(QUERY_WAIT_MAX));
         app.progress.flushed(receipt.through).await;
         since = Some(Instant::now());
-        // Where events of this log were ever given up, it may be one of them, and where a person is asked, the database may have lost it.
+        // Where events of this log were ever given up, it may be one of them, and where a person is asked, the database
+        // may have lost it.
         if !app.progress.has_skipped() && !app.progress.is_asking() {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! Request bodies: admitted before they are read, bounded in bytes and time, collected into one buffer.
 //!
-//! Room is taken in step with what has arrived, never for what was only announced: a client that declares a large body and stays
-//! silent keeps nobody else out. Whether all of a declared body would fit is asked at once, so that a full server says so early.
+//! Room is taken in step with what has arrived, never for what was only announced: a client that declares a large body
+//! and stays silent keeps nobody else out. Whether all of a declared body would fit is asked at once, so that a full
+//! server says so early.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -20,15 +21,18 @@ use super::error::ApiError;
 use super::watchdog::Activity;
 use crate::intake::{Admission, Intake};
 
-/// What a body reserves before a byte of it has come, unless it is shorter: most requests fit, and need no second reservation.
+/// What a body reserves before a byte of it has come, unless it is shorter: most requests fit, and need no second
+/// reservation.
 const ROOM_START: usize = 16 * 1024;
-/// How far room is taken ahead of what has arrived. Twice makes the copies of a growing buffer cost no more than one of the whole.
+/// How far room is taken ahead of what has arrived. Twice makes the copies of a growing buffer cost no more than one of
+/// the whole.
 const ROOM_GROWTH: usize = 2;
-/// A body may be silent for this part of the time that it has in all. A sender that is alive is never silent for so long (10 s of
-/// the default 30 s cover several lost packets in a row), and one that is gone should not hold its room to the end.
+/// A body may be silent for this part of the time that it has in all. A sender that is alive is never silent for so
+/// long (10 s of the default 30 s cover several lost packets in a row), and one that is gone should not hold its room
+/// to the end.
 const SILENCE_PART: u32 = 3;
-/// Up to this many bytes of a refused body are read and thrown away, so that the connection stays usable: cheaper for both
-/// sides than a new connection. Longer ones close it.
+/// Up to this many bytes of a refused body are read and thrown away, so that the connection stays usable: cheaper for
+/// both sides than a new connection. Longer ones close it.
 const DISCARD_BYTES_MAX: u64 = 256 * 1024;
 /// How long a refused body may take to be thrown away.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
@@ -47,11 +51,7 @@ pub(super) struct Room {
 
 impl Room {
     /// Asks for room before the body is read.
-    pub(super) fn reserve(
-        intake: &Intake,
-        body: &RequestBody<'_>,
-        bytes_max: usize,
-    ) -> Result<Self, ApiError> {
+    pub(super) fn reserve(intake: &Intake, body: &RequestBody<'_>, bytes_max: usize) -> Result<Self, ApiError> {
         let declared = body.declared_bytes().map(usize::try_from);
         let bytes_expected = match declared {
             Some(Ok(declared)) if declared <= bytes_max => declared,
@@ -82,9 +82,7 @@ impl Room {
             });
         }
         // hyper never hands over more than was declared, but nothing here depends on it.
-        let bytes = (arrived * ROOM_GROWTH)
-            .min(self.bytes_expected)
-            .max(arrived);
+        let bytes = (arrived * ROOM_GROWTH).min(self.bytes_expected).max(arrived);
         self.admission.grow_to(bytes)?;
         self.bytes = bytes;
         Ok(())
@@ -132,12 +130,9 @@ impl<'a> RequestBody<'a> {
         }
     }
 
-    /// Reads the whole body into one buffer, without copying it if it comes in one piece. All of it may take `time_max`.
-    pub(super) async fn read(
-        &mut self,
-        mut room: Room,
-        time_max: Duration,
-    ) -> Result<(Bytes, Admission), ApiError> {
+    /// Reads the whole body into one buffer, without copying it if it comes in one piece. All of it may take
+    /// `time_max`.
+    pub(super) async fn read(&mut self, mut room: Room, time_max: Duration) -> Result<(Bytes, Admission), ApiError> {
         let pace = Pace {
             ends: Instant::now() + time_max,
             silence_max: time_max / SILENCE_PART,
@@ -167,8 +162,8 @@ impl<'a> RequestBody<'a> {
 
     /// Brings the body to its end, so that the connection can carry another request. Says whether it can.
     pub(super) async fn finish(&mut self) -> bool {
-        // hyper ends trailers at an empty line with CR LF only. One that ends with LF alone ends them for other readers, and then what
-        // hyper took for trailers was the next request.
+        // hyper ends trailers at an empty line with CR LF only. One that ends with LF alone ends them for other
+        // readers, and then what hyper took for trailers was the next request.
         if self.has_trailers {
             return false;
         }
@@ -179,9 +174,7 @@ impl<'a> RequestBody<'a> {
             return end == End::Complete;
         }
         // A client that was never told to continue may send the body or not: where the next request begins is unknown.
-        let is_small = self
-            .declared_bytes()
-            .is_some_and(|left| left <= DISCARD_BYTES_MAX);
+        let is_small = self.declared_bytes().is_some_and(|left| left <= DISCARD_BYTES_MAX);
         if self.awaits_continue || !is_small {
             return false;
         }
@@ -211,9 +204,9 @@ impl<'a> RequestBody<'a> {
                         polled
                     });
                     let silent_until = Instant::now() + pace.silence_max;
-                    // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a body, such as
-                    // the endless zeros of a chunk size, can let these use up all that tokio allows a task at a time, and a timer
-                    // that had to keep to it would never fire.
+                    // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a
+                    // body, such as the endless zeros of a chunk size, can let these use up all that tokio allows a
+                    // task at a time, and a timer that had to keep to it would never fire.
                     unconstrained(timeout_at(silent_until.min(pace.ends), next))
                         .await
                         .map_err(|_| silent_until < pace.ends)
@@ -256,8 +249,8 @@ impl<'a> RequestBody<'a> {
 
 /// Polls `future` twice, without waiting in between.
 ///
-/// hyper hands a body over only after it was asked for once, so the first poll never succeeds and the second nearly always does.
-/// That spares almost every request the timer that a slow body needs.
+/// hyper hands a body over only after it was asked for once, so the first poll never succeeds and the second nearly
+/// always does. That spares almost every request the timer that a slow body needs.
 async fn poll_twice<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut polled = false;
     poll_fn(|context| match future.as_mut().poll(context) {

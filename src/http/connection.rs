@@ -22,13 +22,14 @@ use crate::support::shutdown::StopToken;
 
 /// Longest request head. Generous: ours need a few hundred bytes. Beyond it hyper answers 431.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their memory.
+/// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their
+/// memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still answered,
-/// instead of leaving its client in doubt.
+/// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still
+/// answered, instead of leaving its client in doubt.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// How long a closed connection is still read, so that the client gets to see the answer: many clients send all of their body before
-/// they look for one.
+/// How long a closed connection is still read, so that the client gets to see the answer: many clients send all of
+/// their body before they look for one.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long it may be silent meanwhile. One that sends nothing any more has had the time to read the answer.
 const LINGER_SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -46,8 +47,8 @@ pub(super) enum Service {
 
 /// Serves a connection until either side ends it.
 ///
-/// A client that closes its sending side behind a whole request gets its answer, if that comes soon: it cannot be told from one that has
-/// gone, and a dashboard's abandoned query must be cancelled (`watchdog`).
+/// A client that closes its sending side behind a whole request gets its answer, if that comes soon: it cannot be told
+/// from one that has gone, and a dashboard's abandoned query must be cancelled (`watchdog`).
 pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
     let activity = Activity::new();
     // Read and written in this task only: the atomic is for the compiler.
@@ -117,15 +118,16 @@ fn protocol(service: Service) -> http1::Builder {
         .writev(false)
         // The watchdog has this limit, without a timer a request.
         .header_read_timeout(None);
-    // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a request.
-    // `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to be malformed.
+    // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a
+    // request. `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to
+    // be malformed.
     builder
 }
 
 /// Closes our side, then reads and forgets what the client still sends.
 ///
-/// A socket closed with unread bytes sends a reset, and a reset makes the client's system throw away an answer that it has
-/// received but not yet read. So the client is given a moment to read it and close.
+/// A socket closed with unread bytes sends a reset, and a reset makes the client's system throw away an answer that it
+/// has received but not yet read. So the client is given a moment to read it and close.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;

@@ -1,5 +1,5 @@
-//! Every refusal of a request: its code, and what the client reads. Status, title and `Retry-After` stand in the table of codes
-//! ([`crate::api::problem`]).
+//! Every refusal of a request: its code, and what the client reads. Status, title and `Retry-After` stand in the table
+//! of codes ([`crate::api::problem`]).
 
 use std::time::Duration;
 
@@ -97,8 +97,7 @@ impl From<StoreError> for ApiError {
     }
 }
 
-const ALLOWED_HOSTS: &str =
-    "others, such as that of a proxy in front, must be told to it with --allowed-hosts";
+const ALLOWED_HOSTS: &str = "others, such as that of a proxy in front, must be told to it with --allowed-hosts";
 
 impl ApiError {
     /// The answer that tells the client.
@@ -115,12 +114,8 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         match self {
-            Self::MethodNotAllowed { allow } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allow))
-            }
-            Self::UnsupportedEncoding => {
-                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-            }
+            Self::MethodNotAllowed { allow } => headers.insert(ALLOW, HeaderValue::from_static(allow)),
+            Self::UnsupportedEncoding => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
             _ => None,
         };
         response
@@ -163,12 +158,9 @@ impl ApiError {
             Self::OriginNotAllowed => {
                 format!("this server serves pages of loopback's sites; {ALLOWED_HOSTS}")
             }
-            Self::UnsupportedMediaType => {
-                "send Content-Type: application/json, in UTF-8".to_owned()
-            }
+            Self::UnsupportedMediaType => "send Content-Type: application/json, in UTF-8".to_owned(),
             Self::UnsupportedEncoding => {
-                "send the body without Content-Encoding, and with no Transfer-Encoding but chunked"
-                    .to_owned()
+                "send the body without Content-Encoding, and with no Transfer-Encoding but chunked".to_owned()
             }
             Self::BodyTooLarge { bytes_max } => {
                 format!("the body may have at most {bytes_max} bytes")
@@ -177,9 +169,7 @@ impl ApiError {
                 format!("no byte of the body arrived for {limit:?}; nothing was stored")
             }
             Self::BodyTimeout => "the body did not arrive in time; nothing was stored".to_owned(),
-            Self::BodyBroken => {
-                "the body ended early or its chunks are malformed; nothing was stored".to_owned()
-            }
+            Self::BodyBroken => "the body ended early or its chunks are malformed; nothing was stored".to_owned(),
             Self::Refused(refusal) => format!("{refusal}; nothing was stored"),
             Self::OutcomeUnknown => format!(
                 "{}; whether the events of this request survive is unknown: send them again, with an event_id each",
@@ -189,14 +179,10 @@ impl ApiError {
             Self::BadQuery { known, .. } => {
                 format!("see `errors`; the parameters are {}", known.join(", "))
             }
-            Self::BadWait(_) => {
-                "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned()
-            }
+            Self::BadWait(_) => "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned(),
             Self::NotAppliedYet(lag) => format!("{lag}; ask again with the same receipt"),
             Self::Store(error) => detail_of_store(error),
-            Self::TooManyConnections => {
-                "all connections are taken; keep connections open and share them".to_owned()
-            }
+            Self::TooManyConnections => "all connections are taken; keep connections open and share them".to_owned(),
         }
     }
 
@@ -284,12 +270,11 @@ fn detail_of_store(error: &StoreError) -> String {
             format!("the query took longer than {limit:?}; ask for a shorter range")
         }
         StoreError::Schema(_) => {
-            "the database schema is not the one that this server needs; see the server's log"
-                .to_owned()
+            "the database schema is not the one that this server needs; see the server's log".to_owned()
         }
-        StoreError::TooManyGroups { max } => format!(
-            "the answer would have more than {max} groups; ask for a shorter range or group in another way"
-        ),
+        StoreError::TooManyGroups { max } => {
+            format!("the answer would have more than {max} groups; ask for a shorter range or group in another way")
+        }
         StoreError::QueryTooLarge(reason) | StoreError::QueryMemory(reason) => reason.clone(),
         StoreError::Data { .. } | StoreError::CheckpointMoved => {
             "the query failed in a way it should not; see the server's log".to_owned()

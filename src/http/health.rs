@@ -1,7 +1,7 @@
 //! `GET /health`: whether events can be accepted, and how far log and flush are.
 //!
-//! The question is "can a client send?". So a database that is down is `degraded` with 200: restarting the server, which is what
-//! orchestrators do on anything else, would not help and would only lose the connections.
+//! The question is "can a client send?". So a database that is down is `degraded` with 200: restarting the server,
+//! which is what orchestrators do on anything else, would not help and would only lose the connections.
 
 use std::time::Duration;
 
@@ -69,9 +69,7 @@ pub(super) fn health(app: &App) -> Response {
     if let Some(refusal) = refusal {
         let kind = code_of_refusal(refusal).kind();
         if let Some(seconds) = kind.retry_after {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
     }
     response
@@ -87,7 +85,8 @@ fn describe_refusal(refusal: Refusal, flush: &FlushState) -> String {
     }
 }
 
-/// The state's word, and what is wrong with it. The database's own words stay in the log: they may name hosts and users.
+/// The state's word, and what is wrong with it. The database's own words stay in the log: they may name hosts and
+/// users.
 fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
     match state {
         FlushState::Running => ("running", None),
@@ -107,10 +106,7 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
         FlushState::Asking { reason } => ("stopped", Some(format!("flushing has stopped: {reason}"))),
         FlushState::Stopped { .. } => (
             "stopped",
-            Some(
-                "flushing has stopped and needs a person, see the server's log; events wait in the log"
-                    .to_owned(),
-            ),
+            Some("flushing has stopped and needs a person, see the server's log; events wait in the log".to_owned()),
         ),
     }
 }

@@ -1,8 +1,9 @@
 //! Which names a request may call this server by, and from which sites.
 //!
-//! A web page that a developer looks at can reach a server on their machine: by any name that its own DNS points to loopback (DNS
-//! rebinding), which makes the answers readable as well, or with a form or a script from its own site, whose `Origin` the browser tells.
-//! Neither can be forged by a page. So a server on loopback answers for loopback's names only, and for those that it is told.
+//! A web page that a developer looks at can reach a server on their machine: by any name that its own DNS points to
+//! loopback (DNS rebinding), which makes the answers readable as well, or with a form or a script from its own site,
+//! whose `Origin` the browser tells. Neither can be forged by a page. So a server on loopback answers for loopback's
+//! names only, and for those that it is told.
 
 use std::net::IpAddr;
 
@@ -24,7 +25,8 @@ pub enum Hosts {
     Only {
         /// Beside loopback's.
         names: Vec<String>,
-        /// Whether a `Host` may be any address. On other interfaces health is checked by address, and no page can give one another meaning.
+        /// Whether a `Host` may be any address. On other interfaces health is checked by address, and no page can give
+        /// one another meaning.
         takes_addresses: bool,
     },
 }
@@ -44,17 +46,13 @@ impl Hosts {
 
     /// Checks the request's `Host`, which is there exactly once but in HTTP/1.0, and the `Origin` that browsers tell.
     pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
-        let Self::Only {
-            names,
-            takes_addresses,
-        } = self
-        else {
+        let Self::Only { names, takes_addresses } = self else {
             return Ok(());
         };
         let is_site = |host: &str| is_loopback(host) || is_among(host, names);
-        let is_allowed =
-            |host: &str| is_site(host) || *takes_addresses && address_of(host).is_some();
-        // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the other.
+        let is_allowed = |host: &str| is_site(host) || *takes_addresses && address_of(host).is_some();
+        // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the
+        // other.
         let in_target = head.uri.host().is_none_or(&is_allowed);
         let in_header = head
             .headers
@@ -153,10 +151,7 @@ mod tests {
             assert_eq!(code(&hosts, host, None), expected, "{host}");
         }
         let absolute = head("http://rebind.example/metrics", &[("Host", "localhost")]);
-        assert!(matches!(
-            hosts.check(&absolute),
-            Err(ApiError::HostNotAllowed)
-        ));
+        assert!(matches!(hosts.check(&absolute), Err(ApiError::HostNotAllowed)));
         hosts.check(&head("/health", &[])).unwrap();
     }
 
@@ -172,11 +167,7 @@ mod tests {
             ("null", "origin"),
             ("localhost", "origin"),
         ] {
-            assert_eq!(
-                code(&hosts, "localhost", Some(origin)),
-                expected,
-                "{origin}"
-            );
+            assert_eq!(code(&hosts, "localhost", Some(origin)), expected, "{origin}");
         }
         assert_eq!(code(&hosts, "Stats.Example:443", None), "ok");
     }
@@ -184,10 +175,7 @@ mod tests {
     #[test]
     fn elsewhere_names_count_only_if_they_are_told() {
         let anywhere: IpAddr = Ipv4Addr::UNSPECIFIED.into();
-        assert_eq!(
-            code(&Hosts::new(anywhere, &[]), "any.example", Some("null")),
-            "ok"
-        );
+        assert_eq!(code(&Hosts::new(anywhere, &[]), "any.example", Some("null")), "ok");
         let told = Hosts::new(anywhere, &["stats.example".to_owned()]);
         assert_eq!(code(&told, "stats.example", None), "ok");
         assert_eq!(code(&told, "any.example", None), "host");
@@ -196,9 +184,6 @@ mod tests {
         let from_an_address = Some("http://10.0.0.5");
         assert_eq!(code(&told, "stats.example", from_an_address), "origin");
         let any = Hosts::new(Ipv4Addr::LOCALHOST.into(), &["*".to_owned()]);
-        assert_eq!(
-            code(&any, "any.example", Some("https://evil.example")),
-            "ok"
-        );
+        assert_eq!(code(&any, "any.example", Some("https://evil.example")), "ok");
     }
 }

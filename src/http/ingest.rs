@@ -1,8 +1,8 @@
 //! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
 //!
-//! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing is stored
-//! before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing else, unless the client asked
-//! for more with `wait=applied`.
+//! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing
+//! is stored before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing
+//! else, unless the client asked for more with `wait=applied`.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
@@ -20,11 +20,7 @@ use crate::wal::refusal::Refusal;
 use crate::wal::submission::EncodedRecord;
 
 /// Stores one event.
-pub(super) async fn event(
-    app: &App,
-    head: &Parts,
-    body: &mut RequestBody<'_>,
-) -> Result<Response, ApiError> {
+pub(super) async fn event(app: &App, head: &Parts, body: &mut RequestBody<'_>) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
@@ -36,20 +32,11 @@ pub(super) async fn event(
 }
 
 /// Stores an array of events, all or none.
-pub(super) async fn bulk(
-    app: &App,
-    head: &Parts,
-    body: &mut RequestBody<'_>,
-) -> Result<Response, ApiError> {
+pub(super) async fn bulk(app: &App, head: &Parts, body: &mut RequestBody<'_>) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.body_bytes_max).await?;
     let mut record = EncodedRecord::with_capacity_for(bytes.len());
-    let event_count = parse_bulk(
-        &bytes,
-        app.settings.bulk_events_max,
-        window(app)?,
-        record.buffer(),
-    )?;
+    let event_count = parse_bulk(&bytes, app.settings.bulk_events_max, window(app)?, record.buffer())?;
     record.set_event_count(event_count);
     drop(bytes);
     submit(app, admission, record, is_waiting).await
@@ -104,7 +91,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// The body must be what was sent. hyper looks only whether `chunked` is the last of the transfer codings, and undoes only that.
+/// The body must be what was sent. hyper looks only whether `chunked` is the last of the transfer codings, and undoes
+/// only that.
 fn check_encodings(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_none_but = |name: &HeaderName, plain: &[u8]| {
         !headers.contains_key(name)
@@ -126,9 +114,7 @@ fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8
 
 /// `application/json` with any parameters, as long as a `charset` among them is UTF-8.
 fn is_json_in_utf8(content_type: &[u8]) -> bool {
-    let mut parts = content_type
-        .split(|&byte| byte == b';')
-        .map(<[u8]>::trim_ascii);
+    let mut parts = content_type.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
     let is_json = parts
         .next()
         .is_some_and(|essence| essence.eq_ignore_ascii_case(b"application/json"));
@@ -170,18 +156,10 @@ mod tests {
             b"text/plain; application/json",
         ];
         for content_type in good {
-            assert!(
-                is_json_in_utf8(content_type),
-                "{}",
-                content_type.escape_ascii()
-            );
+            assert!(is_json_in_utf8(content_type), "{}", content_type.escape_ascii());
         }
         for content_type in bad {
-            assert!(
-                !is_json_in_utf8(content_type),
-                "{}",
-                content_type.escape_ascii()
-            );
+            assert!(!is_json_in_utf8(content_type), "{}", content_type.escape_ascii());
         }
     }
 }

@@ -18,8 +18,8 @@ pub(super) type Response = hyper::Response<Full<Bytes>>;
 /// Longest body of [`accepted`]: its words and line feed, the count, the receipt.
 const ACCEPTED_BYTES_MAX: usize = 49 + 10 + Receipt::CHARS_MAX;
 
-/// The answer to a request whose events are durable. `applied` says whether they are in the database as well, to those who asked for it:
-/// only then is there nothing left to be done, and the status 200.
+/// The answer to a request whose events are durable. `applied` says whether they are in the database as well, to those
+/// who asked for it: only then is there nothing left to be done, and the status 200.
 pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>) -> Response {
     let status = match applied {
         Some(true) => StatusCode::OK,
@@ -30,7 +30,8 @@ pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>
         Some(false) => ",\"applied\":false",
         None => "",
     };
-    // By far the most frequent answer, so it is written by hand: on the stack, and then into one allocation of its exact size.
+    // By far the most frequent answer, so it is written by hand: on the stack, and then into one allocation of its
+    // exact size.
     let mut body = Cursor::new([0; ACCEPTED_BYTES_MAX]);
     writeln!(
         body,
@@ -104,19 +105,11 @@ mod tests {
         let zeros = "0".repeat(32);
         assert_eq!(
             text(accepted(1, receipt(0, 1), None)).await,
-            (
-                202,
-                format!(r#"{{"accepted":1,"receipt":"{zeros}1"}}"#) + "\n"
-            )
+            (202, format!(r#"{{"accepted":1,"receipt":"{zeros}1"}}"#) + "\n")
         );
         let ones = "f".repeat(48);
         assert_eq!(
-            text(accepted(
-                u32::MAX,
-                receipt(u128::MAX, u64::MAX),
-                Some(false)
-            ))
-            .await,
+            text(accepted(u32::MAX, receipt(u128::MAX, u64::MAX), Some(false))).await,
             (
                 202,
                 format!(r#"{{"accepted":4294967295,"receipt":"{ones}","applied":false}}"#) + "\n"

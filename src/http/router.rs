@@ -28,11 +28,7 @@ pub(super) async fn answer(app: &App, activity: &Activity, request: Request<Inco
     response
 }
 
-async fn dispatch(
-    app: &App,
-    head: &Parts,
-    body: &mut RequestBody<'_>,
-) -> Result<Response, ApiError> {
+async fn dispatch(app: &App, head: &Parts, body: &mut RequestBody<'_>) -> Result<Response, ApiError> {
     check_host(head)?;
     app.hosts.check(head)?;
     let route = find(head.uri.path())?;

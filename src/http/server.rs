@@ -14,18 +14,19 @@ use super::App;
 use super::connection::{self, Service};
 use crate::support::shutdown::StopToken;
 
-/// How long a drain should wait for requests in flight. A client that has not sent its body by then gets no answer and will send
-/// it again; what was admitted is acknowledged within milliseconds.
+/// How long a drain should wait for requests in flight. A client that has not sent its body by then gets no answer and
+/// will send it again; what was admitted is acknowledged within milliseconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They last for seconds and
-/// hold no body, so a few are enough to tell honest clients what is going on.
+/// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They last for
+/// seconds and hold no body, so a few are enough to tell honest clients what is going on.
 pub const REFUSALS_MAX: usize = 64;
 /// Connections that may wait to be accepted: a burst of all that are allowed by default.
 const BACKLOG_MAX: u32 = 1024;
-/// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each connection and reports
-/// progress only by the third of it, so that a slow reader would look like one that has stopped. Linux doubles this figure and counts
-/// its own overhead in: progress comes in lumps of about 40 to 48 KiB, more than the watchdog asks for and less than it promises.
+/// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each
+/// connection and reports progress only by the third of it, so that a slow reader would look like one that has stopped.
+/// Linux doubles this figure and counts its own overhead in: progress comes in lumps of about 40 to 48 KiB, more than
+/// the watchdog asks for and less than it promises.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -91,14 +92,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG_MAX)
 }
 
-/// Serves until `stop`, then takes in who has connected already, closes the listener, lets requests in flight finish for at most
-/// `drain_max`, and cuts the rest. Returns how many connections were cut.
-pub async fn serve(
-    listener: TcpListener,
-    app: Arc<App>,
-    mut stop: StopToken,
-    drain_max: Duration,
-) -> usize {
+/// Serves until `stop`, then takes in who has connected already, closes the listener, lets requests in flight finish
+/// for at most `drain_max`, and cuts the rest. Returns how many connections were cut.
+pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, drain_max: Duration) -> usize {
     let door = Door::new(app, stop.clone());
     let mut connections = JoinSet::new();
     let mut pause = ACCEPT_PAUSE_MIN;
@@ -128,8 +124,8 @@ pub async fn serve(
             }
         }
     }
-    // To their clients these connections are made, and a request may have been sent on them before the stop: closing the listener
-    // would leave it without an answer. They get the last call like all others.
+    // To their clients these connections are made, and a request may have been sent on them before the stop: closing
+    // the listener would leave it without an answer. They get the last call like all others.
     match waiting(listener) {
         Ok(streams) => streams
             .into_iter()
@@ -141,7 +137,8 @@ pub async fn serve(
     drain(connections, drain_max).await
 }
 
-/// The connections that wait to be accepted. Closes the listener; who connects between the last look and that is refused by the system.
+/// The connections that wait to be accepted. Closes the listener; who connects between the last look and that is
+/// refused by the system.
 fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
     // tokio's own listener would only see what its reactor has been told of.
     let listener = listener.into_std()?;
@@ -175,13 +172,7 @@ async fn drain(mut connections: JoinSet<()>, drain_max: Duration) -> usize {
     cut
 }
 
-async fn serve_one(
-    stream: TcpStream,
-    app: Arc<App>,
-    service: Service,
-    stop: StopToken,
-    permit: OwnedSemaphorePermit,
-) {
+async fn serve_one(stream: TcpStream, app: Arc<App>, service: Service, stop: StopToken, permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "connection lost before its first request: {error}");
         return;
@@ -210,8 +201,8 @@ impl Door {
         }
     }
 
-    /// Serves one more connection, if there is room for it. Accepted first, counted second: a client that waits in the backlog of a
-    /// full server would hang unanswered.
+    /// Serves one more connection, if there is room for it. Accepted first, counted second: a client that waits in the
+    /// backlog of a full server would hang unanswered.
     fn take_in(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
         if let Some((service, permit)) = self.enter() {
             let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
@@ -232,10 +223,7 @@ impl Door {
 /// Whether accepting failed because the client went away, which says nothing about us.
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
 /// A panic ends only its own connection. The panic hook has printed it; this line makes it findable among ours.

@@ -25,8 +25,9 @@ pub struct HttpSettings {
     /// Port to listen on; 0 picks a free one and logs it
     #[arg(long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT)]
     pub port: u16,
-    /// Names beside loopback's that a request's Host and a browser's Origin may have, separated by commas, or * for any. Without it, a
-    /// server on loopback serves only loopback's names, so that no web page can reach it by a name of its own
+    /// Names beside loopback's that a request's Host and a browser's Origin may have, separated by commas, or * for
+    /// any. Without it, a server on loopback serves only loopback's names, so that no web page can reach it by a name
+    /// of its own
     #[arg(
         long,
         env = "FAST_INGEST_ALLOWED_HOSTS",
@@ -35,10 +36,12 @@ pub struct HttpSettings {
         value_parser = host_name
     )]
     pub allowed_hosts: Vec<String>,
-    /// How far back an event may lie; older ones are refused. Most are clocks that were never set, and each month of events is a table
+    /// How far back an event may lie; older ones are refused. Most are clocks that were never set, and each month of
+    /// events is a table
     #[arg(long, env = "FAST_INGEST_EVENT_AGE_MAX", default_value = "20years", value_name = "TIME", value_parser = positive_duration)]
     pub event_age_max: Duration,
-    /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs about 15 KiB
+    /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs
+    /// about 15 KiB
     #[arg(
         long,
         env = "FAST_INGEST_CONNECTIONS_MAX",
@@ -70,7 +73,8 @@ pub struct HttpSettings {
         value_name = "BYTES", value_parser = bytes::<usize>
     )]
     pub body_bytes_max: usize,
-    /// Bodies and log records in memory at once, all connections together; beyond it 429. Keeps the process under 64 MiB
+    /// Bodies and log records in memory at once, all connections together; beyond it 429. Keeps the process under 64
+    /// MiB
     #[arg(
         long,
         env = "FAST_INGEST_INFLIGHT_BYTES_MAX",
@@ -84,7 +88,8 @@ pub struct HttpSettings {
     /// Time for a whole body, then 408, as after a third of it without a byte; 4 MiB at 1.1 Mbit/s
     #[arg(long, env = "FAST_INGEST_BODY_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = positive_duration)]
     pub body_timeout: Duration,
-    /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close first
+    /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close
+    /// first
     #[arg(long, env = "FAST_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME", value_parser = positive_duration)]
     pub idle_timeout: Duration,
     /// Time for a client to take 64 KiB of an answer, or what is left of it; most answers are smaller
@@ -112,8 +117,8 @@ pub fn port(text: &str) -> Result<u16, String> {
         .map_err(|_| "expected a number from 0 to 65535, for example 8080".to_owned())
 }
 
-/// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what people type. An
-/// empty one counts as not given.
+/// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what
+/// people type. An empty one counts as not given.
 ///
 /// # Errors
 ///
@@ -122,17 +127,15 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
     if text.is_empty() {
         return Ok(Ipv4Addr::LOCALHOST.into());
     }
-    let bracketed = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
+    let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
     if let Ok(address) = bracketed.unwrap_or(text).parse() {
         return Ok(address);
     }
-    let found = (text, 0)
-        .to_socket_addrs()
-        .map_err(|error| format!(
+    let found = (text, 0).to_socket_addrs().map_err(|error| {
+        format!(
             "neither an IP address nor a name that has one ({error}); write for example 127.0.0.1, 0.0.0.0 or localhost"
-        ))?;
+        )
+    })?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses
@@ -148,19 +151,14 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
 /// A text for the user.
 pub fn host_name(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.');
-    let bare = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(name).parse::<Ipv6Addr>() {
         // As a request writes it.
         return Ok(format!("[{address}]"));
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name != "*" && (name.is_empty() || !name.bytes().all(is_name)) {
-        return Err(
-            "expected a name without scheme and port, for example stats.example.org, or *"
-                .to_owned(),
-        );
+        return Err("expected a name without scheme and port, for example stats.example.org, or *".to_owned());
     }
     Ok(name.to_owned())
 }

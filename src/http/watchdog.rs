@@ -1,9 +1,9 @@
 //! Time limits of one connection: opening, headers, idling, unread answers, clients that have closed their side.
 //!
-//! hyper knows only a header timeout, and arms a timer for it with every request. Here the stream and the handler note in an
-//! [`Activity`] what the connection is doing and since when, a few relaxed stores a request; one timer a connection wakes up at the
-//! earliest moment at which a limit could be reached and looks. Bodies have their own limit (`body`), because a slow one is
-//! answered, not cut.
+//! hyper knows only a header timeout, and arms a timer for it with every request. Here the stream and the handler note
+//! in an [`Activity`] what the connection is doing and since when, a few relaxed stores a request; one timer a
+//! connection wakes up at the earliest moment at which a limit could be reached and looks. Bodies have their own limit
+//! (`body`), because a slow one is answered, not cut.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,15 +18,17 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::http::settings::HttpSettings;
 
-/// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte now and then
-/// cannot stretch an answer without end, and one that reads a large answer slowly gets all of it.
+/// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte
+/// now and then cannot stretch an answer without end, and one that reads a large answer slowly gets all of it.
 ///
-/// Half of the 64 KiB that clients are promised (6.5 KB/s by default): what a client takes is seen in lumps, because the system reports
-/// room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for a second one.
+/// Half of the 64 KiB that clients are promised (6.5 KB/s by default): what a client takes is seen in lumps, because
+/// the system reports room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for
+/// a second one.
 const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
 
-/// How long a request may take whose client has closed its sending side. Such a client and one that has gone look the same until something
-/// is sent, and a query for somebody who has gone must not go on for ever. Longer than what a request may wait for its events (`applied`).
+/// How long a request may take whose client has closed its sending side. Such a client and one that has gone look the
+/// same until something is sent, and a query for somebody who has gone must not go on for ever. Longer than what a
+/// request may wait for its events (`applied`).
 const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// What a connection is doing, as far as time limits go.
@@ -42,20 +44,22 @@ enum Phase {
     Request = 3,
 }
 
-/// What one connection is doing and since when. Written by its stream and its handler, read by its watchdog, all in one task:
-/// the atomics are for the compiler, not for other threads.
+/// What one connection is doing and since when. Written by its stream and its handler, read by its watchdog, all in one
+/// task: the atomics are for the compiler, not for other threads.
 #[derive(Debug)]
 pub(super) struct Activity {
     born: Instant,
     /// Milliseconds from `born` to the phase's begin, times four, plus the [`Phase`].
     phase: AtomicU64,
-    /// Milliseconds from `born`, plus one, since when the current stretch of an answer is being written; 0 when all is written.
+    /// Milliseconds from `born`, plus one, since when the current stretch of an answer is being written; 0 when all is
+    /// written.
     writing: AtomicU64,
     /// Bytes written of that stretch.
     written: AtomicU64,
     /// Whether the handler waits for more of a body than has come.
     awaits_body: AtomicBool,
-    /// Milliseconds from `born`, plus one, when the client closed its sending side although an answer was owed to it; 0 before.
+    /// Milliseconds from `born`, plus one, when the client closed its sending side although an answer was owed to it; 0
+    /// before.
     half_closed: AtomicU64,
 }
 
@@ -82,8 +86,8 @@ impl Activity {
         self.enter(Phase::Request);
     }
 
-    /// All of a body that has come is read, and it goes on. Whether nothing more can come, because the client has closed its side: then
-    /// the stream has to be read once more, and says so.
+    /// All of a body that has come is read, and it goes on. Whether nothing more can come, because the client has
+    /// closed its side: then the stream has to be read once more, and says so.
     pub(super) fn await_body(&self) -> bool {
         self.awaits_body.store(true, Ordering::Relaxed);
         self.half_closed_since().is_some()
@@ -137,10 +141,7 @@ impl Activity {
             .min(settings.write_timeout)
             .min(HALF_CLOSED_TIME_MAX);
         let mut next_check = now + shortest;
-        for (due, name) in [phase_due, write_due, half_closed_due]
-            .into_iter()
-            .flatten()
-        {
+        for (due, name) in [phase_due, write_due, half_closed_due].into_iter().flatten() {
             if due <= now {
                 return Err(name);
             }
@@ -182,12 +183,14 @@ impl Activity {
         Some(self.born + Duration::from_millis(millis))
     }
 
-    /// The client has closed its sending side. Whether hyper must not hear of it yet: it would give up the answer to a request.
+    /// The client has closed its sending side. Whether hyper must not hear of it yet: it would give up the answer to a
+    /// request.
     fn holds_back_end(&self) -> bool {
         let is_owed = match self.phase().0 {
             Phase::Opening | Phase::Head => false,
             Phase::Idle => self.is_writing(),
-            // Until the handler has asked in vain: hyper reads on as soon as it has all of a body, before the handler has.
+            // Until the handler has asked in vain: hyper reads on as soon as it has all of a body, before the handler
+            // has.
             Phase::Request => !self.awaits_body.load(Ordering::Relaxed),
         };
         if is_owed && self.half_closed_since().is_none() {
@@ -197,8 +200,7 @@ impl Activity {
     }
 
     fn note_half_closed(&self) {
-        self.half_closed
-            .store(self.now_millis() + 1, Ordering::Relaxed);
+        self.half_closed.store(self.now_millis() + 1, Ordering::Relaxed);
     }
 
     fn begin_stretch(&self) {
@@ -272,8 +274,7 @@ impl AsyncRead for WatchedStream {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if buffer.filled().len() > filled_before {
             self.activity.note_read();
-        } else if has_room && matches!(read, Poll::Ready(Ok(()))) && self.activity.holds_back_end()
-        {
+        } else if has_room && matches!(read, Poll::Ready(Ok(()))) && self.activity.holds_back_end() {
             // The flush of the answer wakes who reads.
             return Poll::Pending;
         }
@@ -282,11 +283,7 @@ impl AsyncRead for WatchedStream {
 }
 
 impl AsyncWrite for WatchedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let write = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.activity.note_write(&write);
         write

@@ -1,14 +1,15 @@
 //! Whether the wall clock can be believed.
 //!
-//! A machine without a battery behind its clock boots in 1970, or whenever it was last seen, until it has asked the network. By such a
-//! clock every event is from the future, which is a 400, which clients take as final. So events are refused for now instead.
+//! A machine without a battery behind its clock boots in 1970, or whenever it was last seen, until it has asked the
+//! network. By such a clock every event is from the future, which is a 400, which clients take as final. So events are
+//! refused for now instead.
 
 use crate::event::Timestamp;
 use crate::wal::refusal::Refusal;
 
-/// 2026-11-28T00:00:00Z: a day that was over when this release was made. A release moves it on, and a test sees to that: it must not be
-/// older than the newest migration by more than a day. Whoever builds it, and whenever, gets the same program, and no clock that is right
-/// is ever before it.
+/// 2026-11-28T00:00:00Z: a day that was over when this release was made. A release moves it on, and a test sees to
+/// that: it must not be older than the newest migration by more than a day. Whoever builds it, and whenever, gets the
+/// same program, and no clock that is right is ever before it.
 pub const RELEASED_AFTER: Timestamp = Timestamp::from_micros(1_795_824_000_000_000);
 
 /// Where the time comes from by which events are judged.

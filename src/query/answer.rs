@@ -1,8 +1,9 @@
 //! From a question to its answer, on one snapshot.
 //!
-//! An event must be counted once, whichever rows hold it. A row is used as it stands if it lies wholly inside the range and inside one
-//! group. If one does not, nothing that the rollups hold of its minute or quarter is used, for no series of the question, and its events
-//! are counted one by one: rows of both widths may overlap there, and each event is in one of them.
+//! An event must be counted once, whichever rows hold it. A row is used as it stands if it lies wholly inside the range
+//! and inside one group. If one does not, nothing that the rollups hold of its minute or quarter is used, for no series
+//! of the question, and its events are counted one by one: rows of both widths may overlap there, and each event is in
+//! one of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -28,8 +29,8 @@ const GROUP_EXACT_MAX: usize = 100_000;
 ///
 /// # Errors
 ///
-/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::Memory`] where too much would be held, or what is wrong
-/// with the store.
+/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::Memory`] where too much would be held,
+/// or what is wrong with the store.
 pub async fn answer<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
@@ -49,10 +50,7 @@ fn is_exact(report: &MetricsReport) -> bool {
     report.total.users.error == 0.0 && counts.all(|counts| counts.users.error == 0.0)
 }
 
-async fn is_cheap<S: Snapshot>(
-    snapshot: &mut S,
-    query: &MetricsQuery,
-) -> Result<bool, AnswerError<S::Error>> {
+async fn is_cheap<S: Snapshot>(snapshot: &mut S, query: &MetricsQuery) -> Result<bool, AnswerError<S::Error>> {
     let range = plan::from_quarter(&(query.from..query.to));
     let events = snapshot.events_stored(range).await;
     Ok(events.map_err(AnswerError::Store)? <= CHEAP_EVENTS_MAX)
@@ -64,9 +62,7 @@ async fn from_events<S: Snapshot>(
 ) -> Result<MetricsReport, AnswerError<S::Error>> {
     let mut answering = Answering::new(query, snapshot);
     answering.entries.only_count_users();
-    answering
-        .count_events(snapshot, query.from..query.to)
-        .await?;
+    answering.count_events(snapshot, query.from..query.to).await?;
     answering.report(snapshot, Source::Events, usize::MAX).await
 }
 
@@ -82,9 +78,7 @@ async fn from_rollups<S: Snapshot>(
         let rows = answering.read_rows(snapshot, &days).await?;
         answering.add_rollups(snapshot, days, rows).await?;
     }
-    answering
-        .report(snapshot, Source::Rollups, GROUP_EXACT_MAX)
-        .await
+    answering.report(snapshot, Source::Rollups, GROUP_EXACT_MAX).await
 }
 
 /// What is known about the UTC days of the range.
@@ -115,10 +109,7 @@ impl<'a> Answering<'a> {
         Self {
             query,
             range: query.from..query.to,
-            calendar: query
-                .group_by
-                .time
-                .map(|unit| Calendar::new(unit, query.zone.clone())),
+            calendar: query.group_by.time.map(|unit| Calendar::new(unit, query.zone.clone())),
             series: plan::series_filter(&events),
             events,
             entries: Entries::new(query.group_by, snapshot.memory()),
@@ -128,10 +119,7 @@ impl<'a> Answering<'a> {
     }
 
     /// `None` when there are no rollups to rely on.
-    async fn read_days<S: Snapshot>(
-        &mut self,
-        snapshot: &mut S,
-    ) -> Result<Option<Days>, AnswerError<S::Error>> {
+    async fn read_days<S: Snapshot>(&mut self, snapshot: &mut S) -> Result<Option<Days>, AnswerError<S::Error>> {
         let touched = Day::of(self.range.start).start()..self.range.end;
         let rule = OverflowRule::of(&self.events);
         let state = snapshot.rollup_state(touched.clone()).await;
@@ -275,9 +263,7 @@ impl<'a> Answering<'a> {
                 )));
             }
             let entries = &mut self.entries;
-            let mut each = |count: super::snapshot::UserCount<'_>| {
-                entries.add_user(starts[count.group], &count)
-            };
+            let mut each = |count: super::snapshot::UserCount<'_>| entries.add_user(starts[count.group], &count);
             let counting = snapshot.count_users(&self.events, rest.start..end, &starts, &mut each);
             counting.await.map_err(AnswerError::Store)?;
             rest.start = end;
@@ -299,10 +285,7 @@ impl<'a> Answering<'a> {
         exact_max: usize,
     ) -> Result<MetricsReport, AnswerError<S::Error>> {
         let mut adder = Adder::new(snapshot, exact_max);
-        let (total, groups) = self
-            .entries
-            .sum_up(&mut adder, self.query, self.calendar)
-            .await?;
+        let (total, groups) = self.entries.sum_up(&mut adder, self.query, self.calendar).await?;
         Ok(MetricsReport {
             total,
             source,

@@ -1,9 +1,9 @@
 //! Where buckets of time begin, in any time zone.
 //!
-//! Buckets follow each other without gap or overlap, whatever the clocks do. A date, week or month begins at the first instant of its
-//! first date that exists: midnight, or later where clocks skip midnight. An hour or minute begins when the clock shows a full one, and
-//! whenever the zone's offset changes: so the hour that is repeated in autumn is two buckets, and half an hour that is skipped leaves a
-//! bucket of half an hour.
+//! Buckets follow each other without gap or overlap, whatever the clocks do. A date, week or month begins at the first
+//! instant of its first date that exists: midnight, or later where clocks skip midnight. An hour or minute begins when
+//! the clock shows a full one, and whenever the zone's offset changes: so the hour that is repeated in autumn is two
+//! buckets, and half an hour that is skipped leaves a bucket of half an hour.
 
 use std::ops::Range;
 
@@ -128,18 +128,14 @@ impl Calendar {
     fn period_of(&self, micros: i64) -> Period {
         let instant = jiff_instant(micros);
         let offset = self.zone.to_offset(instant);
-        let just_before =
-            |instant: jiff::Timestamp| instant.checked_sub(1.nanosecond()).unwrap_or(instant);
+        let just_before = |instant: jiff::Timestamp| instant.checked_sub(1.nanosecond()).unwrap_or(instant);
         let just_after = instant.checked_add(1.nanosecond()).unwrap_or(instant);
         // Some transitions change only the name of the time, or whether it counts as summer.
         let start = self
             .zone
             .preceding(just_after)
             .find(|change| self.zone.to_offset(just_before(change.timestamp())) != offset);
-        let end = self
-            .zone
-            .following(instant)
-            .find(|change| change.offset() != offset);
+        let end = self.zone.following(instant).find(|change| change.offset() != offset);
         Period {
             start_micros: start.map_or(i64::MIN, |change| change.timestamp().as_microsecond()),
             end_micros: end.map_or(i64::MAX, |change| change.timestamp().as_microsecond()),
@@ -148,14 +144,9 @@ impl Calendar {
     }
 
     fn bucket_of_dates(&self, instant: Timestamp) -> TimeBucket {
-        let shown = self
-            .zone
-            .to_datetime(jiff_instant(instant.as_micros()))
-            .date();
+        let shown = self.zone.to_datetime(jiff_instant(instant.as_micros())).date();
         let mut date = match self.unit {
-            TimeUnit::Week => {
-                shown.saturating_sub(i32::from(shown.weekday().to_monday_zero_offset()).days())
-            }
+            TimeUnit::Week => shown.saturating_sub(i32::from(shown.weekday().to_monday_zero_offset()).days()),
             TimeUnit::Month => shown.first_of_month(),
             _ => shown,
         };
@@ -199,6 +190,5 @@ impl Calendar {
 }
 
 fn jiff_instant(micros: i64) -> jiff::Timestamp {
-    jiff::Timestamp::from_microsecond(micros.clamp(FIRST_MICROS, LAST_MICROS))
-        .expect("between the years 1900 and 9999")
+    jiff::Timestamp::from_microsecond(micros.clamp(FIRST_MICROS, LAST_MICROS)).expect("between the years 1900 and 9999")
 }

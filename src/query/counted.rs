@@ -1,8 +1,9 @@
 //! Users who were counted one by one: the cheapest form in which millions of them can be told apart.
 //!
-//! The store has told them apart within a group already, so a group without rollups needs no set: its users are as many as it has rows. They
-//! are kept for what spans groups: the whole range, "other", and groups that rollups add to. Each is 16 bytes in a chunk; sorting a chunk
-//! takes a millisecond or so, and chunks are then walked side by side, so that nothing is copied and others have their turn in between.
+//! The store has told them apart within a group already, so a group without rollups needs no set: its users are as many
+//! as it has rows. They are kept for what spans groups: the whole range, "other", and groups that rollups add to. Each
+//! is 16 bytes in a chunk; sorting a chunk takes a millisecond or so, and chunks are then walked side by side, so that
+//! nothing is copied and others have their turn in between.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -58,12 +59,7 @@ impl CountedUsers {
     }
 
     /// Adds events of a user who is new in that place. Who the user is is kept only if it is told.
-    pub(super) fn add(
-        &mut self,
-        place: Place,
-        events: u64,
-        user: Option<UserHash>,
-    ) -> Result<(), OutOfMemory> {
+    pub(super) fn add(&mut self, place: Place, events: u64, user: Option<UserHash>) -> Result<(), OutOfMemory> {
         let group = match self.numbers.get(&place) {
             Some(number) => *number,
             None => {

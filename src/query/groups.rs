@@ -1,5 +1,5 @@
-//! From rows to groups: sorted, then added up one group at a time, because a set of many users takes 64 KB while it grows and an answer
-//! may have thousands.
+//! From rows to groups: sorted, then added up one group at a time, because a set of many users takes 64 KB while it
+//! grows and an answer may have thousands.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -14,7 +14,8 @@ use super::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, MetricsQuery, Order};
 use crate::event::Timestamp;
 use crate::rollup::users::{UserKey, UserUnion};
 
-/// Stands between name and channel. Neither can contain it, and nothing sorts before it, so that pairs sort like their texts.
+/// Stands between name and channel. Neither can contain it, and nothing sorts before it, so that pairs sort like their
+/// texts.
 const SEPARATOR: char = '\0';
 /// What a text costs beside its bytes, of which there are two copies.
 const TEXT_BYTES: usize = 128;
@@ -71,30 +72,19 @@ impl Entries {
         users: Vec<u8>,
     ) -> Result<(), OutOfMemory> {
         let place = (start, self.text(names)?);
-        self.rows.push(Row {
-            place,
-            events,
-            users,
-        });
+        self.rows.push(Row { place, events, users });
         Ok(())
     }
 
     /// Adds a user who was counted.
-    pub(super) fn add_user(
-        &mut self,
-        start: Timestamp,
-        count: &UserCount<'_>,
-    ) -> Result<(), OutOfMemory> {
+    pub(super) fn add_user(&mut self, start: Timestamp, count: &UserCount<'_>) -> Result<(), OutOfMemory> {
         let place = (start, self.text((count.event_name, count.channel))?);
         let user = self.tells_users.then(|| self.user_key.hash(count.user_id));
         self.counted.add(place, count.events, user)
     }
 
     /// The number of the text that a name and a channel come to.
-    fn text(
-        &mut self,
-        (event_name, channel): (Option<&str>, Option<&str>),
-    ) -> Result<usize, OutOfMemory> {
+    fn text(&mut self, (event_name, channel): (Option<&str>, Option<&str>)) -> Result<usize, OutOfMemory> {
         self.looked_up.clear();
         if self.grouping.event_name {
             self.looked_up.push_str(event_name.unwrap_or_default());
@@ -145,9 +135,7 @@ impl Entries {
         let total = match summed.as_slice() {
             [] => Counts::default(),
             [(_, only)] => *only,
-            _ if self.rows.is_empty() => {
-                Counts::exactly(total_events, adder.distinct(&mut self.counted).await?)
-            }
+            _ if self.rows.is_empty() => Counts::exactly(total_events, adder.distinct(&mut self.counted).await?),
             _ => Counts::new(total_events, total_users.finish().count()),
         };
         if self.grouping.is_none() {

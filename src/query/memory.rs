@@ -1,8 +1,9 @@
 //! Memory for answers: one budget for all questions that are being answered.
 //!
-//! What a question reads of the store is held until its answer is made, and how much that is nobody knows beforehand. So each takes from the
-//! budget as it goes, and is refused where nothing is left: a dashboard must not be able to cost the server its memory, and with it the
-//! ingestion. What is counted are the bytes of what is kept, not what an allocator makes of them.
+//! What a question reads of the store is held until its answer is made, and how much that is nobody knows beforehand.
+//! So each takes from the budget as it goes, and is refused where nothing is left: a dashboard must not be able to cost
+//! the server its memory, and with it the ingestion. What is counted are the bytes of what is kept, not what an
+//! allocator makes of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,15 +80,9 @@ impl Holding {
         let Budget { bytes_max, held } = &*self.0.budget.0;
         let own = self.0.bytes.load(Ordering::Relaxed);
         if own.saturating_add(bytes) > *bytes_max {
-            return Err(OutOfMemory::Question {
-                bytes_max: *bytes_max,
-            });
+            return Err(OutOfMemory::Question { bytes_max: *bytes_max });
         }
-        if held
-            .fetch_add(bytes, Ordering::Relaxed)
-            .saturating_add(bytes)
-            > *bytes_max
-        {
+        if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > *bytes_max {
             held.fetch_sub(bytes, Ordering::Relaxed);
             return Err(OutOfMemory::Others);
         }
@@ -115,10 +110,7 @@ mod tests {
         assert_eq!(other.take(41), Err(OutOfMemory::Others));
         assert_eq!(other.take(40), Ok(()));
         assert_eq!(one.take(41), Err(OutOfMemory::Question { bytes_max: 100 }));
-        assert_eq!(
-            one.take(usize::MAX),
-            Err(OutOfMemory::Question { bytes_max: 100 })
-        );
+        assert_eq!(one.take(usize::MAX), Err(OutOfMemory::Question { bytes_max: 100 }));
         let same = one.clone();
         drop(one);
         assert_eq!(memory.held(), 100);

@@ -78,8 +78,9 @@ pub(super) fn from_quarter(range: &Range<Timestamp>) -> Range<Timestamp> {
     floor(range.start, QUARTER_MICROS)..range.end
 }
 
-/// Whether it is worth looking for sums of days: some of them may fit into a group. Most zones never have a date that is a UTC day, and
-/// those that do have it in winter or for ever, which shows at one end of the range or is missed without harm.
+/// Whether it is worth looking for sums of days: some of them may fit into a group. Most zones never have a date that
+/// is a UTC day, and those that do have it in winter or for ever, which shows at one end of the range or is missed
+/// without harm.
 pub(super) fn days_may_fit(whole: &Range<Timestamp>, calendar: Option<&mut Calendar>) -> bool {
     if whole.is_empty() {
         return false;
@@ -101,11 +102,7 @@ pub(super) fn days_may_fit(whole: &Range<Timestamp>, calendar: Option<&mut Calen
 }
 
 /// Whether an interval lies wholly inside the range and inside one bucket of time.
-pub(super) fn fits(
-    interval: &Range<Timestamp>,
-    range: &Range<Timestamp>,
-    calendar: Option<&mut Calendar>,
-) -> bool {
+pub(super) fn fits(interval: &Range<Timestamp>, range: &Range<Timestamp>, calendar: Option<&mut Calendar>) -> bool {
     range.start <= interval.start
         && interval.end <= range.end
         && calendar.is_none_or(|calendar| calendar.bucket_of(interval.start).end >= interval.end)
@@ -118,10 +115,7 @@ pub(super) struct Stretches(Vec<Range<Timestamp>>);
 impl Stretches {
     /// The union of some intervals, which may be empty.
     pub(super) fn union(intervals: impl IntoIterator<Item = Range<Timestamp>>) -> Self {
-        let mut intervals: Vec<_> = intervals
-            .into_iter()
-            .filter(|interval| !interval.is_empty())
-            .collect();
+        let mut intervals: Vec<_> = intervals.into_iter().filter(|interval| !interval.is_empty()).collect();
         intervals.sort_unstable_by_key(|interval| interval.start);
         let mut merged: Vec<Range<Timestamp>> = Vec::new();
         for interval in intervals {
@@ -150,8 +144,8 @@ impl Stretches {
         Self::union(rest)
     }
 
-    /// Fewer stretches, if they are many. Only good where what overlaps the set lies wholly in it, and stays that way when a gap
-    /// between two stretches is closed.
+    /// Fewer stretches, if they are many. Only good where what overlaps the set lies wholly in it, and stays that way
+    /// when a gap between two stretches is closed.
     pub(super) fn joined(self) -> Self {
         if self.0.len() <= STRETCHES_MAX {
             return self;
@@ -159,9 +153,7 @@ impl Stretches {
         let mut joined: Vec<Range<Timestamp>> = Vec::new();
         for stretch in self.0 {
             match joined.last_mut() {
-                Some(last)
-                    if stretch.start.as_micros() - last.end.as_micros() <= JOINED_GAP_MICROS =>
-                {
+                Some(last) if stretch.start.as_micros() - last.end.as_micros() <= JOINED_GAP_MICROS => {
                     last.end = stretch.end;
                 }
                 _ => joined.push(stretch),
@@ -172,16 +164,13 @@ impl Stretches {
 
     /// Whether an interval lies wholly inside.
     pub(super) fn contain(&self, interval: &Range<Timestamp>) -> bool {
-        let after = self
-            .0
-            .partition_point(|stretch| stretch.start <= interval.start);
+        let after = self.0.partition_point(|stretch| stretch.start <= interval.start);
         after > 0 && interval.end <= self.0[after - 1].end
     }
 
     /// What of them is inside a range.
     pub(super) fn clipped(&self, range: &Range<Timestamp>) -> Vec<Range<Timestamp>> {
-        let clip =
-            |stretch: &Range<Timestamp>| stretch.start.max(range.start)..stretch.end.min(range.end);
+        let clip = |stretch: &Range<Timestamp>| stretch.start.max(range.start)..stretch.end.min(range.end);
         let clipped = self.0.iter().map(clip);
         clipped.filter(|stretch| !stretch.is_empty()).collect()
     }
@@ -217,9 +206,7 @@ mod tests {
         ] {
             assert_eq!(set.contain(&interval(inside)), is_inside, "{inside:?}");
         }
-        let rest = set
-            .clone()
-            .without(&stretches([(5, 6), (10, 35), (39, 60)]));
+        let rest = set.clone().without(&stretches([(5, 6), (10, 35), (39, 60)]));
         assert_eq!(rest, stretches([(0, 5), (6, 10), (35, 39)]));
         let clipped = set.clipped(&interval((10, 31)));
         assert_eq!(clipped, [(10, 15), (30, 31)].map(interval));
@@ -253,11 +240,7 @@ mod tests {
             ((1, day), (day, day)),
             ((1, 2), (day, day)),
         ] {
-            assert_eq!(
-                whole_days(&interval(range)),
-                interval(expected),
-                "{range:?}"
-            );
+            assert_eq!(whole_days(&interval(range)), interval(expected), "{range:?}");
         }
     }
 }

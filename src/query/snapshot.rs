@@ -7,9 +7,11 @@ use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
 use crate::rollup::UserKey;
 
-/// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series over a year.
+/// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series
+/// over a year.
 pub const ROWS_MAX: usize = 1_000_000;
-/// What a row costs beside its users and its names: the row, and what it becomes on the way to its group, with room to grow.
+/// What a row costs beside its users and its names: the row, and what it becomes on the way to its group, with room to
+/// grow.
 pub const ROW_BYTES: usize = 224;
 
 /// A question that would read more than its [`Allowance`].
@@ -51,11 +53,7 @@ impl Allowance {
     /// # Errors
     ///
     /// [`QueryTooLarge`] when that is more than is left.
-    pub fn take(
-        &mut self,
-        names: [Option<&str>; 2],
-        users_bytes: usize,
-    ) -> Result<(), QueryTooLarge> {
+    pub fn take(&mut self, names: [Option<&str>; 2], users_bytes: usize) -> Result<(), QueryTooLarge> {
         self.rows = self.rows.checked_sub(1).ok_or(QueryTooLarge::Rows)?;
         let names_bytes: usize = names.into_iter().flatten().map(str::len).sum();
         Ok(self.memory.take(ROW_BYTES + names_bytes + users_bytes)?)
@@ -148,8 +146,8 @@ pub struct UserCount<'a> {
 /// Takes the users that are counted.
 pub type EachUser<'e> = dyn FnMut(UserCount<'_>) -> Result<(), OutOfMemory> + Send + 'e;
 
-/// One consistent view of the database. All ranges are half-open. Every method fails with the store's own error, and after that the
-/// snapshot is of no use.
+/// One consistent view of the database. All ranges are half-open. Every method fails with the store's own error, and
+/// after that the snapshot is of no use.
 pub trait Snapshot: Send {
     /// The store's own error.
     type Error: Send;
@@ -168,28 +166,27 @@ pub trait Snapshot: Send {
         ranges: &[Range<Timestamp>],
     ) -> impl Future<Output = Result<Vec<RollupRow>, Self::Error>> + Send;
 
-    /// The deltas that begin in a range. They are always of one name and one channel; what the filter does not tell apart is `None` in
-    /// the rows, which are not merged.
+    /// The deltas that begin in a range. They are always of one name and one channel; what the filter does not tell
+    /// apart is `None` in the rows, which are not merged.
     fn deltas(
         &mut self,
         series: &SeriesFilter,
         range: Range<Timestamp>,
     ) -> impl Future<Output = Result<Vec<RollupRow>, Self::Error>> + Send;
 
-    /// What holds for the rollups of a range; `None` when they are not built yet, so that nothing of them may be believed.
+    /// What holds for the rollups of a range; `None` when they are not built yet, so that nothing of them may be
+    /// believed.
     fn rollup_state(
         &mut self,
         range: Range<Timestamp>,
     ) -> impl Future<Output = Result<Option<RollupState>, Self::Error>> + Send;
 
-    /// Number of events of any name in the parts and deltas that begin in a range: what it would cost to read its events.
-    fn events_stored(
-        &mut self,
-        range: Range<Timestamp>,
-    ) -> impl Future<Output = Result<u64, Self::Error>> + Send;
+    /// Number of events of any name in the parts and deltas that begin in a range: what it would cost to read its
+    /// events.
+    fn events_stored(&mut self, range: Range<Timestamp>) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
-    /// Counts the events in a range by user, and by group: `starts` ascend, and the first one is not after the range. Each result is
-    /// handed to `each`, in no order; an error of it is the store's own then, and ends the counting.
+    /// Counts the events in a range by user, and by group: `starts` ascend, and the first one is not after the range.
+    /// Each result is handed to `each`, in no order; an error of it is the store's own then, and ends the counting.
     fn count_users(
         &mut self,
         events: &EventFilter,
@@ -201,8 +198,8 @@ pub trait Snapshot: Send {
     /// What the question holds.
     fn memory(&self) -> &Holding;
 
-    /// To be called every few milliseconds while what was read is summed up: lets others have the thread, and fails when the
-    /// question's time is up or nobody waits for the answer.
+    /// To be called every few milliseconds while what was read is summed up: lets others have the thread, and fails
+    /// when the question's time is up or nobody waits for the answer.
     fn breathe(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
@@ -215,24 +212,15 @@ mod tests {
     fn an_allowance_is_used_up_by_rows_and_by_bytes() {
         let memory = QueryMemory::new(2 * ROW_BYTES + 107);
         let mut rows = Allowance::new(2, memory.question());
-        assert_eq!(
-            [rows.take([None; 2], 0), rows.take([None; 2], 0)],
-            [Ok(()), Ok(())]
-        );
+        assert_eq!([rows.take([None; 2], 0), rows.take([None; 2], 0)], [Ok(()), Ok(())]);
         let refused = Err(QueryTooLarge::Rows);
         assert_eq!((rows.rows_left(), rows.take([None; 2], 0)), (0, refused));
         drop(rows);
         let mut bytes = Allowance::new(10, memory.question());
         assert_eq!(
-            [
-                bytes.take([Some("view"), Some("web")], 60),
-                bytes.take([None; 2], 40)
-            ],
+            [bytes.take([Some("view"), Some("web")], 60), bytes.take([None; 2], 40)],
             [Ok(()), Ok(())]
         );
-        assert!(matches!(
-            bytes.take([None; 2], 1),
-            Err(QueryTooLarge::Memory(_))
-        ));
+        assert!(matches!(bytes.take([None; 2], 1), Err(QueryTooLarge::Memory(_))));
     }
 }

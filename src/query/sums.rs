@@ -15,7 +15,8 @@ const SET_WORK: u32 = 1_000;
 
 /// A row of the rollups, on the way to its group.
 pub(super) struct Row {
-    /// Where it belongs: the beginning of a bucket of time, and the number of its text, later of its place among the texts.
+    /// Where it belongs: the beginning of a bucket of time, and the number of its text, later of its place among the
+    /// texts.
     pub(super) place: Place,
     pub(super) events: u64,
     /// As `rollup::UserSet` encodes them.
@@ -52,10 +53,7 @@ impl<'s, S: Snapshot> Adder<'s, S> {
     }
 
     /// How many users were counted, each of them once.
-    pub(super) async fn distinct(
-        &mut self,
-        counted: &mut CountedUsers,
-    ) -> Result<u64, AnswerError<S::Error>> {
+    pub(super) async fn distinct(&mut self, counted: &mut CountedUsers) -> Result<u64, AnswerError<S::Error>> {
         let user = |counted: &Counted| counted.user;
         self.sort(counted, user).await?;
         let (mut distinct, mut last) = (0, None);
@@ -81,11 +79,7 @@ impl<'s, S: Snapshot> Adder<'s, S> {
     }
 
     /// Adds rows to a set.
-    async fn add_rows(
-        &mut self,
-        union: &mut UserUnion,
-        rows: &[Row],
-    ) -> Result<(), AnswerError<S::Error>> {
+    async fn add_rows(&mut self, union: &mut UserUnion, rows: &[Row]) -> Result<(), AnswerError<S::Error>> {
         for row in rows {
             union.add_set(UserSet::decode(&row.users)?);
             self.worked(SET_WORK).await?;
@@ -101,8 +95,8 @@ struct CountedSum<K> {
     users: u64,
 }
 
-/// Adds up everything by `key`, and hands over each group, ascending, with the set of its users if there are rows at all. Without rows
-/// every user was counted, and numbers say it all.
+/// Adds up everything by `key`, and hands over each group, ascending, with the set of its users if there are rows at
+/// all. Without rows every user was counted, and numbers say it all.
 pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
     rows: &mut [Row],
     counted: &mut CountedUsers,
@@ -121,9 +115,7 @@ pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
     let by_sum = |counted: &Counted| (numbers[counted.group as usize], counted.user);
     adder.sort(counted, by_sum).await?;
     let mut users = counted.merged(by_sum).peekable();
-    let mut of_rows = rows
-        .chunk_by(|a, b| key(a.place) == key(b.place))
-        .peekable();
+    let mut of_rows = rows.chunk_by(|a, b| key(a.place) == key(b.place)).peekable();
     let has_rows = of_rows.peek().is_some();
     let mut of_counted = sums.iter().zip(0_u32..).peekable();
     loop {
@@ -132,9 +124,7 @@ pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
         let Some(group) = next_rows.into_iter().chain(next_counted).min() else {
             return Ok(());
         };
-        let rows = of_rows
-            .next_if(|rows| key(rows[0].place) == group)
-            .unwrap_or_default();
+        let rows = of_rows.next_if(|rows| key(rows[0].place) == group).unwrap_or_default();
         let mut events = rows.iter().map(|row| row.events).sum();
         let mut union = has_rows.then(|| UserUnion::new(adder.exact_max));
         if let Some(union) = &mut union {

@@ -83,12 +83,8 @@ fn random_query(random: &mut Random, zone: &TimeZone, day_micros: i64) -> Metric
     let other = random_instant(random, day_micros);
     let mut query = MetricsQuery::new(None, at(one.min(other)), at(one.max(other)));
     query.zone = zone.clone();
-    query.event_name = random
-        .chance(60)
-        .then(|| random.pick(&["a", "b", "none"]).to_owned());
-    query.channel = random
-        .chance(40)
-        .then(|| random.pick(&["x", "y"]).to_owned());
+    query.event_name = random.chance(60).then(|| random.pick(&["a", "b", "none"]).to_owned());
+    query.channel = random.chance(40).then(|| random.pick(&["x", "y"]).to_owned());
     query.campaign_id = random.chance(5).then(|| "spring".to_owned());
     query.exact = random.chance(5);
     query.group_by = Grouping {
@@ -138,10 +134,7 @@ fn answers_from_rollups_are_those_of_a_recount() {
         }
     }
     // What is random has met what it is for.
-    assert!(
-        from_rollups > 1_000 && overflowed > 100,
-        "{from_rollups} {overflowed}"
-    );
+    assert!(from_rollups > 1_000 && overflowed > 100, "{from_rollups} {overflowed}");
 }
 
 #[test]
@@ -168,10 +161,7 @@ fn what_fits_is_not_counted_again_and_days_are_read_as_sums() {
     query.group_by = Grouping::by(TimeUnit::Month);
     assert_eq!(ask(&query), (3, 0, vec![]));
     // Two quarters are cut, and only they are counted.
-    let (from, to) = (
-        FEBRUARY + 60 * MINUTE + 1,
-        FEBRUARY + 2 * DAY_MICROS + 20 * MINUTE,
-    );
+    let (from, to) = (FEBRUARY + 60 * MINUTE + 1, FEBRUARY + 2 * DAY_MICROS + 20 * MINUTE);
     let query = views(from, to);
     let (days, parts, counted) = ask(&query);
     assert_eq!((days, parts), (1, 2));
@@ -202,10 +192,7 @@ fn many_users_are_estimated_and_few_are_counted() {
             let users = counts.users;
             assert_eq!(counts.total_events, many as u64);
             assert!(users.error > 0.0 && users.error < 0.01, "{users:?}");
-            assert!(
-                (users.low..=users.high).contains(&(many as u64)),
-                "{users:?}"
-            );
+            assert!((users.low..=users.high).contains(&(many as u64)), "{users:?}");
         }
         query.exact = true;
         let report = ask(&mut model, &query).unwrap();
@@ -233,10 +220,7 @@ fn users_that_must_be_told_apart_take_memory_and_others_do_not() {
         (answer, held)
     };
     let (report, held) = ask_with(1_000, &query);
-    assert_eq!(
-        report.unwrap().total,
-        Counts::exactly(users as u64, users as u64)
-    );
+    assert_eq!(report.unwrap().total, Counts::exactly(users as u64, users as u64));
     assert!(held < 1_000);
     query.group_by = Grouping::CHANNEL;
     let (report, held) = ask_with(1 << 20, &query);
@@ -262,15 +246,9 @@ fn users_and_their_bounds_are_never_more_than_events() {
         let report = ask(&mut model, &query).unwrap();
         assert_eq!(report.source, Source::Rollups);
         for counts in [report.total, report.groups[0].counts] {
-            let Counts {
-                total_events,
-                users,
-            } = counts;
+            let Counts { total_events, users } = counts;
             assert!(users.error > 0.0 && users.low <= users.count, "{counts:?}");
-            assert!(
-                users.count <= users.high && users.high <= total_events,
-                "{counts:?}"
-            );
+            assert!(users.count <= users.high && users.high <= total_events, "{counts:?}");
         }
     }
 }
@@ -282,16 +260,10 @@ fn an_exact_question_has_a_bound_on_its_intervals() {
     query.group_by = Grouping::by(TimeUnit::Hour);
     query.exact = true;
     let report = ask(&mut model, &query).unwrap();
-    assert_eq!(
-        (report.groups.len(), report.total),
-        (1, Counts::exactly(1, 1))
-    );
+    assert_eq!((report.groups.len(), report.total), (1, Counts::exactly(1, 1)));
     query.group_by = Grouping::by(TimeUnit::Minute);
     let refused = ask(&mut model, &query);
-    assert!(
-        matches!(refused, Err(AnswerError::TooLarge(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(AnswerError::TooLarge(_))), "{refused:?}");
     query.exact = false;
     assert_eq!(ask(&mut model, &query).unwrap().groups.len(), 1);
 }
@@ -306,10 +278,7 @@ fn a_limit_bounds_the_groups_and_the_rest_is_one() {
     let mut query = views(FEBRUARY, FEBRUARY + 2 * DAY_MICROS);
     query.group_by = Grouping::CHANNEL;
     let refused = ask(&mut model, &query);
-    assert!(
-        matches!(refused, Err(AnswerError::TooManyGroups)),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(AnswerError::TooManyGroups)), "{refused:?}");
     query.limit = Some(GROUPS_MAX - 1);
     let report = ask(&mut model, &query).unwrap();
     assert_eq!(report.groups.len(), GROUPS_MAX);
@@ -317,10 +286,7 @@ fn a_limit_bounds_the_groups_and_the_rest_is_one() {
     assert!(other.key.is_other && other.key.channel.is_none());
     assert_eq!(other.counts, Counts::exactly(2, 2));
     query.limit = Some(GROUPS_MAX + 1);
-    assert!(matches!(
-        ask(&mut model, &query),
-        Err(AnswerError::TooManyGroups)
-    ));
+    assert!(matches!(ask(&mut model, &query), Err(AnswerError::TooManyGroups)));
     query.limit = Some(2);
     query.group_by.time = Some(TimeUnit::Day);
     let report = ask(&mut model, &query).unwrap();
@@ -339,15 +305,9 @@ fn filling_is_bounded_before_groups_are_made() {
     assert_eq!(report.groups[0].counts, Counts::exactly(1, 1));
     assert_eq!(report.groups[1].counts, Counts::default());
     query.to = at(query.to.as_micros() + 1);
-    assert!(matches!(
-        ask(&mut model, &query),
-        Err(AnswerError::TooManyGroups)
-    ));
+    assert!(matches!(ask(&mut model, &query), Err(AnswerError::TooManyGroups)));
     query.to = Timestamp::parse("9999-12-31T23:59:59Z").unwrap();
-    assert!(matches!(
-        ask(&mut model, &query),
-        Err(AnswerError::TooManyGroups)
-    ));
+    assert!(matches!(ask(&mut model, &query), Err(AnswerError::TooManyGroups)));
 }
 
 #[test]
@@ -355,10 +315,7 @@ fn a_damaged_set_is_an_error() {
     let mut model = Model::compacted(vec![event(1, FEBRUARY)]);
     model.damage();
     let refused = ask(&mut model, &views(FEBRUARY, FEBRUARY + HOUR_MICROS));
-    assert!(
-        matches!(refused, Err(AnswerError::Damaged(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(AnswerError::Damaged(_))), "{refused:?}");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::{PART_EXACT_MAX, UserHash, UserKey, UserSet};
 use crate::event::bucket::{Bucket, Width};
 use crate::event::{EventRef, Timestamp};
 
-/// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to quarters at once.
+/// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to
+/// quarters at once.
 pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
 
 /// Deltas in the making. Names are borrowed from the batch.
@@ -34,7 +35,8 @@ struct Key<'a> {
 #[derive(Debug)]
 struct Sum<'a> {
     key: Key<'a>,
-    /// The user of each event. Telling them apart can wait until all are there: sorting is cheaper than a look-up for each.
+    /// The user of each event. Telling them apart can wait until all are there: sorting is cheaper than a look-up for
+    /// each.
     users: Vec<UserHash>,
 }
 
@@ -54,8 +56,8 @@ pub struct DeltaRef<'a> {
 }
 
 impl<'a> Fold<'a> {
-    /// Nothing folded yet. Which events are fresh enough for minutes is judged at `now`. The key is that of the database, read in the
-    /// transaction that stores what is folded.
+    /// Nothing folded yet. Which events are fresh enough for minutes is judged at `now`. The key is that of the
+    /// database, read in the transaction that stores what is folded.
     pub fn new(now: Timestamp, user_key: UserKey) -> Self {
         Self {
             user_key,
@@ -67,22 +69,11 @@ impl<'a> Fold<'a> {
 
     /// Adds an event that is stored in the same transaction as the deltas will be.
     pub fn add(&mut self, event: &EventRef<'a>) {
-        self.add_one(
-            event.event_name,
-            event.channel,
-            event.user_id,
-            event.timestamp,
-        );
+        self.add_one(event.event_name, event.channel, event.user_id, event.timestamp);
     }
 
     /// The same, from what of an event matters.
-    pub fn add_one(
-        &mut self,
-        event_name: &'a str,
-        channel: &'a str,
-        user_id: &str,
-        timestamp: Timestamp,
-    ) {
+    pub fn add_one(&mut self, event_name: &'a str, channel: &'a str, user_id: &str, timestamp: Timestamp) {
         let width = if timestamp >= self.minutes_from {
             Width::Minute
         } else {
@@ -155,7 +146,8 @@ impl Hasher for SeededHasher {
     }
 }
 
-/// 2^64 divided by the golden ratio, which spreads neighbours far apart (D. Knuth, "The Art of Computer Programming" 3, 6.4).
+/// 2^64 divided by the golden ratio, which spreads neighbours far apart (D. Knuth, "The Art of Computer Programming" 3,
+/// 6.4).
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[cfg(test)]
@@ -183,8 +175,7 @@ mod tests {
             .finish()
             .into_iter()
             .map(|delta| {
-                let (start, minutes) =
-                    (delta.bucket.start.as_micros(), delta.bucket.width.minutes());
+                let (start, minutes) = (delta.bucket.start.as_micros(), delta.bucket.width.minutes());
                 (
                     delta.event_name,
                     delta.channel,

@@ -1,9 +1,10 @@
 //! The way of a database's schema from one version to another.
 //!
-//! Both directories of migrations are compiled in. Rule: `up` on a database that is newer than the binary changes nothing.
+//! Both directories of migrations are compiled in. Rule: `up` on a database that is newer than the binary changes
+//! nothing.
 //!
-//! A migration only makes tables. What must be counted to fill them is done afterwards, by `upkeep::upgrade`, because it can take long and
-//! must survive an interruption: the database remembers that it is due.
+//! A migration only makes tables. What must be counted to fill them is done afterwards, by `upkeep::upgrade`, because
+//! it can take long and must survive an interruption: the database remembers that it is due.
 
 use std::time::Duration;
 
@@ -25,8 +26,8 @@ pub struct MigrationStatus {
 /// Longest time for one statement when nobody waits for an answer: reading the events of a day is one.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied. Waits for so long
-/// for a PostgreSQL server that refuses connections or is still starting.
+/// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied.
+/// Waits for so long for a PostgreSQL server that refuses connections or is still starting.
 ///
 /// Blocks, and must not be called on a thread that drives a tokio runtime.
 pub fn apply(location: &StoreLocation, server_wait: Duration) -> Result<Vec<String>, StoreError> {
@@ -58,10 +59,7 @@ pub fn down(location: &StoreLocation, all: bool) -> Result<Vec<String>, StoreErr
 /// Lists the migrations, oldest first, and changes nothing. Blocks like [`apply`].
 pub fn status(location: &StoreLocation) -> Result<Vec<MigrationStatus>, StoreError> {
     let (known, applied) = match location {
-        StoreLocation::Postgres(url) => (
-            known_postgres()?,
-            block_on(postgres::migrate::applied(url))?,
-        ),
+        StoreLocation::Postgres(url) => (known_postgres()?, block_on(postgres::migrate::applied(url))?),
         StoreLocation::Sqlite(path) => (known_sqlite()?, sqlite::migrate::applied(path)?),
     };
     let unknown = applied
@@ -81,9 +79,7 @@ pub fn status(location: &StoreLocation) -> Result<Vec<MigrationStatus>, StoreErr
 }
 
 /// Runs a future on a runtime of its own; diesel-async's harness needs the multi-thread one.
-pub(crate) fn block_on<T>(
-    future: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

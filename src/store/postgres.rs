@@ -12,9 +12,10 @@
 //! error                     SQLSTATE → what to do about it
 //! ```
 //!
-//! The flush does everything on one tokio-postgres session of its own, reading the checkpoint and making partitions included, where
-//! diesel would do: these statements guard its transaction and share its fate, and what to do about a failure hangs on the SQLSTATE,
-//! which diesel does not pass on. COPY in binary form is not to be had from diesel either.
+//! The flush does everything on one tokio-postgres session of its own, reading the checkpoint and making partitions
+//! included, where diesel would do: these statements guard its transaction and share its fate, and what to do about a
+//! failure hangs on the SQLSTATE, which diesel does not pass on. COPY in binary form is not to be had from diesel
+//! either.
 
 mod checkpoints;
 mod connect;
@@ -108,7 +109,10 @@ impl EventStore for PostgresStore {
         let session = self.connector.connect().await?;
         let row = bounded(
             CHECK_TIMEOUT,
-            session.client.query_one("SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')", &[]),
+            session.client.query_one(
+                "SELECT current_setting('server_version_num')::int / 10000, current_setting('fsync')",
+                &[],
+            ),
         )
         .await?;
         let (version, fsync): (i32, &str) = (row.get(0), row.get(1));
@@ -131,9 +135,7 @@ impl EventStore for PostgresStore {
         let session = self.connector.connect().await?;
         let row = bounded(
             CHECK_TIMEOUT,
-            session
-                .client
-                .query_one("SELECT rebuild_needed FROM rollup_state", &[]),
+            session.client.query_one("SELECT rebuild_needed FROM rollup_state", &[]),
         )
         .await?;
         super::schema::check_rollups(row.get(0))

@@ -1,4 +1,5 @@
-//! What keeping the rollups asks of a database: transactions over deltas, parts and days, held by one process at a time.
+//! What keeping the rollups asks of a database: transactions over deltas, parts and days, held by one process at a
+//! time.
 
 use std::ops::Range;
 
@@ -10,8 +11,8 @@ use crate::event::bucket::{Bucket, Day};
 use crate::rollup::users::NewKey;
 use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 
-/// One connection that keeps the rollups. Its calls belong into the order `begin`, anything else, `commit`. After any error it must be
-/// dropped, which undoes what was begun.
+/// One connection that keeps the rollups. Its calls belong into the order `begin`, anything else, `commit`. After any
+/// error it must be dropped, which undoes what was begun.
 ///
 /// Rows come out in no order unless said otherwise. Ranges are half-open and are about where a bucket begins.
 #[async_trait]
@@ -21,8 +22,8 @@ pub trait RollupStore: Send {
         false
     }
 
-    /// Begins a transaction that holds the rollup lock: nobody else changes parts and days until it ends. Flushes go on and add deltas;
-    /// what it reads is one snapshot.
+    /// Begins a transaction that holds the rollup lock: nobody else changes parts and days until it ends. Flushes go on
+    /// and add deltas; what it reads is one snapshot.
     ///
     /// Returns `false`, with nothing begun, when another process holds the lock and `wait` is not set.
     async fn begin(&mut self, wait: bool) -> Result<bool, StoreError>;
@@ -37,11 +38,7 @@ pub trait RollupStore: Send {
     async fn take_deltas(&mut self, rows_max: usize) -> Result<Vec<Delta>, StoreError>;
 
     /// Removes and returns up to `rows_max` parts of a minute that begin before an instant, oldest first.
-    async fn take_minutes(
-        &mut self,
-        before: Timestamp,
-        rows_max: usize,
-    ) -> Result<Vec<Part>, StoreError>;
+    async fn take_minutes(&mut self, before: Timestamp, rows_max: usize) -> Result<Vec<Part>, StoreError>;
 
     /// The numbers of series, in the order of the keys; makes those that are missing.
     async fn series_ids(&mut self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError>;
@@ -56,11 +53,7 @@ pub trait RollupStore: Send {
     async fn mark_stale(&mut self, days: &[(SeriesId, Day)]) -> Result<(), StoreError>;
 
     /// Up to `rows_max` stale days before `before`.
-    async fn stale_days(
-        &mut self,
-        before: Day,
-        rows_max: usize,
-    ) -> Result<Vec<(SeriesId, Day)>, StoreError>;
+    async fn stale_days(&mut self, before: Day, rows_max: usize) -> Result<Vec<(SeriesId, Day)>, StoreError>;
 
     /// All parts of a series on a day.
     async fn parts_of_day(&mut self, series: SeriesId, day: Day) -> Result<Vec<Part>, StoreError>;
@@ -100,7 +93,8 @@ pub trait RollupStore: Send {
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError>;
 
-    /// Up to `pairs_max` (name, channel) pairs with most stored events on a day, most first, ties in the order of their names' bytes.
+    /// Up to `pairs_max` (name, channel) pairs with most stored events on a day, most first, ties in the order of their
+    /// names' bytes.
     async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError>;
 
     /// All parts of a day, with what their series count.
@@ -121,8 +115,8 @@ pub trait RollupStore: Send {
     /// What the database hashes user ids with.
     async fn user_key(&mut self) -> Result<UserKey, StoreError>;
 
-    /// Makes a secret key where there is none, and notes that all rollups must be made afresh. No flush that knew the old one is under
-    /// way when this transaction is committed.
+    /// Makes a secret key where there is none, and notes that all rollups must be made afresh. No flush that knew the
+    /// old one is under way when this transaction is committed.
     async fn make_user_key(&mut self) -> Result<NewKey, StoreError>;
 
     /// Whether events were stored before there were rollups and are not counted yet.

@@ -70,18 +70,17 @@ where
     EmbeddedMigrations: MigrationSource<DB>,
 {
     // Also makes the table of versions.
-    let applied: BTreeSet<String> = harness
-        .applied_migrations()?
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let applied: BTreeSet<String> = harness.applied_migrations()?.iter().map(ToString::to_string).collect();
     let known = sorted::<DB>(source)?;
     if let Some(newer) = applied.iter().find(|version| {
         known
             .iter()
             .all(|known| known.name().version().to_string() != **version)
     }) {
-        return Err(format!("the schema has version {newer}, which this binary does not know; run a newer fast-ingest").into());
+        return Err(format!(
+            "the schema has version {newer}, which this binary does not know; run a newer fast-ingest"
+        )
+        .into());
     }
     let mut names = Vec::new();
     for migration in known
@@ -112,7 +111,10 @@ where
         .take(if all { usize::MAX } else { 1 })
     {
         let Some(migration) = known.iter().find(|known| known.name().version() == version) else {
-            return Err(format!("the schema has version {version}, which this binary does not know; run a newer fast-ingest").into());
+            return Err(format!(
+                "the schema has version {version}, which this binary does not know; run a newer fast-ingest"
+            )
+            .into());
         };
         harness.revert_migration(migration)?;
         names.push(migration.name().to_string());
@@ -134,9 +136,7 @@ where
         .collect())
 }
 
-fn sorted<DB: Backend>(
-    source: EmbeddedMigrations,
-) -> diesel::migration::Result<Vec<Box<dyn Migration<DB>>>>
+fn sorted<DB: Backend>(source: EmbeddedMigrations) -> diesel::migration::Result<Vec<Box<dyn Migration<DB>>>>
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
@@ -176,9 +176,7 @@ mod tests {
             behind.contains("2_name") && behind.contains("fast-ingest migrate up"),
             "{behind}"
         );
-        let ahead = check(&carried, &versions(&["1", "2", "3"]))
-            .unwrap_err()
-            .to_string();
+        let ahead = check(&carried, &versions(&["1", "2", "3"])).unwrap_err().to_string();
         assert!(
             ahead.contains("version 3") && ahead.contains("older than the schema"),
             "{ahead}"

@@ -40,7 +40,8 @@ pub struct StoreSettings {
     /// Time for one metrics query, then 503; a dashboard has given up by then
     #[arg(long, env = "FAST_INGEST_QUERY_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration)]
     pub query_timeout: Duration,
-    /// Memory for what all metrics queries hold at a time; a query that finds too little left is answered 503, one that needs more by itself 400
+    /// Memory for what all metrics queries hold at a time; a query that finds too little left is answered 503, one that
+    /// needs more by itself 400
     #[arg(
         long,
         env = "FAST_INGEST_QUERY_BYTES_MAX",

@@ -1,8 +1,8 @@
 //! Events in the embedded SQLite: the default, for one machine and no other software.
 //!
-//! It keeps the rules of PostgreSQL: one transaction a batch, the checkpoint first, the same answers. Rows and queries go through
-//! rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor progress handler: a query could
-//! be neither cancelled nor timed out. Migrations do use diesel.
+//! It keeps the rules of PostgreSQL: one transaction a batch, the checkpoint first, the same answers. Rows and queries
+//! go through rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor progress
+//! handler: a query could be neither cancelled nor timed out. Migrations do use diesel.
 
 mod busy;
 mod connection;
@@ -73,9 +73,7 @@ impl EventStore for SqliteStore {
 
     async fn check_rollups(&self) -> Result<(), StoreError> {
         let rebuild_needed = connection::open_reader(&self.path)?
-            .query_row("SELECT rebuild_needed FROM rollup_state", [], |row| {
-                row.get(0)
-            })
+            .query_row("SELECT rebuild_needed FROM rollup_state", [], |row| row.get(0))
             .map_err(|error| error::store_error(&error))?;
         schema::check_rollups(rebuild_needed)
     }
@@ -93,8 +91,6 @@ impl EventStore for SqliteStore {
     }
 
     async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
-        self.readers
-            .read(move |reader| lineage::stored_of(reader, life))
-            .await
+        self.readers.read(move |reader| lineage::stored_of(reader, life)).await
     }
 }

@@ -47,9 +47,7 @@ pub(crate) struct Reminder {
 impl Reminder {
     /// Whether to say it now; whoever asks does.
     pub(crate) fn is_due(&mut self) -> bool {
-        let is_due = self
-            .said_at
-            .is_none_or(|said_at| said_at.elapsed() >= REMINDER);
+        let is_due = self.said_at.is_none_or(|said_at| said_at.elapsed() >= REMINDER);
         if is_due {
             self.said_at = Some(Instant::now());
         }

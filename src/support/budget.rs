@@ -1,7 +1,7 @@
 //! One byte budget for all that is in flight: bodies being read and records waiting for their sync.
 //!
-//! It is what bounds memory. A reservation is taken before a body is read, grows with what has arrived of it, and is given back when
-//! its owner drops it.
+//! It is what bounds memory. A reservation is taken before a body is read, grows with what has arrived of it, and is
+//! given back when its owner drops it.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ impl Budget {
         Self::with_share_for_small(bytes_max, 0)
     }
 
-    /// The same with a share that only new reservations may use, and growing ones may not: a few large bodies that stall would else
-    /// keep every small one out.
+    /// The same with a share that only new reservations may use, and growing ones may not: a few large bodies that
+    /// stall would else keep every small one out.
     pub fn with_share_for_small(bytes_max: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
@@ -56,9 +56,7 @@ impl Budget {
     fn try_take(&self, bytes: usize, reserved_max: usize) -> bool {
         self.reserved
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |reserved| {
-                reserved
-                    .checked_add(bytes)
-                    .filter(|&sum| sum <= reserved_max)
+                reserved.checked_add(bytes).filter(|&sum| sum <= reserved_max)
             })
             .is_ok()
     }
@@ -72,7 +70,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Makes it `bytes` long, or says `false` and leaves it alone when that would exceed the budget. Never makes it shorter.
+    /// Makes it `bytes` long, or says `false` and leaves it alone when that would exceed the budget. Never makes it
+    /// shorter.
     pub fn try_grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let fits = more == 0 || self.budget.try_take(more, self.budget.growth_max);

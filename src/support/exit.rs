@@ -1,4 +1,5 @@
-//! What a command says, and how it ends when it fails: one line that says what to do, and an exit status from `sysexits.h`.
+//! What a command says, and how it ends when it fails: one line that says what to do, and an exit status from
+//! `sysexits.h`.
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -72,7 +73,8 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
 
 /// Prints one line of a command's answer.
 ///
-/// A reader that has heard enough, as in `| head -1`, is no failure: what the command did counts, and its other lines go nowhere.
+/// A reader that has heard enough, as in `| head -1`, is no failure: what the command did counts, and its other lines
+/// go nowhere.
 ///
 /// # Errors
 ///
@@ -80,13 +82,12 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
 pub fn say(line: impl fmt::Display) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{line}") {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        said => said
-            .context("cannot write to standard output")
-            .or_exit(ExitStatus::Io),
+        said => said.context("cannot write to standard output").or_exit(ExitStatus::Io),
     }
 }
 
-/// Prints one line beside a command's answer, on standard error, if that can be written. `eprintln!` would panic where it cannot.
+/// Prints one line beside a command's answer, on standard error, if that can be written. `eprintln!` would panic where
+/// it cannot.
 pub fn say_aside(line: impl fmt::Display) {
     // Nobody is left to be told.
     writeln!(io::stderr(), "{line}").ok();

@@ -1,6 +1,7 @@
 //! What settings have in common: how the text of a value is read, and what is said about one that cannot work.
 //!
-//! What cannot be read is answered with what is allowed, in words for whoever typed it: clap puts the value and the flag in front.
+//! What cannot be read is answered with what is allowed, in words for whoever typed it: clap puts the value and the
+//! flag in front.
 
 use std::time::Duration;
 
@@ -20,10 +21,9 @@ const BYTES_MAX: u64 = 1 << 60;
 ///
 /// A text for the user.
 pub fn bytes<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
-    let size: ByteSize = text.parse().map_err(|_| {
-        "expected a number of bytes, KiB, MiB or GiB, for example 500000, 64MiB or 1.5GiB"
-            .to_owned()
-    })?;
+    let size: ByteSize = text
+        .parse()
+        .map_err(|_| "expected a number of bytes, KiB, MiB or GiB, for example 500000, 64MiB or 1.5GiB".to_owned())?;
     let bytes = size.as_u64().min(BYTES_MAX);
     N::try_from(bytes).map_err(|_| "larger than this machine can address".to_owned())
 }
@@ -42,9 +42,7 @@ pub fn count<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
 /// # Errors
 ///
 /// A text for the user.
-pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(
-    text: &str,
-) -> Result<N, String> {
+pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_digits {
         return Err("expected a whole number in digits alone, for example 100".to_owned());

@@ -1,7 +1,7 @@
 //! How the process is asked to stop: by signals from outside, by a fatal failure from inside.
 //!
-//! Both advance the same [`Stage`], which never goes back. Parts that must stop hold a [`StopToken`] for the stage at which they
-//! do; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
+//! Both advance the same [`Stage`], which never goes back. Parts that must stop hold a [`StopToken`] for the stage at
+//! which they do; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -90,11 +90,12 @@ impl Shutdown {
         }
     }
 
-    /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`]. SIGHUP, which a closed
-    /// terminal or a habit of reloading sends, is ignored.
+    /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`]. SIGHUP,
+    /// which a closed terminal or a habit of reloading sends, is ignored.
     ///
-    /// The handlers are in place on return. The task ends after the second signal; later ones change nothing, because what is
-    /// left to do then is short and must not be cut. SIGHUP does not end the process then either: its handler stays.
+    /// The handlers are in place on return. The task ends after the second signal; later ones change nothing, because
+    /// what is left to do then is short and must not be cut. SIGHUP does not end the process then either: its handler
+    /// stays.
     ///
     /// # Errors
     ///
@@ -107,17 +108,10 @@ impl Shutdown {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let hangup = signal(SignalKind::hangup())?;
-        Ok(tokio::spawn(
-            self.clone().follow_signals(terminate, interrupt, hangup),
-        ))
+        Ok(tokio::spawn(self.clone().follow_signals(terminate, interrupt, hangup)))
     }
 
-    async fn follow_signals(
-        self,
-        mut terminate: Signal,
-        mut interrupt: Signal,
-        mut hangup: Signal,
-    ) {
+    async fn follow_signals(self, mut terminate: Signal, mut interrupt: Signal, mut hangup: Signal) {
         while self.stage() < Stage::Hurry {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
@@ -128,10 +122,7 @@ impl Shutdown {
                 }
             };
             if self.stage() == Stage::Running {
-                tracing::info!(
-                    signal = name,
-                    "{name}: draining; a second signal skips the flush"
-                );
+                tracing::info!(signal = name, "{name}: draining; a second signal skips the flush");
                 self.drain();
             } else {
                 tracing::info!(
@@ -153,10 +144,7 @@ impl Shutdown {
 
     fn lock_failure(&self) -> MutexGuard<'_, Option<Failure>> {
         // The value is replaced whole, so a panic elsewhere cannot have left it half written.
-        self.inner
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,10 +198,7 @@ mod tests {
     fn the_first_failure_stops_the_process_and_is_kept() {
         let shutdown = Shutdown::new();
         shutdown.fail(Failure::new(ExitStatus::Io, anyhow::anyhow!("sync failed")));
-        shutdown.fail(Failure::new(
-            ExitStatus::Software,
-            anyhow::anyhow!("its echo"),
-        ));
+        shutdown.fail(Failure::new(ExitStatus::Software, anyhow::anyhow!("its echo")));
         assert_eq!(shutdown.stage(), Stage::Drain);
         assert_eq!(shutdown.take_failure().unwrap().status, ExitStatus::Io);
         assert!(shutdown.take_failure().is_none());

@@ -1,8 +1,8 @@
 //! The fields of a log line as text: the sentence first, then what it does not say already.
 //!
-//! A program reads the fields as JSON; a person reads the sentence, in which most of them stand, and would find each of these twice.
-//! Control characters are escaped: a database's error message may carry what a client sent, and a line break or an escape sequence in it
-//! must not be able to forge a log line or drive somebody's terminal.
+//! A program reads the fields as JSON; a person reads the sentence, in which most of them stand, and would find each of
+//! these twice. Control characters are escaped: a database's error message may carry what a client sent, and a line
+//! break or an escape sequence in it must not be able to forge a log line or drive somebody's terminal.
 
 use std::fmt::{self, Write as _};
 
@@ -16,11 +16,7 @@ use tracing_subscriber::fmt::format::Writer;
 pub(super) struct SaidOnce;
 
 impl<'writer> FormatFields<'writer> for SaidOnce {
-    fn format_fields<R: RecordFields>(
-        &self,
-        mut writer: Writer<'writer>,
-        fields: R,
-    ) -> fmt::Result {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut line = Line::default();
         fields.record(&mut line);
         let mut space = "";
@@ -173,9 +169,6 @@ mod tests {
         let evil = "a\n{\"level\":\"error\"}\x1b[31m\u{202e}é";
         let good = "a\\u{a}{\"level\":\"error\"}\\u{1b}[31m\\u{202e}é";
         assert_eq!(logged(|| tracing::info!("{evil}")), good);
-        assert_eq!(
-            logged(|| tracing::info!(text = %evil)),
-            format!("text={good}")
-        );
+        assert_eq!(logged(|| tracing::info!(text = %evil)), format!("text={good}"));
     }
 }

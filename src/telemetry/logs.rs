@@ -18,7 +18,8 @@ use super::fields::SaidOnce;
 use super::sink::{QUEUE_LINES, Sink};
 use crate::support::words::plural;
 
-/// How long the end of the process waits for the last lines. A stderr that takes lines at all takes these in milliseconds.
+/// How long the end of the process waits for the last lines. A stderr that takes lines at all takes these in
+/// milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The process's way to stderr, once the logger is installed.
@@ -33,17 +34,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Installs the process-wide logger. It takes the messages of panics too: the standard library's own hook would wait for a stderr that
-/// blocks, and with it the thread whose panic others are to be told of.
+/// Installs the process-wide logger. It takes the messages of panics too: the standard library's own hook would wait
+/// for a stderr that blocks, and with it the thread whose panic others are to be told of.
 ///
 /// # Errors
 ///
 /// A text for the user when `filter` does not parse or the log's thread does not start.
 pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = parse_filter(filter).map_err(|error| {
-        format!(
-            "--log {filter:?}: {error}; write for example info, or warn,fast_ingest::flush=debug"
-        )
+        format!("--log {filter:?}: {error}; write for example info, or warn,fast_ingest::flush=debug")
     })?;
     let sink = Sink::start(io::stderr(), QUEUE_LINES, report_dropped)
         .map_err(|error| format!("cannot start the thread that writes the log: {error}"))?;
@@ -74,7 +73,8 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A word alone would be taken for the name of a part of the program and silence all the others, as each misspelt level does.
+/// A word alone would be taken for the name of a part of the program and silence all the others, as each misspelt level
+/// does.
 fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
     let words = filter.split(',').map(str::trim);
     let mut alone = words.filter(|word| !word.contains(['=', '[']));
@@ -99,8 +99,8 @@ pub fn flush_logs() {
     }
 }
 
-/// Puts a command's last word, as it is, on stderr behind all log lines. Where stderr fails or blocks it is lost as they are: the
-/// exit status says enough.
+/// Puts a command's last word, as it is, on stderr behind all log lines. Where stderr fails or blocks it is lost as
+/// they are: the exit status says enough.
 pub fn say_last(line: &str) {
     flush_logs();
     match SINK.get() {
@@ -142,13 +142,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_level_is_refused_and_does_not_silence_the_rest() {
-        for filter in [
-            "loud",
-            "infoo",
-            "warning",
-            "info,fast_ingest::flush",
-            "info,debg",
-        ] {
+        for filter in ["loud", "infoo", "warning", "info,fast_ingest::flush", "info,debg"] {
             let error = parse_filter(filter).expect_err(filter);
             assert!(error.contains("they are off, error, warn"), "{error}");
         }
@@ -167,9 +161,7 @@ mod tests {
 
     #[test]
     fn no_color_is_honoured() {
-        let wants = |is_terminal, no_color: Option<&str>| {
-            wants_colors(is_terminal, no_color.map(OsStr::new))
-        };
+        let wants = |is_terminal, no_color: Option<&str>| wants_colors(is_terminal, no_color.map(OsStr::new));
         assert!(wants(true, None) && wants(true, Some("")));
         assert!(!wants(true, Some("1")) && !wants(true, Some("false")));
         assert!(!wants(false, None));

@@ -1,11 +1,12 @@
-//! Where log lines go: through a bounded queue to a thread that writes them, so that a bad stderr harms nothing but the log.
+//! Where log lines go: through a bounded queue to a thread that writes them, so that a bad stderr harms nothing but the
+//! log.
 //!
-//! A stderr can fail (its disk is full, the reader of its pipe is gone) and it can block (the reader lives but does not read). Whoever
-//! logs must notice neither: a line that finds the queue full, or that cannot be written, is dropped and counted, and the first
-//! line that gets through afterwards is followed by one that says how many were lost.
+//! A stderr can fail (its disk is full, the reader of its pipe is gone) and it can block (the reader lives but does not
+//! read). Whoever logs must notice neither: a line that finds the queue full, or that cannot be written, is dropped and
+//! counted, and the first line that gets through afterwards is followed by one that says how many were lost.
 //!
-//! The crate tracing-appender has such a thread, but its guard waits for the last lines with `eprintln!` at hand for the case that
-//! they do not leave in time: on the very stderr that is full or gone, where that macro blocks or panics.
+//! The crate tracing-appender has such a thread, but its guard waits for the last lines with `eprintln!` at hand for
+//! the case that they do not leave in time: on the very stderr that is full or gone, where that macro blocks or panics.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-/// Lines that may wait. Seconds of a reader's absence at the default level, and some hundred KiB when it never comes back.
+/// Lines that may wait. Seconds of a reader's absence at the default level, and some hundred KiB when it never comes
+/// back.
 pub(super) const QUEUE_LINES: usize = 1024;
 
 /// The queue's near end. Clones feed the same queue.
@@ -34,8 +36,8 @@ enum Message {
 }
 
 impl Sink {
-    /// Starts the thread that writes to `out`. It calls `report` with the number of lines lost since the last such call, once writing
-    /// works again and nothing waits; what that logs takes the way of any other line.
+    /// Starts the thread that writes to `out`. It calls `report` with the number of lines lost since the last such
+    /// call, once writing works again and nothing waits; what that logs takes the way of any other line.
     ///
     /// # Errors
     ///
@@ -90,7 +92,8 @@ impl Sink {
     }
 }
 
-/// For the formatter, which writes each line with one call. No error is ever returned: tracing would print it to stderr.
+/// For the formatter, which writes each line with one call. No error is ever returned: tracing would print it to
+/// stderr.
 impl io::Write for Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.send(line);

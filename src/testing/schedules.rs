@@ -1,12 +1,12 @@
 //! The protocol between requests, log thread, flush and shutdown, in thousands of random orders of its steps.
 //!
-//! Each check runs the real code on an in-memory disk; only what [`crate::support::sync`] names is replaced. Shuttle chooses which thread takes
-//! the next step, and when a wait for the ring runs out of time, and fails a run in which nobody can go on: a waiter without an answer
-//! needs no assertion. What it cannot show is what a processor does beyond taking turns; the memory orderings are argued where they
-//! stand.
+//! Each check runs the real code on an in-memory disk; only what [`crate::support::sync`] names is replaced. Shuttle
+//! chooses which thread takes the next step, and when a wait for the ring runs out of time, and fails a run in which
+//! nobody can go on: a waiter without an answer needs no assertion. What it cannot show is what a processor does beyond
+//! taking turns; the memory orderings are argued where they stand.
 //!
-//! `make model` runs it. A failure prints a schedule, and `SCHEDULE='...' cargo test --lib --features shuttle <name of the check>` takes
-//! the same steps again.
+//! `make model` runs it. A failure prints a schedule, and `SCHEDULE='...' cargo test --lib --features shuttle <name of
+//! the check>` takes the same steps again.
 
 mod commit;
 mod courses;
@@ -35,9 +35,8 @@ fn check(scenario: impl Fn() + Send + Sync + 'static) {
         run(ReplayScheduler::new_from_encoded(&schedule), &scenario);
         return;
     }
-    let schedules = std::env::var("SCHEDULES").map_or(SCHEDULES, |number| {
-        number.parse().expect("SCHEDULES is a number")
-    });
+    let schedules =
+        std::env::var("SCHEDULES").map_or(SCHEDULES, |number| number.parse().expect("SCHEDULES is a number"));
     let by_priority = schedules / PCT_SHARE;
     run(RandomScheduler::new(schedules - by_priority), &scenario);
     if by_priority > 0 {
@@ -45,10 +44,7 @@ fn check(scenario: impl Fn() + Send + Sync + 'static) {
     }
 }
 
-fn run(
-    scheduler: impl Scheduler + Send + 'static,
-    scenario: &Arc<impl Fn() + Send + Sync + 'static>,
-) {
+fn run(scheduler: impl Scheduler + Send + 'static, scenario: &Arc<impl Fn() + Send + Sync + 'static>) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     let scenario = Arc::clone(scenario);

@@ -82,15 +82,10 @@ fn every_line_is_stored_and_a_second_run_stores_nothing_more() {
     let first = import(&server, &path, &["--batch-events", "100"]);
     assert_eq!(first.status, Some(0), "{first:?}");
     assert!(
-        first
-            .stdout
-            .starts_with("2,500 events accepted from 1 file in "),
+        first.stdout.starts_with("2,500 events accepted from 1 file in "),
         "{first:?}"
     );
-    assert!(
-        first.stdout.ends_with(" events/s), 0 refused\n"),
-        "{first:?}"
-    );
+    assert!(first.stdout.ends_with(" events/s), 0 refused\n"), "{first:?}");
     let stored = server.store.by_id();
     assert_eq!(server.store.numbers(), all(2500));
     assert_eq!(server.store.requests(), 25);
@@ -100,11 +95,7 @@ fn every_line_is_stored_and_a_second_run_stores_nothing_more() {
         &path,
         &["--batch-events", "33", "--connections", "2", "--quiet"],
     );
-    assert_eq!(
-        (second.status, second.stdout.as_str()),
-        (Some(0), ""),
-        "{second:?}"
-    );
+    assert_eq!((second.status, second.stdout.as_str()), (Some(0), ""), "{second:?}");
     assert_eq!(
         server.store.by_id(),
         stored,
@@ -131,11 +122,7 @@ fn compressed_files_and_standard_input_give_the_same_events() {
         file(&dir, "two-members.ndjson.gz", &members),
         file(&dir, "padded.ndjson.gz", padded),
         file(&dir, "gzip-by-another-name.ndjson", &members),
-        file(
-            &dir,
-            "z.ndjson.zst",
-            zstd::encode_all(text.as_bytes(), 1).unwrap(),
-        ),
+        file(&dir, "z.ndjson.zst", zstd::encode_all(text.as_bytes(), 1).unwrap()),
     ];
     let mut stores = Vec::new();
     for path in &paths {
@@ -146,17 +133,11 @@ fn compressed_files_and_standard_input_give_the_same_events() {
     }
     for piped in [text.as_bytes(), &members] {
         let server = Server::start(|_, _| Reply::Store);
-        let mut child = command(&server.url(), &["-"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command(&server.url(), &["-"]).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(piped).unwrap();
         let ended = ended(child);
         assert_eq!(ended.status, Some(0), "{ended:?}");
-        assert!(
-            ended.stdout.starts_with("300 events accepted from 1 file"),
-            "{ended:?}"
-        );
+        assert!(ended.stdout.starts_with("300 events accepted from 1 file"), "{ended:?}");
         assert_eq!(server.store.numbers(), all(300));
         for store in &stores {
             assert_eq!(*store, server.store.by_id());
@@ -179,16 +160,9 @@ fn lost_answers_broken_connections_and_a_busy_server_cost_nothing() {
     });
     let ended = import(&server, &path, &["--batch-events", "100"]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
-    assert!(
-        ended.stdout.starts_with("1,000 events accepted"),
-        "{ended:?}"
-    );
+    assert!(ended.stdout.starts_with("1,000 events accepted"), "{ended:?}");
     assert_eq!(server.store.numbers(), all(1000));
-    assert_eq!(
-        server.store.requests(),
-        10 + 7,
-        "each failure is tried again once"
-    );
+    assert_eq!(server.store.requests(), 10 + 7, "each failure is tried again once");
 }
 
 #[test]
@@ -211,9 +185,7 @@ fn a_restart_of_the_server_is_ridden_out() {
     crashed.recv_timeout(TOO_LONG).unwrap();
     server.stop();
     // A connection to the closed port is refused now; import tries it until somebody listens again.
-    let server = Server::start_at(server.address, Arc::clone(&server.store), |_, _| {
-        Reply::Store
-    });
+    let server = Server::start_at(server.address, Arc::clone(&server.store), |_, _| Reply::Store);
     let ended = ended(child);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert_eq!(server.store.numbers(), all(1000));
@@ -222,17 +194,10 @@ fn a_restart_of_the_server_is_ridden_out() {
 #[test]
 fn without_event_ids_lines_are_sent_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(
-        &dir,
-        "events.ndjson",
-        "{\"n\":1}\n{\"n\":2,\"event_id\":\"mine\"}\n",
-    );
+    let path = file(&dir, "events.ndjson", "{\"n\":1}\n{\"n\":2,\"event_id\":\"mine\"}\n");
     let server = Server::start(|_, _| Reply::Store);
     let ended = import(&server, &path, &["--no-event-id"]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     assert_eq!(server.store.without_id(), [json!({"n": 1})]);
-    assert_eq!(
-        server.store.by_id()["mine"],
-        json!({"n": 2, "event_id": "mine"})
-    );
+    assert_eq!(server.store.by_id()["mine"], json!({"n": 2, "event_id": "mine"}));
 }

@@ -1,5 +1,5 @@
-//! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on disk, how it
-//! waits, how it fails.
+//! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on
+//! disk, how it waits, how it fails.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -98,28 +98,12 @@ fn up_then_down_then_up_is_up(database: &Database, schema: &str) {
     let unconfirmed = ask_to_migrate(database, &["down"]);
     unconfirmed.assert_refusal(78, &["drops the secret", NEWEST, "--yes"]);
     assert_eq!(database.rows(schema), first);
-    assert_said(
-        &migrate(database, &["down", "--yes"]),
-        "reverted",
-        &[NEWEST],
-    );
-    assert_said(
-        &migrate(database, &["down", "--yes"]),
-        "reverted",
-        &[LINEAGE],
-    );
-    assert_said(
-        &migrate(database, &["down", "--yes"]),
-        "reverted",
-        &[ROLLUPS],
-    );
+    assert_said(&migrate(database, &["down", "--yes"]), "reverted", &[NEWEST]);
+    assert_said(&migrate(database, &["down", "--yes"]), "reverted", &[LINEAGE]);
+    assert_said(&migrate(database, &["down", "--yes"]), "reverted", &[ROLLUPS]);
     let unconfirmed = ask_to_migrate(database, &["down"]);
     unconfirmed.assert_refusal(78, &["drops the tables events", "--yes"]);
-    assert_said(
-        &migrate(database, &["up"]),
-        "applied",
-        &[ROLLUPS, LINEAGE, NEWEST],
-    );
+    assert_said(&migrate(database, &["up"]), "applied", &[ROLLUPS, LINEAGE, NEWEST]);
     assert_eq!(database.rows(schema), first);
 }
 
@@ -151,21 +135,14 @@ fn up_waits_for_a_server_that_is_still_starting() {
     let database = Database::empty(Cluster::shared());
     let [flag, url] = database.flags();
     let port = front_of_a_starting_server(Cluster::shared().port(), "57P03", 3);
-    let url = url.replace(
-        &format!(":{}/", Cluster::shared().port()),
-        &format!(":{port}/"),
-    );
+    let url = url.replace(&format!(":{}/", Cluster::shared().port()), &format!(":{port}/"));
     let command = ["migrate", "up", flag, &format!("{url}?sslmode=disable")];
     // A person at the prompt is told at once.
     run(&command).assert_refusal(69, &["57P03"]);
     let ended = run(&[&command[..], &["--wait", "1m"]].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert_said(&ended, "applied", &[FIRST, ROLLUPS, LINEAGE, NEWEST]);
-    assert_eq!(
-        ended.stderr.matches("waiting up to").count(),
-        1,
-        "{ended:?}"
-    );
+    assert_eq!(ended.stderr.matches("waiting up to").count(), 1, "{ended:?}");
 }
 
 #[test]
@@ -177,14 +154,7 @@ fn up_waits_only_so_long_and_only_for_what_passes() {
 
     let port = front_of_a_starting_server(1, "28P01", 1);
     let wrong_password = format!("postgres://user:secret@127.0.0.1:{port}/db?sslmode=disable");
-    let ended = run(&[
-        "migrate",
-        "up",
-        "--database-url",
-        &wrong_password,
-        "--wait",
-        "1m",
-    ]);
+    let ended = run(&["migrate", "up", "--database-url", &wrong_password, "--wait", "1m"]);
     assert_eq!(ended.code(), 69, "{ended:?}");
     assert!(!ended.stderr.contains("waiting"), "{ended:?}");
 }
@@ -231,11 +201,7 @@ fn a_database_that_does_not_answer_is_one_line_without_the_password() {
     let nobody = "postgres://user:secret@127.0.0.1:1/db";
     let ended = run(&["migrate", "up", "--database-url", nobody]);
     ended.assert_refusal(69, &["127.0.0.1:1"]);
-    assert_eq!(
-        ended.stderr.matches("cannot connect").count(),
-        1,
-        "{ended:?}"
-    );
+    assert_eq!(ended.stderr.matches("cannot connect").count(), 1, "{ended:?}");
     // The other line names the database.
     assert_eq!(ended.stderr.lines().count(), 2, "{ended:?}");
     assert!(!ended.stderr.contains("secret"), "{ended:?}");
@@ -253,12 +219,7 @@ fn a_url_that_cannot_be_read_is_a_wrong_setting() {
 fn a_directory_that_cannot_be_made_is_an_io_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let below_a_file = file.path().join("data");
-    let ended = run(&[
-        "migrate",
-        "up",
-        "--data-dir",
-        below_a_file.to_str().unwrap(),
-    ]);
+    let ended = run(&["migrate", "up", "--data-dir", below_a_file.to_str().unwrap()]);
     assert_eq!(ended.code(), 74, "{ended:?}");
 }
 

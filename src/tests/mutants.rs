@@ -1,5 +1,5 @@
-//! The bugs that patches plant: one file each in `src/tests/mutants/`, which says what the bug is and what must catch it, and how to plant it.
-//! How to write one stands at the top of `run_mutants.rs`.
+//! The bugs that patches plant: one file each in `src/tests/mutants/`, which says what the bug is and what must catch
+//! it, and how to plant it. How to write one stands at the top of `run_mutants.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,7 +14,8 @@ pub(crate) const DIR: &str = "src/tests/mutants";
 /// The one patch that plants no bug, but brings what all others need. Its name puts it before them.
 const SWITCH: &str = "00-switch.patch";
 /// What to do about a patch that the sources have left behind.
-const MEND: &str = "Make it anew: change the sources as it says, put `git diff` behind its first lines, and undo the change";
+const MEND: &str =
+    "Make it anew: change the sources as it says, put `git diff` behind its first lines, and undo the change";
 
 /// What must notice a bug.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,12 +89,9 @@ pub(crate) fn read(root: &Path) -> Result<Vec<PatchFile>, String> {
     Ok(patches)
 }
 
-/// Applies all patches, one after the other, to the sources under `root`; returns the files that they change, by their path from there.
-/// An error is a sentence that names the patch and says what to do.
-pub(crate) fn apply(
-    root: &Path,
-    patches: &[PatchFile],
-) -> Result<BTreeMap<PathBuf, String>, String> {
+/// Applies all patches, one after the other, to the sources under `root`; returns the files that they change, by their
+/// path from there. An error is a sentence that names the patch and says what to do.
+pub(crate) fn apply(root: &Path, patches: &[PatchFile]) -> Result<BTreeMap<PathBuf, String>, String> {
     let mut patched = BTreeMap::new();
     for patch in patches {
         patch.apply(root, &mut patched)?;
@@ -140,8 +138,7 @@ impl PatchFile {
         for file_patch in PatchSet::parse(&self.text, ParseOptions::unidiff()) {
             let file_patch = file_patch.map_err(|error| format!("{name}: {error}"))?;
             let operation = file_patch.operation().strip_prefix(1);
-            let (FileOperation::Modify { original, .. }, Some(patch)) =
-                (operation, file_patch.patch().as_text())
+            let (FileOperation::Modify { original, .. }, Some(patch)) = (operation, file_patch.patch().as_text())
             else {
                 return Err(format!("{name}: it may only change files"));
             };
@@ -151,8 +148,8 @@ impl PatchFile {
                 None => fs::read_to_string(root.join(&path))
                     .map_err(|error| format!("{name}: {original}: {error}. {MEND}"))?,
             };
-            let changed = apply_strictly(&source, patch)
-                .map_err(|reason| format!("{name}: {original}: {reason}. {MEND}"))?;
+            let changed =
+                apply_strictly(&source, patch).map_err(|reason| format!("{name}: {original}: {reason}. {MEND}"))?;
             patched.insert(path, changed);
         }
         Ok(())

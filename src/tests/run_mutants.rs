@@ -1,16 +1,17 @@
-//! `make mutants`: plants one bug after the other in the server and the log, and runs the check that must notice it. Ends with
-//! `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants BUG=Gap` plants those alone
-//! whose names have this word.
+//! `make mutants`: plants one bug after the other in the server and the log, and runs the check that must notice it.
+//! Ends with `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants
+//! BUG=Gap` plants those alone whose names have this word.
 //!
-//! Bugs are patches in `src/tests/mutants/`. All of them are applied to one copy of the tree, each asking whether it is switched on, so
-//! that one build has every bug and each process one of them at most: whichever `PLANTED_BUG` names. The sources have none of that in
-//! them, and the build of the copy shares its dependencies with the others.
+//! Bugs are patches in `src/tests/mutants/`. All of them are applied to one copy of the tree, each asking whether it is
+//! switched on, so that one build has every bug and each process one of them at most: whichever `PLANTED_BUG` names.
+//! The sources have none of that in them, and the build of the copy shares its dependencies with the others.
 //!
 //! To add a bug:
 //!
-//! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. That function comes with `00-switch.patch`,
-//!    which has to be applied for the sources to build meanwhile.
-//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about, behind these lines:
+//! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. That function comes with
+//!    `00-switch.patch`, which has to be applied for the sources to build meanwhile.
+//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about,
+//!    behind these lines:
 //!
 //!    ```text
 //!    Bug: NameOfTheBug
@@ -18,13 +19,16 @@
 //!    What the bug is, and which mechanism it takes out, in one sentence.
 //!    ```
 //!
-//!    What catches it is `unit` or `integration` with words from the path of tests, or `plan` with a plan of `make torture` and its cycles.
-//!    The quicker the better. A check that does not end within a minute has not noticed the bug: a test must not wait for ever for
+//! What catches it is `unit` or `integration` with words from the path of tests, or `plan` with a plan of `make
+//! torture` and its cycles.
+//! The quicker the better. A check that does not end within a minute has not noticed the bug: a test must not wait for
+//! ever for
 //!    what the bug prevents.
 //! 3. Undo the change in the sources, and run `make mutants BUG=NameOfTheBug`.
 //!
-//! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change one file, but not
-//! the lines around each other's. One that does not apply any more is named with what to do, by the tests as well, and nothing is planted.
+//! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change
+//! one file, but not the lines around each other's. One that does not apply any more is named with what to do, by the
+//! tests as well, and nothing is planted.
 
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
@@ -70,14 +74,7 @@ fn main() -> ExitCode {
         }
     };
     mutants.retain(|mutant| mutant.bug.contains(&wanted));
-    let mut built = copy.cargo(&[
-        "--no-run",
-        "--lib",
-        "--test",
-        "integration",
-        "--test",
-        "torture",
-    ]);
+    let mut built = copy.cargo(&["--no-run", "--lib", "--test", "integration", "--test", "torture"]);
     if !built.status().expect("cargo starts").success() {
         return ExitCode::FAILURE;
     }
@@ -109,11 +106,7 @@ fn main() -> ExitCode {
     for missed in &missed {
         println!("missed: {missed}");
     }
-    println!(
-        "{} of {} caught",
-        mutants.len() - missed.len(),
-        mutants.len()
-    );
+    println!("{} of {} caught", mutants.len() - missed.len(), mutants.len());
     if missed.is_empty() && !mutants.is_empty() {
         ExitCode::SUCCESS
     } else {
@@ -147,7 +140,8 @@ struct Copy {
 }
 
 impl Copy {
-    /// Makes it as the original, but for these files. What is there already stays untouched, so that it need not be built again.
+    /// Makes it as the original, but for these files. What is there already stays untouched, so that it need not be
+    /// built again.
     fn bring_up_to_date(&self, root: &Path, patched: &BTreeMap<PathBuf, String>) -> io::Result<()> {
         let wanted = files_of(root)?;
         if self.tree.exists() && !files_of(&self.tree)?.is_subset(&wanted) {
@@ -170,17 +164,15 @@ impl Copy {
 
     /// A command of cargo on the copy.
     ///
-    /// The feature, which only the copy has, keeps its builds apart from those of the original: cargo takes two packages for one that
-    /// share a target directory and differ in nothing but their place.
+    /// The feature, which only the copy has, keeps its builds apart from those of the original: cargo takes two
+    /// packages for one that share a target directory and differ in nothing but their place.
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["test", "--quiet", "--locked", "--features", "mutants"]);
         command.args(arguments).env_remove("PLANTED_BUG");
-        command
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target);
-        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies ask for it, so
-        // these would be built anew, for the copy and then again for the original.
+        command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
+        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies
+        // ask for it, so these would be built anew, for the copy and then again for the original.
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {

@@ -4,10 +4,7 @@
     clippy::unwrap_used,
     reason = "clippy spares the tests themselves, but not the helpers that they share"
 )]
-#![allow(
-    dead_code,
-    reason = "the tests use more of the shared helpers than the plans do"
-)]
+#![allow(dead_code, reason = "the tests use more of the shared helpers than the plans do")]
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
 mod support;

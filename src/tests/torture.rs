@@ -1,9 +1,9 @@
-//! The fault harness: plans that break things around a real server while clients write down every answer, and oracles that hold
-//! the database to what was answered.
+//! The fault harness: plans that break things around a real server while clients write down every answer, and oracles
+//! that hold the database to what was answered.
 //!
-//! `make torture PLAN=kill CYCLES=1000 SEED=1` runs one plan (see `run_torture.rs`); `torture_briefly.rs` runs a few cycles of each as
-//! tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the interleaving, so a seed
-//! repeats what was injected, not every step of the answer to it.
+//! `make torture PLAN=kill CYCLES=1000 SEED=1` runs one plan (see `run_torture.rs`); `torture_briefly.rs` runs a few
+//! cycles of each as tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the
+//! interleaving, so a seed repeats what was injected, not every step of the answer to it.
 
 pub(crate) mod gaps;
 pub(crate) mod logs;
@@ -24,8 +24,8 @@ pub(crate) struct Plan {
     pub(crate) about: &'static str,
     /// Cycles when nobody says how many.
     pub(crate) cycles: u32,
-    /// Injects about so many faults, in any order that the numbers say, and adds what it saw to the report. A violation is
-    /// a panic, or a count in the report.
+    /// Injects about so many faults, in any order that the numbers say, and adds what it saw to the report. A violation
+    /// is a panic, or a count in the report.
     pub(crate) run: fn(&mut Random, u32, &mut Report),
 }
 

@@ -1,8 +1,8 @@
 //! Compaction: deltas into parts, minutes into quarters, parts into sums of days.
 //!
-//! Each function here is one transaction under the rollup lock: it takes rows away and puts what they come to elsewhere, or nothing
-//! happens at all. So a crash at any point leaves nothing behind, and an unknown commit needs no asking: whoever goes on finds either
-//! the rows or their sum.
+//! Each function here is one transaction under the rollup lock: it takes rows away and puts what they come to
+//! elsewhere, or nothing happens at all. So a crash at any point leaves nothing behind, and an unknown commit needs no
+//! asking: whoever goes on finds either the rows or their sum.
 
 mod admission;
 mod merge;
@@ -22,21 +22,22 @@ use crate::support::words::plural;
 /// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
 const PARTS_AT_ONCE: usize = 1_000;
 
-/// The share of the pairs of a day, as its divisor, up to which nobody asks whether they are known; and that of a day to come for those that
-/// are not.
+/// The share of the pairs of a day, as its divisor, up to which nobody asks whether they are known; and that of a day
+/// to come for those that are not.
 const UNKNOWN_SHARE: usize = 10;
 
 /// How much one transaction does. SQLite's flush waits for it, PostgreSQL's does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Deltas in one compaction. More would spare writes of parts that several compactions change, but a few thousand fall into some
-    /// hundred parts already.
+    /// Deltas in one compaction. More would spare writes of parts that several compactions change, but a few thousand
+    /// fall into some hundred parts already.
     pub deltas_max: usize,
     /// Parts of a minute in one compaction.
     pub minutes_max: usize,
     /// Days of a series that are looked at in one transaction.
     pub days_max: usize,
-    /// Parts that are read for sums of days in one transaction; the day that reaches it is still summed up. About 20 busy series.
+    /// Parts that are read for sums of days in one transaction; the day that reaches it is still summed up. About 20
+    /// busy series.
     pub day_parts_max: usize,
     /// Pairs of event name and channel that get a series on a day.
     pub pairs_per_day_max: usize,
@@ -79,11 +80,11 @@ pub struct SummedUp {
     pub has_more: bool,
 }
 
-/// Minutes before this instant are merged into quarters. It lies between two quarters, so that a quarter is written once and not again
-/// for each of its minutes.
+/// Minutes before this instant are merged into quarters. It lies between two quarters, so that a quarter is written
+/// once and not again for each of its minutes.
 ///
-/// The hour on top of what the flush keeps apart leaves room for batches that waited in the log: their minutes need not be looked for
-/// as soon as they are written.
+/// The hour on top of what the flush keeps apart leaves room for batches that waited in the log: their minutes need not
+/// be looked for as soon as they are written.
 pub fn quarters_before(now: Timestamp) -> Timestamp {
     let kept_from = now.as_micros() - MINUTES_KEPT_MICROS - HOUR_MICROS;
     floor(Timestamp::from_micros(kept_from), QUARTER_MICROS)
@@ -94,11 +95,7 @@ pub fn quarters_before(now: Timestamp) -> Timestamp {
 /// # Errors
 ///
 /// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
-pub async fn compact(
-    store: &mut dyn RollupStore,
-    now: Timestamp,
-    limits: &Limits,
-) -> Result<Compacted, StoreError> {
+pub async fn compact(store: &mut dyn RollupStore, now: Timestamp, limits: &Limits) -> Result<Compacted, StoreError> {
     if !store.begin(false).await? {
         return Ok(Compacted {
             is_locked_elsewhere: true,
@@ -136,17 +133,13 @@ pub async fn compact(
 
 /// Sums up stale days that are over, in one transaction and up to the limits.
 ///
-/// A day counts as over once all of its minutes are due to be quarters, which is at least three hours after its end. Sooner it would be
-/// summed up twice, because merging minutes makes it stale again.
+/// A day counts as over once all of its minutes are due to be quarters, which is at least three hours after its end.
+/// Sooner it would be summed up twice, because merging minutes makes it stale again.
 ///
 /// # Errors
 ///
 /// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
-pub async fn sum_up_days(
-    store: &mut dyn RollupStore,
-    now: Timestamp,
-    limits: &Limits,
-) -> Result<SummedUp, StoreError> {
+pub async fn sum_up_days(store: &mut dyn RollupStore, now: Timestamp, limits: &Limits) -> Result<SummedUp, StoreError> {
     if !store.begin(false).await? {
         return Ok(SummedUp {
             is_locked_elsewhere: true,
@@ -177,8 +170,8 @@ pub async fn sum_up_days(
     })
 }
 
-/// Which pair is let in first must not hang on the order in which a database returns rows. A day after the other, so that the series of
-/// one day at a time are in memory.
+/// Which pair is let in first must not hang on the order in which a database returns rows. A day after the other, so
+/// that the series of one day at a time are in memory.
 fn order(delta: &Delta) -> (Day, &str, &str, Bucket) {
     let Delta {
         event_name,
@@ -191,8 +184,8 @@ fn order(delta: &Delta) -> (Day, &str, &str, Bucket) {
 
 /// Which series count the deltas, which are in [`order`], and the days that had to be closed over this.
 ///
-/// What was admitted before is asked for again in each compaction: another process may have rebuilt a day in between. That is one quick
-/// read a day that the deltas touch, mostly one day.
+/// What was admitted before is asked for again in each compaction: another process may have rebuilt a day in between.
+/// That is one quick read a day that the deltas touch, mostly one day.
 async fn admit(
     store: &mut dyn RollupStore,
     deltas: &[Delta],
@@ -237,18 +230,13 @@ async fn admit(
 
 /// Pairs of deltas in [`order`].
 fn pairs_in(deltas: &[Delta]) -> usize {
-    let is_same = |one: &Delta, next: &Delta| {
-        (&one.event_name, &one.channel) == (&next.event_name, &next.channel)
-    };
+    let is_same = |one: &Delta, next: &Delta| (&one.event_name, &one.channel) == (&next.event_name, &next.channel);
     deltas.chunk_by(is_same).count()
 }
 
-/// The series of two of the three days before, or of one where others have none: what somebody invents on one day is no reason to keep
-/// room on the next, and the last day may have just begun, as when events of tomorrow come.
-async fn series_before(
-    store: &mut dyn RollupStore,
-    day: Day,
-) -> Result<Vec<SeriesKey>, StoreError> {
+/// The series of two of the three days before, or of one where others have none: what somebody invents on one day is no
+/// reason to keep room on the next, and the last day may have just begun, as when events of tomorrow come.
+async fn series_before(store: &mut dyn RollupStore, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
     let mut days_of: BTreeMap<SeriesKey, usize> = BTreeMap::new();
     let (mut before, mut days_with_series) = (day, 0);
     for _ in 0..3 {
@@ -264,12 +252,9 @@ async fn series_before(
     Ok(days_of.into_keys().collect())
 }
 
-/// Lets pairs in on a day on which they have no events yet: they have a row of the day from now on, which says that they are.
-async fn mark(
-    store: &mut dyn RollupStore,
-    day: Day,
-    pairs: Vec<(String, String)>,
-) -> Result<(), StoreError> {
+/// Lets pairs in on a day on which they have no events yet: they have a row of the day from now on, which says that
+/// they are.
+async fn mark(store: &mut dyn RollupStore, day: Day, pairs: Vec<(String, String)>) -> Result<(), StoreError> {
     if pairs.is_empty() {
         return Ok(());
     }
@@ -318,11 +303,7 @@ async fn place(
 }
 
 /// Lets parts take in what is added to them, and marks their days.
-async fn merge(
-    store: &mut dyn RollupStore,
-    additions: &mut [Addition],
-    tallies: &[Tally],
-) -> Result<(), StoreError> {
+async fn merge(store: &mut dyn RollupStore, additions: &mut [Addition], tallies: &[Tally]) -> Result<(), StoreError> {
     let by_place = merge::by_place(additions);
     for added in by_place.chunks(PARTS_AT_ONCE) {
         let places: Vec<_> = added.iter().map(|additions| additions[0].place).collect();

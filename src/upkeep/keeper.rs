@@ -1,11 +1,13 @@
 //! Keeping the rollups: a loop that compacts what the flushes leave, and sums up days when there is time.
 //!
-//! It has a thread of its own and is no part of the flush, because the flush is what empties the log: it must not wait for rows that
-//! are only read back to be written elsewhere, nor for another process's rollup lock. In PostgreSQL the two never wait for each other; in
-//! SQLite, which has one writer, the flush waits for one transaction, and the pauses between them let it in.
+//! It has a thread of its own and is no part of the flush, because the flush is what empties the log: it must not wait
+//! for rows that are only read back to be written elsewhere, nor for another process's rollup lock. In PostgreSQL the
+//! two never wait for each other; in SQLite, which has one writer, the flush waits for one transaction, and the pauses
+//! between them let it in.
 //!
-//! Nothing is lost when it fails or stops anywhere, since each step is one transaction of [`compact`](super::compact): queries read
-//! deltas as well as parts, they only read more rows. So a database that is away is ridden out, and a stop cuts it short.
+//! Nothing is lost when it fails or stops anywhere, since each step is one transaction of [`compact`](super::compact):
+//! queries read deltas as well as parts, they only read more rows. So a database that is away is ridden out, and a stop
+//! cuts it short.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,12 +24,14 @@ use crate::support::shutdown::StopToken;
 use crate::support::words::plural;
 use crate::upkeep::settings::RollupSettings;
 
-/// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at the most.
+/// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at
+/// the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Shortest time from when all days were summed up to the next look. Late events may trickle in for as long as they like, and an import may fill a day bit by
-/// bit; each time the whole day is read.
+/// Shortest time from when all days were summed up to the next look. Late events may trickle in for as long as they
+/// like, and an import may fill a day bit by bit; each time the whole day is read.
 const SUMS_INTERVAL_MIN: Duration = Duration::from_secs(60);
-/// Summing up pauses for this many times what it took, so that an import into many days does not keep a core busy with their sums.
+/// Summing up pauses for this many times what it took, so that an import into many days does not keep a core busy with
+/// their sums.
 const SUMS_PAUSE_FACTOR: u32 = 10;
 /// Compactions that fail are made smaller, down to this many rows.
 const ROWS_MIN: usize = 100;
@@ -36,13 +40,15 @@ const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// Wait between looks at a schema that is not ours: a person has to act first.
 const SCHEMA_RECHECK: Duration = Duration::from_secs(30);
 
-/// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the work.
+/// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the
+/// work.
 pub struct Keeper {
     store: Arc<dyn EventStore>,
     interval: Duration,
     limits: Limits,
     stop: StopToken,
-    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's timeouts.
+    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's
+    /// timeouts.
     deltas_max: usize,
     /// Whether the last compaction left some.
     left_some: bool,
@@ -56,8 +62,8 @@ pub struct Keeper {
 enum Next {
     /// There is more to do.
     AtOnce,
-    /// There is more to do, and somebody else holds the lock. In SQLite that is mostly the flush, in the gaps of which nothing would ever
-    /// be compacted if each of them cost an interval.
+    /// There is more to do, and somebody else holds the lock. In SQLite that is mostly the flush, in the gaps of which
+    /// nothing would ever be compacted if each of them cost an interval.
     Soon,
     /// There is nothing to do just now.
     AfterInterval,
@@ -91,7 +97,8 @@ impl Keeper {
         }
     }
 
-    /// Keeps the rollups until told to stop, and then drops whatever is under way. Rides through every failure of the database.
+    /// Keeps the rollups until told to stop, and then drops whatever is under way. Rides through every failure of the
+    /// database.
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
         tokio::select! {
@@ -120,7 +127,8 @@ impl Keeper {
             let next = self.step(store.as_mut()).await?;
             self.note_well();
             sleep(match next {
-                // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be starved.
+                // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be
+                // starved.
                 Next::AtOnce => began_at.elapsed().min(PAUSE_MAX),
                 Next::Soon => PAUSE_MAX.min(self.interval),
                 Next::AfterInterval => self.interval,

@@ -1,12 +1,12 @@
 //! Rebuilding: a day's rollups are thrown away and made afresh from its events, while the server runs.
 //!
-//! Each day is one transaction under the rollup lock. Everything in it is judged by one snapshot: the events that are counted are
-//! exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush commits an event and its delta
-//! together. A flush that commits meanwhile is in neither, and its deltas stay. So at every instant, and wherever an interruption
-//! falls, a day is either old or new, and nothing is lost or counted twice.
+//! Each day is one transaction under the rollup lock. Everything in it is judged by one snapshot: the events that are
+//! counted are exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush
+//! commits an event and its delta together. A flush that commits meanwhile is in neither, and its deltas stay. So at
+//! every instant, and wherever an interruption falls, a day is either old or new, and nothing is lost or counted twice.
 //!
-//! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the rollups are all
-//! that is left of it.
+//! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the
+//! rollups are all that is left of it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,13 +21,14 @@ use crate::rollup::users::NewKey;
 use crate::rollup::{DAY_EXACT_MAX, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
 
-/// Most (name, channel) pairs that get a series on one day, unless told otherwise: 100 names in 100 channels, each of which may take
-/// 96 quarters.
+/// Most (name, channel) pairs that get a series on one day, unless told otherwise: 100 names in 100 channels, each of
+/// which may take 96 quarters.
 pub const PAIRS_MAX_DEFAULT: usize = 10_000;
 
 /// Series that are written at once: all their parts are some megabytes.
 const SERIES_AT_ONCE: usize = 100;
-/// Shortest rest after a day: many days have hardly any events, and their transactions would follow each other without a gap.
+/// Shortest rest after a day: many days have hardly any events, and their transactions would follow each other without
+/// a gap.
 const REST_MIN: Duration = Duration::from_millis(20);
 /// Longest rest after a day: a flush looks every 100 ms.
 const REST_MAX: Duration = Duration::from_secs(1);
@@ -39,8 +40,8 @@ const PARTS_AT_ONCE: usize = 1_000;
 pub struct Rules {
     /// Pairs of event name and channel that get a series on a day.
     pub pairs_max: usize,
-    /// Whether the rollups of a day go whose events are all gone. They are the only history of such a day: somebody removed old events
-    /// to save room, and wants to keep their numbers.
+    /// Whether the rollups of a day go whose events are all gone. They are the only history of such a day: somebody
+    /// removed old events to save room, and wants to keep their numbers.
     pub forget: bool,
 }
 
@@ -97,8 +98,8 @@ impl Rebuilt {
 
 /// Makes a day's rollups afresh. What it wrote is durable when it returns.
 ///
-/// Fresh events go to minutes, as a flush at `now` would have it, everything else to quarters. Days that have no minutes any more get
-/// their sums at once, all others are left to compaction.
+/// Fresh events go to minutes, as a flush at `now` would have it, everything else to quarters. Days that have no
+/// minutes any more get their sums at once, all others are left to compaction.
 ///
 /// # Errors
 ///
@@ -115,8 +116,8 @@ pub async fn rebuild_day(
     Ok(rebuilt)
 }
 
-/// As [`rebuild_day`], then rests for as long as that took. In SQLite a rebuild is the only writer most of its time, and a flush that
-/// waits looks only now and again whether it is its turn; without a rest it might never be.
+/// As [`rebuild_day`], then rests for as long as that took. In SQLite a rebuild is the only writer most of its time,
+/// and a flush that waits looks only now and again whether it is its turn; without a rest it might never be.
 ///
 /// # Errors
 ///
@@ -132,7 +133,8 @@ pub async fn rebuild_day_and_rest(
     Ok(rebuilt)
 }
 
-/// Most events of a day that is rebuilt beside everything else: some ten megabytes and a second, also where each event has a pair of its own.
+/// Most events of a day that is rebuilt beside everything else: some ten megabytes and a second, also where each event
+/// has a pair of its own.
 const SETTLE_EVENTS_MAX: u64 = 100_000;
 
 /// What became of a day with overflow.
@@ -144,7 +146,8 @@ pub enum Settled {
     LeftAlone(Day),
 }
 
-/// Rebuilds one day that had more pairs than the cap and is over, so that those with most events have series; `None` if there is none.
+/// Rebuilds one day that had more pairs than the cap and is over, so that those with most events have series; `None` if
+/// there is none.
 ///
 /// # Errors
 ///
@@ -212,25 +215,19 @@ async fn rebuild(
 async fn has_rollups(store: &mut dyn RollupStore, day: Day) -> Result<bool, StoreError> {
     Ok(!store.parts_on(day).await?.is_empty()
         || !store.deltas_on(day).await?.is_empty()
-        || store
-            .sums_on(day)
-            .await?
-            .iter()
-            .any(|(_, _, sum)| sum.events > 0))
+        || store.sums_on(day).await?.iter().any(|(_, _, sum)| sum.events > 0))
 }
 
-/// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to do.
+/// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to
+/// do.
 ///
-/// Each day's transaction notes where the next run goes on should this one be interrupted, and the last one that all is done. What is
-/// returned is what this run did.
+/// Each day's transaction notes where the next run goes on should this one be interrupted, and the last one that all is
+/// done. What is returned is what this run did.
 ///
 /// # Errors
 ///
 /// What is wrong with the database.
-pub async fn build_if_needed(
-    store: &mut dyn RollupStore,
-    pairs_max: usize,
-) -> Result<Option<Rebuilt>, StoreError> {
+pub async fn build_if_needed(store: &mut dyn RollupStore, pairs_max: usize) -> Result<Option<Rebuilt>, StoreError> {
     store.begin_reading().await?;
     let is_needed = store.rebuild_needed().await?;
     let from = store.build_from().await?;
@@ -250,8 +247,8 @@ pub async fn build_if_needed(
     Ok(Some(rebuilt))
 }
 
-/// Gives a database of the releases before a key of its own for the users' hashes, and marks all its rollups as to be made afresh:
-/// the caller does so, or, should it be interrupted, `migrate up`. Until then queries count events.
+/// Gives a database of the releases before a key of its own for the users' hashes, and marks all its rollups as to be
+/// made afresh: the caller does so, or, should it be interrupted, `migrate up`. Until then queries count events.
 ///
 /// # Errors
 ///
@@ -281,31 +278,21 @@ pub async fn set_rebuilt(store: &mut dyn RollupStore) -> Result<(), StoreError> 
 /// # Errors
 ///
 /// What is wrong with the database.
-pub async fn days(
-    store: &mut dyn RollupStore,
-    from: Option<Day>,
-    to: Option<Day>,
-) -> Result<Vec<Day>, StoreError> {
+pub async fn days(store: &mut dyn RollupStore, from: Option<Day>, to: Option<Day>) -> Result<Vec<Day>, StoreError> {
     store.begin_reading().await?;
     let days = find_days(store, from, to).await?;
     store.commit().await?;
     Ok(days)
 }
 
-async fn find_days(
-    store: &mut dyn RollupStore,
-    from: Option<Day>,
-    to: Option<Day>,
-) -> Result<Vec<Day>, StoreError> {
+async fn find_days(store: &mut dyn RollupStore, from: Option<Day>, to: Option<Day>) -> Result<Vec<Day>, StoreError> {
     let Some((first, last)) = store.days_stored().await? else {
         return Ok(Vec::new());
     };
     let first = from.map_or(first, |from| from.max(first));
     let end = to.map_or(last, |to| to.min(last)).end();
     let kept = store.days_kept().await?;
-    let kept = kept
-        .into_iter()
-        .filter(|day| *day >= first && day.start() < end);
+    let kept = kept.into_iter().filter(|day| *day >= first && day.start() < end);
     let mut days = Vec::new();
     let mut from = first.start();
     for day in kept {
@@ -317,8 +304,8 @@ async fn find_days(
     Ok(days)
 }
 
-/// Adds the days of a range, which begins and ends with a day, that have events. Looks at ever longer stretches while they are empty,
-/// and at ever shorter ones once something is there.
+/// Adds the days of a range, which begins and ends with a day, that have events. Looks at ever longer stretches while
+/// they are empty, and at ever shorter ones once something is there.
 async fn days_with_events(
     store: &mut dyn RollupStore,
     range: Range<Timestamp>,
@@ -394,11 +381,11 @@ async fn write(
             if !has_minutes {
                 sums.push((series, day, sum_up(buckets.values(), DAY_EXACT_MAX)));
             }
-            parts.extend(buckets.into_iter().map(|(bucket, tally)| Part {
-                series,
-                bucket,
-                tally,
-            }));
+            parts.extend(
+                buckets
+                    .into_iter()
+                    .map(|(bucket, tally)| Part { series, bucket, tally }),
+            );
         }
         for parts in parts.chunks(PARTS_AT_ONCE) {
             store.put_parts(parts).await?;

@@ -1,8 +1,9 @@
 //! A day's events counted afresh, one by one: what the rollups should say of it.
 //!
-//! Memory grows with the series and their buckets, never with the events. The bytes of a set of users depend only on who they are, so
-//! what comes out here equals, byte for byte, what flushes and compaction arrive at by way of deltas and minutes: a set is a sketch
-//! exactly when its bucket has more than [`PART_EXACT_MAX`] users, because no smaller piece of a bucket can have more users than it.
+//! Memory grows with the series and their buckets, never with the events. The bytes of a set of users depend only on
+//! who they are, so what comes out here equals, byte for byte, what flushes and compaction arrive at by way of deltas
+//! and minutes: a set is a sketch exactly when its bucket has more than [`PART_EXACT_MAX`] users, because no smaller
+//! piece of a bucket can have more users than it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -110,8 +111,8 @@ impl Sum {
 }
 
 impl Recount {
-    /// Nothing counted yet. Events from `minutes_from` on are counted by the minute, all others by the quarter; those without a series
-    /// count as overflow.
+    /// Nothing counted yet. Events from `minutes_from` on are counted by the minute, all others by the quarter; those
+    /// without a series count as overflow.
     pub fn new(minutes_from: Timestamp, user_key: UserKey, admitted: Option<Admitted>) -> Self {
         Self {
             user_key,
@@ -146,10 +147,7 @@ impl Recount {
         let bucket = Bucket::of(timestamp, width);
         let user = self.user_key.hash(user_id);
         let (has_name, has_pair) = self.admitted.as_ref().map_or((true, true), |admitted| {
-            (
-                admitted.has_name(event_name),
-                admitted.has_pair(event_name, channel),
-            )
+            (admitted.has_name(event_name), admitted.has_pair(event_name, channel))
         });
         self.events += 1;
         self.overflow += u64::from(!has_pair);
@@ -167,16 +165,10 @@ impl Recount {
     pub fn finish(self) -> Recounted {
         let mut series = BTreeMap::new();
         let mut insert = |event_name: Option<&str>, channel: Option<String>, sums: Sums| {
-            let buckets: Buckets = sums
-                .into_iter()
-                .map(|(bucket, sum)| (bucket, sum.finish()))
-                .collect();
+            let buckets: Buckets = sums.into_iter().map(|(bucket, sum)| (bucket, sum.finish())).collect();
             if !buckets.is_empty() {
                 let event_name = event_name.map(str::to_owned);
-                let key = SeriesKey {
-                    event_name,
-                    channel,
-                };
+                let key = SeriesKey { event_name, channel };
                 series.insert(key, buckets);
             }
         };
@@ -205,9 +197,7 @@ pub fn sum_up<'a>(tallies: impl IntoIterator<Item = &'a Tally>, exact_max: usize
 }
 
 fn count(sums: &mut Sums, bucket: Bucket, user: UserHash) {
-    let sum = sums
-        .entry(bucket)
-        .or_insert_with(|| Sum::new(PART_EXACT_MAX));
+    let sum = sums.entry(bucket).or_insert_with(|| Sum::new(PART_EXACT_MAX));
     sum.events += 1;
     sum.users.add(user);
 }
@@ -252,11 +242,7 @@ mod tests {
     }
 
     fn fed(minutes_from: i64, admitted: Option<Admitted>) -> Recounted {
-        let mut recount = Recount::new(
-            Timestamp::from_micros(minutes_from),
-            UserKey::PUBLIC,
-            admitted,
-        );
+        let mut recount = Recount::new(Timestamp::from_micros(minutes_from), UserKey::PUBLIC, admitted);
         for (name, channel, user, after) in [
             ("view", "web", "ann", 0),
             ("view", "web", "ann", QUARTER_MICROS - 1),

@@ -11,7 +11,8 @@ use crate::support::settings::{count, positive_duration};
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Rollups")]
 pub struct RollupSettings {
-    /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of compacted ones meanwhile
+    /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of
+    /// compacted ones meanwhile
     #[arg(id = "rollup_interval", long = "rollup-interval", env = "FAST_INGEST_ROLLUP_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = positive_duration)]
     pub interval: Duration,
     /// How much the rollups may hold.
@@ -23,7 +24,8 @@ pub struct RollupSettings {
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Rollups")]
 pub struct RollupCap {
-    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names cannot fill the disk
+    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names
+    /// cannot fill the disk
     #[arg(
         id = "rollup_pairs_max", long = "rollup-pairs-max",
         env = "FAST_INGEST_ROLLUP_PAIRS_MAX",

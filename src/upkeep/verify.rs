@@ -2,12 +2,13 @@
 //!
 //! The rules that must hold, and that queries rely on:
 //!
-//! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many, by the same
-//!   users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
-//! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of the parts.
-//! * On a day with overflow, pairs without a row for the day have no series, and the overflow counts exactly their compacted events; those
-//!   with a row may lack parts, because they are let in before they come. A name without
-//!   a series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
+//! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many,
+//!   by the same users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
+//! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of
+//!   the parts.
+//! * On a day with overflow, pairs without a row for the day have no series, and the overflow counts exactly their
+//!   compacted events; those with a row may lack parts, because they are let in before they come. A name without a
+//!   series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
 //!
 //! A day with rollups and not one event is told as such: most likely its events were removed to save room.
 
@@ -20,8 +21,7 @@ use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
 use crate::rollup::{
-    DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet, UserUnion,
-    series_of,
+    DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserSet, UserUnion, series_of,
 };
 use crate::store::{RollupStore, StoreError};
 
@@ -46,7 +46,8 @@ struct Kept {
     overflow: Option<u64>,
 }
 
-/// Verifies a day in a read-only transaction of its own, so that no snapshot is held for longer than one day takes, and nobody waits.
+/// Verifies a day in a read-only transaction of its own, so that no snapshot is held for longer than one day takes, and
+/// nobody waits.
 ///
 /// # Errors
 ///
@@ -80,7 +81,8 @@ async fn read(store: &mut dyn RollupStore, day: Day) -> Result<Kept, StoreError>
 }
 
 impl Kept {
-    /// Whatever has a row of the day, on a day with overflow; `None` on all others, where nothing goes without a series.
+    /// Whatever has a row of the day, on a day with overflow; `None` on all others, where nothing goes without a
+    /// series.
     fn admitted(&self) -> Option<Admitted> {
         self.overflow?;
         let mut admitted = Admitted::default();
@@ -174,9 +176,7 @@ fn check_sums(
 ) {
     let mut by_series: BTreeMap<&SeriesKey, Sum> = BTreeMap::new();
     for (series, part) in parts {
-        let sum = by_series
-            .entry(series)
-            .or_insert_with(|| Sum::new(DAY_EXACT_MAX));
+        let sum = by_series.entry(series).or_insert_with(|| Sum::new(DAY_EXACT_MAX));
         sum.add(part.tally.clone());
     }
     let mut differs = |series: &SeriesKey, fault: Fault| {
@@ -219,8 +219,9 @@ fn fault_of_sum(sum: &Tally, parts: Option<Tally>) -> Option<Fault> {
     (!has_parts).then_some(Fault::NoParts)
 }
 
-/// A sum may have been made of minutes, none of which had too many users to name, where the quarter that they were merged into has: then
-/// it names users that the parts no longer tell apart, and rightly so. The sketch of both is what can be compared.
+/// A sum may have been made of minutes, none of which had too many users to name, where the quarter that they were
+/// merged into has: then it names users that the parts no longer tell apart, and rightly so. The sketch of both is what
+/// can be compared.
 fn are_same_users(sum: &UserSet, parts: &UserSet) -> bool {
     if sum.is_exact() == parts.is_exact() {
         return sum.encode() == parts.encode();

@@ -1,8 +1,8 @@
 //! The checkpoint that a person has put into a database for this log, until the flush takes it up.
 //!
-//! `fast-ingest wal adopt` works beside a running server, so it touches none of the server's files: it makes this one, durably, moves
-//! the database's checkpoint, and the flush that finds exactly that checkpoint there goes on from it. A file whose checkpoint is not
-//! in the database changes nothing.
+//! `fast-ingest wal adopt` works beside a running server, so it touches none of the server's files: it makes this one,
+//! durably, moves the database's checkpoint, and the flush that finds exactly that checkpoint there goes on from it. A
+//! file whose checkpoint is not in the database changes nothing.
 
 use std::path::Path;
 
@@ -30,12 +30,7 @@ pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commi
 /// # Errors
 ///
 /// [`WalError::Io`].
-pub fn write<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    wal_id: WalId,
-    adopted: Commit,
-) -> Result<(), WalError> {
+pub fn write<D: Disk>(disk: &D, dir: &Path, wal_id: WalId, adopted: Commit) -> Result<(), WalError> {
     flushed::create_small(disk, dir, NAME, wal_id, adopted).map(drop)
 }
 

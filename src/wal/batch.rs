@@ -1,12 +1,14 @@
 //! The rows of one store transaction.
 //!
-//! A batch is a run of consecutive sequences: the events `after + 1 ..= after + len`. That is what lets the store move its
-//! checkpoint from `after` to the end with one compare-and-set, and lets a failing batch be halved down to the one bad event.
+//! A batch is a run of consecutive sequences: the events `after + 1 ..= after + len`. That is what lets the store move
+//! its checkpoint from `after` to the end with one compare-and-set, and lets a failing batch be halved down to the one
+//! bad event.
 
 use crate::event::{EventRef, Timestamp, codec};
 use crate::wal::id::{Mark, Sequence, WalId};
 
-/// Consecutive encoded events, owned. Cleared and filled again for each transaction, so that its buffers are allocated once.
+/// Consecutive encoded events, owned. Cleared and filled again for each transaction, so that its buffers are allocated
+/// once.
 #[derive(Debug)]
 pub struct Batch {
     wal_id: WalId,
@@ -134,15 +136,15 @@ impl<'a> BatchView<'a> {
         })
     }
 
-    /// Of each event what is at its front: when it happened, and whether it has an `event_id`. Cheaper than decoding it.
+    /// Of each event what is at its front: when it happened, and whether it has an `event_id`. Cheaper than decoding
+    /// it.
     ///
     /// # Panics
     ///
     /// As [`BatchView::events`].
     pub fn heads(&self) -> impl Iterator<Item = (Timestamp, bool)> + use<'a> {
-        self.encoded().map(|bytes| {
-            codec::decode_head(bytes).expect("an event that passed its record's checksum decodes")
-        })
+        self.encoded()
+            .map(|bytes| codec::decode_head(bytes).expect("an event that passed its record's checksum decodes"))
     }
 
     /// The events, in sequence.
@@ -152,12 +154,8 @@ impl<'a> BatchView<'a> {
     /// When an event does not decode. Its bytes passed the record's checksum, so that would be a defect of the encoder.
     pub fn events(&self) -> impl Iterator<Item = EventRef<'a>> + use<'a> {
         self.encoded().map(|bytes| {
-            let (event, rest) =
-                codec::decode(bytes).expect("an event that passed its record's checksum decodes");
-            assert!(
-                rest.is_empty(),
-                "an encoded event is exactly as long as it says"
-            );
+            let (event, rest) = codec::decode(bytes).expect("an event that passed its record's checksum decodes");
+            assert!(rest.is_empty(), "an encoded event is exactly as long as it says");
             event
         })
     }
@@ -167,10 +165,7 @@ impl<'a> BatchView<'a> {
         let (left, right) = self.ends.split_at(mid);
         let right_start = left.last().copied().unwrap_or(self.start);
         (
-            Self {
-                ends: left,
-                ..*self
-            },
+            Self { ends: left, ..*self },
             Self {
                 after: self.after + mid as Sequence,
                 start: right_start,

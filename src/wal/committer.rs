@@ -1,9 +1,9 @@
 //! The log thread: drain what waits, append it, sync once, answer everybody.
 //!
-//! It owns the active segment by value, so there is no lock on the write path. A failed write or sync is final: the log is
-//! poisoned, every waiter is told so, and the thread ends. The same pages must never be synced a second time, because a kernel
-//! that failed once may have dropped them and would then report success. One failure is not final, a write that finds the disk full: see
-//! `full`.
+//! It owns the active segment by value, so there is no lock on the write path. A failed write or sync is final: the log
+//! is poisoned, every waiter is told so, and the thread ends. The same pages must never be synced a second time,
+//! because a kernel that failed once may have dropped them and would then report success. One failure is not final, a
+//! write that finds the disk full: see `full`.
 
 mod full;
 mod group;
@@ -35,11 +35,12 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 const QUIET_BEFORE_MARKER: Duration = Duration::from_millis(100);
 /// How often the disk's free space and the segment's name are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes after which free space is looked at again even within the interval, so that a fast writer cannot outrun the floor.
+/// Bytes after which free space is looked at again even within the interval, so that a fast writer cannot outrun the
+/// floor.
 const WATCH_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where a group stops growing, given the size at which segments are sealed: a segment exceeds that by one group at the most. The
-/// last record may exceed this in turn.
+/// Where a group stops growing, given the size at which segments are sealed: a segment exceeds that by one group at the
+/// most. The last record may exceed this in turn.
 pub fn group_bytes_max(segment_bytes: u64) -> usize {
     usize::try_from(segment_bytes).map_or(GROUP_BYTES_MAX, |bytes| bytes.min(GROUP_BYTES_MAX))
 }
@@ -107,7 +108,8 @@ impl<D: Disk> Committer<D> {
         }
     }
 
-    /// Serves the ring until its other end is dropped, then leaves the log with a marker at its end. To be run on a thread of its own.
+    /// Serves the ring until its other end is dropped, then leaves the log with a marker at its end. To be run on a
+    /// thread of its own.
     ///
     /// # Errors
     ///
@@ -144,9 +146,7 @@ impl<D: Disk> Committer<D> {
                 Err(RecvTimeoutError::Timeout) => self.on_quiet()?,
                 Err(RecvTimeoutError::Disconnected) => return self.finish(),
             }
-            if self.watched_at.elapsed() >= WATCH_INTERVAL
-                || self.end.abs_diff(self.watched_end) >= WATCH_BYTES
-            {
+            if self.watched_at.elapsed() >= WATCH_INTERVAL || self.end.abs_diff(self.watched_end) >= WATCH_BYTES {
                 self.watch_disk()?;
             }
         }
@@ -171,12 +171,8 @@ impl<D: Disk> Committer<D> {
         let mut next = Some(first);
         while let Some(submission) = next {
             let first_sequence = self.next_sequence + self.group.events;
-            self.group.add(
-                submission,
-                self.header.salt,
-                first_sequence,
-                durable_through,
-            );
+            self.group
+                .add(submission, self.header.salt, first_sequence, durable_through);
             next = if self.group.bytes.len() < group_bytes_max(self.segment_bytes) {
                 ring.try_recv().ok()
             } else {
@@ -194,10 +190,7 @@ impl<D: Disk> Committer<D> {
         match self.sync {
             SyncMode::Group => self.sync()?,
             SyncMode::Interval(interval) => {
-                if self
-                    .unsynced_since
-                    .is_some_and(|since| since.elapsed() >= interval)
-                {
+                if self.unsynced_since.is_some_and(|since| since.elapsed() >= interval) {
                     self.sync()?;
                 }
             }
@@ -250,14 +243,15 @@ impl<D: Disk> Committer<D> {
         });
     }
 
-    /// Seals the active segment and begins the next, if the active one is full. Without room for the next nothing has changed.
+    /// Seals the active segment and begins the next, if the active one is full. Without room for the next nothing has
+    /// changed.
     fn rotate_if_due(&mut self) -> Result<(), WalError> {
         if self.end < self.segment_bytes {
             return Ok(());
         }
         self.cut_room()?;
-        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end. Told at once, because a new
-        // segment may find no room.
+        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end. Told at
+        // once, because a new segment may find no room.
         self.sync()?;
         let header = SegmentHeader {
             salt: random_salt(),
@@ -331,8 +325,8 @@ impl<D: Disk> Committer<D> {
         self.witness(&End::of(&self.header, self.next_sequence - 1))
     }
 
-    /// Notes the end in its own file. That is as long as it will ever be, but some file systems want room for each write: what it said
-    /// before still holds then.
+    /// Notes the end in its own file. That is as long as it will ever be, but some file systems want room for each
+    /// write: what it said before still holds then.
     fn witness(&mut self, end: &End) -> Result<(), WalError> {
         match self.end_file.write(end) {
             Err(error) if error.is_full() => {

@@ -1,7 +1,8 @@
 //! The log's directory: which segments there are, how one comes and how one goes.
 //!
-//! A segment is made under another name, its header synced, and only then renamed and the directory synced: whatever has a
-//! segment's name has a whole header. The list is shared: the log thread adds to its end, the flush thread takes from its front.
+//! A segment is made under another name, its header synced, and only then renamed and the directory synced: whatever
+//! has a segment's name has a whole header. The list is shared: the log thread adds to its end, the flush thread takes
+//! from its front.
 
 use std::collections::VecDeque;
 use std::io;
@@ -46,7 +47,8 @@ impl Segment {
     }
 }
 
-/// Segments that are kept although the database has their events, whatever their size: a start reads the header of each.
+/// Segments that are kept although the database has their events, whatever their size: a start reads the header of
+/// each.
 const KEPT_MAX: usize = 256;
 
 /// The directory and the list of its segments, oldest first.
@@ -132,8 +134,9 @@ impl<D: Disk> Directory<D> {
         segments.get(behind.checked_sub(1)?).copied()
     }
 
-    /// The life that wrote the event at `sequence`, of those that the log holds and of the last one that it has retired; the life before
-    /// the first event is unknown. `None` for any other sequence: `end` is the last one that was given out.
+    /// The life that wrote the event at `sequence`, of those that the log holds and of the last one that it has
+    /// retired; the life before the first event is unknown. `None` for any other sequence: `end` is the last one that
+    /// was given out.
     pub fn life_of(&self, sequence: Sequence, end: Sequence) -> Option<LifeId> {
         life_in(&self.lock().segments, sequence, end)
     }
@@ -156,7 +159,8 @@ impl<D: Disk> Directory<D> {
         segments.push_back(Segment::active(header));
     }
 
-    /// The database has everything up to here: returns how many bytes of segments are from now on kept only in case it goes back.
+    /// The database has everything up to here: returns how many bytes of segments are from now on kept only in case it
+    /// goes back.
     ///
     /// To be called only after the commit of `flushed_through` is confirmed: any of them may be removed from here on.
     pub fn release_through(&self, flushed_through: Sequence) -> u64 {
@@ -226,13 +230,13 @@ pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) 
     }
 }
 
-/// A start tries so often for the locks, and rests so long in between: `wal inspect` and `wal adopt` take them for a moment to see whether
-/// anybody has them.
+/// A start tries so often for the locks, and rests so long in between: `wal inspect` and `wal adopt` take them for a
+/// moment to see whether anybody has them.
 const LOCK_TRIES: u32 = 5;
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The locks that keep other processes out: on a file, which the releases before look at, and on the directory, because somebody may
-/// remove the file.
+/// The locks that keep other processes out: on a file, which the releases before look at, and on the directory, because
+/// somebody may remove the file.
 #[derive(Debug)]
 pub struct Locks<L>([L; 2]);
 
@@ -246,9 +250,7 @@ pub fn lock_for_use<D: Disk>(disk: &D, dir: &Path) -> Result<Locks<D::Lock>, Wal
         }
         thread::sleep(LOCK_AGAIN);
     }
-    Err(WalError::Locked {
-        dir: dir.to_owned(),
-    })
+    Err(WalError::Locked { dir: dir.to_owned() })
 }
 
 fn try_lock<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Locks<D::Lock>>, WalError> {
@@ -281,16 +283,13 @@ pub fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
 }
 
 /// Creates a segment durably: on return its header and its name survive a power cut.
-pub fn create_segment<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    header: &SegmentHeader,
-) -> Result<D::File, WalError> {
+pub fn create_segment<D: Disk>(disk: &D, dir: &Path, header: &SegmentHeader) -> Result<D::File, WalError> {
     let path = segment::path_of(dir, header.first_sequence);
     create_durably(disk, dir, UNFINISHED_NAME, &path, &header.encode())
 }
 
-/// Makes a file that has its name only once its bytes are synced; what had the name is replaced. On return both survive a power cut.
+/// Makes a file that has its name only once its bytes are synced; what had the name is replaced. On return both survive
+/// a power cut.
 ///
 /// `unfinished_name` is what it is called until then: one for each who may make files at the same time.
 pub fn create_durably<D: Disk>(
@@ -317,9 +316,7 @@ pub fn create_durably<D: Disk>(
 
 /// The first sequences of all segments in a directory, in order.
 pub fn list_segments<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<Sequence>, WalError> {
-    let names = disk
-        .list(dir)
-        .map_err(|error| WalError::io("list", dir, error))?;
+    let names = disk.list(dir).map_err(|error| WalError::io("list", dir, error))?;
     let mut sequences: Vec<_> = names
         .iter()
         .filter_map(|name| segment::sequence_of(Path::new(name)))
@@ -337,9 +334,7 @@ pub fn sync_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
 /// Removes a file, unless it is gone already. Durable with the next sync of the directory.
 pub fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> Result<(), WalError> {
     match disk.remove(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(WalError::io("remove", path, error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(WalError::io("remove", path, error)),
         _ => Ok(()),
     }
 }

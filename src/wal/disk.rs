@@ -35,8 +35,8 @@ pub trait Disk: Debug + Clone + Send + Sync + 'static {
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on a file, creating it; `None` when another process has it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
-    /// Takes an exclusive lock on a directory itself, which nobody can remove and make anew while it holds files; `None` when another
-    /// process has it.
+    /// Takes an exclusive lock on a directory itself, which nobody can remove and make anew while it holds files;
+    /// `None` when another process has it.
     fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<Self::Lock>>;
 }
 
@@ -70,19 +70,11 @@ impl Disk for RealDisk {
     type Lock = File;
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let missing: Vec<_> = dir
-            .ancestors()
-            .take_while(|ancestor| !ancestor.exists())
-            .collect();
-        DirBuilder::new()
-            .recursive(true)
-            .mode(DIR_MODE)
-            .create(dir)?;
+        let missing: Vec<_> = dir.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(dir)?;
         // The entry of a new directory is in its parent.
         for made in missing {
-            let parent = made
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
             self.sync_dir(parent.unwrap_or(Path::new(".")))?;
         }
         Ok(())
@@ -145,7 +137,8 @@ impl Disk for RealDisk {
     }
 }
 
-/// Locks an open file; `None` when another process has done so. Without the lock where that fails for a reason that `may_lack` it.
+/// Locks an open file; `None` when another process has done so. Without the lock where that fails for a reason that
+/// `may_lack` it.
 fn lock(file: File, may_lack: impl Fn(&io::Error) -> bool) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
@@ -158,9 +151,7 @@ fn lock(file: File, may_lack: impl Fn(&io::Error) -> bool) -> io::Result<Option<
 fn has_no_such_lock(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
-    errno.is_some_and(|errno| {
-        [Errno::BADF, Errno::INVAL, Errno::NOLCK, Errno::NOTSUP].contains(&errno)
-    })
+    errno.is_some_and(|errno| [Errno::BADF, Errno::INVAL, Errno::NOLCK, Errno::NOTSUP].contains(&errno))
 }
 
 impl DiskFile for File {
@@ -183,12 +174,7 @@ impl DiskFile for File {
 
     #[cfg(target_os = "linux")]
     fn drop_cached(&self) -> io::Result<()> {
-        Ok(rustix::fs::fadvise(
-            self,
-            0,
-            None,
-            rustix::fs::Advice::DontNeed,
-        )?)
+        Ok(rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::DontNeed)?)
     }
 
     #[cfg(not(target_os = "linux"))]

@@ -1,11 +1,12 @@
 //! The log's second witness: how far it was when it last started, rotated or stopped cleanly.
 //!
-//! Segments testify only to what is in them. Without its newest segment, or cut between two records, a log reads as a shorter one that
-//! is sound, and the sequences that were lost would be given out again. This file says what must be there; its layout is in the
-//! format document at the top of [`crate::wal`].
+//! Segments testify only to what is in them. Without its newest segment, or cut between two records, a log reads as a
+//! shorter one that is sound, and the sequences that were lost would be given out again. This file says what must be
+//! there; its layout is in the format document at the top of [`crate::wal`].
 //!
-//! What it says was synced before it was written, so a crash leaves a log that has as much or more. Each start makes the file anew
-//! under another name, and from then on its two slots are written in turn: a torn write takes one of them at the most.
+//! What it says was synced before it was written, so a crash leaves a log that has as much or more. Each start makes
+//! the file anew under another name, and from then on its two slots are written in turn: a torn write takes one of them
+//! at the most.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,10 +113,7 @@ impl End {
             return Err(WalError::damage(&newest, 0, self.first_sequence, detail));
         };
         if last.wal_id != self.wal_id {
-            let detail = format!(
-                "it belongs to another log ({} instead of {})",
-                self.wal_id, last.wal_id
-            );
+            let detail = format!("it belongs to another log ({} instead of {})", self.wal_id, last.wal_id);
             return Err(WalError::damage(&dir.join(NAME), 16, next_sequence, detail));
         }
         if last.number < self.number {
@@ -138,7 +136,8 @@ impl End {
     }
 }
 
-/// What the directory's file says; `None` without one: then nothing is known of an end, as in a log of an earlier version.
+/// What the directory's file says; `None` without one: then nothing is known of an end, as in a log of an earlier
+/// version.
 ///
 /// # Errors
 ///
@@ -155,12 +154,10 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
         .map_err(|error| WalError::io("measure", &path, error))?;
     let mut bytes = [0; FILE_BYTES];
     let length = bytes_len.min(FILE_BYTES as u64) as usize;
-    let length = segment::read_full(&file, &mut bytes[..length], 0)
-        .map_err(|error| WalError::io("read", &path, error))?;
+    let length =
+        segment::read_full(&file, &mut bytes[..length], 0).map_err(|error| WalError::io("read", &path, error))?;
     let slots = || bytes[..length].chunks(SLOT_BYTES);
-    let newest = slots()
-        .filter_map(End::decode)
-        .max_by_key(|(counter, _)| *counter);
+    let newest = slots().filter_map(End::decode).max_by_key(|(counter, _)| *counter);
     if let Some((_, end)) = newest {
         return Ok(Some(end));
     }
@@ -176,14 +173,14 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
             known: FORMAT_VERSION,
         },
         None => {
-            let detail =
-                "neither slot holds, so nobody can tell whether the newest segments are whole";
+            let detail = "neither slot holds, so nobody can tell whether the newest segments are whole";
             WalError::damage(&path, 0, 1, detail)
         }
     })
 }
 
-/// The file, open for writing. After a failed write or sync it is not to be used again, unless the write only found no room.
+/// The file, open for writing. After a failed write or sync it is not to be used again, unless the write only found no
+/// room.
 #[derive(Debug)]
 pub struct EndFile<F> {
     file: F,

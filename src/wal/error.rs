@@ -58,10 +58,7 @@ impl WalError {
         let Self::Io { action, cause, .. } = self else {
             return false;
         };
-        let finds_no_room = matches!(
-            cause.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
+        let finds_no_room = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         finds_no_room && matches!(*action, "write" | "create" | "rename to")
     }
 
@@ -73,12 +70,7 @@ impl WalError {
         }
     }
 
-    pub(crate) fn damage(
-        segment: &Path,
-        offset: u64,
-        sequence: Sequence,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn damage(segment: &Path, offset: u64, sequence: Sequence, detail: impl Into<String>) -> Self {
         Self::Damage {
             segment: segment.to_owned(),
             offset,

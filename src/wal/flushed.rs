@@ -1,11 +1,13 @@
-//! What the log remembers of its flush: which database has its events, how far, and the tokens of the last commits that were tried.
+//! What the log remembers of its flush: which database has its events, how far, and the tokens of the last commits that
+//! were tried.
 //!
-//! The checkpoint's row says who put it where it stands, and the segments say whether that life wrote them. Both are the same in a copy
-//! that was made while the server ran, memory included. What a copy has not tried is the other one's commits: so every commit is
-//! written down here, durably, before it is tried, and a row with a token that is not here was put there by another.
+//! The checkpoint's row says who put it where it stands, and the segments say whether that life wrote them. Both are
+//! the same in a copy that was made while the server ran, memory included. What a copy has not tried is the other one's
+//! commits: so every commit is written down here, durably, before it is tried, and a row with a token that is not here
+//! was put there by another.
 //!
-//! The file is a ring of fixed size, made whole at once, so that noting a commit is one small write into place and one sync without
-//! metadata. Its layout is in the format document at the top of [`crate::wal`].
+//! The file is a ring of fixed size, made whole at once, so that noting a commit is one small write into place and one
+//! sync without metadata. Its layout is in the format document at the top of [`crate::wal`].
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,9 +26,9 @@ use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 pub const NAME: &str = "FLUSHED";
 /// The file's name while it is made.
 const UNFINISHED_NAME: &str = "flushed.tmp";
-/// Commits that the ring holds. A database can go back this far without a doubt about who moved its checkpoint: three million rows a
-/// minute for more than ten minutes, or seven minutes of light traffic. Behind that the lives alone have to do. Small in tests, whose disks
-/// are copied often.
+/// Commits that the ring holds. A database can go back this far without a doubt about who moved its checkpoint: three
+/// million rows a minute for more than ten minutes, or seven minutes of light traffic. Behind that the lives alone have
+/// to do. Small in tests, whose disks are copied often.
 const SLOTS: u64 = if cfg!(any(test, fuzzing)) { 64 } else { 2048 };
 const HEADER_BYTES: usize = 512;
 const ENTRY_BYTES: usize = 128;
@@ -119,7 +121,8 @@ impl Commits {
         self.home().map_or(0, |home| home.confirmed_through)
     }
 
-    /// Whether a checkpoint may have been put where it stands by this log. One so far back that its commit may be forgotten may.
+    /// Whether a checkpoint may have been put where it stands by this log. One so far back that its commit may be
+    /// forgotten may.
     pub fn may_have_made(&self, wal_id: WalId, database: DatabaseId, row: &CheckpointRow) -> bool {
         let there = || {
             let commits = self.ring.iter();
@@ -128,9 +131,7 @@ impl Commits {
         there().next().is_none()
             || row.flushed_through <= self.forgotten_through
             || !self.holes.is_empty()
-            || there().any(|commit| {
-                (commit.through, commit.mark.token) == (row.flushed_through, row.mark.token)
-            })
+            || there().any(|commit| (commit.through, commit.mark.token) == (row.flushed_through, row.mark.token))
     }
 
     fn push(&mut self, commit: Commit) {
@@ -144,17 +145,14 @@ impl Commits {
         }
     }
 
-    /// What is forgotten once this commit is remembered: the one in whose place it comes, and what was before the first one of a database.
+    /// What is forgotten once this commit is remembered: the one in whose place it comes, and what was before the first
+    /// one of a database.
     fn forgotten_with(&self, commit: &Commit) -> Sequence {
         let is_first = !self
             .ring
             .iter()
             .any(|known| (known.wal_id, known.database) == (commit.wal_id, commit.database));
-        let before = if is_first {
-            commit.through.saturating_sub(1)
-        } else {
-            0
-        };
+        let before = if is_first { commit.through.saturating_sub(1) } else { 0 };
         let is_full = self.ring.len() as u64 >= SLOTS;
         let evicted = self.ring.front().filter(|_| is_full);
         let evicted = evicted.map_or(0, |evicted| evicted.through);
@@ -195,7 +193,8 @@ pub struct FlushedFile<F> {
 }
 
 impl<F: DiskFile> FlushedFile<F> {
-    /// Opens the file of which [`read`] has read `found`, or makes it with all its room, so that a note never asks a full disk for any.
+    /// Opens the file of which [`read`] has read `found`, or makes it with all its room, so that a note never asks a
+    /// full disk for any.
     ///
     /// # Errors
     ///
@@ -211,14 +210,7 @@ impl<F: DiskFile> FlushedFile<F> {
             disk.open_rw(&path)
                 .map_err(|error| WalError::io("open", &path, error))?
         } else {
-            create(
-                disk,
-                dir,
-                UNFINISHED_NAME,
-                NAME,
-                wal_id,
-                vec![0; FILE_BYTES],
-            )?
+            create(disk, dir, UNFINISHED_NAME, NAME, wal_id, vec![0; FILE_BYTES])?
         };
         Ok(Self {
             path,
@@ -260,11 +252,7 @@ impl<F: DiskFile> FlushedFile<F> {
         self.keep_failure("sync", synced)
     }
 
-    fn keep_failure(
-        &mut self,
-        action: &'static str,
-        outcome: io::Result<()>,
-    ) -> Result<(), WalError> {
+    fn keep_failure(&mut self, action: &'static str, outcome: io::Result<()>) -> Result<(), WalError> {
         if let Err(error) = outcome {
             self.failure = Some((action, error.kind(), error.to_string()));
         }
@@ -319,8 +307,7 @@ pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), Wa
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(WalError::io("open", &path, error)),
         Ok(_) => {
-            let detail =
-                "all segments of its log are missing; to begin a new log, move this file away too";
+            let detail = "all segments of its log are missing; to begin a new log, move this file away too";
             Err(WalError::damage(&path, 0, 1, detail))
         }
     }
@@ -357,8 +344,7 @@ pub(super) fn read_named<D: Disk>(
         || bytes[..8] != *MAGIC
         || crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]) != read_u32(bytes, HEADER_CHECKSUM_AT)
     {
-        let detail =
-            "its header does not hold, so nobody can tell which database has this log's events";
+        let detail = "its header does not hold, so nobody can tell which database has this log's events";
         return Err(WalError::damage(&path, 0, 1, detail));
     }
     let version = read_u32(bytes, 8);

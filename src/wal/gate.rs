@@ -1,7 +1,8 @@
 //! Whether the log can take more: its bytes on disk against the cap, the disk's free-space floor, poison and draining.
 //!
-//! Connections reserve log space for a request in step with its body, and for all of it before it is submitted, so a submitted
-//! record always fits. The log thread turns reservations into used space; the flush thread gives space back when it retires segments.
+//! Connections reserve log space for a request in step with its body, and for all of it before it is submitted, so a
+//! submitted record always fits. The log thread turns reservations into used space; the flush thread gives space back
+//! when it retires segments.
 
 use std::sync::Arc;
 
@@ -58,8 +59,8 @@ impl Gate {
 
     /// Reserves space in the log for a request of at most `bytes`.
     ///
-    /// A request that meets the cap closes the gate for all until space is back at nine tenths, so that the answer does not
-    /// depend on a request's size.
+    /// A request that meets the cap closes the gate for all until space is back at nine tenths, so that the answer does
+    /// not depend on a request's size.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<SpaceReservation, Refusal> {
         self.check_open()?;
         self.take(bytes)?;
@@ -126,9 +127,9 @@ impl Gate {
 
     fn met_cap(&self) -> Refusal {
         self.log_full.store(true, Ordering::SeqCst);
-        // Space may have come back between the two steps, and then nobody else would open the gate again. One order of all four
-        // steps, here and in `release`, makes sure of it: with less, this store may wait in the core behind the load that follows,
-        // and come out after whoever gave the space back has opened the gate.
+        // Space may have come back between the two steps, and then nobody else would open the gate again. One order of
+        // all four steps, here and in `release`, makes sure of it: with less, this store may wait in the core behind
+        // the load that follows, and come out after whoever gave the space back has opened the gate.
         self.reopen_below_mark();
         Refusal::LogFull
     }
@@ -155,7 +156,8 @@ pub struct SpaceReservation {
 impl SpaceReservation {
     /// Makes it at least `bytes` long.
     ///
-    /// Only the cap and a failed log stand against it: a request that is inside is not turned away by a door that closes behind it.
+    /// Only the cap and a failed log stand against it: a request that is inside is not turned away by a door that
+    /// closes behind it.
     ///
     /// # Errors
     ///
@@ -271,7 +273,8 @@ mod tests {
         assert_eq!(gate.check_open(), Err(Refusal::Poisoned));
     }
 
-    /// What [`crate::testing::schedules`] cannot show, because its threads take turns: one core's store behind its own later load.
+    /// What [`crate::testing::schedules`] cannot show, because its threads take turns: one core's store behind its own
+    /// later load.
     #[test]
     fn a_cap_met_while_space_comes_back_leaves_the_gate_open() {
         const ROUNDS: usize = 1_000_000;

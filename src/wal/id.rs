@@ -1,4 +1,5 @@
-//! The names that say where an event stands: in which log, at which place, written by which life of it; and how far a database has it.
+//! The names that say where an event stands: in which log, at which place, written by which life of it; and how far a
+//! database has it.
 
 use std::fmt;
 
@@ -33,7 +34,8 @@ impl fmt::Display for DatabaseId {
     }
 }
 
-/// One life of a log: from one start of a server to its end, a random id each. Told in the headers of the segments that it wrote.
+/// One life of a log: from one start of a server to its end, a random id each. Told in the headers of the segments that
+/// it wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LifeId(pub Uuid);
 
@@ -83,8 +85,8 @@ pub struct CheckpointRow {
     pub counts: Counts,
 }
 
-/// What became of a log's events, as the database counts them. Their sum is the sequence of the checkpoint, or something was skipped
-/// or stored twice.
+/// What became of a log's events, as the database counts them. Their sum is the sequence of the checkpoint, or
+/// something was skipped or stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Events that became rows. What a release that did not count duplicates left out as such is among them.
@@ -93,7 +95,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Events that the database refused, now in `quarantine`.
     pub quarantined: u64,
-    /// Sequences that this database does not have: stored in another one, or lost with a restore and given up by a person.
+    /// Sequences that this database does not have: stored in another one, or lost with a restore and given up by a
+    /// person.
     pub skipped: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Looks at a log without changing it and without its lock: what is in each segment, and what a start would do about it.
+//! Looks at a log without changing it and without its lock: what is in each segment, and what a start would do about
+//! it.
 
 use std::path::{Path, PathBuf};
 
@@ -72,20 +73,14 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
     for (index, &first_sequence) in sequences.iter().enumerate() {
         let path = segment::path_of(dir, first_sequence);
         let report = read_segment(disk, &path)?;
-        if report.header.is_none()
-            && !directory::list_segments(disk, dir)?.contains(&first_sequence)
-        {
+        if report.header.is_none() && !directory::list_segments(disk, dir)?.contains(&first_sequence) {
             // A server has removed it meanwhile.
             continue;
         }
         // Behind the last segment's valid part there may be a torn tail: recovery's own judgement tells.
         let is_last = index + 1 == sequences.len();
-        if let (false, None, Some(trouble), Some(header)) =
-            (is_last, &damage, &report.trouble, &report.header)
-        {
-            let sequence = report
-                .last_sequence
-                .map_or(header.first_sequence, |last| last + 1);
+        if let (false, None, Some(trouble), Some(header)) = (is_last, &damage, &report.trouble, &report.header) {
+            let sequence = report.last_sequence.map_or(header.first_sequence, |last| last + 1);
             damage = Some(WalError::damage(
                 &path,
                 trouble.offset,
@@ -97,12 +92,7 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
     }
     let found = recovery::examine_live(disk, dir);
     // Room that was made ahead is no trouble.
-    if let (
-        Ok(Findings {
-            tail: Some(tail), ..
-        }),
-        Some(last),
-    ) = (&found, segments.last_mut())
+    if let (Ok(Findings { tail: Some(tail), .. }), Some(last)) = (&found, segments.last_mut())
         && tail.kind == TailKind::Blank
     {
         last.trouble = None;
@@ -137,9 +127,7 @@ fn read_segment<D: Disk>(disk: &D, path: &Path) -> Result<SegmentReport, WalErro
         }
     };
     report.header = Some(header);
-    report.file_bytes = file
-        .bytes_len()
-        .map_err(|error| WalError::io("measure", path, error))?;
+    report.file_bytes = file.bytes_len().map_err(|error| WalError::io("measure", path, error))?;
     let mut scanner = RecordScanner::new(file, &header, report.file_bytes);
     let walked = scanner.walk(|record| {
         if record.header.event_count > 0 {

@@ -37,7 +37,8 @@ pub struct Log<D: Disk = RealDisk> {
     pub(super) recovered_through: Sequence,
     /// Of this start.
     pub(super) life: LifeId,
-    /// Why log and database do not belong together, once that was found. Read at the start, written by the flush thread.
+    /// Why log and database do not belong together, once that was found. Read at the start, written by the flush
+    /// thread.
     pub(super) mismatch: Mutex<Option<String>>,
     /// What it remembers of its flush. Written by the flush thread.
     pub(super) flushed: Mutex<FlushedFile<D::File>>,
@@ -97,7 +98,8 @@ impl<D: Disk> Log<D> {
         self.lock_mismatch().clone()
     }
 
-    /// Log and database do not belong together: closes the gate, and marks the directory, so that a restart keeps it closed.
+    /// Log and database do not belong together: closes the gate, and marks the directory, so that a restart keeps it
+    /// closed.
     ///
     /// # Errors
     ///
@@ -121,7 +123,8 @@ impl<D: Disk> Log<D> {
         look(lock(&self.flushed).commits())
     }
 
-    /// Remembers a commit that is about to be tried, or a checkpoint that was found. On return that survives a power cut.
+    /// Remembers a commit that is about to be tried, or a checkpoint that was found. On return that survives a power
+    /// cut.
     ///
     /// # Errors
     ///
@@ -149,8 +152,8 @@ impl<D: Disk> Log<D> {
         lock(&self.flushed).sync()
     }
 
-    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up. What cannot be read
-    /// is no answer, and no reason to end.
+    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up.
+    /// What cannot be read is no answer, and no reason to end.
     pub fn adopted(&self) -> Option<Commit> {
         let (disk, dir) = (self.directory.disk(), self.directory.path());
         adopted::read(disk, dir, self.segments_wal_id).unwrap_or_else(|error| {
@@ -159,7 +162,8 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Goes on from the checkpoint that a person has put into a database, which was found there: under its name, and with the gate open.
+    /// Goes on from the checkpoint that a person has put into a database, which was found there: under its name, and
+    /// with the gate open.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! The mark that log and database were found not to belong together.
 //!
-//! It is a file of the log's directory, so that it survives restarts: a supervisor that starts the server again and again must not be
-//! able to wear the refusal down until the numbers happen to fit. Only a person's word takes it away: `fast-ingest wal adopt`.
+//! It is a file of the log's directory, so that it survives restarts: a supervisor that starts the server again and
+//! again must not be able to wear the refusal down until the numbers happen to fit. Only a person's word takes it away:
+//! `fast-ingest wal adopt`.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -31,8 +32,7 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, WalError> {
         Err(error) => return Err(WalError::io("open", &path, error)),
     };
     let mut bytes = vec![0; TEXT_BYTES_MAX];
-    let length = segment::read_full(&file, &mut bytes, 0)
-        .map_err(|error| WalError::io("read", &path, error))?;
+    let length = segment::read_full(&file, &mut bytes, 0).map_err(|error| WalError::io("read", &path, error))?;
     let text = String::from_utf8_lossy(&bytes[..length]);
     Ok(Some(text.trim_end().to_owned()))
 }

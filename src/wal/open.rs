@@ -56,15 +56,8 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
         active_end: segment::HEADER_BYTES as u64,
     };
     let (publish, durable) = watch::channel(mark);
-    let bytes_found: u64 = recovered
-        .segments
-        .iter()
-        .filter_map(|segment| segment.sealed_end)
-        .sum();
-    let gate = Gate::new(
-        settings.bytes_max,
-        bytes_found + segment::HEADER_BYTES as u64,
-    );
+    let bytes_found: u64 = recovered.segments.iter().filter_map(|segment| segment.sealed_end).sum();
+    let gate = Gate::new(settings.bytes_max, bytes_found + segment::HEADER_BYTES as u64);
     gate.set_mismatch(mismatch.is_some());
     let flushed = FlushedFile::open(&disk, dir, recovered.wal_id, flushed)?;
     let home = flushed.commits().home().copied();
@@ -104,9 +97,9 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
 
 /// Syncs the newest segment and the directory before they are read, and makes sure that the device is what is read.
 ///
-/// After a mere process crash the page cache may show a tail that was never synced: recovery must not build on bytes that a later
-/// power cut could still take away. After a failed sync it may show pages that the kernel gave up writing, and a second sync would
-/// report success: so the cache is dropped, and what did not reach the device is a torn tail.
+/// After a mere process crash the page cache may show a tail that was never synced: recovery must not build on bytes
+/// that a later power cut could still take away. After a failed sync it may show pages that the kernel gave up writing,
+/// and a second sync would report success: so the cache is dropped, and what did not reach the device is a torn tail.
 fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> {
     directory::sync_dir(disk, dir)?;
     let Some(newest) = directory::list_segments(disk, dir)?.pop() else {
@@ -116,8 +109,7 @@ fn sync_what_was_written<D: Disk>(disk: &D, dir: &Path) -> Result<(), WalError> 
     let mut file = disk
         .open_rw(&path)
         .map_err(|error| WalError::io("open", &path, error))?;
-    file.sync_data()
-        .map_err(|error| WalError::io("sync", &path, error))?;
+    file.sync_data().map_err(|error| WalError::io("sync", &path, error))?;
     file.drop_cached()
         .map_err(|error| WalError::io("drop the cache of", &path, error))
 }

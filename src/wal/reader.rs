@@ -1,4 +1,5 @@
-//! Follows the log from a checkpoint on, for the flush. Live or just recovered makes no difference: it only ever reads files.
+//! Follows the log from a checkpoint on, for the flush. Live or just recovered makes no difference: it only ever reads
+//! files.
 //!
 //! It never looks behind the durable mark, so what it hands on can no longer be taken back by a crash.
 
@@ -51,21 +52,16 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, until the next one is of another life, or
-    /// until there are no more.
+    /// Appends durable events to the batch until it has `rows_max` events or `bytes_max` bytes, until the next one is
+    /// of another life, or until there are no more.
     ///
-    /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before. Returns whether the batch
-    /// is full: `false` means that the log, as far as it was durable at the call, has no more.
+    /// Takes whole records, so a batch may exceed a limit by the last record when it was empty before. Returns whether
+    /// the batch is full: `false` means that the log, as far as it was durable at the call, has no more.
     ///
     /// # Errors
     ///
     /// [`WalError::Damage`] names segment, offset and sequence.
-    pub fn fill(
-        &mut self,
-        batch: &mut Batch,
-        rows_max: usize,
-        bytes_max: usize,
-    ) -> Result<bool, WalError> {
+    pub fn fill(&mut self, batch: &mut Batch, rows_max: usize, bytes_max: usize) -> Result<bool, WalError> {
         let durable = self.log.durable();
         while self.after < durable.through {
             let is_full = batch.len() >= rows_max || batch.bytes_len() >= bytes_max;
@@ -76,7 +72,8 @@ impl<D: Disk> LogReader<D> {
         Ok(batch.len() >= rows_max || batch.bytes_len() >= bytes_max)
     }
 
-    /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no room.
+    /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no
+    /// room.
     fn take_record(
         &mut self,
         durable: DurableMark,
@@ -151,12 +148,7 @@ impl<D: Disk> LogReader<D> {
         let found = directory.segment_of(sequence);
         let path = directory.path_of(found.map_or(sequence, |segment| segment.first_sequence));
         if found.is_none() {
-            return Err(WalError::damage(
-                &path,
-                0,
-                sequence,
-                "the log begins only later",
-            ));
+            return Err(WalError::damage(&path, 0, sequence, "the log begins only later"));
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
         let scanner = RecordScanner::new(file, &header, header.bytes_len() as u64);
@@ -183,7 +175,8 @@ fn goes_on_with<D: Disk>(log: &Log<D>, header: &SegmentHeader, next: Sequence) -
     header.first_sequence < next && successor.is_some_and(|segment| segment.first_sequence == next)
 }
 
-/// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come out even.
+/// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come
+/// out even.
 fn push_events(batch: &mut Batch, payload: &[u8], event_count: usize, known: usize) -> bool {
     let mut rest = payload;
     for index in 0..event_count {

@@ -36,14 +36,9 @@ impl RecordHeader {
 ///
 /// # Panics
 ///
-/// When the record is shorter than a header or longer than the format allows, or when the sequences contradict each other.
-pub fn seal(
-    record: &mut [u8],
-    salt: u32,
-    first_sequence: Sequence,
-    durable_through: Sequence,
-    event_count: u32,
-) {
+/// When the record is shorter than a header or longer than the format allows, or when the sequences contradict each
+/// other.
+pub fn seal(record: &mut [u8], salt: u32, first_sequence: Sequence, durable_through: Sequence, event_count: u32) {
     let payload_bytes = record
         .len()
         .checked_sub(HEADER_BYTES)
@@ -56,11 +51,7 @@ pub fn seal(
         durable_through < first_sequence,
         "a record comes behind what was durable before it"
     );
-    assert_eq!(
-        event_count == 0,
-        payload_bytes == 0,
-        "only a marker is empty"
-    );
+    assert_eq!(event_count == 0, payload_bytes == 0, "only a marker is empty");
     record[4..8].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
     record[8..16].copy_from_slice(&first_sequence.to_le_bytes());
     record[16..24].copy_from_slice(&durable_through.to_le_bytes());
@@ -83,10 +74,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Option<RecordHeader> {
         && header.payload_bytes as usize <= PAYLOAD_BYTES_MAX
         && (header.event_count == 0) == (header.payload_bytes == 0)
         && header.durable_through < header.first_sequence
-        && header
-            .first_sequence
-            .checked_add(header.event_count.into())
-            .is_some();
+        && header.first_sequence.checked_add(header.event_count.into()).is_some();
     plausible.then_some(header)
 }
 

@@ -1,8 +1,8 @@
 //! What a start finds in the directory, and what it does about it.
 //!
-//! [`examine`] only looks: it reads the headers of all segments and the records of the last one, so its cost does not grow with
-//! the backlog. [`apply`] makes the outcome durable: cuts a tail (keeping a copy of a torn one) and begins a fresh segment whose header
-//! states where the old one ended. Nothing is changed before everything has been judged.
+//! [`examine`] only looks: it reads the headers of all segments and the records of the last one, so its cost does not
+//! grow with the backlog. [`apply`] makes the outcome durable: cuts a tail (keeping a copy of a torn one) and begins a
+//! fresh segment whose header states where the old one ended. Nothing is changed before everything has been judged.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -46,9 +46,7 @@ pub struct FoundSegment {
 impl Findings {
     /// The torn tail of the last segment, if it has one.
     pub fn torn_tail(&self) -> Option<&Tail> {
-        self.tail
-            .as_ref()
-            .filter(|tail| tail.kind == TailKind::Torn)
+        self.tail.as_ref().filter(|tail| tail.kind == TailKind::Torn)
     }
 }
 
@@ -88,10 +86,7 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
         if let Some(previous) = segments.last_mut() {
             check_chain(dir, previous, &header, &path)?;
         }
-        segments.push(FoundSegment {
-            header,
-            end: length,
-        });
+        segments.push(FoundSegment { header, end: length });
     }
     let Some(last) = segments.last_mut() else {
         if let Some(end) = end {
@@ -116,8 +111,8 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
     })
 }
 
-/// The same for a log that a server may be writing to: segments that are removed meanwhile, and records that come whole between two
-/// reads, are no damage, so what goes wrong is tried again.
+/// The same for a log that a server may be writing to: segments that are removed meanwhile, and records that come whole
+/// between two reads, are no damage, so what goes wrong is tried again.
 ///
 /// # Errors
 ///
@@ -138,11 +133,7 @@ pub fn examine_live<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError>
 /// Brings the directory into the state from which the log goes on.
 ///
 /// The caller holds the lock. A crash at any point of this leaves a directory that leads to the same outcome.
-pub fn apply<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    findings: Findings,
-) -> Result<Recovered<D::File>, WalError> {
+pub fn apply<D: Disk>(disk: &D, dir: &Path, findings: Findings) -> Result<Recovered<D::File>, WalError> {
     let Findings {
         wal_id,
         mut segments,
@@ -155,9 +146,7 @@ pub fn apply<D: Disk>(
     // A segment without events would share its name with the fresh one, which takes its place.
     let replaced = segments.pop_if(|last| last.header.first_sequence == next_sequence);
     let (number, previous_end, previous_life) = match (&replaced, segments.last()) {
-        (Some(FoundSegment { header, .. }), _) => {
-            (header.number, header.previous_end, header.previous_life)
-        }
+        (Some(FoundSegment { header, .. }), _) => (header.number, header.previous_end, header.previous_life),
         (None, Some(last)) => (last.header.number + 1, last.end, last.header.life),
         (None, None) => (1, 0, LifeId::UNKNOWN),
     };
@@ -197,12 +186,7 @@ pub(super) fn random_salt() -> u32 {
 }
 
 /// Holds a segment's header against the one before it, and learns from it where that one logically ended.
-fn check_chain(
-    dir: &Path,
-    previous: &mut FoundSegment,
-    header: &SegmentHeader,
-    path: &Path,
-) -> Result<(), WalError> {
+fn check_chain(dir: &Path, previous: &mut FoundSegment, header: &SegmentHeader, path: &Path) -> Result<(), WalError> {
     let damage = |detail: String| Err(WalError::damage(path, 0, header.first_sequence, detail));
     if header.wal_id != previous.header.wal_id {
         return damage(format!(
@@ -231,15 +215,9 @@ fn check_chain(
 }
 
 /// Walks the last segment; returns the next sequence, and sets its logical end before a tail.
-fn scan_last<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    last: &mut FoundSegment,
-) -> Result<(Sequence, Option<Tail>), WalError> {
+fn scan_last<D: Disk>(disk: &D, dir: &Path, last: &mut FoundSegment) -> Result<(Sequence, Option<Tail>), WalError> {
     let path = segment::path_of(dir, last.header.first_sequence);
-    let file = disk
-        .open(&path)
-        .map_err(|error| WalError::io("open", &path, error))?;
+    let file = disk.open(&path).map_err(|error| WalError::io("open", &path, error))?;
     let mut scanner = RecordScanner::new(file, &last.header, last.end);
     let tail = match scanner.walk(|_| {}) {
         Ok(()) => None,
@@ -253,20 +231,12 @@ fn scan_last<D: Disk>(
 }
 
 /// Tells a tail from damage (see the format document).
-fn judge_tail<F: DiskFile>(
-    scanner: &RecordScanner<F>,
-    path: &Path,
-    reason: &str,
-) -> Result<Tail, WalError> {
+fn judge_tail<F: DiskFile>(scanner: &RecordScanner<F>, path: &Path, reason: &str) -> Result<Tail, WalError> {
     let (offset, sequence) = (scanner.offset(), scanner.next_sequence());
-    let rest = scanner
-        .read_rest()
-        .map_err(|error| WalError::io("read", path, error))?;
+    let rest = scanner.read_rest().map_err(|error| WalError::io("read", path, error))?;
     match scanner.find_proof_of_damage(&rest, sequence) {
         Some(proof) => {
-            let detail = format!(
-                "{reason}, yet the record at byte {proof} was written after it had been synced"
-            );
+            let detail = format!("{reason}, yet the record at byte {proof} was written after it had been synced");
             Err(WalError::damage(path, offset, sequence, detail))
         }
         None => {
@@ -275,11 +245,7 @@ fn judge_tail<F: DiskFile>(
                 segment: path.to_owned(),
                 offset,
                 bytes: rest.len() as u64,
-                kind: if is_blank {
-                    TailKind::Blank
-                } else {
-                    TailKind::Torn
-                },
+                kind: if is_blank { TailKind::Blank } else { TailKind::Torn },
                 first_sequence: sequence,
                 last_sequence: last_sequence_in(&rest, sequence),
                 copy: None,
@@ -291,19 +257,16 @@ fn judge_tail<F: DiskFile>(
 /// Cuts a tail off; a torn one is first copied aside.
 fn cut<D: Disk>(disk: &D, dir: &Path, tail: &mut Tail) -> Result<(), WalError> {
     let path = &tail.segment;
-    let mut file = disk
-        .open_rw(path)
-        .map_err(|error| WalError::io("open", path, error))?;
+    let mut file = disk.open_rw(path).map_err(|error| WalError::io("open", path, error))?;
     if tail.kind == TailKind::Torn {
         let mut bytes = vec![0; tail.bytes as usize];
-        let length = segment::read_full(&file, &mut bytes, tail.offset)
-            .map_err(|error| WalError::io("read", path, error))?;
+        let length =
+            segment::read_full(&file, &mut bytes, tail.offset).map_err(|error| WalError::io("read", path, error))?;
         bytes.truncate(length);
         tail.copy = Some(torn_copies::keep(disk, dir, tail, &bytes)?);
     }
     file.truncate(tail.offset)
         .map_err(|error| WalError::io("cut", path, error))?;
-    file.sync_data()
-        .map_err(|error| WalError::io("sync", path, error))?;
+    file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
     directory::sync_dir(disk, dir)
 }

@@ -15,7 +15,8 @@ pub enum Refusal {
     /// Log and database do not belong together, and a person has to decide.
     #[error("the write-ahead log and the database do not belong together")]
     Mismatch,
-    /// A write or sync failed. Where the log thread had the record, whether the events of the request survive is unknown.
+    /// A write or sync failed. Where the log thread had the record, whether the events of the request survive is
+    /// unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
     /// The log thread is gone, and the request came too late for it.

@@ -71,8 +71,8 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Whether a log can have such a segment. A checksum holds over whatever it was computed from, so what is added up later is
-    /// looked at here.
+    /// Whether a log can have such a segment. A checksum holds over whatever it was computed from, so what is added up
+    /// later is looked at here.
     fn is_possible(&self) -> bool {
         let has_possible_end = match self.number {
             1 => self.previous_end == 0,
@@ -89,8 +89,7 @@ impl SegmentHeader {
     pub fn read<F: DiskFile>(file: &F, path: &Path) -> Result<Self, WalError> {
         let named = sequence_of(path).unwrap_or(0);
         let mut bytes = [0; HEADER_BYTES];
-        let length =
-            read_full(file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
+        let length = read_full(file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
         let too_short = |needed: usize| {
             let detail = format!("the header has {length} of {needed} bytes");
             Err(WalError::damage(path, 0, named, detail))
@@ -120,12 +119,7 @@ impl SegmentHeader {
         }
         let checksum_at = header_bytes - 4;
         if crc32c::crc32c(&bytes[..checksum_at]) != read_u32(&bytes, checksum_at) {
-            return Err(WalError::damage(
-                path,
-                0,
-                named,
-                "the header's checksum does not hold",
-            ));
+            return Err(WalError::damage(path, 0, named, "the header's checksum does not hold"));
         }
         let life_at = |at: usize| match version {
             FORMAT_VERSION => LifeId(Uuid::from_slice(&bytes[at..at + 16]).expect("16 bytes")),
@@ -146,10 +140,7 @@ impl SegmentHeader {
             return Err(WalError::damage(path, 8, named, detail));
         }
         if header.first_sequence != named {
-            let detail = format!(
-                "the header says it begins at sequence {}",
-                header.first_sequence
-            );
+            let detail = format!("the header says it begins at sequence {}", header.first_sequence);
             return Err(WalError::damage(path, 40, named, detail));
         }
         Ok(header)
@@ -171,8 +162,7 @@ pub fn path_of(dir: &Path, first_sequence: Sequence) -> PathBuf {
 /// The first sequence that a file name stands for; `None` if it is not a segment's.
 pub fn sequence_of(path: &Path) -> Option<Sequence> {
     let digits = path.file_name()?.to_str()?.strip_suffix(".wal")?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| digits.parse().ok())?
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 /// A valid record, borrowed from the scanner's buffer.
@@ -255,9 +245,7 @@ impl<F: DiskFile> RecordScanner<F> {
             return Err(ScanError::Invalid("not a record header"));
         };
         if header.first_sequence != self.next_sequence {
-            return Err(ScanError::Invalid(
-                "the record does not follow the one before it",
-            ));
+            return Err(ScanError::Invalid("the record does not follow the one before it"));
         }
         let (salt, offset) = (self.salt, self.offset);
         let bytes = self.fetch(header.record_bytes())?;
@@ -300,18 +288,17 @@ impl<F: DiskFile> RecordScanner<F> {
         Ok(rest)
     }
 
-    /// Looks in the rest, which begins at an invalid spot, for a valid record that was written after `sequence` had been synced: the
-    /// proof that the spot held durable data. Returns that record's offset.
+    /// Looks in the rest, which begins at an invalid spot, for a valid record that was written after `sequence` had
+    /// been synced: the proof that the spot held durable data. Returns that record's offset.
     pub fn find_proof_of_damage(&self, rest: &[u8], sequence: Sequence) -> Option<u64> {
-        // The invalid record may have lost its length field, so every byte may begin the next one. The first one too: a later
-        // record in the place of the one that is missing is no less a proof.
+        // The invalid record may have lost its length field, so every byte may begin the next one. The first one too: a
+        // later record in the place of the one that is missing is no less a proof.
         for at in 0..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
             let Some(header) = rest[at..].first_chunk().and_then(record::decode_header) else {
                 continue;
             };
             let whole = rest.get(at..at + header.record_bytes());
-            if header.durable_through >= sequence
-                && whole.is_some_and(|bytes| record::checksum_holds(bytes, self.salt))
+            if header.durable_through >= sequence && whole.is_some_and(|bytes| record::checksum_holds(bytes, self.salt))
             {
                 return Some(self.offset + at as u64);
             }
@@ -334,8 +321,7 @@ impl<F: DiskFile> RecordScanner<F> {
                 .min(usize::try_from(remaining).unwrap_or(usize::MAX));
             self.buffer.resize(wanted, 0);
             let read_at = self.offset + buffered as u64;
-            let length = read_full(&self.file, &mut self.buffer[buffered..], read_at)
-                .map_err(ScanError::Io)?;
+            let length = read_full(&self.file, &mut self.buffer[buffered..], read_at).map_err(ScanError::Io)?;
             self.buffer.truncate(buffered + length);
             if self.buffer.len() < bytes {
                 return Err(ScanError::Invalid("the file ends inside the record"));
@@ -347,19 +333,13 @@ impl<F: DiskFile> RecordScanner<F> {
 
 /// Opens a segment and reads its header.
 pub fn open<D: Disk>(disk: &D, path: &Path) -> Result<(D::File, SegmentHeader), WalError> {
-    let file = disk
-        .open(path)
-        .map_err(|error| WalError::io("open", path, error))?;
+    let file = disk.open(path).map_err(|error| WalError::io("open", path, error))?;
     let header = SegmentHeader::read(&file, path)?;
     Ok((file, header))
 }
 
 /// Reads until the buffer is full or the file ends; returns how much it got.
-pub(super) fn read_full<F: DiskFile>(
-    file: &F,
-    buffer: &mut [u8],
-    offset: u64,
-) -> io::Result<usize> {
+pub(super) fn read_full<F: DiskFile>(file: &F, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64)? {

@@ -23,7 +23,8 @@ pub struct WalSettings {
     /// Directory of the log; `--data-dir` decides.
     #[arg(skip)]
     pub dir: PathBuf,
-    /// When to sync the log: `group` (before every 202), or `interval=TIME` to answer first and lose up to TIME on power loss
+    /// When to sync the log: `group` (before every 202), or `interval=TIME` to answer first and lose up to TIME on
+    /// power loss
     #[arg(
         long,
         env = "FAST_INGEST_SYNC",
@@ -47,7 +48,8 @@ pub struct WalSettings {
         value_name = "BYTES", value_parser = bytes::<u64>
     )]
     pub bytes_max: u64,
-    /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough to be rare
+    /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough to be
+    /// rare
     #[arg(
         id = "wal_segment_bytes", long = "wal-segment-bytes",
         env = "FAST_INGEST_WAL_SEGMENT_BYTES",
@@ -55,8 +57,8 @@ pub struct WalSettings {
         value_name = "BYTES", value_parser = bytes::<u64>
     )]
     pub segment_bytes: u64,
-    /// Log kept on top of that although the database has it: after a failover or restore to a state before, it is stored again from here.
-    /// About three million small events, far more than a replica lags behind
+    /// Log kept on top of that although the database has it: after a failover or restore to a state before, it is
+    /// stored again from here. About three million small events, far more than a replica lags behind
     #[arg(
         id = "wal_keep", long = "wal-keep",
         env = "FAST_INGEST_WAL_KEEP",
@@ -84,7 +86,6 @@ pub fn sync_mode(text: &str) -> Result<SyncMode, String> {
         return Ok(SyncMode::Group);
     }
     let interval = text.strip_prefix("interval=");
-    let interval =
-        interval.ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
+    let interval = interval.ok_or("expected `group` or `interval=TIME`, for example `interval=200ms`")?;
     positive_duration(interval).map(SyncMode::Interval)
 }

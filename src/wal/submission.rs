@@ -37,10 +37,7 @@ impl EncodedRecord {
     pub fn with_capacity_for(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
         bytes.resize(record::HEADER_BYTES, 0);
-        Self {
-            bytes,
-            event_count: 0,
-        }
+        Self { bytes, event_count: 0 }
     }
 
     /// The buffer that events are appended to.

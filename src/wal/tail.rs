@@ -53,7 +53,8 @@ impl fmt::Display for Tail {
     }
 }
 
-/// The last sequence in the records of a torn tail that begins with `first`. By their headers alone: a checksum does not hold any more.
+/// The last sequence in the records of a torn tail that begins with `first`. By their headers alone: a checksum does
+/// not hold any more.
 pub(super) fn last_sequence_in(tail: &[u8], first: Sequence) -> Option<Sequence> {
     let (mut rest, mut next) = (tail, first);
     while let Some(header) = rest.first_chunk().and_then(record::decode_header) {

@@ -69,12 +69,8 @@ impl Place {
 }
 
 fn segments_in(dir: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = entries
-        .filter(|path| segment::sequence_of(path).is_some())
-        .collect();
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = entries.filter(|path| segment::sequence_of(path).is_some()).collect();
     paths.sort();
     paths
 }
@@ -108,10 +104,7 @@ pub(crate) fn start_on<D: Disk>(disk: D, settings: &WalSettings) -> Result<Runni
     })
 }
 
-fn spawn<D: Disk>(
-    committer: Committer<D>,
-    ring: Receiver<Submission>,
-) -> JoinHandle<Result<(), WalError>> {
+fn spawn<D: Disk>(committer: Committer<D>, ring: Receiver<Submission>) -> JoinHandle<Result<(), WalError>> {
     thread::spawn(move || committer.run(&ring))
 }
 
@@ -144,12 +137,7 @@ impl<D: Disk> Running<D> {
             if batch.is_empty() {
                 return Ok(users);
             }
-            users.extend(
-                batch
-                    .view()
-                    .events()
-                    .map(|event| event.user_id.parse::<u64>().unwrap()),
-            );
+            users.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
         }
     }
 }

@@ -9,8 +9,8 @@ use super::tail::Tail;
 
 /// What stands between the names of a segment and the offset in the name of a copy of its torn tail.
 const COPY_INFIX: &str = ".torn-";
-/// Copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it: enough to look into what
-/// goes wrong again and again.
+/// Copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it: enough to
+/// look into what goes wrong again and again.
 const COPIES_MAX: usize = 8;
 
 /// A copy of a torn tail, in the order in which they were made.
@@ -46,23 +46,14 @@ impl TailCopy {
     }
 }
 
-/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken. Returns
-/// its path.
+/// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
+/// Returns its path.
 ///
-/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another copy.
-pub(super) fn keep<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    tail: &Tail,
-    bytes: &[u8],
-) -> Result<PathBuf, WalError> {
-    let names = disk
-        .list(dir)
-        .map_err(|error| WalError::io("list", dir, error))?;
-    let mut copies: Vec<_> = names
-        .iter()
-        .filter_map(|name| TailCopy::from_name(name))
-        .collect();
+/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another
+/// copy.
+pub(super) fn keep<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result<PathBuf, WalError> {
+    let names = disk.list(dir).map_err(|error| WalError::io("list", dir, error))?;
+    let mut copies: Vec<_> = names.iter().filter_map(|name| TailCopy::from_name(name)).collect();
     copies.sort_unstable();
     let segment = tail.segment.file_name().unwrap_or_default();
     let segment = segment.to_string_lossy().into_owned();

@@ -38,8 +38,7 @@ impl Axis {
         if is_logarithmic {
             let range = widened(values, is_logarithmic);
             let decades = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
-            let marks =
-                decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(decade)));
+            let marks = decades.flat_map(|decade| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(decade)));
             return Self {
                 is_logarithmic,
                 marks: marks.filter(|mark| range.contains(mark)).collect(),
@@ -116,8 +115,6 @@ fn widened(values: &[f64], is_logarithmic: bool) -> Range<f64> {
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let digits = [1.0, 2.0, 5.0].into_iter();
-    let fits = digits
-        .map(|digit| digit * power)
-        .find(|&round| round >= value);
+    let fits = digits.map(|digit| digit * power).find(|&round| round >= value);
     fits.unwrap_or(10.0 * power)
 }

@@ -74,8 +74,7 @@ impl Batch {
             0
         };
         let lines = self.events.len() + self.refused.len();
-        lines >= limits.events
-            || (lines > 0 && self.body_bytes + bytes + longest_id + "[,]".len() > limits.bytes)
+        lines >= limits.events || (lines > 0 && self.body_bytes + bytes + longest_id + "[,]".len() > limits.bytes)
     }
 
     /// Adds the next line.
@@ -92,11 +91,7 @@ impl Batch {
                 self.text.extend_from_slice(text);
                 self.body_bytes += text.len() + given_id.as_ref().map_or(0, GivenId::len) + 1;
                 let place = start..self.text.len();
-                self.events.push(EventLine {
-                    line,
-                    place,
-                    given_id,
-                });
+                self.events.push(EventLine { line, place, given_id });
             }
             Err(reason) => {
                 let event = Some(String::from_utf8_lossy(text).into_owned());
@@ -168,25 +163,18 @@ mod tests {
 
     #[test]
     fn a_body_holds_the_chosen_events_with_ids() {
-        let batch = batch(
-            LIMITS,
-            &["{\"n\":1}", "", "nonsense", "{\"n\":2,\"event_id\":\"x\"}"],
-        );
+        let batch = batch(LIMITS, &["{\"n\":1}", "", "nonsense", "{\"n\":2,\"event_id\":\"x\"}"]);
         assert_eq!((batch.first_line, batch.last_line), (11, 14));
         assert_eq!(batch.refused.len(), 1);
         assert_eq!(batch.refused[0].line, 13);
-        let body: Vec<serde_json::Value> =
-            serde_json::from_slice(&batch.body(&batch.events)).unwrap();
+        let body: Vec<serde_json::Value> = serde_json::from_slice(&batch.body(&batch.events)).unwrap();
         assert_eq!(body.len(), 2);
         assert!(body[0]["event_id"].as_str().unwrap().starts_with("imp-"));
         assert_eq!(body[1]["event_id"], "x");
         let second = batch.body(&batch.events[1..]);
         assert_eq!(second, "[{\"n\":2,\"event_id\":\"x\"}]");
         let refused = batch.refuse(&batch.events[0], Vec::new());
-        assert_eq!(
-            (refused.line, refused.event.as_deref()),
-            (11, Some("{\"n\":1}"))
-        );
+        assert_eq!((refused.line, refused.event.as_deref()), (11, Some("{\"n\":1}")));
     }
 
     #[test]
@@ -203,22 +191,12 @@ mod tests {
     fn a_body_never_outgrows_the_limit() {
         let line = format!("{{\"a\":\"{}\"}}", "x".repeat(200));
         let mut batch = Batch::behind(0, 0);
-        while !batch.is_full(
-            BatchLimits {
-                events: 100,
-                ..LIMITS
-            },
-            line.len(),
-        ) {
+        while !batch.is_full(BatchLimits { events: 100, ..LIMITS }, line.len()) {
             batch.push(LIMITS, line.as_bytes());
         }
         let body = batch.body(&batch.events);
         assert!(body.len() <= LIMITS.bytes, "{}", body.len());
-        assert!(
-            body.len() + line.len() + 52 > LIMITS.bytes,
-            "{}",
-            body.len()
-        );
+        assert!(body.len() + line.len() + 52 > LIMITS.bytes, "{}", body.len());
         assert!(
             !Batch::behind(0, 0).is_full(LIMITS, 5000),
             "one large line has a batch of its own"

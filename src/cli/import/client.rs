@@ -20,13 +20,13 @@ use crate::cli::text::printable;
 
 /// Time for a connection to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a whole exchange. A frozen server keeps its connections open for ever; the longest answer of a live one is far
-/// quicker.
+/// Time for a whole exchange. A frozen server keeps its connections open for ever; the longest answer of a live one is
+/// far quicker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time for which an unused connection is kept: less than the server's 75 s, so that it does not close under a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest answer that is read. A server's longest lists 100 events with 8 problems each, of some 600 bytes at most: a name of up to 64
-/// bytes, escaped, and a sentence.
+/// Longest answer that is read. A server's longest lists 100 events with 8 problems each, of some 600 bytes at most: a
+/// name of up to 64 bytes, escaped, and a sentence.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where batches go.
@@ -177,9 +177,7 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
         let detail = problem
             .map(|problem| format!(": {}", printable(problem.text())))
             .unwrap_or_default();
-        let after = headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok());
+        let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let after = after
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
@@ -193,9 +191,7 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
             Ok(stored) => Verdict::Accepted(stored.accepted as usize),
             Err(_) => Verdict::Strange(format!("{status} without a number of events")),
         },
-        (StatusCode::BAD_REQUEST, Some(problem))
-            if problem.code == Code::TooManyEvents.kind().name =>
-        {
+        (StatusCode::BAD_REQUEST, Some(problem)) if problem.code == Code::TooManyEvents.kind().name => {
             Verdict::TooMany(reason_of_line(&problem))
         }
         (StatusCode::BAD_REQUEST, Some(problem)) if problem.errors.is_empty() => {
@@ -209,14 +205,9 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
                 .filter_map(|error| Some((error.index?, reason(error))))
                 .collect();
             reasons.sort_by_key(|(index, _)| *index);
-            Verdict::EventsRefused {
-                reasons,
-                invalid_count,
-            }
+            Verdict::EventsRefused { reasons, invalid_count }
         }
-        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => {
-            Verdict::TooLarge(reason_of_line(&problem))
-        }
+        (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => Verdict::TooLarge(reason_of_line(&problem)),
         // A proxy in front of the server has limits of its own and answers in its own way.
         (StatusCode::PAYLOAD_TOO_LARGE, None) => {
             let message = "is larger than the server takes";

@@ -1,4 +1,5 @@
-//! Text out of what a file holds: gzip and zstd are told by their first bytes, whatever the file is called, and are undone.
+//! Text out of what a file holds: gzip and zstd are told by their first bytes, whatever the file is called, and are
+//! undone.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
@@ -17,7 +18,8 @@ enum Format {
 }
 
 impl Format {
-    /// By the first bytes. Where these say nothing, what a file is called says what is wrong with it: it is damaged, or empty.
+    /// By the first bytes. Where these say nothing, what a file is called says what is wrong with it: it is damaged, or
+    /// empty.
     fn tell(start: &[u8], extension: Option<&str>) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
@@ -33,15 +35,9 @@ impl Format {
 }
 
 /// The text of `input`; `extension` is that of the file's name, in lower case.
-pub(super) fn text_of(
-    mut input: impl BufRead + 'static,
-    extension: Option<&str>,
-) -> io::Result<Box<dyn BufRead>> {
+pub(super) fn text_of(mut input: impl BufRead + 'static, extension: Option<&str>) -> io::Result<Box<dyn BufRead>> {
     let mut start = Vec::with_capacity(MAGIC_BYTES);
-    input
-        .by_ref()
-        .take(MAGIC_BYTES as u64)
-        .read_to_end(&mut start)?;
+    input.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
     let format = Format::tell(&start, extension);
     let whole = Cursor::new(start).chain(input);
     Ok(match format {
@@ -54,9 +50,11 @@ pub(super) fn text_of(
     })
 }
 
-/// The members of a gzip file, one behind the other, and zeros behind them, as tapes and block devices leave them: gzip(1) ignores these.
+/// The members of a gzip file, one behind the other, and zeros behind them, as tapes and block devices leave them:
+/// gzip(1) ignores these.
 ///
-/// Anything else behind a member is an error. gzip(1) only warns of it, but it may be a member with a damaged beginning.
+/// Anything else behind a member is an error. gzip(1) only warns of it, but it may be a member with a damaged
+/// beginning.
 struct Members<R> {
     /// None behind the last one.
     member: Option<GzDecoder<R>>,
@@ -135,11 +133,7 @@ mod tests {
 
     #[test]
     fn gzip_and_zstd_are_told_by_their_first_bytes() {
-        let skippable = [
-            &[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9],
-            &zstd("{}\n")[..],
-        ]
-        .concat();
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9], &zstd("{}\n")[..]].concat();
         for extension in [None, Some("ndjson"), Some("gz"), Some("zst")] {
             for bytes in [&gzip("{}\n"), &zstd("{}\n"), &skippable] {
                 assert_eq!(text(bytes, extension).unwrap(), "{}\n", "{extension:?}");
@@ -164,11 +158,6 @@ mod tests {
         let between = [gzip("a\n"), vec![0; 7], gzip("b\n")].concat();
         assert_eq!(text(&between, None).unwrap(), "a\nb\n");
         let garbage = [members, b"garbage".to_vec()].concat();
-        assert!(
-            text(&garbage, None)
-                .unwrap_err()
-                .to_string()
-                .contains("something else")
-        );
+        assert!(text(&garbage, None).unwrap_err().to_string().contains("something else"));
     }
 }

@@ -1,9 +1,9 @@
 //! The `event_id` that a line is given when it has none, and the check that a line is one JSON object.
 //!
-//! The format is stable, since a later version must give the same line the same id: `imp-` and the 32 lower-case hex digits of
-//! XXH3-128 (seed 0) over 8 bytes of line number, little-endian, followed by the line. Lines count from 1 in the decompressed
-//! file. A line's bytes are those before its `\n` or `\r\n`; a byte order mark at the start of the file belongs to no line. The
-//! file's name is left out, so that a renamed, compressed or copied file keeps its ids.
+//! The format is stable, since a later version must give the same line the same id: `imp-` and the 32 lower-case hex
+//! digits of XXH3-128 (seed 0) over 8 bytes of line number, little-endian, followed by the line. Lines count from 1 in
+//! the decompressed file. A line's bytes are those before its `\n` or `\r\n`; a byte order mark at the start of the
+//! file belongs to no line. The file's name is left out, so that a renamed, compressed or copied file keeps its ids.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,8 @@ impl GivenId {
     }
 }
 
-/// Checks that a line is a JSON object, and finds the id it should be given: none if it has an `event_id` that is not null.
+/// Checks that a line is a JSON object, and finds the id it should be given: none if it has an `event_id` that is not
+/// null.
 ///
 /// # Errors
 ///
@@ -69,9 +70,7 @@ pub(super) fn check_line(number: u64, line: &[u8]) -> Result<Option<GivenId>, Re
         Some(_) => return Ok(None),
         None => {
             let behind = open + 1;
-            let next = line[behind..]
-                .iter()
-                .find(|byte| !byte.is_ascii_whitespace());
+            let next = line[behind..].iter().find(|byte| !byte.is_ascii_whitespace());
             let comma = if next == Some(&b'}') { "" } else { "," };
             let text = format!("\"event_id\":\"{}\"{comma}", id());
             GivenId {
@@ -137,10 +136,7 @@ mod tests {
         let line = br#"{"event_name":"page_view"}"#;
         assert_eq!(event_id(1, line), "imp-0eb57b737648d02e7695da67636eceaa");
         assert_eq!(event_id(2, line), "imp-208d8bff53b010e3936c528739fade10");
-        assert_eq!(
-            event_id(u64::MAX, b""),
-            "imp-dc6b20d207425aa58b3249d34c2ef0b0"
-        );
+        assert_eq!(event_id(u64::MAX, b""), "imp-dc6b20d207425aa58b3249d34c2ef0b0");
     }
 
     #[test]
@@ -160,10 +156,7 @@ mod tests {
     fn a_null_id_is_replaced_not_repeated() {
         let line = r#"{"a":null,"event_id": null ,"b":2}"#;
         let id = event_id(3, line.as_bytes());
-        assert_eq!(
-            sent(3, line),
-            format!(r#"{{"a":null,"event_id": "{id}" ,"b":2}}"#)
-        );
+        assert_eq!(sent(3, line), format!(r#"{{"a":null,"event_id": "{id}" ,"b":2}}"#));
     }
 
     #[test]
@@ -199,10 +192,7 @@ mod tests {
         ] {
             let (code, message) = refused(line.as_bytes());
             assert_eq!(code, "not_json", "{line}");
-            assert!(
-                message.contains("at column") && !message.contains("line"),
-                "{message}"
-            );
+            assert!(message.contains("at column") && !message.contains("line"), "{message}");
         }
     }
 }

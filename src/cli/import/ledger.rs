@@ -85,11 +85,7 @@ impl Ledger {
         let complete = self.files.iter().filter(|file| file.is_complete()).count();
         let mut parts = Vec::new();
         if complete > 0 {
-            let files = if complete == 1 {
-                "file is"
-            } else {
-                "files are"
-            };
+            let files = if complete == 1 { "file is" } else { "files are" };
             parts.push(format!("{complete} {files} complete"));
         }
         if let Some(file) = self.files.iter().find(|file| !file.is_complete()) {

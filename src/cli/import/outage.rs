@@ -9,12 +9,13 @@ const WAIT_MAX: Duration = Duration::from_secs(5);
 /// An outage shorter than this is not worth a message: a server restarts quicker.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The time since anything was last judged by the server, while attempts fail. Shared by all workers: one that gets through
-/// shows that the server lives.
+/// The time since anything was last judged by the server, while attempts fail. Shared by all workers: one that gets
+/// through shows that the server lives.
 #[derive(Debug)]
 pub(super) struct Outage {
     give_up_after: Duration,
-    /// The first failure behind the last success. Counted from there, since standard input may well have been silent before.
+    /// The first failure behind the last success. Counted from there, since standard input may well have been silent
+    /// before.
     since: Option<Instant>,
     announced: bool,
 }
@@ -62,8 +63,8 @@ impl Outage {
     }
 }
 
-/// The wait behind failed attempt number `attempt`, counted from 0: what the server asked for, else twice as long each time.
-/// `random` in `0.0..1.0` spreads the connections, so that they do not all come back in the same moment.
+/// The wait behind failed attempt number `attempt`, counted from 0: what the server asked for, else twice as long each
+/// time. `random` in `0.0..1.0` spreads the connections, so that they do not all come back in the same moment.
 pub(super) fn wait(attempt: u32, asked_for: Option<Duration>, random: f64) -> Duration {
     match asked_for {
         Some(asked_for) => asked_for.max(WAIT_MIN) + WAIT_MIN.mul_f64(random),

@@ -40,8 +40,7 @@ impl Display {
             Some(_) => "{bar:32} {percent:>3} %  {msg}, {eta} left",
             None => "{spinner} {bytes} read  {msg}",
         };
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         bar.set_style(style);
         Self::Bar(bar)
@@ -65,12 +64,7 @@ impl Display {
 }
 
 /// Shows progress until it is dropped: what was read of the sources and `accepted` events since `started`.
-pub(super) async fn report(
-    display: &Display,
-    sources: &[Source],
-    started: Instant,
-    accepted: impl Fn() -> u64,
-) {
+pub(super) async fn report(display: &Display, sources: &[Source], started: Instant, accepted: impl Fn() -> u64) {
     let interval = match display {
         Display::Quiet => return,
         Display::Bar(_) => BAR_INTERVAL,
@@ -85,11 +79,7 @@ pub(super) async fn report(
         let elapsed = started.elapsed();
         let events = accepted();
         let rate = (events as f64 / elapsed.as_secs_f64().max(0.001)) as u64;
-        let counted = format!(
-            "{} accepted, {} events/s",
-            counted(events, "event"),
-            grouped(rate)
-        );
+        let counted = format!("{} accepted, {} events/s", counted(events, "event"), grouped(rate));
         match display {
             Display::Quiet => {}
             Display::Bar(bar) => {
@@ -132,10 +122,7 @@ mod tests {
     #[test]
     fn the_rest_is_estimated_from_the_part_that_is_read() {
         let elapsed = Duration::from_secs(30);
-        assert_eq!(
-            left(elapsed, 25, Some(100)),
-            ", 25 % read, about 1m 30s left"
-        );
+        assert_eq!(left(elapsed, 25, Some(100)), ", 25 % read, about 1m 30s left");
         assert_eq!(left(elapsed, 120, Some(100)), ", 100 % read, about 0s left");
         assert_eq!(left(elapsed, 25, None), "");
         assert_eq!(left(elapsed, 0, Some(0)), "");

@@ -1,7 +1,7 @@
 //! The reader: a thread that turns files into batches, a few ahead of the workers.
 //!
-//! It is a thread because decompression and JSON are work, and because standard input can block for ever: nobody waits for it,
-//! it ends when the channel's other side is gone.
+//! It is a thread because decompression and JSON are work, and because standard input can block for ever: nobody waits
+//! for it, it ends when the channel's other side is gone.
 
 use std::io;
 use std::thread;
@@ -38,11 +38,7 @@ pub(super) struct InputFailure {
 }
 
 /// Starts the thread. Batches come in the order of files and lines.
-pub(super) fn spawn(
-    sources: Vec<Source>,
-    limits: BatchLimits,
-    sender: Sender<Input>,
-) -> io::Result<()> {
+pub(super) fn spawn(sources: Vec<Source>, limits: BatchLimits, sender: Sender<Input>) -> io::Result<()> {
     let read = move || {
         for (file, source) in sources.iter().enumerate() {
             let input = match read_file(file, source, limits, &sender) {
@@ -72,10 +68,7 @@ fn read_file(
     let failed = |after: u64, error: &io::Error| {
         // What decompression finds has no number of the system's.
         let is_content = error.raw_os_error().is_none();
-        let error = anyhow!(
-            "{}: cannot be read behind line {after}: {error}",
-            source.name
-        );
+        let error = anyhow!("{}: cannot be read behind line {after}: {error}", source.name);
         InputFailure {
             failure: Failure::new(ExitStatus::Io, error),
             is_content,
@@ -135,12 +128,7 @@ mod tests {
         let seen: Vec<_> = read(&[&one, &two])
             .into_iter()
             .map(|input| match input {
-                Input::Batch(batch) => (
-                    batch.file,
-                    batch.first_line,
-                    batch.last_line,
-                    batch.events.len(),
-                ),
+                Input::Batch(batch) => (batch.file, batch.first_line, batch.last_line, batch.events.len()),
                 Input::FileRead { file, lines } => (file, lines, lines, usize::MAX),
                 Input::Failed(failure) => panic!("{failure:?}"),
             })
@@ -148,13 +136,7 @@ mod tests {
         let end = usize::MAX;
         assert_eq!(
             seen,
-            [
-                (0, 1, 3, 2),
-                (0, 4, 5, 0),
-                (0, 5, 5, end),
-                (1, 1, 1, 0),
-                (1, 1, 1, end)
-            ]
+            [(0, 1, 3, 2), (0, 4, 5, 0), (0, 5, 5, end), (1, 1, 1, 0), (1, 1, 1, end)]
         );
     }
 
@@ -182,10 +164,7 @@ mod tests {
         let Some(Input::Failed(failure)) = inputs.last() else {
             panic!("{inputs:?}")
         };
-        let InputFailure {
-            failure,
-            is_content,
-        } = failure;
+        let InputFailure { failure, is_content } = failure;
         assert_eq!((failure.status, *is_content), (ExitStatus::Io, true));
         assert!(failure.to_string().contains("behind line 3"), "{failure}");
     }

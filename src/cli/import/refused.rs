@@ -84,8 +84,7 @@ impl RefusedLog {
         let shown = path.display();
         let is_input = |input: &PathBuf| input.canonicalize().ok() == path.canonicalize().ok();
         if path.exists() && inputs.iter().any(is_input) {
-            let error =
-                anyhow!("--skip-invalid {shown}: is one of the files to import; name another one");
+            let error = anyhow!("--skip-invalid {shown}: is one of the files to import; name another one");
             return Err(Failure::new(ExitStatus::Io, error));
         }
         let create = || {
@@ -96,9 +95,8 @@ impl RefusedLog {
             }
             File::create(path)
         };
-        let file = create().map_err(|error| {
-            Failure::new(ExitStatus::Io, anyhow!("--skip-invalid {shown}: {error}"))
-        })?;
+        let file =
+            create().map_err(|error| Failure::new(ExitStatus::Io, anyhow!("--skip-invalid {shown}: {error}")))?;
         Ok(Self {
             path: path.to_owned(),
             file: BufWriter::new(file),

@@ -19,7 +19,8 @@ use crate::cli::text::{counted, grouped};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::words::plural;
 
-/// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed Ctrl-C.
+/// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed
+/// Ctrl-C.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The run is over; why is in [`Run`].
@@ -57,11 +58,7 @@ struct End {
 #[derive(Debug)]
 enum Stop {
     Interrupted,
-    Refused {
-        file: usize,
-        line: u64,
-        text: String,
-    },
+    Refused { file: usize, line: u64, text: String },
     Failed(Failure),
 }
 
@@ -91,9 +88,7 @@ impl Run {
             url: args.server.url(),
             event_ids: !args.no_event_id,
             give_up_after: args.give_up_after,
-            ledger: Mutex::new(Ledger::new(
-                sources.iter().map(|source| source.name.clone()),
-            )),
+            ledger: Mutex::new(Ledger::new(sources.iter().map(|source| source.name.clone()))),
             outage: Mutex::new(Outage::new(args.give_up_after)),
             refused_log: refused_log.map(Mutex::new),
             end: Mutex::default(),
@@ -131,14 +126,9 @@ impl Run {
         self.refused_log.is_none()
     }
 
-    /// Lines of one request were refused, `invalid_count` in all of which `lines` are the first: writes them to the file of
-    /// `--skip-invalid`, or stops the run.
-    pub(super) fn refuse(
-        &self,
-        file: usize,
-        lines: &[RefusedLine],
-        invalid_count: usize,
-    ) -> Result<(), Stopped> {
+    /// Lines of one request were refused, `invalid_count` in all of which `lines` are the first: writes them to the
+    /// file of `--skip-invalid`, or stops the run.
+    pub(super) fn refuse(&self, file: usize, lines: &[RefusedLine], invalid_count: usize) -> Result<(), Stopped> {
         let Some(log) = &self.refused_log else {
             return Err(self.stop(self.first_refused(file, lines, invalid_count)));
         };
@@ -154,16 +144,9 @@ impl Run {
 
     fn first_refused(&self, file: usize, lines: &[RefusedLine], invalid_count: usize) -> Stop {
         let Some(first) = lines.iter().min_by_key(|line| line.line) else {
-            return Stop::Failed(Failure::new(
-                ExitStatus::Software,
-                anyhow!("nothing was refused"),
-            ));
+            return Stop::Failed(Failure::new(ExitStatus::Software, anyhow!("nothing was refused")));
         };
-        let reasons: Vec<_> = first
-            .reasons
-            .iter()
-            .map(super::refused::Reason::text)
-            .collect();
+        let reasons: Vec<_> = first.reasons.iter().map(super::refused::Reason::text).collect();
         let name = lock(&self.ledger).name(file).to_owned();
         let mut text = format!("{name}:{}: {}", first.line, reasons.join("; "));
         if invalid_count > 1 {
@@ -199,21 +182,15 @@ impl Run {
         match decision {
             Decision::TryAgain { left, announce } => {
                 if announce {
-                    let time =
-                        humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
-                    self.display.notice(&format!(
-                        "{}: {why}; trying again for up to {time}",
-                        self.url
-                    ));
+                    let time = humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
+                    self.display
+                        .notice(&format!("{}: {why}; trying again for up to {time}", self.url));
                 }
                 Ok(left)
             }
             Decision::GiveUp => {
                 let time = humantime::format_duration(self.give_up_after);
-                let error = anyhow!(
-                    "{}: {why}; nothing got through for {time} (--give-up-after)",
-                    self.url
-                );
+                let error = anyhow!("{}: {why}; nothing got through for {time} (--give-up-after)", self.url);
                 Err(self.stop(Stop::Failed(Failure::new(ExitStatus::Unavailable, error))))
             }
         }
@@ -250,12 +227,7 @@ impl Run {
 
     async fn reached(&self, wanted: Phase) {
         // Cannot fail while `self` holds the sender.
-        let _closed = self
-            .phase
-            .subscribe()
-            .wait_for(|phase| *phase >= wanted)
-            .await
-            .is_err();
+        let _closed = self.phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_err();
     }
 
     /// The first reason counts, but of several refused lines the first one in the input.
@@ -295,8 +267,7 @@ impl Run {
             false => "without event ids, running it again may store events twice",
         };
         let how_far = ledger.how_far();
-        let stopped =
-            |error: Error, hint: &str| anyhow!("{error:#}\nstopped: {how_far}; {hint}{again}");
+        let stopped = |error: Error, hint: &str| anyhow!("{error:#}\nstopped: {how_far}; {hint}{again}");
         // What is said of running it again without event ids stands for itself.
         let hint = |first| if self.event_ids { first } else { "" };
         match (end.stop, end.input) {
@@ -314,28 +285,19 @@ impl Run {
             }
             (Some(Stop::Refused { text, .. }), _) => {
                 let first = "correct the line in place or skip it with --skip-invalid FILE, then ";
-                Err(Failure::new(
-                    ExitStatus::Data,
-                    stopped(anyhow!(text), hint(first)),
-                ))
+                Err(Failure::new(ExitStatus::Data, stopped(anyhow!(text), hint(first))))
             }
             (Some(Stop::Failed(failure)), _) => {
                 let error = match failure.status {
                     // The same command would end the same way.
-                    ExitStatus::Config => {
-                        stopped(failure.error, hint("with the URL of such a server "))
-                    }
+                    ExitStatus::Config => stopped(failure.error, hint("with the URL of such a server ")),
                     ExitStatus::Software => anyhow!("{:#}\nstopped: {how_far}", failure.error),
                     _ => stopped(failure.error, ""),
                 };
                 Err(Failure::new(failure.status, error))
             }
             (None, Some(input)) => {
-                let first = if input.is_content {
-                    "mend the file, then "
-                } else {
-                    ""
-                };
+                let first = if input.is_content { "mend the file, then " } else { "" };
                 let error = stopped(input.failure.error, hint(first));
                 Err(Failure::new(input.failure.status, error))
             }
@@ -349,12 +311,8 @@ impl Run {
         let accepted = counted(ledger.accepted, "event");
         let refused = grouped(ledger.refused);
         let log = self.refused_log.as_ref().filter(|_| ledger.refused > 0);
-        let written = log.map_or_else(String::new, |log| {
-            format!(", written to {}", shown(lock(log).path()))
-        });
-        format!(
-            "{accepted} accepted from {files} in {seconds:.1} s ({rate} events/s), {refused} refused{written}"
-        )
+        let written = log.map_or_else(String::new, |log| format!(", written to {}", shown(lock(log).path())));
+        format!("{accepted} accepted from {files} in {seconds:.1} s ({rate} events/s), {refused} refused{written}")
     }
 }
 

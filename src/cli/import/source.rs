@@ -143,11 +143,7 @@ impl<R: BufRead> Lines<R> {
         buffer.clear();
         // Room for the longest line with its end, so that a longer one shows.
         let room = LINE_BYTES_MAX + BYTE_ORDER_MARK.len() + b"\r\n".len();
-        let read = self
-            .text
-            .by_ref()
-            .take(room as u64)
-            .read_until(b'\n', buffer)?;
+        let read = self.text.by_ref().take(room as u64).read_until(b'\n', buffer)?;
         if read == 0 {
             return Ok(None);
         }
@@ -185,17 +181,12 @@ mod tests {
     }
 
     fn numbered(lines: &[&str]) -> Vec<(u64, String)> {
-        (1..)
-            .zip(lines.iter().map(|line| (*line).to_owned()))
-            .collect()
+        (1..).zip(lines.iter().map(|line| (*line).to_owned())).collect()
     }
 
     #[test]
     fn lines_end_in_lf_or_crlf_and_the_last_one_in_nothing() {
-        assert_eq!(
-            split(b"one\ntwo\r\n\nfour"),
-            numbered(&["one", "two", "", "four"])
-        );
+        assert_eq!(split(b"one\ntwo\r\n\nfour"), numbered(&["one", "two", "", "four"]));
         assert_eq!(split(b"one\n"), numbered(&["one"]));
         assert_eq!(split(b""), []);
     }
@@ -223,10 +214,7 @@ mod tests {
         while let Some(line) = lines.next(&mut buffer).unwrap() {
             found.push((lines.number(), line));
         }
-        assert_eq!(
-            found,
-            [(1, Line::Text), (2, Line::TooLong), (3, Line::Text)]
-        );
+        assert_eq!(found, [(1, Line::Text), (2, Line::TooLong), (3, Line::Text)]);
         assert_eq!(buffer, b"");
         let endless = vec![b'x'; 3 * LINE_BYTES_MAX];
         let mut lines = Lines::new(endless.as_slice());

@@ -16,11 +16,7 @@ use super::run::{Run, Stopped};
 use crate::cli::text::counted;
 
 /// Works until the input is used up or the run is over.
-pub(super) async fn work(
-    connection: Connection,
-    inputs: Arc<Mutex<Receiver<Input>>>,
-    run: Arc<Run>,
-) {
+pub(super) async fn work(connection: Connection, inputs: Arc<Mutex<Receiver<Input>>>, run: Arc<Run>) {
     let mut worker = Worker {
         connection,
         run,
@@ -78,12 +74,10 @@ impl Worker {
 
     async fn deliver(&mut self, mut batch: Batch) -> Result<(), Stopped> {
         let first_refused = batch.refused.iter().map(|line| line.line).min();
-        // Lines behind a refused one are not sent when the run is to stop there. Those before it are: the server may refuse one of
-        // them, and that is the first then.
+        // Lines behind a refused one are not sent when the run is to stop there. Those before it are: the server may
+        // refuse one of them, and that is the first then.
         let end = first_refused.filter(|_| self.run.stops_at_refused());
-        batch
-            .events
-            .retain(|event| end.is_none_or(|end| event.line < end));
+        batch.events.retain(|event| end.is_none_or(|end| event.line < end));
         // Halves of a request that was too large lie on top of each other, the first half uppermost.
         let mut pieces = vec![std::mem::take(&mut batch.events)];
         while let Some(mut events) = pieces.pop() {
@@ -105,19 +99,14 @@ impl Worker {
                         counted(stored as u64, "event")
                     )));
                 }
-                Verdict::EventsRefused {
-                    reasons,
-                    invalid_count,
-                } => {
+                Verdict::EventsRefused { reasons, invalid_count } => {
                     let Some(lines) = take_refused(&batch, &mut events, reasons) else {
                         return Err(self.run.strange("400 for events that were not sent"));
                     };
                     self.run.refuse(batch.file, &lines, invalid_count)?;
                     pieces.push(events);
                 }
-                Verdict::RequestRefused(reason)
-                | Verdict::TooLarge(reason)
-                | Verdict::TooMany(reason)
+                Verdict::RequestRefused(reason) | Verdict::TooLarge(reason) | Verdict::TooMany(reason)
                     if count == 1 =>
                 {
                     self.run
@@ -177,11 +166,7 @@ fn halve(pieces: &mut Vec<Vec<EventLine>>, mut events: Vec<EventLine>) {
 }
 
 /// Takes the refused ones out of `events`; none if the answer names an event that was not sent, or none at all.
-fn take_refused(
-    batch: &Batch,
-    events: &mut Vec<EventLine>,
-    reasons: Vec<(usize, Reason)>,
-) -> Option<Vec<RefusedLine>> {
+fn take_refused(batch: &Batch, events: &mut Vec<EventLine>, reasons: Vec<(usize, Reason)>) -> Option<Vec<RefusedLine>> {
     let mut lines: Vec<RefusedLine> = Vec::new();
     let mut refused = vec![false; events.len()];
     for (index, reason) in reasons {
@@ -225,10 +210,7 @@ mod tests {
         let mut events = batch.events.clone();
         let reasons = vec![(0, reason("a")), (1, reason("b")), (1, reason("c"))];
         let lines = take_refused(&batch, &mut events, reasons).unwrap();
-        let numbers: Vec<_> = lines
-            .iter()
-            .map(|line| (line.line, line.reasons.len()))
-            .collect();
+        let numbers: Vec<_> = lines.iter().map(|line| (line.line, line.reasons.len())).collect();
         assert_eq!(numbers, [(1, 1), (3, 2)]);
         assert_eq!(batch.body(&events), "[{\"n\":4}]");
     }
@@ -237,10 +219,7 @@ mod tests {
     fn an_answer_about_other_events_is_not_trusted() {
         let batch = three_events();
         let mut events = batch.events.clone();
-        assert_eq!(
-            take_refused(&batch, &mut events, vec![(3, reason("a"))]),
-            None
-        );
+        assert_eq!(take_refused(&batch, &mut events, vec![(3, reason("a"))]), None);
         assert_eq!(take_refused(&batch, &mut events, Vec::new()), None);
     }
 }

@@ -8,7 +8,8 @@ use super::answer::{Dimension, dimensions};
 use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::printable;
 
-/// The header line and one row a group, or one of the total when there are no groups asked for. Without the last line's LF.
+/// The header line and one row a group, or one of the total when there are no groups asked for. Without the last line's
+/// LF.
 pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
     let dimensions = dimensions(answer);
     let is_named = dimensions

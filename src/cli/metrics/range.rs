@@ -59,9 +59,7 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
     }
     Timestamp::parse(text)
         .map(Moment::Instant)
-        .map_err(|error| {
-            format!("{error}; write for example 2026-02-01, 2026-02-01T09:30:00Z or 1769938200")
-        })
+        .map_err(|error| format!("{error}; write for example 2026-02-01, 2026-02-01T09:30:00Z or 1769938200"))
 }
 
 /// Reads `--tz`.
@@ -76,12 +74,7 @@ pub(super) fn zone(text: &str) -> Result<Zone, String> {
 }
 
 /// The range that is meant.
-pub(super) fn resolve(
-    from: Option<Moment>,
-    to: Option<Moment>,
-    zone: &Zone,
-    now: Timestamp,
-) -> Range<Timestamp> {
+pub(super) fn resolve(from: Option<Moment>, to: Option<Moment>, zone: &Zone, now: Timestamp) -> Range<Timestamp> {
     let end = to.map_or(now, |to| to.instant(zone));
     let start = from.map_or_else(
         || {
@@ -123,10 +116,7 @@ mod tests {
     fn dates_begin_where_the_clocks_are() {
         let february = |tz| resolved(Some("2026-02-01"), Some("2026-02-02"), tz);
         let range = |from: &str, to: &str| (from.to_owned(), to.to_owned());
-        assert_eq!(
-            february("UTC"),
-            range("2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z")
-        );
+        assert_eq!(february("UTC"), range("2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"));
         assert_eq!(
             february("Asia/Kathmandu"),
             range("2026-01-31T18:15:00Z", "2026-02-01T18:15:00Z")
@@ -144,10 +134,7 @@ mod tests {
         let (from, to) = resolved(None, None, "UTC");
         assert_eq!(
             (Timestamp::parse(&from), Timestamp::parse(&to)),
-            (
-                Timestamp::parse("2026-03-01T12:00:00.5Z"),
-                Timestamp::parse(end)
-            )
+            (Timestamp::parse("2026-03-01T12:00:00.5Z"), Timestamp::parse(end))
         );
         let (from, _) = resolved(None, Some("1970-01-05"), "UTC");
         assert_eq!(from, "1970-01-01T00:00:00Z");
@@ -160,13 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_and_no_zone_says_what_would_be() {
-        for text in [
-            "",
-            "yesterday",
-            "2026-02-30",
-            "2026-2-1",
-            "2026-02-01T00:00:00",
-        ] {
+        for text in ["", "yesterday", "2026-02-30", "2026-2-1", "2026-02-01T00:00:00"] {
             assert!(moment(text).unwrap_err().contains("2026-02-01"), "{text}");
         }
         for text in ["", "+05:45", "Mars/Phobos", "Etc/Unknown"] {

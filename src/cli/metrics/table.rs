@@ -34,18 +34,12 @@ pub(super) fn render(answer: &Answer<'_>, zone: &Zone, columns: usize) -> String
     let mut table = Table::default();
     // The totals need a place for their own name.
     let labels = dimensions.len().max(1);
-    let mut header: Vec<String> = dimensions
-        .iter()
-        .map(|by| printable(name_of(*by)))
-        .collect();
+    let mut header: Vec<String> = dimensions.iter().map(|by| printable(name_of(*by))).collect();
     header.resize(labels, String::new());
     header.extend(["events", "users", ""].map(str::to_owned));
     table.rows.push(header);
     for group in answer.groups() {
-        let mut row: Vec<String> = dimensions
-            .iter()
-            .map(|by| label(group, *by, zone))
-            .collect();
+        let mut row: Vec<String> = dimensions.iter().map(|by| label(group, *by, zone)).collect();
         row.resize(labels, String::new());
         row.extend(numbers(&group.counts));
         table.rows.push(row);
@@ -175,20 +169,13 @@ fn numbers(counts: &Counts) -> [String; 3] {
     } else {
         String::new()
     };
-    [
-        grouped(counts.total_events),
-        grouped(counts.unique_users),
-        error,
-    ]
+    [grouped(counts.total_events), grouped(counts.unique_users), error]
 }
 
 /// A bar for each group, so that the largest fills what the numbers leave of the line.
 fn bars(answer: &Answer<'_>, used: usize, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(used);
-    let events = answer
-        .groups()
-        .iter()
-        .map(|group| group.counts.total_events);
+    let events = answer.groups().iter().map(|group| group.counts.total_events);
     let largest = events.clone().max().unwrap_or(0);
     if room < BAR_COLUMNS_MIN || largest == 0 {
         return Vec::new();
@@ -233,7 +220,10 @@ fn footnotes(answer: &Answer<'_>) -> Vec<String> {
         notes.push("± is the standard error of an estimate; --exact counts users.".to_owned());
     }
     if answer.overflowed {
-        notes.push("Some days have more names and channels than rollups keep apart; there, events were counted one by one.".to_owned());
+        notes.push(
+            "Some days have more names and channels than rollups keep apart; there, events were counted one by one."
+                .to_owned(),
+        );
     }
     if let Some(pending) = answer.pending_events.filter(|pending| *pending > 0) {
         let until = answer.counted_until.as_deref().map(printable);

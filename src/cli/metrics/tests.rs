@@ -71,7 +71,8 @@ fn a_table_says_what_is_not_counted_yet() {
     let json = r#"{"from":"2026-02-01T00:00:00Z","to":"2026-02-02T00:00:00Z","total_events":3,"unique_users":2,
         "pending_events":320000,"counted_until":"2026-02-01T09:30:00Z"}"#;
     let table = table::render(&answer(json), &zone("UTC"), 80);
-    let note = "Not in the database yet: 320,000 events; all that the server accepted before 2026-02-01T09:30:00Z is counted.";
+    let note =
+        "Not in the database yet: 320,000 events; all that the server accepted before 2026-02-01T09:30:00Z is counted.";
     assert_eq!(table.lines().last(), Some(note));
 }
 
@@ -88,21 +89,13 @@ fn each_unit_of_time_has_its_own_words() {
         );
         let table = table::render(&answer(&json), &zone(tz), 80);
         let lines = table.lines().skip(3).take(starts.len());
-        lines
-            .map(|line| line.split("  ").next().unwrap().to_owned())
-            .collect()
+        lines.map(|line| line.split("  ").next().unwrap().to_owned()).collect()
     };
     let new_year = ["2025-12-31T23:00:00Z"];
     assert_eq!(labels("month", "Europe/Berlin", &new_year), ["2026-01"]);
-    assert_eq!(
-        labels("week", "Europe/Berlin", &["2025-12-28T23:00:00Z"]),
-        ["2026-W01"]
-    );
+    assert_eq!(labels("week", "Europe/Berlin", &["2025-12-28T23:00:00Z"]), ["2026-W01"]);
     assert_eq!(labels("day", "Europe/Berlin", &new_year), ["2026-01-01"]);
-    assert_eq!(
-        labels("minute", "Europe/Berlin", &new_year),
-        ["2026-01-01 00:00"]
-    );
+    assert_eq!(labels("minute", "Europe/Berlin", &new_year), ["2026-01-01 00:00"]);
     // The clocks go back: two hours have one name.
     assert_eq!(
         labels(
@@ -233,26 +226,17 @@ fn a_refusal_is_one_line_and_only_a_wrong_question_is_2() {
     let listed = r#"{"detail":"see `errors`","errors":[{"field":"tz","code":"x","message":"is no zone"},{"field":"from\u001b","code":"x","message":"is\nlate"}]}"#;
     assert_eq!(
         refusal(StatusCode::BAD_REQUEST, listed),
-        (
-            ExitStatus::Usage,
-            "tz is no zone; from\\u{1b} is\\u{a}late".to_owned()
-        )
+        (ExitStatus::Usage, "tz is no zone; from\\u{1b} is\\u{a}late".to_owned())
     );
     assert_eq!(
         refusal(
             StatusCode::SERVICE_UNAVAILABLE,
             r#"{"title":"T","detail":"the database does not answer"}"#
         ),
-        (
-            ExitStatus::Unavailable,
-            "the database does not answer".to_owned()
-        )
+        (ExitStatus::Unavailable, "the database does not answer".to_owned())
     );
     assert_eq!(
         refusal(StatusCode::NOT_FOUND, "<html>"),
-        (
-            ExitStatus::Unavailable,
-            "the server answered 404 Not Found".to_owned()
-        )
+        (ExitStatus::Unavailable, "the server answered 404 Not Found".to_owned())
     );
 }

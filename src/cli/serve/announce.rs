@@ -45,9 +45,7 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
         );
     }
     if let SyncMode::Interval(interval) = settings.wal.sync {
-        tracing::warn!(
-            "--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}"
-        );
+        tracing::warn!("--sync interval: a 202 does not mean on disk; a power cut may lose the last {interval:?}");
     }
 }
 

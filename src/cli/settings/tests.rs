@@ -77,9 +77,7 @@ fn contradictions_are_refused_with_the_flag_to_change() {
         let expected = format!("{flag} must be at most 1day");
         assert_eq!(refused(&[flag, "30days"]), expected);
     }
-    assert!(
-        refused(&["--sync", "interval=9999years"]).contains("--sync interval must be at most 1day")
-    );
+    assert!(refused(&["--sync", "interval=9999years"]).contains("--sync interval must be at most 1day"));
     for slots in ["0", "1000000000000", "9999999999999999999"] {
         assert!(refused(&["--ring-slots", slots]).contains("from 1 to 1048576"));
     }
@@ -91,9 +89,7 @@ fn contradictions_are_refused_with_the_flag_to_change() {
 
 /// Each flag with a value, behind its command and with the positional arguments that this needs.
 fn flags_with_values(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
-    let needed = command
-        .get_positionals()
-        .filter(|arg| arg.is_required_set());
+    let needed = command.get_positionals().filter(|arg| arg.is_required_set());
     let needed: Vec<String> = needed.map(|arg| arg.get_id().to_string()).collect();
     for arg in command.get_arguments() {
         if let (Some(flag), true) = (arg.get_long(), arg.get_action().takes_values()) {
@@ -120,10 +116,7 @@ fn every_flag_answers_a_value_that_it_cannot_read_with_what_is_allowed() {
             let Err(error) = Cli::try_parse_from(typed) else {
                 continue;
             };
-            if !matches!(
-                error.kind(),
-                ErrorKind::ValueValidation | ErrorKind::InvalidValue
-            ) {
+            if !matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) {
                 continue;
             }
             refusing += 1;
@@ -132,13 +125,7 @@ fn every_flag_answers_a_value_that_it_cannot_read_with_what_is_allowed() {
             let says = ["for example", "must be", "makes sense", "possible values"];
             let is_helpful = says.iter().any(|words| text.contains(words));
             // The words of the parsers of the standard library, and of crates.
-            let foreign = [
-                "invalid digit",
-                "couldn't parse",
-                "SI unit",
-                "at 0",
-                "time unit needed",
-            ];
+            let foreign = ["invalid digit", "couldn't parse", "SI unit", "at 0", "time unit needed"];
             let is_ours = !foreign.iter().any(|words| text.contains(words));
             assert!(is_named && is_helpful && is_ours, "{text}");
         }
@@ -157,17 +144,9 @@ fn a_name_of_a_host_is_kept_as_requests_write_it() {
     ] {
         assert_eq!(host_name(text).as_deref(), Ok(expected), "{text}");
     }
-    for text in [
-        "stats.example:443",
-        "[::1]:8080",
-        "http://stats.example",
-        "",
-        "[stats]",
-    ] {
+    for text in ["stats.example:443", "[::1]:8080", "http://stats.example", "", "[stats]"] {
         assert!(
-            host_name(text)
-                .unwrap_err()
-                .contains("without scheme and port"),
+            host_name(text).unwrap_err().contains("without scheme and port"),
             "{text}"
         );
     }
@@ -180,20 +159,13 @@ fn a_size_or_a_number_that_cannot_be_read_says_what_is_allowed() {
         Cli::try_parse_from(typed).unwrap_err().to_string()
     };
     let text = refused("--wal-bytes-max", "lots");
-    let expected = "invalid value 'lots' for '--wal-bytes-max <BYTES>': expected a number of bytes, KiB, MiB or GiB, for example";
+    let expected =
+        "invalid value 'lots' for '--wal-bytes-max <BYTES>': expected a number of bytes, KiB, MiB or GiB, for example";
     assert!(text.contains(expected), "{text}");
     assert!(refused("--ring-slots", "4,096").contains("digits alone"));
     assert_eq!(count_between::<1, 256, u16>("256"), Ok(256));
-    assert!(
-        count_between::<1, 256, u16>("257")
-            .unwrap_err()
-            .contains("at most 256")
-    );
-    assert!(
-        count_between::<1, 256, u16>("0")
-            .unwrap_err()
-            .contains("at least 1")
-    );
+    assert!(count_between::<1, 256, u16>("257").unwrap_err().contains("at most 256"));
+    assert!(count_between::<1, 256, u16>("0").unwrap_err().contains("at least 1"));
     assert!(count::<u32>("4294967296").is_err());
     assert_eq!(bytes("1.5GiB"), Ok(3_u64 << 29));
 }
@@ -205,10 +177,6 @@ fn sync_mode_and_times_explain_themselves() {
         Ok(SyncMode::Interval(Duration::from_millis(200)))
     );
     assert!(sync_mode("never").unwrap_err().contains("interval=200ms"));
-    assert!(
-        sync_mode("interval=0s")
-            .unwrap_err()
-            .contains("longer than 0")
-    );
+    assert!(sync_mode("interval=0s").unwrap_err().contains("longer than 0"));
     assert!(positive_duration("10").unwrap_err().contains("10s"));
 }

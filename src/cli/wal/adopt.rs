@@ -1,7 +1,8 @@
 //! `fast-ingest wal adopt`: a person's answer to what the flush must not decide by itself.
 //!
-//! It works beside a running server. The answer is a checkpoint: first written into the log's directory, then put into the database by
-//! compare-and-set. A flush that finds there exactly what the directory says goes on from it. If either is missing, nothing has changed.
+//! It works beside a running server. The answer is a checkpoint: first written into the log's directory, then put into
+//! the database by compare-and-set. A flush that finds there exactly what the directory says goes on from it. If either
+//! is missing, nothing has changed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -45,7 +46,8 @@ struct Plan {
 ///
 /// # Errors
 ///
-/// 65 for a damaged log, 69 when the database does not answer, 75 when another answer is being given, 78 for an answer that cannot be.
+/// 65 for a damaged log, 69 when the database does not answer, 75 when another answer is being given, 78 for an answer
+/// that cannot be.
 pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     let dir = args.database.wal_dir();
     super::say_database(&args.database)?;
@@ -103,10 +105,7 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
 fn give_to_owner(path: &Path, dir: &Path) {
     let given = fs::metadata(dir).and_then(|dir| chown(path, Some(dir.uid()), Some(dir.gid())));
     if let Err(error) = given {
-        tracing::warn!(
-            "cannot give {} to the owner of its directory: {error}",
-            path.display()
-        );
+        tracing::warn!("cannot give {} to the owner of its directory: {error}", path.display());
     }
 }
 
@@ -133,14 +132,11 @@ fn plan(
             );
             return Ok(None);
         }
-        Standing::Matches | Standing::New => {
-            as_it_is(stored_through + 1, "log and database fit together again")
-        }
+        Standing::Matches | Standing::New => as_it_is(stored_through + 1, "log and database fit together again"),
         Standing::Mismatch(text) => return own_log(log, text, from).map(Some),
-        Standing::Asks(Question::Gap { last, .. }) => as_it_is(
-            last + 1,
-            "the database has gone back behind what the log holds",
-        ),
+        Standing::Asks(Question::Gap { last, .. }) => {
+            as_it_is(last + 1, "the database has gone back behind what the log holds")
+        }
         Standing::Asks(
             question @ (Question::NoCheckpoint {
                 stored_through,
@@ -239,12 +235,7 @@ impl Plan {
     }
 }
 
-fn carry_out(
-    log: &FoundLog,
-    contact: &mut Contact,
-    database: DatabaseId,
-    adoption: &Adoption,
-) -> Result<(), Failure> {
+fn carry_out(log: &FoundLog, contact: &mut Contact, database: DatabaseId, adoption: &Adoption) -> Result<(), Failure> {
     let commit = Commit {
         database,
         wal_id: adoption.wal_id,
@@ -286,14 +277,9 @@ fn print_lives(log: &FoundLog) -> Result<(), Failure> {
     while let Some(segment) = segments.next() {
         let first = segment.first_sequence;
         while segments.next_if(|next| next.life == segment.life).is_some() {}
-        let last = segments
-            .peek()
-            .map_or(log.end, |next| next.first_sequence - 1);
+        let last = segments.peek().map_or(log.end, |next| next.first_sequence - 1);
         if last >= first {
-            say(format_args!(
-                "life        {} wrote {first} to {last}",
-                segment.life
-            ))?;
+            say(format_args!("life        {} wrote {first} to {last}", segment.life))?;
         }
     }
     Ok(())
@@ -322,9 +308,7 @@ fn print_plan(
         ))?;
     }
     if let Standing::Asks(Question::OtherDatabase {
-        home,
-        stored_through,
-        ..
+        home, stored_through, ..
     }) = standing
         && from <= *stored_through
     {

@@ -23,12 +23,12 @@ use crate::wal::{WalError, adopted, mismatch};
 /// Time for a database to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at a checkpoint that moves meanwhile. A server that flushes all the time leaves it alone for longer than one takes.
+/// Looks at a checkpoint that moves meanwhile. A server that flushes all the time leaves it alone for longer than one
+/// takes.
 const LOOKS_MAX: usize = 50;
 
 /// What is said of an answer that was given before.
-pub(super) const ANSWERED: &str =
-    "by `wal adopt`; the server goes on from there, now or at its next start";
+pub(super) const ANSWERED: &str = "by `wal adopt`; the server goes on from there, now or at its next start";
 
 /// A log, as its directory shows it.
 pub(super) struct FoundLog {
@@ -62,9 +62,7 @@ impl FoundLog {
         Ok(Some(Self {
             dir: dir.to_owned(),
             wal_id,
-            segments: segments
-                .map(|found| Segment::active(&found.header))
-                .collect(),
+            segments: segments.map(|found| Segment::active(&found.header)).collect(),
             end: findings.next_sequence - 1,
             commits: flushed::read(&RealDisk, dir, wal_id)?.unwrap_or_default(),
             mismatch: mismatch::read(&RealDisk, dir)?,
@@ -113,9 +111,7 @@ pub(super) fn store_failure(error: StoreError) -> Failure {
         StoreError::Schema(_) => Failure::new(ExitStatus::Config, error),
         StoreError::CheckpointMoved => Failure::new(
             ExitStatus::Unavailable,
-            anyhow::anyhow!(
-                "the checkpoint was moved meanwhile, so nothing was changed; look again"
-            ),
+            anyhow::anyhow!("the checkpoint was moved meanwhile, so nothing was changed; look again"),
         ),
         other => Failure::new(ExitStatus::Unavailable, other),
     }
@@ -163,12 +159,10 @@ impl Contact {
         })
     }
 
-    /// What log and database say of each other at one moment, though a server may be moving the checkpoint on: what the log holds is read
-    /// between two equal looks at the checkpoint. `Ok(None)` when it never stood still, or there is no log.
-    pub(super) fn look_at_both(
-        &mut self,
-        dir: &Path,
-    ) -> Result<Option<(FoundLog, FoundCheckpoint)>, Failure> {
+    /// What log and database say of each other at one moment, though a server may be moving the checkpoint on: what the
+    /// log holds is read between two equal looks at the checkpoint. `Ok(None)` when it never stood still, or there is
+    /// no log.
+    pub(super) fn look_at_both(&mut self, dir: &Path) -> Result<Option<(FoundLog, FoundCheckpoint)>, Failure> {
         for _ in 0..LOOKS_MAX {
             let Some(log) = FoundLog::examine(dir).map_err(log_failure)? else {
                 return Ok(None);

@@ -29,10 +29,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         .segments
         .iter()
         .find_map(|segment| segment.header)
-        .map(|header| {
-            log.as_ref()
-                .map_or(header.wal_id, FoundLog::wal_id_in_databases)
-        });
+        .map(|header| log.as_ref().map_or(header.wal_id, FoundLog::wal_id_in_databases));
     say(format_args!(
         "log         {}{}",
         dir.display(),
@@ -47,9 +44,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         is_answered = answered.is_some_and(|answered| answered.unwrap_or(false));
         if trouble.is_none() && log.is_some() {
             // Anew, because a server may have moved both on while the segments were read.
-            let both = contact
-                .look_at_both(&dir)
-                .map_err(|failure| failure.to_string())?;
+            let both = contact.look_at_both(&dir).map_err(|failure| failure.to_string())?;
             trouble = both.and_then(|(log, found)| describe_lineage(&log, &found));
         }
         let found = contact.checkpoint(id);
@@ -75,10 +70,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     print_segments(&inspection.segments, done, is_refused)?;
     if let Some(checkpoint) = &checkpoint {
         let newest = (!is_refused).then(|| newest_sequence(&inspection));
-        say(format_args!(
-            "checkpoint  {}",
-            describe_checkpoint(checkpoint, newest)
-        ))?;
+        say(format_args!("checkpoint  {}", describe_checkpoint(checkpoint, newest)))?;
     }
     if let Some(home) = home {
         say(format_args!(
@@ -86,10 +78,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
             home.confirmed_through, home.database
         ))?;
     }
-    say(format_args!(
-        "recovery    {}",
-        describe_verdict(&inspection.verdict)
-    ))?;
+    say(format_args!("recovery    {}", describe_verdict(&inspection.verdict)))?;
     if let Some(Misfit { text, .. }) = &trouble {
         say(format_args!("lineage     {text}"))?;
     }
@@ -157,17 +146,10 @@ fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<Misfit> {
 
 fn newest_sequence(inspection: &Inspection) -> Sequence {
     let reports = inspection.segments.iter();
-    reports
-        .filter_map(|segment| segment.last_sequence)
-        .max()
-        .unwrap_or(0)
+    reports.filter_map(|segment| segment.last_sequence).max().unwrap_or(0)
 }
 
-fn print_segments(
-    segments: &[SegmentReport],
-    done: Option<Done>,
-    is_refused: bool,
-) -> Result<(), Failure> {
+fn print_segments(segments: &[SegmentReport], done: Option<Done>, is_refused: bool) -> Result<(), Failure> {
     if segments.is_empty() {
         return Ok(());
     }
@@ -176,15 +158,10 @@ fn print_segments(
         "segment", "first", "last", "events", "records", "size"
     ))?;
     for (index, report) in segments.iter().enumerate() {
-        let name = report
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let first = report.header.map_or_else(
-            || "?".to_owned(),
-            |header| header.first_sequence.to_string(),
-        );
+        let name = report.path.file_name().unwrap_or_default().to_string_lossy();
+        let first = report
+            .header
+            .map_or_else(|| "?".to_owned(), |header| header.first_sequence.to_string());
         let last = report
             .last_sequence
             .map_or_else(|| "-".to_owned(), |last| last.to_string());
@@ -199,12 +176,7 @@ fn print_segments(
     Ok(())
 }
 
-fn describe_segment(
-    report: &SegmentReport,
-    is_last: bool,
-    done: Option<Done>,
-    is_refused: bool,
-) -> String {
+fn describe_segment(report: &SegmentReport, is_last: bool, done: Option<Done>, is_refused: bool) -> String {
     let place = if is_last { "newest" } else { "sealed" };
     let begins_by = |through| {
         let header = report.header;
@@ -227,16 +199,10 @@ fn describe_segment(
 }
 
 /// With what is still to be flushed of a log that ends at `newest`; `None`: the log is refused.
-fn describe_checkpoint(
-    checkpoint: &Result<FoundCheckpoint, String>,
-    newest: Option<Sequence>,
-) -> String {
+fn describe_checkpoint(checkpoint: &Result<FoundCheckpoint, String>, newest: Option<Sequence>) -> String {
     match checkpoint {
         Err(reason) => format!("unknown: {reason}"),
-        Ok(FoundCheckpoint {
-            database,
-            row: None,
-        }) => {
+        Ok(FoundCheckpoint { database, row: None }) => {
             format!("none: database {database} does not know this log")
         }
         Ok(FoundCheckpoint {
@@ -249,9 +215,7 @@ fn describe_checkpoint(
                 || "not by this copy of the log".to_owned(),
                 |lag| format!("{} to be flushed", plural(lag, "event")),
             );
-            format!(
-                "through sequence {through}, written by life {life}, in database {database}; {rest}"
-            )
+            format!("through sequence {through}, written by life {life}, in database {database}; {rest}")
         }
     }
 }

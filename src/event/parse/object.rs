@@ -110,15 +110,11 @@ impl<'de> Nested<'de> for EventObject<'_, '_> {
                     }
                 }
                 Key::Known(field) => {
-                    reader
-                        .problems
-                        .add(field.name(), BrokenRule::DuplicateField);
+                    reader.problems.add(field.name(), BrokenRule::DuplicateField);
                     entries.next_value::<IgnoredAny>()?;
                 }
                 Key::Unknown { name, meant } => {
-                    reader
-                        .problems
-                        .add(&name, BrokenRule::UnknownField { meant });
+                    reader.problems.add(&name, BrokenRule::UnknownField { meant });
                     entries.next_value::<IgnoredAny>()?;
                 }
             }
@@ -140,7 +136,8 @@ impl<'de> Nested<'de> for EventObject<'_, '_> {
 
 /// Reads the value of a field into the draft. The outer result is that of the JSON, the inner one that of the rules.
 ///
-/// `null` means absent, because many clients write out every field that they know. So only a required field may not be `null`.
+/// `null` means absent, because many clients write out every field that they know. So only a required field may not be
+/// `null`.
 fn read_field<'de, A: MapAccess<'de>>(
     field: Field,
     entries: &mut A,
@@ -175,12 +172,7 @@ fn read_field<'de, A: MapAccess<'de>>(
 }
 
 /// Checks the value of a field that is a text or the timestamp, and puts it in its place.
-fn take_scalar<'de>(
-    field: Field,
-    value: Value<'de>,
-    draft: &mut Draft<'de>,
-    window: Window,
-) -> Result<(), BrokenRule> {
+fn take_scalar<'de>(field: Field, value: Value<'de>, draft: &mut Draft<'de>, window: Window) -> Result<(), BrokenRule> {
     if value == Value::Null {
         return if field.is_required() {
             Err(BrokenRule::Required)
@@ -219,8 +211,7 @@ impl<'de> Nested<'de> for TagsArray<'_> {
             match validate::tag(value) {
                 Ok(tag) => self.tags.push(&tag),
                 Err(problem) => {
-                    self.problems
-                        .add(&format!("{}[{place}]", Field::Tags.name()), problem);
+                    self.problems.add(&format!("{}[{place}]", Field::Tags.name()), problem);
                     return Skip.array(elements);
                 }
             }

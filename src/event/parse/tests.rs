@@ -6,10 +6,7 @@ mod model;
 
 use std::fmt::Write as _;
 
-use crate::event::{
-    EVENT_ID_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, Timestamp,
-    codec,
-};
+use crate::event::{EVENT_ID_BYTES_MAX, METADATA_BYTES_MAX, NAME_BYTES_MAX, TAG_BYTES_MAX, TAGS_MAX, Timestamp, codec};
 
 use super::*;
 
@@ -105,10 +102,7 @@ fn a_full_event_arrives_whole() {
         ("page_view", "web", "u-1")
     );
     assert_eq!(event.timestamp.to_string(), "2026-02-01T09:00:00.5Z");
-    assert_eq!(
-        (event.event_id, event.campaign_id),
-        (Some("id-1"), Some("spring"))
-    );
+    assert_eq!((event.event_id, event.campaign_id), (Some("id-1"), Some("spring")));
     assert_eq!(event.tags.unwrap().iter().collect::<Vec<_>>(), ["new", "é"]);
     assert_eq!(event.metadata, Some(r#"{ "url":"/a", "n": 1.50 }"#));
 }
@@ -124,10 +118,7 @@ fn the_largest_event_arrives_whole() {
     );
     let bytes = parse_one(&body).unwrap();
     let (event, _) = codec::decode(&bytes).unwrap();
-    assert_eq!(
-        [event.event_name, event.channel, event.user_id],
-        [name.as_str(); 3]
-    );
+    assert_eq!([event.event_name, event.channel, event.user_id], [name.as_str(); 3]);
     assert_eq!(
         (event.event_id, event.campaign_id),
         (Some(event_id.as_str()), Some(name.as_str()))
@@ -177,11 +168,7 @@ fn names_are_1_to_200_bytes() {
         refuses(field, &format!("\"{}x\"", "é".repeat(100)), "too_long");
         accepts(field, &format!("\"{}\"", r"\u00e9".repeat(100)));
         refuses(field, &format!("\"{}\"", r"\u00e9".repeat(101)), "too_long");
-        refuses(
-            field,
-            &format!("\"{}\\u0000\"", "x".repeat(200)),
-            "too_long",
-        );
+        refuses(field, &format!("\"{}\\u0000\"", "x".repeat(200)), "too_long");
     }
 }
 
@@ -206,11 +193,7 @@ fn tags_are_at_most_64_of_1_to_128_bytes() {
         (r#""\u0000""#, "nul_character"),
     ] {
         let body = with("tags", &format!(r#"["good",{tag},{tag}]"#));
-        assert_eq!(
-            problems(parse_one(&body)),
-            [format!("0 tags[1] {code}")],
-            "{tag:.80}"
-        );
+        assert_eq!(problems(parse_one(&body)), [format!("0 tags[1] {code}")], "{tag:.80}");
     }
 }
 
@@ -272,21 +255,8 @@ fn a_timestamp_lies_between_1970_and_a_day_ahead() {
 
 #[test]
 fn a_wrong_type_is_a_problem_of_the_event_and_no_end_of_the_parse() {
-    for field in [
-        "event_name",
-        "channel",
-        "user_id",
-        "campaign_id",
-        "event_id",
-    ] {
-        for value in [
-            "1",
-            "-1",
-            "1.5",
-            "true",
-            r#"["x",{"y":[]}]"#,
-            r#"{"x":["y"]}"#,
-        ] {
+    for field in ["event_name", "channel", "user_id", "campaign_id", "event_id"] {
+        for value in ["1", "-1", "1.5", "true", r#"["x",{"y":[]}]"#, r#"{"x":["y"]}"#] {
             refuses(field, value, "wrong_type");
         }
     }
@@ -300,10 +270,7 @@ fn unknown_fields_are_named_and_their_likely_meaning_told() {
     let Err(ParseError::Invalid { errors, .. }) = parse_one(&with("userId", "{}")) else {
         panic!("not invalid")
     };
-    assert_eq!(
-        (errors[0].field.as_str(), errors[0].code),
-        ("userId", "unknown_field")
-    );
+    assert_eq!((errors[0].field.as_str(), errors[0].code), ("userId", "unknown_field"));
     assert!(
         errors[0].message.contains("did you mean user_id?"),
         "{}",
@@ -321,11 +288,7 @@ fn a_field_may_stand_only_once() {
     for field in ["event_name", "timestamp", "tags", "metadata"] {
         let body = SMALLEST.replace('}', &format!(r#","{field}":null,"{field}":null}}"#));
         let found = problems(parse_one(&body));
-        assert_eq!(
-            found.last(),
-            Some(&format!("0 {field} duplicate_field")),
-            "{found:?}"
-        );
+        assert_eq!(found.last(), Some(&format!("0 {field} duplicate_field")), "{found:?}");
     }
     // An escape in the key does not hide that it is the same.
     assert_eq!(

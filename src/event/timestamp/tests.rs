@@ -12,19 +12,10 @@ fn micros(text: &str) -> Result<i64, TimestampError> {
 fn known_instants() {
     assert_eq!(micros("1970-01-01T00:00:00Z"), Ok(0));
     assert_eq!(micros("2026-02-01T09:30:00Z"), Ok(1_769_938_200_000_000));
-    assert_eq!(
-        micros("2026-02-01T09:30:00.25+01:30"),
-        Ok(1_769_932_800_250_000)
-    );
+    assert_eq!(micros("2026-02-01T09:30:00.25+01:30"), Ok(1_769_932_800_250_000));
     assert_eq!(micros("2026-02-01t09:30:00z"), Ok(1_769_938_200_000_000));
-    assert_eq!(
-        micros("2024-02-29T00:00:00-00:00"),
-        Ok(1_709_164_800_000_000)
-    );
-    assert_eq!(
-        micros("9999-12-31T23:59:59.999999-23:59"),
-        Ok(253_402_387_139_999_999)
-    );
+    assert_eq!(micros("2024-02-29T00:00:00-00:00"), Ok(1_709_164_800_000_000));
+    assert_eq!(micros("9999-12-31T23:59:59.999999-23:59"), Ok(253_402_387_139_999_999));
 }
 
 #[test]
@@ -41,18 +32,9 @@ fn fractions_of_any_length_are_cut() {
 #[test]
 fn the_epoch_is_the_first_instant() {
     assert_eq!(micros("1970-01-01T01:00:00+01:00"), Ok(0));
-    assert_eq!(
-        micros("1969-12-31T23:59:59.999999Z"),
-        Err(TimestampError::BeforeEpoch)
-    );
-    assert_eq!(
-        micros("1970-01-01T00:00:00+00:01"),
-        Err(TimestampError::BeforeEpoch)
-    );
-    assert_eq!(
-        micros("0000-01-01T00:00:00Z"),
-        Err(TimestampError::BeforeEpoch)
-    );
+    assert_eq!(micros("1969-12-31T23:59:59.999999Z"), Err(TimestampError::BeforeEpoch));
+    assert_eq!(micros("1970-01-01T00:00:00+00:01"), Err(TimestampError::BeforeEpoch));
+    assert_eq!(micros("0000-01-01T00:00:00Z"), Err(TimestampError::BeforeEpoch));
 }
 
 #[test]
@@ -133,10 +115,7 @@ fn a_leap_second_is_the_last_microsecond_of_its_minute() {
         assert_eq!(micros(text), last, "{text:?}");
     }
     assert_eq!(micros("2017-01-01T00:00:00Z"), Ok(1_483_228_800_000_000));
-    assert_eq!(
-        micros("1969-12-31T23:59:60Z"),
-        Err(TimestampError::BeforeEpoch)
-    );
+    assert_eq!(micros("1969-12-31T23:59:60Z"), Err(TimestampError::BeforeEpoch));
 }
 
 #[test]
@@ -168,10 +147,7 @@ fn the_unit_of_a_unix_time_follows_from_its_magnitude() {
     assert_eq!(from_unix(1_769_938_200), Ok(1_769_938_200_000_000));
     assert_eq!(from_unix(1_769_938_200_123), Ok(1_769_938_200_123_000));
     assert_eq!(from_unix(1_769_938_200_123_456), Ok(1_769_938_200_123_456));
-    assert_eq!(
-        from_unix(1_769_938_200_123_456_999),
-        Ok(1_769_938_200_123_456)
-    );
+    assert_eq!(from_unix(1_769_938_200_123_456_999), Ok(1_769_938_200_123_456));
     assert_eq!(from_unix(4_999_999_999), Ok(4_999_999_999_000_000));
     assert_eq!(from_unix(5_000_000_000), Ok(5_000_000_000_000));
     assert_eq!(from_unix(4_999_999_999_999), Ok(4_999_999_999_999_000));
@@ -188,15 +164,10 @@ fn a_query_string_may_carry_either_form() {
     assert_eq!(parse("2026-02-01T09:30:00Z"), Ok(1_769_938_200_000_000));
     assert_eq!(parse("18446744073709551616"), Err(TimestampError::TooLarge));
     assert_eq!(parse("1769938200.5"), Ok(1_769_938_200_500_000));
-    assert_eq!(
-        parse("1769938200.00000199999999999999999"),
-        Ok(1_769_938_200_000_001)
-    );
+    assert_eq!(parse("1769938200.00000199999999999999999"), Ok(1_769_938_200_000_001));
     assert_eq!(parse("-1"), Err(TimestampError::BeforeEpoch));
     assert_eq!(parse("-1.5"), Err(TimestampError::BeforeEpoch));
-    for text in [
-        "", "-", "+1", "1.", ".5", "1.5.5", "1.-5", "1e9", "now", "٣",
-    ] {
+    for text in ["", "-", "+1", "1.", ".5", "1.5.5", "1.-5", "1e9", "now", "٣"] {
         assert_eq!(parse(text), Err(TimestampError::Malformed), "{text:?}");
     }
 }
@@ -229,16 +200,11 @@ fn nearly_rfc3339() -> impl Strategy<Value = String> {
         0..=59u8,
         prop_oneof![Just(String::new()), r"\.[0-9]{1,9}"],
     );
-    let offset = prop_oneof![
-        Just("Z".to_owned()),
-        "[+-](0[0-9]|1[0-9]|2[0-3])(:?[0-5][0-9])?"
-    ];
+    let offset = prop_oneof![Just("Z".to_owned()), "[+-](0[0-9]|1[0-9]|2[0-3])(:?[0-5][0-9])?"];
     let parts = (date, "[Tt ]", time, offset);
     parts.prop_map(
         |((year, month, day), separator, (hour, minute, second, fraction), offset)| {
-            format!(
-                "{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{offset}"
-            )
+            format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{offset}")
         },
     )
 }

@@ -71,10 +71,7 @@ fn the_first_look_goes_on_from_any_place_that_the_log_knows_by_its_life() {
     for (through, life) in [(60, SECOND), (61, FIRST), (80, ELSEWHERE), (101, SECOND)] {
         assert_mismatch(&judge(through, life), &through.to_string());
     }
-    let gap = Question::Gap {
-        first: 39,
-        last: 40,
-    };
+    let gap = Question::Gap { first: 39, last: 40 };
     assert_eq!(judge(38, FIRST), Standing::Asks(gap), "in neither");
 }
 
@@ -111,11 +108,7 @@ fn a_missing_checkpoint_is_made_for_a_new_log_and_asked_for_otherwise() {
         })
     };
     let nothing = Commits::default();
-    assert_eq!(
-        judge(&nothing, HOME, None),
-        asks(40, 40),
-        "it was retired once"
-    );
+    assert_eq!(judge(&nothing, HOME, None), asks(40, 40), "it was retired once");
     let fresh = Lineage {
         wal_id: LOG,
         oldest: 1,

@@ -36,13 +36,7 @@ fn answer(place: &Place, running: &Running, database: &Database, wal_id: WalId, 
 }
 
 /// Waits, on time that costs nothing, for the flush to ask; answers; and waits until all is stored.
-fn ask_and_answer(
-    place: &Place,
-    running: &Running,
-    database: &Database,
-    words: &str,
-    answering: impl FnOnce(),
-) {
+fn ask_and_answer(place: &Place, running: &Running, database: &Database, words: &str, answering: impl FnOnce()) {
     let (flusher, progress, stop) = flusher(running, database.store(), FlushStop::Running);
     let end = running.log.durable().through;
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -76,22 +70,13 @@ fn a_missing_checkpoint_asks_and_the_answer_stores_nothing_twice() {
     let place = Place::new();
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
-    database
-        .connect()
-        .execute("DELETE FROM wal_checkpoints", [])
-        .unwrap();
+    database.connect().execute("DELETE FROM wal_checkpoints", []).unwrap();
     let running = start(&place.settings());
     running.append(&[4]).unwrap();
     let wal_id = running.log.wal_id();
-    ask_and_answer(
-        &place,
-        &running,
-        &database,
-        "no checkpoint of this log",
-        || {
-            answer(&place, &running, &database, wal_id, 3);
-        },
-    );
+    ask_and_answer(&place, &running, &database, "no checkpoint of this log", || {
+        answer(&place, &running, &database, wal_id, 3);
+    });
     assert_eq!(database.users(), [1, 2, 3, 4]);
     assert_eq!(gaps(&database), [(1, 3)]);
     running.stop().unwrap();
@@ -105,15 +90,9 @@ fn another_database_asks_and_gets_what_the_first_one_does_not_have() {
     let running = start(&place.settings());
     running.append(&[3, 4]).unwrap();
     let wal_id = running.log.wal_id();
-    ask_and_answer(
-        &place,
-        &running,
-        &second,
-        "through sequence 2 are in",
-        || {
-            answer(&place, &running, &second, wal_id, 2);
-        },
-    );
+    ask_and_answer(&place, &running, &second, "through sequence 2 are in", || {
+        answer(&place, &running, &second, wal_id, 2);
+    });
     assert_eq!((first.users(), second.users()), (vec![1, 2], vec![3, 4]));
     running.stop().unwrap();
 
@@ -169,16 +148,10 @@ fn what_was_confirmed_is_known_when_the_checkpoint_vanishes() {
         let (flusher, progress, stop) = flusher(&running, database.store(), FlushStop::Running);
         let flushing = tokio::spawn(flusher.run());
         progress.flushed(3).await;
-        database
-            .connect()
-            .execute("DELETE FROM wal_checkpoints", [])
-            .unwrap();
+        database.connect().execute("DELETE FROM wal_checkpoints", []).unwrap();
         running.submit(&[4]).await.unwrap();
         let reason = asked(&progress).await;
-        assert!(
-            reason.contains("through sequence 3 were stored before. "),
-            "{reason}"
-        );
+        assert!(reason.contains("through sequence 3 were stored before. "), "{reason}");
         stop.send_replace(FlushStop::Now);
         flushing.await.unwrap().unwrap();
     });
@@ -232,10 +205,7 @@ fn an_answer_that_is_not_in_the_database_changes_nothing() {
     let place = Place::new();
     let database = Database::new(&place);
     stay(&place, &database, &[1]);
-    database
-        .connect()
-        .execute("DELETE FROM wal_checkpoints", [])
-        .unwrap();
+    database.connect().execute("DELETE FROM wal_checkpoints", []).unwrap();
     let running = start(&place.settings());
     let commit = Commit {
         database: block_on(async {

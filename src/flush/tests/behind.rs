@@ -10,9 +10,7 @@ use crate::wal::settings::WalSettings;
 fn copy_of(database: &Database, name: &str) -> PathBuf {
     let copy = database.path.with_file_name(name);
     let connection = database.connect();
-    connection
-        .execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
-        .unwrap();
+    connection.execute("VACUUM INTO ?1", [copy.to_str().unwrap()]).unwrap();
     copy
 }
 
@@ -78,10 +76,7 @@ fn what_is_kept_takes_no_room_from_what_is_not_stored_until_it_has_to_be_stored_
     }
     let full = gate.bytes_used();
     drain(&running, database.store()).unwrap();
-    assert!(
-        gate.bytes_used() <= before,
-        "only the active segment counts"
-    );
+    assert!(gate.bytes_used() <= before, "only the active segment counts");
     running.stop().unwrap();
 
     // A start knows it without the database.
@@ -116,10 +111,7 @@ fn no_more_is_kept_than_was_asked_for() {
     let kept: Vec<_> = sizes.map(|path| path.metadata().unwrap().len()).collect();
     let sum: u64 = kept.iter().sum();
     assert!(sum >= 1000, "{sum}");
-    assert!(
-        sum - kept.last().unwrap() < 1000,
-        "{sum}: one more than needed"
-    );
+    assert!(sum - kept.last().unwrap() < 1000, "{sum}: one more than needed");
     running.stop().unwrap();
 }
 
@@ -139,10 +131,7 @@ fn a_database_that_has_gone_back_too_far_stops_the_flush_and_nothing_else() {
         flusher.look_first().await.unwrap();
         let flushing = tokio::spawn(flusher.run());
         let reason = asked(&progress).await;
-        assert!(
-            reason.contains("from sequence 4 to 5 are neither"),
-            "{reason}"
-        );
+        assert!(reason.contains("from sequence 4 to 5 are neither"), "{reason}");
         assert_eq!(progress.flushed_through(), 3, "nobody is told otherwise");
         running.submit(&[7]).await.expect("ingestion goes on");
         stop.send_replace(FlushStop::Now);

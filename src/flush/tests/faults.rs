@@ -93,22 +93,13 @@ impl EventSink for FatefulSink {
             None => self.inner.flush_and_wait(batch, before_commit).await,
             Some(Fate::LostAnswer) => {
                 self.inner.flush_and_wait(batch, before_commit).await?;
-                Err(StoreError::Unavailable(
-                    "the answer to COMMIT was lost".to_owned(),
-                ))
+                Err(StoreError::Unavailable("the answer to COMMIT was lost".to_owned()))
             }
-            Some(Fate::LostRequest) => {
-                Err(StoreError::Unavailable("the connection broke".to_owned()))
-            }
+            Some(Fate::LostRequest) => Err(StoreError::Unavailable("the connection broke".to_owned())),
             Some(Fate::BadSchema) => Err(StoreError::Schema("a column is missing".to_owned())),
         }
     }
-    async fn quarantine(
-        &mut self,
-        batch: BatchView<'_>,
-        code: &str,
-        message: &str,
-    ) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
         self.inner.quarantine(batch, code, message).await
     }
     async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
@@ -222,10 +213,7 @@ fn a_database_that_answers_but_stores_nothing_is_not_back() {
                 failing_since.push(since);
             }
         }
-        assert!(
-            failing_since.len() > 100,
-            "the outage was looked at all along"
-        );
+        assert!(failing_since.len() > 100, "the outage was looked at all along");
         failing_since.dedup();
         assert_eq!(
             failing_since.len(),
@@ -325,10 +313,7 @@ fn a_commit_that_cannot_be_noted_does_not_take_place_and_ends_the_flush() {
     faults.fail_syncs.store(true, Ordering::SeqCst);
     faults.arm();
     let error = drain().unwrap_err().to_string();
-    assert!(
-        error.contains("sync") && error.contains("FLUSHED"),
-        "{error}"
-    );
+    assert!(error.contains("sync") && error.contains("FLUSHED"), "{error}");
     assert_eq!(database.users(), [1]);
     running.stop().unwrap_err();
 }

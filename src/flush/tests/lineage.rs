@@ -88,10 +88,7 @@ fn what_gathered_in_many_lives_is_stored_as_of_each() {
     let noted = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
     let noted: Vec<(i64, String)> = noted.unwrap().map(Result::unwrap).collect();
     let expected = [(1, lives[0]), (3, lives[2]), (4, lives[3])];
-    assert_eq!(
-        noted[..3],
-        expected.map(|(first, life)| (first, life.to_string()))
-    );
+    assert_eq!(noted[..3], expected.map(|(first, life)| (first, life.to_string())));
     assert_eq!((noted.len(), noted[3].0), (4, 7));
 }
 
@@ -185,7 +182,8 @@ fn a_machine_copied_while_it_runs_is_told_from_its_copy() {
     running.stop().unwrap();
 }
 
-/// A batch ends where a segment does, whose events the log no longer has: only the next segment's header can say who wrote the last one.
+/// A batch ends where a segment does, whose events the log no longer has: only the next segment's header can say who
+/// wrote the last one.
 #[test]
 fn a_checkpoint_at_the_end_of_a_segment_that_is_gone_is_known_by_the_next_one() {
     let place = Place::new();
@@ -223,27 +221,21 @@ fn what_becomes_of_every_event_is_counted_and_kept_over_restarts() {
         let flushing = tokio::spawn(flusher.run());
         progress.flushed(5).await;
         let balance = progress.balance().unwrap();
-        assert_eq!(
-            (balance.accepted, balance.pending, balance.unaccounted()),
-            (5, 0, 0)
-        );
+        assert_eq!((balance.accepted, balance.pending, balance.unaccounted()), (5, 0, 0));
         assert_eq!((balance.counts.applied, balance.counts.quarantined), (4, 1));
         stop.send_replace(FlushStop::Now);
         flushing.await.unwrap().unwrap();
     });
     let row: CheckpointRow = block_on(async {
         let mut sink = database.store().open_sink().await.unwrap();
-        sink.checkpoint(running.log.wal_id())
-            .await
-            .unwrap()
-            .unwrap()
+        sink.checkpoint(running.log.wal_id()).await.unwrap().unwrap()
     });
     assert_eq!(row.counts.sum(), row.flushed_through);
     running.stop().unwrap();
 }
 
-/// Memory and disk are copied while the server runs: the other one goes on with the same life, and its commits are told by their tokens,
-/// also after both were restarted.
+/// Memory and disk are copied while the server runs: the other one goes on with the same life, and its commits are told
+/// by their tokens, also after both were restarted.
 #[test]
 fn a_copy_of_a_running_log_is_told_from_it_over_restarts() {
     let (place, copied) = (Place::new(), Place::new());

@@ -11,8 +11,8 @@ use crate::wal::batch::Batch;
 use crate::wal::disk::Disk;
 use crate::wal::reader::LogReader;
 
-/// Wait between looks at a batch that lingers: it may be full long before its time is up. Short against what a full batch takes to be
-/// stored, and long enough to cost nothing.
+/// Wait between looks at a batch that lingers: it may be full long before its time is up. Short against what a full
+/// batch takes to be stored, and long enough to cost nothing.
 const LINGER_RECHECK: Duration = Duration::from_millis(10);
 
 /// What waiting for events came to.
@@ -28,8 +28,8 @@ pub(super) enum Gathered {
 impl<D: Disk> Flusher<D> {
     /// Waits for events and fills the batch, which is empty.
     ///
-    /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic is light,
-    /// the first event waits for company, but no longer than the flush interval.
+    /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic
+    /// is light, the first event waits for company, but no longer than the flush interval.
     pub(super) async fn gather(
         &mut self,
         reader: &mut LogReader<D>,
@@ -37,9 +37,7 @@ impl<D: Disk> Flusher<D> {
     ) -> Result<Gathered, FlushError> {
         let rows_max = self.rows_max;
         let FlushSettings {
-            bytes_max,
-            interval,
-            ..
+            bytes_max, interval, ..
         } = self.settings;
         let mut durable = self.log.subscribe();
         let mut linger_until = None;

@@ -125,10 +125,7 @@ fn marks(mark: Mark) -> Arc<Marks> {
 }
 
 fn receipt(life: LifeId, through: Sequence) -> Receipt {
-    Receipt {
-        life: life.0,
-        through,
-    }
+    Receipt { life: life.0, through }
 }
 
 /// The checkpoint stands at `flushed_through`, and a person gave up so many of the events before.
@@ -265,8 +262,7 @@ async fn what_memory_knows_does_not_count_while_a_person_is_asked() {
     let app = app_on(Arc::new(store), &shutdown);
     app.progress.set_flushed_through(9);
     wait_for(&app, receipt(OWN, 7)).await.unwrap();
-    app.progress
-        .set_asking("the database has lost the checkpoint");
+    app.progress.set_asking("the database has lost the checkpoint");
     let waited = wait_for(&app, receipt(OWN, 7)).await;
     assert!(
         matches!(waited, Err(ApiError::NotAppliedYet(Lag::Behind(_)))),
@@ -297,12 +293,8 @@ async fn after_the_own_flush_the_database_is_looked_at_afresh() {
 
 #[tokio::test(start_paused = true)]
 async fn a_database_that_is_down_is_told_at_once_and_a_frozen_one_in_the_end() {
-    let (waited, after) =
-        wait_for_other(marks(|_| Err(StoreError::Unavailable("gone".to_owned())))).await;
-    assert!(matches!(
-        waited,
-        Err(ApiError::Store(StoreError::Unavailable(_)))
-    ));
+    let (waited, after) = wait_for_other(marks(|_| Err(StoreError::Unavailable("gone".to_owned())))).await;
+    assert!(matches!(waited, Err(ApiError::Store(StoreError::Unavailable(_)))));
     assert_eq!(after, Duration::ZERO);
 
     let frozen = Marks {
@@ -310,10 +302,7 @@ async fn a_database_that_is_down_is_told_at_once_and_a_frozen_one_in_the_end() {
         ..Arc::into_inner(marks(|_| Ok(None))).unwrap()
     };
     let (waited, after) = wait_for_other(Arc::new(frozen)).await;
-    assert!(matches!(
-        waited,
-        Err(ApiError::Store(StoreError::Unavailable(_)))
-    ));
+    assert!(matches!(waited, Err(ApiError::Store(StoreError::Unavailable(_)))));
     assert_eq!(after.as_secs(), QUERY_WAIT_MAX.as_secs());
 }
 
@@ -350,12 +339,7 @@ fn ask(target: &str) -> Result<bool, &'static str> {
 
 #[test]
 fn a_post_waits_only_when_it_is_asked_for_in_so_many_words() {
-    for target in [
-        "/events",
-        "/events?",
-        "/events?waits=no&x=wait",
-        "/events?a&&=b",
-    ] {
+    for target in ["/events", "/events?", "/events?waits=no&x=wait", "/events?a&&=b"] {
         assert_eq!(ask(target), Ok(false), "{target}");
     }
     for target in ["/events?wait=applied", "/events?utm=1&%77ait=%61pplied&x"] {

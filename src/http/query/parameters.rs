@@ -21,9 +21,7 @@ const SHOWN_NAME_CHARS_MAX: usize = 64;
 const GROUPINGS_MAX: usize = 2;
 
 /// Reads the parameters: the question, and what must be flushed before it is answered.
-pub(crate) fn parse(
-    query_string: &str,
-) -> Result<(MetricsQuery, Option<Receipt>), Vec<ParameterError>> {
+pub(crate) fn parse(query_string: &str) -> Result<(MetricsQuery, Option<Receipt>), Vec<ParameterError>> {
     let mut reader = Reader::new(query_string);
     let event_name = reader.required_name("event_name");
     let from = reader.instant("from");
@@ -49,11 +47,7 @@ pub(crate) fn parse(
     let needs_names = "needs a group_by of channel or event_name";
     reader.demand("order", order.is_none() || has_names, needs_names);
     reader.demand("limit", limit.is_none() || has_names, needs_names);
-    let exact = reader.choice(
-        "exact",
-        "must be true or false",
-        &[("true", true), ("false", false)],
-    );
+    let exact = reader.choice("exact", "must be true or false", &[("true", true), ("false", false)]);
     let after = reader.after();
     // Whoever asks for a few means the largest.
     let order_or_default = order.unwrap_or(match limit {
@@ -61,9 +55,7 @@ pub(crate) fn parse(
         None => Order::Name,
     });
     match (event_name, from, to, group_by, zone) {
-        (Some(event_name), Some(from), Some(to), Some(group_by), Some(zone))
-            if reader.errors.is_empty() =>
-        {
+        (Some(event_name), Some(from), Some(to), Some(group_by), Some(zone)) if reader.errors.is_empty() => {
             let event_name = (event_name != EVERY_NAME).then_some(event_name);
             let query = MetricsQuery {
                 channel,
@@ -105,11 +97,7 @@ impl Reader {
             match PARAMETERS.iter().copied().find(|known| *known == name) {
                 None => {
                     let shown: String = name.chars().take(SHOWN_NAME_CHARS_MAX).collect();
-                    reader.report(
-                        &shown,
-                        "unknown_parameter",
-                        "is not a parameter of this path",
-                    );
+                    reader.report(&shown, "unknown_parameter", "is not a parameter of this path");
                 }
                 Some(known) if reader.values.contains_key(known) => {
                     reader.report(known, "duplicate", "must be given once");
@@ -154,11 +142,7 @@ impl Reader {
     fn name(&mut self, field: &'static str) -> Option<String> {
         let name = self.value(field)?;
         if name.len() > NAME_BYTES_MAX {
-            self.report(
-                field,
-                "too_long",
-                &format!("must have at most {NAME_BYTES_MAX} bytes"),
-            );
+            self.report(field, "too_long", &format!("must have at most {NAME_BYTES_MAX} bytes"));
             None
         } else if name.contains('\0') {
             // No event can have such a name, and PostgreSQL refuses the parameter.
@@ -256,12 +240,7 @@ impl Reader {
     }
 
     /// One of a few words.
-    fn choice<T: Copy>(
-        &mut self,
-        field: &'static str,
-        demand: &str,
-        words: &[(&str, T)],
-    ) -> Option<T> {
+    fn choice<T: Copy>(&mut self, field: &'static str, demand: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.value(field)?;
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {

@@ -10,11 +10,7 @@ use crate::flush::Behind;
 use crate::query::{self, MetricsQuery, MetricsReport};
 
 /// The answer. `behind` is how far the flush was when the question was asked.
-pub(super) fn answer<'a>(
-    query: &'a MetricsQuery,
-    report: &'a MetricsReport,
-    behind: Option<Behind>,
-) -> Answer<'a> {
+pub(super) fn answer<'a>(query: &'a MetricsQuery, report: &'a MetricsReport, behind: Option<Behind>) -> Answer<'a> {
     let counted_until = behind.and_then(|behind| behind.since);
     let is_utc = query.zone == TimeZone::UTC;
     let is_grouped = !query.group_by.is_none();

@@ -27,14 +27,12 @@ fn settings() -> HttpSettings {
     }
 }
 
-/// Checks that `limit` is reached exactly `after` the phase's begin, and returns when the first check asks to look again.
+/// Checks that `limit` is reached exactly `after` the phase's begin, and returns when the first check asks to look
+/// again.
 fn assert_due(activity: &Activity, after: Duration, limit: &str) -> Duration {
     let (_, since) = activity.phase();
     let first = activity.check(&settings(), since).unwrap() - since;
-    assert!(
-        activity.check(&settings(), since + after - TICK).is_ok(),
-        "not yet"
-    );
+    assert!(activity.check(&settings(), since + after - TICK).is_ok(), "not yet");
     assert_eq!(activity.check(&settings(), since + after), Err(limit));
     first
 }
@@ -42,22 +40,12 @@ fn assert_due(activity: &Activity, after: Duration, limit: &str) -> Duration {
 #[test]
 fn each_phase_has_its_limit() {
     let activity = Activity::new();
-    assert_eq!(
-        assert_due(&activity, HEADER, "header timeout"),
-        HEADER,
-        "opening"
-    );
+    assert_eq!(assert_due(&activity, HEADER, "header timeout"), HEADER, "opening");
     activity.note_read();
-    assert_eq!(
-        assert_due(&activity, HEADER, "header timeout"),
-        HEADER,
-        "head"
-    );
+    assert_eq!(assert_due(&activity, HEADER, "header timeout"), HEADER, "head");
     activity.request_began();
     assert!(
-        activity
-            .check(&settings(), Instant::now() + 100 * IDLE)
-            .is_ok(),
+        activity.check(&settings(), Instant::now() + 100 * IDLE).is_ok(),
         "a handler has limits of its own"
     );
     activity.request_ended();
@@ -103,10 +91,7 @@ fn the_end_of_a_client_is_held_back_while_an_answer_is_owed_but_not_for_ever() {
     assert_eq!(activity.check(&settings(), due), Err("client gone"));
     activity.request_ended();
     assert!(activity.holds_back_end(), "not written out");
-    assert!(
-        activity.check(&settings(), due).is_ok(),
-        "the write limit takes over"
-    );
+    assert!(activity.check(&settings(), due).is_ok(), "the write limit takes over");
     activity.note_flush(&Poll::Ready(Ok(())));
     assert!(!activity.holds_back_end());
 }
@@ -123,10 +108,7 @@ fn an_answer_is_under_the_write_limit_until_it_is_written_out_and_idle_only_then
     let since = activity.writing_since().unwrap();
     assert!(!activity.is_between_requests());
     assert!(activity.check(&settings(), since + WRITE - TICK).is_ok());
-    assert_eq!(
-        activity.check(&settings(), since + WRITE),
-        Err("write timeout")
-    );
+    assert_eq!(activity.check(&settings(), since + WRITE), Err("write timeout"));
     activity.note_flush(&Poll::Pending);
     assert!(!activity.is_between_requests());
     activity.note_flush(&Poll::Ready(Ok(())));
@@ -154,10 +136,7 @@ fn an_answer_that_trickles_is_due_and_one_that_flows_is_not() {
     activity.note_write(&Poll::Pending);
     activity.note_write(&wrote(WRITE_STRETCH_BYTES - 2));
     assert_eq!(activity.writing_since(), Some(since), "a byte too few");
-    assert_eq!(
-        activity.check(&settings(), since + WRITE),
-        Err("write timeout")
-    );
+    assert_eq!(activity.check(&settings(), since + WRITE), Err("write timeout"));
     activity.note_write(&wrote(1));
     assert!(activity.writing_since() > Some(since));
     assert!(activity.check(&settings(), since + WRITE).is_ok());

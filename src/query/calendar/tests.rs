@@ -25,7 +25,8 @@ const PLACES: [(&str, &str, &str); 20] = [
     // A day is skipped.
     ("Pacific/Apia", "2011-12-27", "2012-01-03"),
     ("Pacific/Kwajalein", "1993-08-19", "1993-08-24"),
-    // A minute after midnight the clock goes back to the day before; in spring the first hour after that minute is skipped.
+    // A minute after midnight the clock goes back to the day before; in spring the first hour after that minute is
+    // skipped.
     ("America/St_Johns", "1990-10-26", "1990-10-30"),
     ("America/St_Johns", "1990-03-30", "1990-04-03"),
     // From half past eleven to half past midnight.
@@ -52,7 +53,8 @@ fn bucket(start: &str, end: &str) -> TimeBucket {
     }
 }
 
-/// Which minute, hour, date, week or month the clock and the wall calendar show, as a number that grows, and where the offset is.
+/// Which minute, hour, date, week or month the clock and the wall calendar show, as a number that grows, and where the
+/// offset is.
 fn shown(micros: i64, unit: TimeUnit, zone: &TimeZone) -> (i64, i32) {
     let instant = jiff::Timestamp::from_microsecond(micros).unwrap();
     let shown = zone.to_datetime(instant);
@@ -110,10 +112,7 @@ fn buckets_begin_where_a_walk_along_the_clock_finds_them() {
             assert!(buckets[0].start.as_micros() <= range.start);
             assert!(buckets.last().unwrap().end.as_micros() >= range.end);
             assert!(buckets.windows(2).all(|pair| pair[0].end == pair[1].start));
-            let starts: Vec<i64> = buckets[1..]
-                .iter()
-                .map(|bucket| bucket.start.as_micros())
-                .collect();
+            let starts: Vec<i64> = buckets[1..].iter().map(|bucket| bucket.start.as_micros()).collect();
             assert_eq!(starts, walked(&range, unit, &zone), "{name} {unit:?}");
             // Whatever was asked before, the answer is the same.
             for bucket in buckets.iter().rev().step_by(7) {
@@ -149,10 +148,7 @@ fn a_repeated_hour_is_two_buckets_and_a_skipped_day_none() {
     let day = instant("2026-11-01T04:00:00Z")..instant("2026-11-02T05:00:00Z");
     assert_eq!(hours.buckets_of(day, 100).len(), 25);
     let mut hours = Calendar::new(TimeUnit::Hour, zone("Australia/Lord_Howe"));
-    let buckets = hours.buckets_of(
-        instant("2026-04-04T14:00:00Z")..instant("2026-04-04T16:30:00Z"),
-        100,
-    );
+    let buckets = hours.buckets_of(instant("2026-04-04T14:00:00Z")..instant("2026-04-04T16:30:00Z"), 100);
     let expected = [
         bucket("2026-04-04T14:00:00Z", "2026-04-04T15:00:00Z"),
         bucket("2026-04-04T15:00:00Z", "2026-04-04T15:30:00Z"),
@@ -160,10 +156,7 @@ fn a_repeated_hour_is_two_buckets_and_a_skipped_day_none() {
     ];
     assert_eq!(buckets, expected);
     let mut days = Calendar::new(TimeUnit::Day, zone("Pacific/Apia"));
-    let buckets = days.buckets_of(
-        instant("2011-12-29T10:00:00Z")..instant("2012-01-01T09:59:59Z"),
-        100,
-    );
+    let buckets = days.buckets_of(instant("2011-12-29T10:00:00Z")..instant("2012-01-01T09:59:59Z"), 100);
     let expected = [
         bucket("2011-12-29T10:00:00Z", "2011-12-30T10:00:00Z"),
         bucket("2011-12-30T10:00:00Z", "2011-12-31T10:00:00Z"),

@@ -10,9 +10,7 @@ use crate::query::memory::{Holding, OutOfMemory, QueryMemory};
 use crate::query::snapshot::{
     DayRow, EachUser, EventFilter, Names, RollupRow, RollupState, SeriesFilter, Snapshot, UserCount,
 };
-use crate::rollup::{
-    DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, UserHash, UserKey, UserSet, UserUnion, series_of,
-};
+use crate::rollup::{DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, UserHash, UserKey, UserSet, UserUnion, series_of};
 
 /// Numbers that look random and are the same in every run (SplitMix64).
 pub(super) struct Random(u64);
@@ -93,9 +91,7 @@ impl Model {
     /// Some events around a day, and rollups in any state.
     pub(super) fn random(random: &mut Random, day_micros: i64) -> Self {
         let count = 40 + random.below(160);
-        let events: Vec<Event> = (0..count)
-            .map(|_| random_event(random, day_micros))
-            .collect();
+        let events: Vec<Event> = (0..count).map(|_| random_event(random, day_micros)).collect();
         // On some days only some pairs have a series, and only names with such a pair.
         let mut overflowed = BTreeSet::new();
         let mut admitted: BTreeMap<(Day, String, String), bool> = BTreeMap::new();
@@ -123,8 +119,7 @@ impl Model {
                 continue;
             }
             let day = Day::of(Timestamp::from_micros(event.micros));
-            let has_series =
-                |channel: &str| admitted[&(day, event.event_name.clone(), channel.to_owned())];
+            let has_series = |channel: &str| admitted[&(day, event.event_name.clone(), channel.to_owned())];
             if has_series(&event.channel) {
                 add(&mut parts, pair, event, widths[0]);
             }
@@ -158,14 +153,13 @@ impl Model {
             day,
             total: (!is_stale(day)).then(|| (events, users.finish().encode())),
         };
-        let row =
-            |((series, bucket), (events, users)): ((SeriesKey, Bucket), (u64, Vec<_>))| RollupRow {
-                event_name: series.event_name,
-                channel: series.channel,
-                bucket,
-                events,
-                users: set(&users).encode(),
-            };
+        let row = |((series, bucket), (events, users)): ((SeriesKey, Bucket), (u64, Vec<_>))| RollupRow {
+            event_name: series.event_name,
+            channel: series.channel,
+            bucket,
+            events,
+            users: set(&users).encode(),
+        };
         Self {
             events,
             days: days.into_iter().map(day).collect(),
@@ -254,11 +248,7 @@ fn told<'a>(filter: &Names, name: &'a str) -> Option<Option<&'a str>> {
 impl Snapshot for Model {
     type Error = OutOfMemory;
 
-    async fn days(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> Result<Vec<DayRow>, OutOfMemory> {
+    async fn days(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> Result<Vec<DayRow>, OutOfMemory> {
         assert_kept(series);
         let is_asked = |row: &&DayRow| {
             range.contains(&row.day.start())
@@ -287,11 +277,7 @@ impl Snapshot for Model {
         Ok(self.parts.iter().filter(is_asked).cloned().collect())
     }
 
-    async fn deltas(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> Result<Vec<RollupRow>, OutOfMemory> {
+    async fn deltas(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> Result<Vec<RollupRow>, OutOfMemory> {
         let row = |row: &RollupRow| {
             let event_name = told(&series.event_names, row.event_name.as_deref()?)?;
             let channel = told(&series.channels, row.channel.as_deref()?)?;
@@ -305,10 +291,7 @@ impl Snapshot for Model {
         Ok(self.deltas.iter().filter(begins).filter_map(row).collect())
     }
 
-    async fn rollup_state(
-        &mut self,
-        range: Range<Timestamp>,
-    ) -> Result<Option<RollupState>, OutOfMemory> {
+    async fn rollup_state(&mut self, range: Range<Timestamp>) -> Result<Option<RollupState>, OutOfMemory> {
         let days = self.overflowed.iter().copied();
         let overflowed = days.filter(|day| range.contains(&day.start())).collect();
         Ok((!self.rebuild_needed).then_some(RollupState {
@@ -345,10 +328,8 @@ impl Snapshot for Model {
         let micros = range.start.as_micros()..range.end.as_micros();
         let mut counts: BTreeMap<_, u64> = BTreeMap::new();
         for event in &self.events {
-            let names = told(&filter.event_names, &event.event_name)
-                .zip(told(&filter.channels, &event.channel));
-            let (Some((event_name, channel)), true) = (names, micros.contains(&event.micros))
-            else {
+            let names = told(&filter.event_names, &event.event_name).zip(told(&filter.channels, &event.channel));
+            let (Some((event_name, channel)), true) = (names, micros.contains(&event.micros)) else {
                 continue;
             };
             if filter.campaign_id.is_some() && filter.campaign_id != event.campaign_id {

@@ -31,14 +31,8 @@ pub(super) fn recount(events: &[Event], query: &MetricsQuery) -> MetricsReport {
     let is_asked = |event: &&Event| {
         let range = query.from.as_micros()..query.to.as_micros();
         range.contains(&event.micros)
-            && query
-                .event_name
-                .as_ref()
-                .is_none_or(|name| *name == event.event_name)
-            && query
-                .channel
-                .as_ref()
-                .is_none_or(|channel| *channel == event.channel)
+            && query.event_name.as_ref().is_none_or(|name| *name == event.event_name)
+            && query.channel.as_ref().is_none_or(|channel| *channel == event.channel)
             && (query.campaign_id.is_none() || query.campaign_id == event.campaign_id)
     };
     let events: Vec<&Event> = events.iter().filter(is_asked).collect();
@@ -80,10 +74,7 @@ pub(super) fn recount(events: &[Event], query: &MetricsQuery) -> MetricsReport {
         place.min(limit)
     };
 
-    let mut calendar = query
-        .group_by
-        .time
-        .map(|unit| Calendar::new(unit, query.zone.clone()));
+    let mut calendar = query.group_by.time.map(|unit| Calendar::new(unit, query.zone.clone()));
     let mut groups: BTreeMap<(Option<TimeBucket>, usize), Tally<'_>> = BTreeMap::new();
     for event in &events {
         let bucket = calendar

@@ -1,9 +1,10 @@
 //! From a `user_id` to the hash that rollups know it by.
 //!
-//! With a hash that everybody can compute, whoever chooses ids can try some until a sketch takes them for millions: 130,000 such ids
-//! counted as 398 million. So the hash is SipHash-1-3 (J.-P. Aumasson and D. Bernstein, "SipHash: a fast short-input PRF", 2012) under a
-//! secret of the database, made with its tables and never shown. Databases of releases before have none, and go on with XXH3 until
-//! `fast-ingest rollup rebuild` makes their rollups afresh: sets that were hashed in two ways do not merge.
+//! With a hash that everybody can compute, whoever chooses ids can try some until a sketch takes them for millions:
+//! 130,000 such ids counted as 398 million. So the hash is SipHash-1-3 (J.-P. Aumasson and D. Bernstein, "SipHash: a
+//! fast short-input PRF", 2012) under a secret of the database, made with its tables and never shown. Databases of
+//! releases before have none, and go on with XXH3 until `fast-ingest rollup rebuild` makes their rollups afresh: sets
+//! that were hashed in two ways do not merge.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -66,7 +67,8 @@ pub enum NewKey {
     NotNeeded,
     /// It has one now.
     Made,
-    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two ways do not merge.
+    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two
+    /// ways do not merge.
     KeptForOldDays,
 }
 
@@ -77,8 +79,8 @@ mod tests {
     use super::super::UserSet;
     use super::*;
 
-    /// Ids that each change a sketch of public hashes, as an attacker finds them: by trying. Whoever tries `tries` of them ends with a
-    /// sketch of as many users, made of few ids.
+    /// Ids that each change a sketch of public hashes, as an attacker finds them: by trying. Whoever tries `tries` of
+    /// them ends with a sketch of as many users, made of few ids.
     fn forged(tries: u32) -> Vec<String> {
         let mut sketch = CpcSketch::new(13).unwrap();
         let changes = |id: &String| {
@@ -111,10 +113,7 @@ mod tests {
         assert_eq!(same.unwrap().hash("ann"), key.hash("ann"));
         assert_ne!(key.hash("ann"), UserKey::PUBLIC.hash("ann"));
         assert_ne!(key.hash("ann"), UserKey::of_process().hash("ann"));
-        assert_eq!(
-            UserKey::parse("").unwrap().hash("ann"),
-            UserKey::PUBLIC.hash("ann")
-        );
+        assert_eq!(UserKey::parse("").unwrap().hash("ann"), UserKey::PUBLIC.hash("ann"));
         assert!(UserKey::parse("none").is_none());
         assert_eq!(format!("{key:?}"), "Secret");
     }

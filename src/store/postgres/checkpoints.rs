@@ -1,7 +1,7 @@
 //! How far logs are flushed, for requests that wait until a database has their events.
 //!
-//! All of them share one session: tokio-postgres answers many callers on one connection, so that polling neither opens connections
-//! nor takes those of the metrics queries.
+//! All of them share one session: tokio-postgres answers many callers on one connection, so that polling neither opens
+//! connections nor takes those of the metrics queries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,8 @@ use crate::wal::id::{LifeId, Sequence};
 /// Time for one look, connecting included.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each stretch of a life, and where the next life begins. The last line is for receipts of releases that knew no lives.
+/// Each stretch of a life, and where the next life begins. The last line is for receipts of releases that knew no
+/// lives.
 const STORED_OF: &str = "\
     SELECT l.first_sequence, c.flushed_through, \
     (SELECT min(n.first_sequence) FROM wal_lives n WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence) \
@@ -89,10 +90,7 @@ impl Checkpoints {
 
     async fn forget(&self, failed: &Arc<Reader>) {
         let mut slot = self.reader.lock().await;
-        if slot
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, failed))
-        {
+        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, failed)) {
             *slot = None;
         }
     }

@@ -1,8 +1,8 @@
 //! From a database URL to connections, plain or encrypted.
 //!
-//! One connector serves the flush (tokio-postgres), the metrics pool and the migrations (diesel-async), so that all of them
-//! agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part of it but
-//! host and port.
+//! One connector serves the flush (tokio-postgres), the metrics pool and the migrations (diesel-async), so that all of
+//! them agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part
+//! of it but host and port.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -32,10 +32,10 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// The same from the server's end. In the middle of a COPY a server waits for its client without any timeout, so this alone ends
-/// the session of a machine that died, and with it the lock on the checkpoint; systems' own default is two hours. The last one
-/// is for data that the client does not acknowledge. A statement rather than a start-up option, which poolers may refuse. Without
-/// effect on a Unix socket, which needs none of it.
+/// The same from the server's end. In the middle of a COPY a server waits for its client without any timeout, so this
+/// alone ends the session of a machine that died, and with it the lock on the checkpoint; systems' own default is two
+/// hours. The last one is for data that the client does not acknowledge. A statement rather than a start-up option,
+/// which poolers may refuse. Without effect on a Unix socket, which needs none of it.
 const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
                                  SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
 /// Time between looks at a server that is not up yet.
@@ -43,8 +43,7 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 const DEFAULT_PORT: u16 = 5432;
 
 /// What drives the socket of a [`Client`].
-type Connection =
-    tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+type Connection = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// A parsed database URL.
 #[derive(Clone)]
@@ -59,10 +58,9 @@ impl Connector {
     pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
         check_credentials(url)?;
         let (url, ssl) = take_ssl_parameters(url)?;
-        // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a password.
-        let mut config: tokio_postgres::Config = url
-            .parse()
-            .map_err(|_| ConfigError(refusal::explain(&url)))?;
+        // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a
+        // password.
+        let mut config: tokio_postgres::Config = url.parse().map_err(|_| ConfigError(refusal::explain(&url)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConfigError("the database URL names no host".to_owned()));
         }
@@ -78,8 +76,7 @@ impl Connector {
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_INTERVAL)
             .keepalives_retries(KEEPALIVE_PROBES);
-        let tls =
-            MakeRustlsConnect::new(tls::client_config(ssl.verification, ssl.roots.as_deref())?);
+        let tls = MakeRustlsConnect::new(tls::client_config(ssl.verification, ssl.roots.as_deref())?);
         Ok(Self {
             address: address(&config),
             config,
@@ -132,10 +129,9 @@ impl Connector {
             let unusable = |error: &dyn std::fmt::Display| {
                 StoreError::Unavailable(format!("cannot connect to {}: {error}", self.address))
             };
-            let mut connection =
-                AsyncPgConnection::try_from_client_and_connection(client, connection)
-                    .await
-                    .map_err(|error| unusable(&error))?;
+            let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection)
+                .await
+                .map_err(|error| unusable(&error))?;
             connection
                 .batch_execute(SERVER_KEEPALIVES)
                 .await
@@ -153,8 +149,8 @@ impl Connector {
         })
     }
 
-    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Whatever else is wrong is
-    /// for the next connection to tell.
+    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Whatever else is
+    /// wrong is for the next connection to tell.
     pub(super) async fn wait_until_up(&self, limit: Duration) {
         let mut announced = false;
         let waiting = async {
@@ -225,17 +221,13 @@ impl Drop for Session {
     }
 }
 
-/// Moves what goes over the socket until the connection ends. Driven as a plain future it would log every notice for everybody to see, one
-/// an event where a trigger has something to say.
+/// Moves what goes over the socket until the connection ends. Driven as a plain future it would log every notice for
+/// everybody to see, one an event where a trigger has something to say.
 async fn drive(mut connection: Connection) {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => {
-                tracing::debug!(
-                    "the database says: {}: {}",
-                    notice.severity(),
-                    notice.message()
-                );
+                tracing::debug!("the database says: {}: {}", notice.severity(), notice.message());
             }
             Ok(_) => {}
             // Whoever waits for a reply gets the same error.
@@ -250,22 +242,14 @@ async fn drive(mut connection: Connection) {
 fn address(config: &tokio_postgres::Config) -> String {
     let port = |index: usize| {
         let ports = config.get_ports();
-        ports
-            .get(index)
-            .or(ports.first())
-            .copied()
-            .unwrap_or(DEFAULT_PORT)
+        ports.get(index).or(ports.first()).copied().unwrap_or(DEFAULT_PORT)
     };
     let unix = |path: &Path| path.display().to_string();
-    let hosts = config
-        .get_hosts()
-        .iter()
-        .enumerate()
-        .map(|(index, host)| match host {
-            Host::Tcp(name) => format!("{name}:{}", port(index)),
-            #[cfg(unix)]
-            Host::Unix(directory) => format!("{}:{}", unix(directory), port(index)),
-        });
+    let hosts = config.get_hosts().iter().enumerate().map(|(index, host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(index)),
+        #[cfg(unix)]
+        Host::Unix(directory) => format!("{}:{}", unix(directory), port(index)),
+    });
     let mut addresses: Vec<String> = hosts.collect();
     if addresses.is_empty() {
         addresses = config
@@ -303,9 +287,7 @@ mod tests {
         let database = "PostgreSQL database db at one:7,two:8 as user";
         assert_eq!(connector.database(), database);
         assert_eq!(
-            Connector::parse("postgresql://user:secret@host/db")
-                .unwrap()
-                .address(),
+            Connector::parse("postgresql://user:secret@host/db").unwrap().address(),
             "host:5432"
         );
     }

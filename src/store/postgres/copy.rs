@@ -1,8 +1,8 @@
 //! Events as the binary form of `COPY … FROM STDIN`, written by hand straight from the encoded event.
 //!
-//! The format is that of the PostgreSQL manual, "COPY", section "Binary Format", and of each type's `*_recv` function. All
-//! integers are big-endian. A stream is a 19-byte header, rows, and a two-byte trailer; a row is the number of fields (i16), then
-//! each field's length (i32, -1 for NULL) and value:
+//! The format is that of the PostgreSQL manual, "COPY", section "Binary Format", and of each type's `*_recv` function.
+//! All integers are big-endian. A stream is a 19-byte header, rows, and a two-byte trailer; a row is the number of
+//! fields (i16), then each field's length (i32, -1 for NULL) and value:
 //!
 //! | column                 | value                                                                             |
 //! |------------------------|-----------------------------------------------------------------------------------|
@@ -17,8 +17,7 @@ use bytes::{BufMut, BytesMut};
 use crate::event::{EventRef, Tags};
 
 /// The columns, in the order in which [`put_row`] writes them.
-pub(super) const COLUMNS: &str =
-    "ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata";
+pub(super) const COLUMNS: &str = "ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata";
 
 /// PostgreSQL counts time from 2000-01-01T00:00:00Z, which is this many microseconds after the Unix epoch.
 pub(super) const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;

@@ -10,7 +10,8 @@ use super::copy;
 use super::error::Failure;
 use crate::store::StoreError;
 
-/// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same time.
+/// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same
+/// time.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// Size of the first one: the sooner it is there, the sooner the server is at work as well.
 const FIRST_CHUNK_BYTES: usize = 16 * 1024;
@@ -23,10 +24,7 @@ pub(super) fn sql(table: &str, columns: &str) -> String {
 }
 
 /// Starts a prepared COPY. Dropped without [`CopyIn::send`], it fails and stores nothing.
-pub(super) async fn start(
-    client: &Client,
-    statement: &Statement,
-) -> Result<CopyIn, tokio_postgres::Error> {
+pub(super) async fn start(client: &Client, statement: &Statement) -> Result<CopyIn, tokio_postgres::Error> {
     Ok(CopyIn {
         sink: Box::pin(client.copy_in(statement).await?),
         sent: 0,
@@ -74,10 +72,7 @@ impl CopyIn {
     }
 
     /// Sends rows that are encoded already, and ends the COPY.
-    pub(super) async fn send_encoded(
-        mut self,
-        rows: EncodedRows,
-    ) -> Result<Copied, tokio_postgres::Error> {
+    pub(super) async fn send_encoded(mut self, rows: EncodedRows) -> Result<Copied, tokio_postgres::Error> {
         self.sent = rows.count;
         self.sink.feed(rows.bytes).await?;
         self.finish().await
@@ -163,7 +158,6 @@ impl Copied {
 pub(super) fn dropped() -> StoreError {
     StoreError::Data {
         code: "dropped".to_owned(),
-        message: "a trigger on events leaves the row out, or changes its user_id, ts or event_id"
-            .to_owned(),
+        message: "a trigger on events leaves the row out, or changes its user_id, ts or event_id".to_owned(),
     }
 }

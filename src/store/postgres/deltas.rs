@@ -1,8 +1,9 @@
 //! What a flush adds to the rollups, and which events with an id it is about.
 //!
-//! Invariant: deltas count exactly the rows that their own transaction stored. Events without an id are all stored or none is.
-//! Those with an id go through a temporary table, because COPY cannot skip what is there already, and the merge tells which ones
-//! were stored whenever some were not. Those that were not are there already, or the batch fails.
+//! Invariant: deltas count exactly the rows that their own transaction stored. Events without an id are all stored or
+//! none is. Those with an id go through a temporary table, because COPY cannot skip what is there already, and the
+//! merge tells which ones were stored whenever some were not. Those that were not are there already, or the batch
+//! fails.
 
 use bytes::{BufMut as _, BytesMut};
 use futures_util::future::try_join;
@@ -20,9 +21,9 @@ pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, 
 
 const FIELDS: i16 = 6;
 
-/// Whether a staged row is not in `events` after the merge. A statement of its own, because the snapshot of the merge shows neither
-/// what it stored nor what a concurrent one committed; planned afresh each time, because a plan from when `events` was empty would
-/// read all of it.
+/// Whether a staged row is not in `events` after the merge. A statement of its own, because the snapshot of the merge
+/// shows neither what it stored nor what a concurrent one committed; planned afresh each time, because a plan from when
+/// `events` was empty would read all of it.
 const DROPPED: &str = "SELECT EXISTS (SELECT FROM events_staging AS staged WHERE NOT EXISTS (
     SELECT FROM events WHERE events.user_id = staged.user_id AND events.ts = staged.ts AND events.event_id = staged.event_id))";
 
@@ -45,10 +46,11 @@ impl Staging {
             copy: client
                 .prepare(&copy_in::sql("events_staging", columns))
                 .await?,
-            // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command tag. The
-            // stored rows come back only when they are not the $1 that were sent, so most batches cost one row. The conflict has
-            // a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish. In one order, because
-            // a key that another server is about to commit is waited for, and each of the two could wait for the other.
+            // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command
+            // tag. The stored rows come back only when they are not the $1 that were sent, so most batches cost one
+            // row. The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate,
+            // and must not vanish. In one order, because a key that another server is about to commit is waited for,
+            // and each of the two could wait for the other.
             merge: client
                 .prepare(&format!(
                     "WITH stored AS (
@@ -64,8 +66,8 @@ impl Staging {
         })
     }
 
-    /// Sends the batch's events with an id and stores those that are new. The merge is asked for right behind the rows, in the
-    /// same round trip.
+    /// Sends the batch's events with an id and stores those that are new. The merge is asked for right behind the rows,
+    /// in the same round trip.
     pub(super) async fn merge(
         &self,
         client: &Client,
@@ -76,16 +78,9 @@ impl Staging {
         let events = batch.events().filter(|event| event.event_id.is_some());
         let sent = i64::try_from(with_id).expect("a batch fits into memory");
         // In this order: an error of the rows is the cause of the error that the merge then gets.
-        let (copied, rows) = try_join(
-            copy.send(events, copy::put_row),
-            client.query(&self.merge, &[&sent]),
-        )
-        .await?;
+        let (copied, rows) = try_join(copy.send(events, copy::put_row), client.query(&self.merge, &[&sent])).await?;
         copied.must_be_all("events_staging")?;
-        let mut merged = Merged {
-            count: 0,
-            stored: None,
-        };
+        let mut merged = Merged { count: 0, stored: None };
         let mut stored = Vec::with_capacity(rows.len().saturating_sub(1));
         for row in rows {
             match row.try_get::<_, Option<i64>>(0)? {
@@ -117,11 +112,7 @@ impl Merged {
     }
 
     /// Folds them.
-    pub(super) fn fold_into<'a>(
-        &'a self,
-        fold: &mut Fold<'a>,
-        batch: BatchView<'a>,
-    ) -> Result<(), Failure> {
+    pub(super) fn fold_into<'a>(&'a self, fold: &mut Fold<'a>, batch: BatchView<'a>) -> Result<(), Failure> {
         let Some(stored) = &self.stored else {
             let events = batch.events().filter(|event| event.event_id.is_some());
             events.for_each(|event| fold.add(&event));
@@ -141,21 +132,16 @@ pub(super) fn encode(fold: Fold<'_>) -> EncodedRows {
 }
 
 /// Stores what was folded.
-pub(super) async fn write(
-    client: &Client,
-    statement: &Statement,
-    deltas: EncodedRows,
-) -> Result<(), Failure> {
+pub(super) async fn write(client: &Client, statement: &Statement, deltas: EncodedRows) -> Result<(), Failure> {
     if deltas.is_empty() {
         return Ok(());
     }
     let copy = copy_in::start(client, statement).await?;
-    copy.send_encoded(deltas)
-        .await?
-        .must_be_all("rollup_deltas")
+    copy.send_encoded(deltas).await?.must_be_all("rollup_deltas")
 }
 
-/// Appends one delta in the form of [`copy`]: `bucket` as `ts` there, `minutes` an i16, `events` an i64, `users` its bytes.
+/// Appends one delta in the form of [`copy`]: `bucket` as `ts` there, `minutes` an i16, `events` an i64, `users` its
+/// bytes.
 ///
 /// # Panics
 ///

@@ -1,7 +1,8 @@
 //! What an error of PostgreSQL means for the caller, decided by SQLSTATE.
 //!
-//! Invariant: only classes that blame the data lead to quarantine, among them those that a user's own trigger raises. A class that
-//! PostgreSQL does not use for its own state is [`StoreError::Unclear`]: an event must never be set aside by doubt.
+//! Invariant: only classes that blame the data lead to quarantine, among them those that a user's own trigger raises. A
+//! class that PostgreSQL does not use for its own state is [`StoreError::Unclear`]: an event must never be set aside by
+//! doubt.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -12,12 +13,12 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::store::StoreError;
 
-/// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never answer.
+/// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never
+/// answer.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(5);
 
 /// What to do about a pooler that takes sessions apart.
-pub(super) const POOLER_REMEDY: &str =
-    "set pool_mode=session there, or let the database URL lead to PostgreSQL itself";
+pub(super) const POOLER_REMEDY: &str = "set pool_mode=session there, or let the database URL lead to PostgreSQL itself";
 
 /// Why a statement of the flush failed.
 #[derive(Debug)]
@@ -40,9 +41,7 @@ impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             // A trigger can raise the same code without a constraint's name, so only the place in the server tells.
-            Some(db)
-                if db.code().code() == "23514" && db.routine() == Some("ExecFindPartition") =>
-            {
+            Some(db) if db.code().code() == "23514" && db.routine() == Some("ExecFindPartition") => {
                 Self::NoPartition(db.message().to_owned())
             }
             _ if has_ended_session(&error) => Self::SessionEnded(describe(&error)),
@@ -52,12 +51,11 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 impl From<Failure> for StoreError {
-    /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not quarantined.
+    /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not
+    /// quarantined.
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::NoPartition(message) | Failure::SessionEnded(message) => {
-                Self::Unavailable(message)
-            }
+            Failure::NoPartition(message) | Failure::SessionEnded(message) => Self::Unavailable(message),
             Failure::Store(error) => error,
         }
     }
@@ -94,7 +92,8 @@ fn classify_db(db: &DbError) -> StoreError {
             "a trigger or function on the table fails: {message} ({code}, {place}); mend or remove it"
         ));
     }
-    // A trigger that moves a row into another month: the code is that of a missing feature, but the row is what it does it to.
+    // A trigger that moves a row into another month: the code is that of a missing feature, but the row is what it does
+    // it to.
     if code == "0A000" && db.routine() == Some("ExecBRInsertTriggers") {
         return StoreError::Data {
             code: code.to_owned(),
@@ -113,12 +112,10 @@ fn classify_db(db: &DbError) -> StoreError {
 pub(super) fn classify(code: &str, message: &str) -> StoreError {
     match code.get(..2).unwrap_or_default() {
         // Values, constraints and limits; then what functions and triggers of the user's raise.
-        "22" | "23" | "54" | "P0" | "09" | "21" | "27" | "2F" | "38" | "39" | "44" => {
-            StoreError::Data {
-                code: code.to_owned(),
-                message: message.to_owned(),
-            }
-        }
+        "22" | "23" | "54" | "P0" | "09" | "21" | "27" | "2F" | "38" | "39" | "44" => StoreError::Data {
+            code: code.to_owned(),
+            message: message.to_owned(),
+        },
         // A statement that was prepared in this session is not known in it, or another one's is.
         "26" | "42" if matches!(code, "26000" | "42P05") => StoreError::Schema(format!(
             "{message} ({code}): a session was taken apart, as a pooler does in transaction mode; {POOLER_REMEDY}"
@@ -153,18 +150,13 @@ pub(super) fn no_event_to_blame(table: &str, failure: Failure) -> Failure {
     }
 }
 
-/// Whether a failed connection looks like a server that comes up soon: nobody listens yet, it says that it is starting, or
-/// something in front of it hangs up.
+/// Whether a failed connection looks like a server that comes up soon: nobody listens yet, it says that it is starting,
+/// or something in front of it hangs up.
 pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
-    let cause = error
-        .source()
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
     match cause {
-        Some(cause) => matches!(
-            cause.kind(),
-            ConnectionRefused | ConnectionReset | UnexpectedEof
-        ),
+        Some(cause) => matches!(cause.kind(), ConnectionRefused | ConnectionReset | UnexpectedEof),
         None => error.is_closed() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW),
     }
 }
@@ -173,12 +165,7 @@ pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
 fn has_ended_session(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
         // Poolers tell the severity in the older field only, and never in another language.
-        Some(db) => {
-            matches!(
-                db.parsed_severity(),
-                Some(Severity::Fatal | Severity::Panic)
-            ) || db.severity() == "FATAL"
-        }
+        Some(db) => matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) || db.severity() == "FATAL",
         None => {
             let cause = error.source();
             error.is_closed() || cause.is_some_and(|cause| cause.is::<std::io::Error>())

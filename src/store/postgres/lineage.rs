@@ -15,15 +15,8 @@ use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, 
 const COLUMNS: &str = "flushed_through, life, token, applied, duplicates, quarantined, skipped";
 
 /// Which database this is.
-pub(super) async fn database_id(
-    client: &Client,
-    limit: Duration,
-) -> Result<DatabaseId, StoreError> {
-    let replies = bounded(
-        limit,
-        client.simple_query("SELECT id FROM database_identity"),
-    )
-    .await?;
+pub(super) async fn database_id(client: &Client, limit: Duration) -> Result<DatabaseId, StoreError> {
+    let replies = bounded(limit, client.simple_query("SELECT id FROM database_identity")).await?;
     let id = last_row(&replies).and_then(|row| Uuid::try_parse(row.get(0)?).ok());
     id.map(DatabaseId).ok_or_else(|| {
         StoreError::Schema(
@@ -41,14 +34,11 @@ pub(super) async fn checkpoint(
     wal_id: WalId,
     limit: Duration,
 ) -> Result<Option<CheckpointRow>, StoreError> {
-    let read = format!(
-        "{begin}SELECT {COLUMNS} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT"
-    );
+    let read = format!("{begin}SELECT {COLUMNS} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT");
     let replies = bounded(limit, client.simple_query(&read)).await?;
     let row = last_row(&replies).map(|row| {
-        checkpoint_row(row).ok_or_else(|| {
-            StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}"))
-        })
+        checkpoint_row(row)
+            .ok_or_else(|| StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}")))
     });
     row.transpose()
 }
@@ -91,14 +81,8 @@ pub(super) async fn adopt(
         )
     };
     let lives = adoption.lives().into_iter();
-    let lives: String = lives
-        .map(|(first, life)| begin_life(wal_id, first, life))
-        .collect();
-    Ok(bounded(
-        limit,
-        client.batch_execute(&format!("{record}{lives}COMMIT")),
-    )
-    .await?)
+    let lives: String = lives.map(|(first, life)| begin_life(wal_id, first, life)).collect();
+    Ok(bounded(limit, client.batch_execute(&format!("{record}{lives}COMMIT"))).await?)
 }
 
 /// The statement which notes that what a log has from this sequence on is of this life, ended by a semicolon.

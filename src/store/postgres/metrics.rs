@@ -1,8 +1,8 @@
 //! The metrics query on PostgreSQL: one read-only transaction on a pooled connection.
 //!
-//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the clock here. A query
-//! whose session ends under it is asked once more on another one: it changes nothing, and sessions end for reasons that say nothing about
-//! the database, such as a limit for idle ones.
+//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the
+//! clock here. A query whose session ends under it is asked once more on another one: it changes nothing, and sessions
+//! end for reasons that say nothing about the database, such as a limit for idle ones.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,8 @@ use crate::store::settings::StoreSettings;
 
 /// Why a query has no answer.
 pub(super) enum Failure {
-    /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the reason.
+    /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the
+    /// reason.
     Refused(String),
     /// The session is over.
     SessionEnded(String),
@@ -76,18 +77,15 @@ impl Metrics {
     ) -> Result<MetricsReport, Failure> {
         let mut cancel = self.readers.cancel_on_drop(connection);
         let time_left = self.query_timeout.saturating_sub(started.elapsed());
-        let answer = tokio::time::timeout(
-            time_left + REPLY_GRACE,
-            self.run(connection, query, time_left),
-        )
-        .await;
+        let answer = tokio::time::timeout(time_left + REPLY_GRACE, self.run(connection, query, time_left)).await;
         match answer {
             Ok(Ok(answer)) => {
                 cancel.disarm();
                 Ok(answer?)
             }
             Ok(Err(error)) => {
-                // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from being used again.
+                // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from
+                // being used again.
                 if let Some(error) = too_large(&error) {
                     return Err(StoreError::from(error).into());
                 }
@@ -119,8 +117,8 @@ impl Metrics {
         snapshot.end(answer).await
     }
 
-    /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever fails
-    /// after that came too late as well. That a session is over is told by what became of the connection.
+    /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever
+    /// fails after that came too late as well. That a session is over is told by what became of the connection.
     fn classify(&self, error: DieselError, is_broken: bool, started: Instant) -> Failure {
         use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         match error {

@@ -19,10 +19,7 @@ use crate::support::settings::ConfigError;
 const MIGRATION_LOCK: i64 = 0x6661_7374_2d69_6e67;
 
 /// Applies what is pending; returns the names. Waits for so long for a server that is not up yet.
-pub(in crate::store) async fn up(
-    url: &str,
-    server_wait: Duration,
-) -> Result<Vec<String>, StoreError> {
+pub(in crate::store) async fn up(url: &str, server_wait: Duration) -> Result<Vec<String>, StoreError> {
     let connector = connector(url)?;
     if !server_wait.is_zero() {
         connector.wait_until_up(server_wait).await;
@@ -49,16 +46,12 @@ pub(super) async fn applied_versions(session: &Session) -> Result<BTreeSet<Strin
     match bounded(super::CHECK_TIMEOUT, read_versions(session)).await? {
         Ok(versions) => Ok(versions),
         // No such table: nothing was ever applied.
-        Err(error) if error.code().is_some_and(|code| code.code() == "42P01") => {
-            Ok(BTreeSet::new())
-        }
+        Err(error) if error.code().is_some_and(|code| code.code() == "42P01") => Ok(BTreeSet::new()),
         Err(error) => Err(error::store_error(&error)),
     }
 }
 
-async fn read_versions(
-    session: &Session,
-) -> Result<Result<BTreeSet<String>, tokio_postgres::Error>, StoreError> {
+async fn read_versions(session: &Session) -> Result<Result<BTreeSet<String>, tokio_postgres::Error>, StoreError> {
     let rows = session
         .client
         .query("SELECT version FROM __diesel_schema_migrations", &[])
@@ -66,13 +59,12 @@ async fn read_versions(
     Ok(rows.map(|rows| rows.iter().map(|row| row.get(0)).collect()))
 }
 
-async fn locked_harness(
-    connector: &Connector,
-) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
+async fn locked_harness(connector: &Connector) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
     pooling::must_keep_sessions(connector).await?;
     let mut connection = connector.connect_diesel().await?;
-    // The lock goes with the session. The first of two runs works, the second then finds nothing to do. READ COMMITTED, whatever the
-    // server's default is: a migration that waited for a table must see afterwards what those it waited for have stored.
+    // The lock goes with the session. The first of two runs works, the second then finds nothing to do. READ COMMITTED,
+    // whatever the server's default is: a migration that waited for a table must see afterwards what those it waited
+    // for have stored.
     connection
         .batch_execute(&format!(
             "SET default_transaction_isolation = 'read committed'; \

@@ -1,8 +1,9 @@
-//! Partitions of `events`, made on demand: a month each, and a whole year of what is long past, so that history does not cost a table and its
-//! indexes for every month of decades.
+//! Partitions of `events`, made on demand: a month each, and a whole year of what is long past, so that history does
+//! not cost a table and its indexes for every month of decades.
 //!
-//! A batch's partitions are made in transactions of their own before the batch's: DDL inside it would hold locks for as long as
-//! the rows take. One transaction a partition, because an import that spans decades would otherwise fill the server's lock table.
+//! A batch's partitions are made in transactions of their own before the batch's: DDL inside it would hold locks for as
+//! long as the rows take. One transaction a partition, because an import that spans decades would otherwise fill the
+//! server's lock table.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -16,7 +17,8 @@ use super::transaction::LOCK_TIMEOUT;
 use crate::event::Timestamp;
 use crate::store::StoreError;
 
-/// Key of the advisory lock under which partitions are made, so that two flushers do not race: "fast-ing" in ASCII, plus one.
+/// Key of the advisory lock under which partitions are made, so that two flushers do not race: "fast-ing" in ASCII,
+/// plus one.
 const PARTITION_LOCK: i64 = 0x6661_7374_2d69_6e68;
 
 /// A year that ended so many years ago gets one partition: by then its events are history, and come by imports.
@@ -36,8 +38,7 @@ impl Month {
     ///
     /// Outside the years -9999 to 9999; an event's time lies between 1970 and tomorrow.
     fn of(micros: i64) -> Self {
-        let instant = jiff::Timestamp::from_microsecond(micros)
-            .expect("an event's time lies within jiff's range");
+        let instant = jiff::Timestamp::from_microsecond(micros).expect("an event's time lies within jiff's range");
         let day = TimeZone::UTC.to_datetime(instant).date();
         Self {
             year: day.year(),
@@ -138,7 +139,8 @@ impl Months {
     }
 }
 
-/// The partitions that are known to be there. A partition may vanish behind its back; then it is forgotten and asked again.
+/// The partitions that are known to be there. A partition may vanish behind its back; then it is forgotten and asked
+/// again.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
     /// `None` until the database was asked.
@@ -152,11 +154,7 @@ impl Partitions {
     }
 
     /// Makes the partitions that are missing. The session must not be inside a transaction.
-    pub(super) async fn ensure(
-        &mut self,
-        client: &Client,
-        months: &[Month],
-    ) -> Result<(), Failure> {
+    pub(super) async fn ensure(&mut self, client: &Client, months: &[Month]) -> Result<(), Failure> {
         if self.attached.is_none() {
             self.attached = Some(read_attached(client).await?);
         }
@@ -180,25 +178,23 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
             &[],
         )
         .await?;
-    Ok(rows
-        .iter()
-        .map(|row| row.get::<_, &str>(0).to_owned())
-        .collect())
+    Ok(rows.iter().map(|row| row.get::<_, &str>(0).to_owned()).collect())
 }
 
-/// Makes a month's partition, or that of its year, unless another flusher has done it in the meantime; returns the table's name.
+/// Makes a month's partition, or that of its year, unless another flusher has done it in the meantime; returns the
+/// table's name.
 ///
-/// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which readers and
-/// writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but not attached stays so:
-/// somebody archived it on purpose, and a late event must not bring it back.
+/// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which
+/// readers and writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but
+/// not attached stays so: somebody archived it on purpose, and a late event must not bring it back.
 ///
 /// # Errors
 ///
-/// [`StoreError::Data`] for such a table: it concerns the events of its time alone. The session is then out of the transaction.
+/// [`StoreError::Data`] for such a table: it concerns the events of its time alone. The session is then out of the
+/// transaction.
 async fn create(client: &Client, month: Month, this_year: i16) -> Result<String, Failure> {
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})"
-    );
+    let begin =
+        format!("BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})");
     let mut table = month.table();
     let outcome: Result<Option<StoreError>, Failure> = async {
         client.batch_execute(&begin).await?;
@@ -234,15 +230,11 @@ async fn create(client: &Client, month: Month, this_year: i16) -> Result<String,
         Ok(Some(detached)) => Err(detached.into()),
         // A constraint or trigger of somebody's forbids the table itself. That blames no event of this batch.
         Err(Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message)) => {
-            Err(
-                StoreError::Schema(format!("the partition {table} cannot be made: {message}"))
-                    .into(),
-            )
+            Err(StoreError::Schema(format!("the partition {table} cannot be made: {message}")).into())
         }
-        Err(Failure::Store(StoreError::Unclear { code, message })) => Err(StoreError::Unavailable(
-            format!("the partition {table} cannot be made: {message} ({code})"),
-        )
-        .into()),
+        Err(Failure::Store(StoreError::Unclear { code, message })) => {
+            Err(StoreError::Unavailable(format!("the partition {table} cannot be made: {message} ({code})")).into())
+        }
         Err(other) => Err(other),
     }
 }
@@ -295,38 +287,16 @@ mod tests {
 
     #[test]
     fn months_are_utc_and_half_open() {
-        let february = Month {
-            year: 2024,
-            month: 2,
-        };
-        let march = Month {
-            year: 2024,
-            month: 3,
-        };
-        assert_eq!(
-            Month::of(0),
-            Month {
-                year: 1970,
-                month: 1
-            }
-        );
+        let february = Month { year: 2024, month: 2 };
+        let march = Month { year: 2024, month: 3 };
+        assert_eq!(Month::of(0), Month { year: 1970, month: 1 });
         assert_eq!(Month::of(march.start_micros() - 1), february);
         assert_eq!(Month::of(march.start_micros()), march);
         assert_eq!(
             march.start_micros() - february.start_micros(),
             29 * crate::event::bucket::DAY_MICROS
         );
-        assert_eq!(
-            Month {
-                year: 2023,
-                month: 12
-            }
-            .next(),
-            Month {
-                year: 2024,
-                month: 1
-            }
-        );
+        assert_eq!(Month { year: 2023, month: 12 }.next(), Month { year: 2024, month: 1 });
         assert_eq!(february.table(), "events_2024_02");
         assert_eq!(february.year_table(), "events_2024");
         assert!(!february.is_history(2029) && february.is_history(2030));

@@ -1,7 +1,7 @@
 //! Connections for reading: a small pool of diesel-async connections.
 //!
-//! A query whose caller is gone is cancelled in the server, and its connection is never used again: the transaction it is in the
-//! middle of marks it as broken, and the pool drops it.
+//! A query whose caller is gone is cancelled in the server, and its connection is never used again: the transaction it
+//! is in the middle of marks it as broken, and the pool drops it.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::pooled_connection::bb8::{Pool, PooledConnection};
-use diesel_async::pooled_connection::{
-    AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod,
-};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError, RecyclingMethod};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use futures_util::FutureExt as _;
 use tokio::sync::{Notify, OnceCell};
@@ -24,8 +22,8 @@ use crate::store::StoreError;
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a pooled connection to prove that it is alive; a frozen one is thrown away and the next one tried.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that was not used for so long is closed. What is in between (a pooler, a firewall, a cloud's gateway) forgets idle ones
-/// too, mostly after some minutes, and not all of them say so.
+/// A connection that was not used for so long is closed. What is in between (a pooler, a firewall, a cloud's gateway)
+/// forgets idle ones too, mostly after some minutes, and not all of them say so.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Longest life of a cancel request.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,9 +57,7 @@ impl Readers {
     }
 
     /// A connection that answers.
-    pub(super) async fn checkout(
-        &self,
-    ) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
+    pub(super) async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
         let pool = self.pool.get_or_init(async || self.build_pool()).await;
         let asked = Instant::now();
         let mut checkout = pin!(pool.get());
@@ -81,9 +77,7 @@ impl Readers {
         let connected = pool.state().connections;
         // An older error belongs to an outage that may be over.
         let error = self.connect_errors.recent(asked);
-        let busy = format!(
-            "all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}"
-        );
+        let busy = format!("all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}");
         match (connected, error) {
             (0, Some(error)) => StoreError::Unavailable(error),
             (0, None) => StoreError::Unavailable(format!(
@@ -104,8 +98,7 @@ impl Readers {
             let connector = connector.clone();
             async move { connector.connect_pooled().await }.boxed()
         });
-        config.recycling_method =
-            RecyclingMethod::CustomFunction(Box::new(|connection| ping(connection).boxed()));
+        config.recycling_method = RecyclingMethod::CustomFunction(Box::new(|connection| ping(connection).boxed()));
         // The URL stays in the connector; the manager would only hand it back to the setup above.
         let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
         Pool::builder()
@@ -142,8 +135,7 @@ impl CancelOnDrop {
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        let (Some(token), Ok(runtime)) = (self.token.take(), tokio::runtime::Handle::try_current())
-        else {
+        let (Some(token), Ok(runtime)) = (self.token.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
         let tls = self.connector.tls().clone();
@@ -169,9 +161,7 @@ impl ConnectErrors {
     /// The last error, unless it came long before `asked`.
     fn recent(&self, asked: Instant) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, error) = last
-            .as_ref()
-            .filter(|(came, _)| *came + CHECKOUT_TIMEOUT >= asked)?;
+        let (_, error) = last.as_ref().filter(|(came, _)| *came + CHECKOUT_TIMEOUT >= asked)?;
         Some(error.clone())
     }
 }

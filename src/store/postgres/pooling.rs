@@ -1,8 +1,9 @@
 //! Whether a session stays with one server process of PostgreSQL.
 //!
-//! Behind a pooler in transaction mode it does not: after each transaction it goes on in whichever is free, and prepared statements, the
-//! temporary table, settings and advisory locks stay behind, or meet those of others. What that leads to says nothing of its reason, so it is
-//! looked for. No answer of the server tells that a pooler is there, let alone its mode; two sessions that stand in each other's way do.
+//! Behind a pooler in transaction mode it does not: after each transaction it goes on in whichever is free, and
+//! prepared statements, the temporary table, settings and advisory locks stay behind, or meet those of others. What
+//! that leads to says nothing of its reason, so it is looked for. No answer of the server tells that a pooler is there,
+//! let alone its mode; two sessions that stand in each other's way do.
 
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), Stor
     let one = connector.connect().await?;
     let other = connector.connect().await?;
     let found_in = process(&one).await?;
-    // Of two sessions that are open at the same time, both would be in it; or, while the other one holds on to that process or takes
-    // another, the first one would go on elsewhere.
+    // Of two sessions that are open at the same time, both would be in it; or, while the other one holds on to that
+    // process or takes another, the first one would go on elsewhere.
     let is_shared = process(&other).await? == found_in || {
         bounded(LOOK_TIMEOUT, other.client.batch_execute("BEGIN")).await?;
         process(&other).await? == found_in || process(&one).await? != found_in

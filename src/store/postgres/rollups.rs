@@ -6,7 +6,8 @@
 //! span      first and last day of anything
 //! ```
 //!
-//! Rows go in by `INSERT … SELECT FROM unnest(…)`, in order of their key, which is the order of the index that takes them.
+//! Rows go in by `INSERT … SELECT FROM unnest(…)`, in order of their key, which is the order of the index that takes
+//! them.
 
 mod rows;
 mod series;
@@ -114,18 +115,12 @@ impl RollupStore for PostgresRollups {
         Ok(deltas)
     }
 
-    async fn take_minutes(
-        &mut self,
-        before: Timestamp,
-        rows_max: usize,
-    ) -> Result<Vec<Part>, StoreError> {
+    async fn take_minutes(&mut self, before: Timestamp, rows_max: usize) -> Result<Vec<Part>, StoreError> {
         let sql = "DELETE FROM rollups WHERE ctid = ANY (ARRAY(
                        SELECT ctid FROM rollups WHERE minutes = 1 AND bucket < $1 ORDER BY bucket LIMIT $2))
                    RETURNING series_id, bucket, minutes, events, users";
         let read = |row: &Row| rows::part(row, 0);
-        let mut parts = self
-            .read(sql, &[&Instant(before), &limit(rows_max)], read)
-            .await?;
+        let mut parts = self.read(sql, &[&Instant(before), &limit(rows_max)], read).await?;
         parts.sort_unstable_by_key(|part| (part.bucket, part.series));
         Ok(parts)
     }
@@ -178,19 +173,12 @@ impl RollupStore for PostgresRollups {
         days.dedup();
         let (series, starts) = day_columns(days.into_iter());
         let nobody = UserSet::empty().encode();
-        self.transactions
-            .execute(sql, &[&series, &starts, &nobody])
-            .await?;
+        self.transactions.execute(sql, &[&series, &starts, &nobody]).await?;
         Ok(())
     }
 
-    async fn stale_days(
-        &mut self,
-        before: Day,
-        rows_max: usize,
-    ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
-        let sql =
-            "SELECT series_id, day FROM rollup_days WHERE stale AND day < $1 ORDER BY day LIMIT $2";
+    async fn stale_days(&mut self, before: Day, rows_max: usize) -> Result<Vec<(SeriesId, Day)>, StoreError> {
+        let sql = "SELECT series_id, day FROM rollup_days WHERE stale AND day < $1 ORDER BY day LIMIT $2";
         let read = |row: &Row| Ok((rows::series(row, 0)?, rows::day(row, 1)?));
         self.read(sql, &[&Instant(before.start()), &limit(rows_max)], read)
             .await
@@ -201,8 +189,7 @@ impl RollupStore for PostgresRollups {
                    WHERE series_id = $1 AND bucket >= $2 AND bucket < $3";
         let [start, end] = ends(day);
         let read = |row: &Row| rows::part(row, 0);
-        self.read(sql, &[&series_number(series), &start, &end], read)
-            .await
+        self.read(sql, &[&series_number(series), &start, &end], read).await
     }
 
     async fn put_days(&mut self, days: &[(SeriesId, Day, Tally)]) -> Result<(), StoreError> {
@@ -245,8 +232,7 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError> {
-        let sql =
-            "SELECT day FROM rollup_overflow WHERE day < $1
+        let sql = "SELECT day FROM rollup_overflow WHERE day < $1
                    AND (settled_events IS NULL OR events > 2 * settled_events) ORDER BY day LIMIT 1";
         let read = |row: &Row| rows::day(row, 0);
         let days = self.read(sql, &[&Instant(before.start())], read).await?;
@@ -255,9 +241,7 @@ impl RollupStore for PostgresRollups {
 
     async fn settle(&mut self, day: Day) -> Result<(), StoreError> {
         let sql = "UPDATE rollup_overflow SET settled_events = events WHERE day = $1";
-        self.transactions
-            .execute(sql, &[&Instant(day.start())])
-            .await?;
+        self.transactions.execute(sql, &[&Instant(day.start())]).await?;
         Ok(())
     }
 
@@ -306,7 +290,8 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
-        let sql = "SELECT event_name, channel FROM rollup_days JOIN rollup_series ON id = series_id WHERE day = $1 AND stale";
+        let sql =
+            "SELECT event_name, channel FROM rollup_days JOIN rollup_series ON id = series_id WHERE day = $1 AND stale";
         self.read(sql, &[&Instant(day.start())], rows::key).await
     }
 
@@ -344,12 +329,7 @@ impl RollupStore for PostgresRollups {
         if *has_key.first().ok_or_else(no_state)? {
             return Ok(NewKey::NotNeeded);
         }
-        if !self
-            .transactions
-            .query_long(DAY_WITHOUT_EVENTS, &[])
-            .await?
-            .is_empty()
-        {
+        if !self.transactions.query_long(DAY_WITHOUT_EVENTS, &[]).await?.is_empty() {
             return Ok(NewKey::KeptForOldDays);
         }
         // Each flush moves a checkpoint first, and reads the key with that.
@@ -376,9 +356,7 @@ impl RollupStore for PostgresRollups {
     async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
         // Another run may be through with it all.
         let sql = "UPDATE rollup_state SET build_from = $1 WHERE rebuild_needed";
-        self.transactions
-            .execute(sql, &[&Instant(day.start())])
-            .await?;
+        self.transactions.execute(sql, &[&Instant(day.start())]).await?;
         Ok(())
     }
 

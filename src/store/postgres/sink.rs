@@ -1,15 +1,17 @@
 //! The flush: batches of events into PostgreSQL by binary COPY, exactly once.
 //!
 //! One transaction a batch, and its first statement moves the checkpoint by compare-and-set. Whatever else happens to a
-//! transaction of ours (its reply lost, its session a zombie), another one that stored the same events must have moved the same
-//! row first, so at most one of them commits. What the stored events add to the rollups goes into the same transaction.
+//! transaction of ours (its reply lost, its session a zombie), another one that stored the same events must have moved
+//! the same row first, so at most one of them commits. What the stored events add to the rollups goes into the same
+//! transaction.
 //!
-//! A batch costs six round trips: BEGIN, settings and checkpoint; start and end of the COPY of events (with ids, the end together with
-//! the merge); start and end of the COPY of deltas; COMMIT. A batch that mixes events with and without ids costs two more. No COPY is
-//! started ahead of a reply: tokio-postgres sends one Sync too many after a COPY that the server would not start, and loses track of
-//! the replies.
+//! A batch costs six round trips: BEGIN, settings and checkpoint; start and end of the COPY of events (with ids, the
+//! end together with the merge); start and end of the COPY of deltas; COMMIT. A batch that mixes events with and
+//! without ids costs two more. No COPY is started ahead of a reply: tokio-postgres sends one Sync too many after a COPY
+//! that the server would not start, and loses track of the replies.
 //!
-//! It runs on tokio-postgres itself, because diesel-async has no COPY and hides the SQLSTATE that errors are classified by.
+//! It runs on tokio-postgres itself, because diesel-async has no COPY and hides the SQLSTATE that errors are classified
+//! by.
 
 use std::time::Duration;
 
@@ -74,8 +76,8 @@ impl PostgresSink {
         )
     }
 
-    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what users are hashed
-    /// with: whoever changes that waits for all transactions that have moved a checkpoint.
+    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what
+    /// users are hashed with: whoever changes that waits for all transactions that have moved a checkpoint.
     async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, Failure> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
@@ -121,7 +123,8 @@ impl PostgresSink {
         bounded(self.flush_timeout, self.client().batch_execute("COMMIT")).await
     }
 
-    /// The same, with the batch's count corrected, all of which was taken for new. In one message: it costs no round trip.
+    /// The same, with the batch's count corrected, all of which was taken for new. In one message: it costs no round
+    /// trip.
     async fn commit_with_duplicates(&self, wal_id: WalId, duplicates: u64) -> Result<(), Failure> {
         if duplicates == 0 {
             return self.commit().await;
@@ -138,11 +141,7 @@ impl PostgresSink {
         let goes_on = matches!(
             failure,
             Failure::NoPartition(_)
-                | Failure::Store(
-                    StoreError::Data { .. }
-                        | StoreError::Unclear { .. }
-                        | StoreError::CheckpointMoved
-                )
+                | Failure::Store(StoreError::Data { .. } | StoreError::Unclear { .. } | StoreError::CheckpointMoved)
         );
         if !goes_on {
             return failure;
@@ -195,22 +194,14 @@ impl PostgresSink {
         if let Some(before_commit) = before_commit.take() {
             before_commit.await?;
         }
-        self.commit_with_duplicates(batch.wal_id(), flushed.duplicates)
-            .await?;
+        self.commit_with_duplicates(batch.wal_id(), flushed.duplicates).await?;
         Ok(flushed)
     }
 
     /// The same up to its COMMIT.
-    async fn store_uncommitted(
-        &self,
-        batch: BatchView<'_>,
-        shape: &Shape,
-    ) -> Result<Flushed, Failure> {
+    async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, Failure> {
         let user_key = self.begin_and_move(batch, "applied").await?;
-        let statements = self
-            .statements
-            .as_ref()
-            .expect("prepared before the transaction");
+        let statements = self.statements.as_ref().expect("prepared before the transaction");
         let (client, limit) = (self.client(), self.flush_timeout);
         let staging = statements.staging.as_ref().filter(|_| shape.with_id > 0);
         let without_id = batch.len() - shape.with_id;
@@ -258,25 +249,16 @@ impl PostgresSink {
         })
     }
 
-    async fn store_in_quarantine(
-        &self,
-        batch: BatchView<'_>,
-        code: &str,
-        message: &str,
-    ) -> Result<(), Failure> {
+    async fn store_in_quarantine(&self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), Failure> {
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
         self.begin_and_move(batch, "quarantined").await?;
         let (wal_id, sequence) = (batch.wal_id().to_string(), as_bigint(batch.through()));
-        let (code, message) = (
-            quarantine::without_nul(code),
-            quarantine::without_nul(message),
-        );
+        let (code, message) = (quarantine::without_nul(code), quarantine::without_nul(message));
         let readable = quarantine::readable(&event);
         let insert = "INSERT INTO quarantine (wal_id, sequence, code, message, readable, encoded) \
                       VALUES ($1::text::uuid, $2, $3, $4, $5, $6)";
-        let values: [&(dyn ToSql + Sync); 6] =
-            [&wal_id, &sequence, &code, &message, &readable, &encoded];
+        let values: [&(dyn ToSql + Sync); 6] = [&wal_id, &sequence, &code, &message, &readable, &encoded];
         bounded(self.flush_timeout, self.client().execute(insert, &values)).await?;
         self.commit().await
     }
@@ -331,12 +313,7 @@ impl EventSink for PostgresSink {
         }
     }
 
-    async fn quarantine(
-        &mut self,
-        batch: BatchView<'_>,
-        code: &str,
-        message: &str,
-    ) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
         assert_eq!(batch.len(), 1, "quarantine takes one event");
         match self.store_in_quarantine(batch, code, message).await {
             Ok(()) => Ok(()),

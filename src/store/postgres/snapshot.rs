@@ -1,7 +1,9 @@
-//! One consistent view of the database for a metrics query: a read-only REPEATABLE READ transaction and the reads in it.
+//! One consistent view of the database for a metrics query: a read-only REPEATABLE READ transaction and the reads in
+//! it.
 //!
-//! Its beginning and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows which partitions and
-//! which rows of an index it needs. Rows are streamed, and what of them is kept counts against an [`Allowance`].
+//! Its beginning and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows
+//! which partitions and which rows of an index it needs. Rows are streamed, and what of them is kept counts against an
+//! [`Allowance`].
 
 mod rows;
 mod statement;
@@ -24,8 +26,8 @@ use crate::event::Timestamp;
 use crate::event::bucket::Day;
 use crate::query::memory::Holding;
 use crate::query::snapshot::{
-    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,
-    RollupState, SeriesFilter, Snapshot, UserCount,
+    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow, RollupState, SeriesFilter,
+    Snapshot, UserCount,
 };
 
 /// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool throws the connection away.
@@ -55,17 +57,15 @@ impl<'c> PgSnapshot<'c> {
         })
     }
 
-    /// Ends the transaction and passes the answer on. After a question that was too large the transaction stays open: ending it would
-    /// mean to wait for all the rows that nobody wants.
+    /// Ends the transaction and passes the answer on. After a question that was too large the transaction stays open:
+    /// ending it would mean to wait for all the rows that nobody wants.
     pub(super) async fn end<T>(self, answer: QueryResult<T>) -> QueryResult<T> {
         match &answer {
             Ok(_) => AnsiTransactionManager::commit_transaction(self.connection).await?,
             Err(error) if too_large(error).is_some() => {}
             Err(_) => {
                 // If this fails too, the connection says that it is broken. The first error is the one to tell.
-                AnsiTransactionManager::rollback_transaction(self.connection)
-                    .await
-                    .ok();
+                AnsiTransactionManager::rollback_transaction(self.connection).await.ok();
             }
         }
         answer
@@ -79,11 +79,7 @@ impl<'c> PgSnapshot<'c> {
     }
 
     /// Reads parts or deltas, whose columns are those of [`Piece`].
-    async fn pieces(
-        &mut self,
-        series: &SeriesFilter,
-        statement: Statement<'_>,
-    ) -> QueryResult<Vec<RollupRow>> {
+    async fn pieces(&mut self, series: &SeriesFilter, statement: Statement<'_>) -> QueryResult<Vec<RollupRow>> {
         let mut rows = Vec::new();
         let mut pieces = self.stream::<Piece>(statement).await?;
         while let Some(piece) = pieces.try_next().await? {
@@ -95,9 +91,7 @@ impl<'c> PgSnapshot<'c> {
                 users: piece.users,
             };
             let names = [row.event_name.as_deref(), row.channel.as_deref()];
-            self.allowance
-                .take(names, row.users.len())
-                .map_err(refused)?;
+            self.allowance.take(names, row.users.len()).map_err(refused)?;
             rows.push(row);
         }
         Ok(rows)
@@ -107,11 +101,7 @@ impl<'c> PgSnapshot<'c> {
 impl Snapshot for PgSnapshot<'_> {
     type Error = DieselError;
 
-    async fn days(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> QueryResult<Vec<DayRow>> {
+    async fn days(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> QueryResult<Vec<DayRow>> {
         let mut select = Select::new(2);
         let names = select.series(series);
         // What is stale is not even fetched: large values lie outside their row.
@@ -147,11 +137,7 @@ impl Snapshot for PgSnapshot<'_> {
         Ok(rows)
     }
 
-    async fn parts(
-        &mut self,
-        series: &SeriesFilter,
-        ranges: &[Range<Timestamp>],
-    ) -> QueryResult<Vec<RollupRow>> {
+    async fn parts(&mut self, series: &SeriesFilter, ranges: &[Range<Timestamp>]) -> QueryResult<Vec<RollupRow>> {
         let (starts, ends) = disjoint(ranges);
         if starts.is_empty() {
             return Ok(Vec::new());
@@ -166,14 +152,9 @@ impl Snapshot for PgSnapshot<'_> {
         self.pieces(series, statement).await
     }
 
-    async fn deltas(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> QueryResult<Vec<RollupRow>> {
+    async fn deltas(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> QueryResult<Vec<RollupRow>> {
         let mut select = Select::new(2);
-        let names = select.only(&series.event_names, "event_name")
-            + &select.only(&series.channels, "channel");
+        let names = select.only(&series.event_names, "event_name") + &select.only(&series.channels, "channel");
         let statement = select.bind_after(
             &format!(
                 "SELECT {event_name} AS event_name, {channel} AS channel, bucket, minutes, events, users
@@ -256,8 +237,7 @@ impl Snapshot for PgSnapshot<'_> {
         let mut users = self.stream::<User>(statement).await?;
         while let Some(user) = users.try_next().await? {
             each(UserCount {
-                group: usize::try_from(user.group_index)
-                    .expect("the first start is not after the range"),
+                group: usize::try_from(user.group_index).expect("the first start is not after the range"),
                 event_name: told_as_ref(&events.event_names, user.event_name.as_deref()),
                 channel: told_as_ref(&events.channels, user.channel.as_deref()),
                 user_id: &user.user_id,
@@ -272,9 +252,7 @@ impl Snapshot for PgSnapshot<'_> {
 /// Nothing but the end of its session keeps a transaction from beginning, whatever the error is called.
 fn ended(error: DieselError) -> DieselError {
     match error {
-        DieselError::DatabaseError(_, info) => {
-            DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, info)
-        }
+        DieselError::DatabaseError(_, info) => DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, info),
         other => other,
     }
 }

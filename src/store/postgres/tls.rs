@@ -13,9 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::support::settings::ConfigError;
 
@@ -31,10 +29,7 @@ pub(super) enum Verification {
 }
 
 /// A client configuration that verifies so much, against the certificates in `roots` (PEM) or else the system's.
-pub(super) fn client_config(
-    verification: Verification,
-    roots: Option<&Path>,
-) -> Result<ClientConfig, ConfigError> {
+pub(super) fn client_config(verification: Verification, roots: Option<&Path>) -> Result<ClientConfig, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -48,11 +43,8 @@ pub(super) fn client_config(
         },
         Verification::Authority | Verification::AuthorityAndName => {
             let (roots, trusted) = load_roots(roots)?;
-            let chain =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-            let chain = chain
-                .build()
-                .map_err(|error| ConfigError(format!("TLS: {error}")))?;
+            let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+            let chain = chain.build().map_err(|error| ConfigError(format!("TLS: {error}")))?;
             Verifier {
                 chain: Some(chain),
                 trusted,
@@ -68,23 +60,16 @@ pub(super) fn client_config(
 }
 
 /// The authorities, and the certificates that the user named, as they are.
-fn load_roots(
-    file: Option<&Path>,
-) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), ConfigError> {
+fn load_roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), ConfigError> {
     let mut roots = RootCertStore::empty();
     let mut named = Vec::new();
     match file {
         Some(path) => {
-            let unreadable = |error: &dyn std::fmt::Display| {
-                ConfigError(format!("sslrootcert {}: {error}", path.display()))
-            };
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?
-            {
+            let unreadable =
+                |error: &dyn std::fmt::Display| ConfigError(format!("sslrootcert {}: {error}", path.display()));
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))? {
                 let certificate = certificate.map_err(|error| unreadable(&error))?;
-                roots
-                    .add(certificate.clone())
-                    .map_err(|error| unreadable(&error))?;
+                roots.add(certificate.clone()).map_err(|error| unreadable(&error))?;
                 named.push(certificate);
             }
         }
@@ -95,14 +80,15 @@ fn load_roots(
     }
     if roots.is_empty() {
         return Err(ConfigError(
-            "sslmode verifies the server, but there is no root certificate: name a PEM file with sslrootcert=".to_owned(),
+            "sslmode verifies the server, but there is no root certificate: name a PEM file with sslrootcert="
+                .to_owned(),
         ));
     }
     Ok((roots, named))
 }
 
-/// Checks what libpq would, which is less than rustls does: the chain only, or nothing, and no chain where the server's own certificate is
-/// trusted. The handshake's signature is always checked.
+/// Checks what libpq would, which is less than rustls does: the chain only, or nothing, and no chain where the server's
+/// own certificate is trusted. The handshake's signature is always checked.
 #[derive(Debug)]
 struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -129,11 +115,11 @@ impl ServerCertVerifier for Verifier {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
-            // Nobody else has signed it, or it is an authority's, as one that signed itself mostly is. Whether it has expired comes before
-            // both complaints.
-            Err(Error::InvalidCertificate(
-                CertificateError::UnknownIssuer | CertificateError::Other(_),
-            )) if self.trusted.contains(end_entity) => {
+            // Nobody else has signed it, or it is an authority's, as one that signed itself mostly is. Whether it has
+            // expired comes before both complaints.
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)))
+                if self.trusted.contains(end_entity) =>
+            {
                 if self.checks_name {
                     verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 }
@@ -149,12 +135,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -163,17 +144,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -1,5 +1,5 @@
-//! What of a database URL tokio-postgres does not see to: parameters that it does not know, a password from elsewhere, and what may be a
-//! piece of one.
+//! What of a database URL tokio-postgres does not see to: parameters that it does not know, a password from elsewhere,
+//! and what may be a piece of one.
 
 pub(super) mod refusal;
 
@@ -25,7 +25,8 @@ pub(super) struct SslParameters {
     pub(super) roots: Option<PathBuf>,
 }
 
-/// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root certificates.
+/// Takes `sslmode` and `sslrootcert` off a URL: tokio-postgres refuses `verify-ca`, `verify-full` and root
+/// certificates.
 ///
 /// # Errors
 ///
@@ -52,8 +53,7 @@ pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), 
         Some("require" | "verify-ca") => (SslMode::Require, Verification::Authority),
         Some("verify-full") => (SslMode::Require, Verification::AuthorityAndName),
         Some(other) => {
-            let found =
-                refusal::quoted(url, other).map_or(String::new(), |mode| format!(", not {mode}"));
+            let found = refusal::quoted(url, other).map_or(String::new(), |mode| format!(", not {mode}"));
             return Err(ConfigError(format!("sslmode must be {SSL_MODES}{found}")));
         }
     };
@@ -79,8 +79,7 @@ pub(crate) fn with_password(url: &str, password: &str) -> String {
     let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
     let credentials = authority.split_once('@').map_or("", |(before, _)| before);
     let has_one = credentials.contains(':')
-        || parameters(url)
-            .any(|(name, _)| percent_decode_str(name).decode_utf8_lossy() == "password");
+        || parameters(url).any(|(name, _)| percent_decode_str(name).decode_utf8_lossy() == "password");
     if has_one || password.is_empty() {
         return url.to_owned();
     }
@@ -95,8 +94,8 @@ pub(crate) fn with_password(url: &str, password: &str) -> String {
 
 /// Refuses a URL of which an error could show a piece of the password.
 ///
-/// Credentials end at the first `@`. Where there is another one, what stands between the two was most likely meant as password, and would
-/// be taken for the host, which every error about a connection names.
+/// Credentials end at the first `@`. Where there is another one, what stands between the two was most likely meant as
+/// password, and would be taken for the host, which every error about a connection names.
 ///
 /// # Errors
 ///
@@ -155,11 +154,7 @@ mod tests {
                 "postgres://u@[::1]:5/d?sslmode=disable&password=%40%25%3A%2F%3F%26%3D%23%2B%20%C3%BC",
             ),
             ("postgres://u:own@h/d", "a", "postgres://u:own@h/d"),
-            (
-                "postgres://u@h/d?password=own",
-                "a",
-                "postgres://u@h/d?password=own",
-            ),
+            ("postgres://u@h/d?password=own", "a", "postgres://u@h/d?password=own"),
         ] {
             assert_eq!(with_password(url, password), expected);
         }
@@ -228,11 +223,7 @@ mod tests {
                 verification,
                 roots: roots.map(PathBuf::from),
             };
-            assert_eq!(
-                take_ssl_parameters(url),
-                Ok((rest.to_owned(), expected)),
-                "{url}"
-            );
+            assert_eq!(take_ssl_parameters(url), Ok((rest.to_owned(), expected)), "{url}");
         }
         for refused in ["sslmode=on", "sslmode=", "sslrootcert=%FF"] {
             let url = format!("postgres://h/d?{refused}");

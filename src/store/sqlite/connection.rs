@@ -24,18 +24,17 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// The same with a cache of so many KiB. It grows with what is used.
-pub(super) fn open_writer_with_cache(
-    path: &Path,
-    cache_kib: u32,
-) -> Result<Connection, StoreError> {
+pub(super) fn open_writer_with_cache(path: &Path, cache_kib: u32) -> Result<Connection, StoreError> {
     let connection = open(path)?;
-    // The limit cuts the side file back whenever SQLite begins it anew; without it the file keeps its largest size for ever.
+    // The limit cuts the side file back whenever SQLite begins it anew; without it the file keeps its largest size for
+    // ever.
     let pragmas = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
          PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX}; PRAGMA cache_size = -{cache_kib};"
     );
-    // SQLite does not wait by itself for the lock that the change to WAL takes, nor where somebody else's last connection removes the
-    // side files just now: two processes that open a new database at once would stand in each other's way.
+    // SQLite does not wait by itself for the lock that the change to WAL takes, nor where somebody else's last
+    // connection removes the side files just now: two processes that open a new database at once would stand in each
+    // other's way.
     let give_up_at = Instant::now() + BUSY_TIMEOUT;
     loop {
         match connection.execute_batch(&pragmas) {
@@ -48,8 +47,8 @@ pub(super) fn open_writer_with_cache(
     }
 }
 
-/// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: such a connection cannot set up the shared memory of
-/// a database in WAL mode when it is the first to come.
+/// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: such a connection cannot set up the shared
+/// memory of a database in WAL mode when it is the first to come.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path)?;
     connection
@@ -62,9 +61,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 fn open(path: &Path) -> Result<Connection, StoreError> {
     // Without SQLITE_OPEN_CREATE: only `migrate` makes the file.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| {
-        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
-    })?;
+    let connection = Connection::open_with_flags(path, flags)
+        .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", path.display())))?;
     connection
         .busy_timeout(BUSY_TIMEOUT)
         .map_err(|error| store_error(&error))?;
@@ -81,9 +79,7 @@ mod tests {
         let path = directory.path().join("events.db");
         std::fs::write(&path, "").unwrap();
         let other = Connection::open(&path).unwrap();
-        other
-            .execute_batch("BEGIN IMMEDIATE; CREATE TABLE t (x);")
-            .unwrap();
+        other.execute_batch("BEGIN IMMEDIATE; CREATE TABLE t (x);").unwrap();
         let opening = std::thread::spawn({
             let path = path.clone();
             move || open_writer(&path).map(drop)

@@ -55,10 +55,7 @@ pub(super) fn on(connection: &Connection, day: Day) -> rusqlite::Result<Vec<Delt
         names = rows::distinct("rollup_deltas", "event_name")
     );
     let bounds = [day.start().as_micros(), day.end().as_micros()];
-    connection
-        .prepare_cached(&sql)?
-        .query_map(bounds, delta)?
-        .collect()
+    connection.prepare_cached(&sql)?.query_map(bounds, delta)?.collect()
 }
 
 /// Removes the deltas of a day.

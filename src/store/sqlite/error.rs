@@ -1,5 +1,5 @@
-//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data error, and
-//! the code that is used for anything is unclear.
+//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data
+//! error, and the code that is used for anything is unclear.
 
 use rusqlite::{Error, ffi};
 
@@ -15,9 +15,7 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             message.clone().unwrap_or_else(|| failure.to_string()),
         ),
         Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
-        Error::UserFunctionError(cause)
-            if let Some(error) = cause.downcast_ref::<QueryTooLarge>() =>
-        {
+        Error::UserFunctionError(cause) if let Some(error) = cause.downcast_ref::<QueryTooLarge>() => {
             return (*error).into();
         }
         Error::FromSqlConversionFailure(.., cause) if cause.is::<DamagedSet>() => {
@@ -51,9 +49,7 @@ pub(super) fn no_event_to_blame(table: &str, error: &Error) -> StoreError {
         StoreError::Data { code, message } => StoreError::Schema(format!(
             "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
         )),
-        StoreError::Unclear { code, message } => {
-            StoreError::Unavailable(format!("{table}: {message} ({code})"))
-        }
+        StoreError::Unclear { code, message } => StoreError::Unavailable(format!("{table}: {message} ({code})")),
         other => other,
     }
 }
@@ -123,17 +119,10 @@ mod tests {
             (ffi::SQLITE_CONSTRAINT_TRIGGER, "trigger", "data"),
             (ffi::SQLITE_TOOBIG, "too big", "data"),
             (ffi::SQLITE_ERROR, "no such table: events", "schema"),
-            (
-                ffi::SQLITE_ERROR,
-                "table events has no column named tags",
-                "schema",
-            ),
+            (ffi::SQLITE_ERROR, "table events has no column named tags", "schema"),
         ];
         for (code, message, expected) in table {
-            let class = match store_error(&Error::SqliteFailure(
-                ffi::Error::new(code),
-                Some(message.to_owned()),
-            )) {
+            let class = match store_error(&Error::SqliteFailure(ffi::Error::new(code), Some(message.to_owned()))) {
                 StoreError::Unavailable(_) => "retry",
                 StoreError::Data { .. } => "data",
                 StoreError::Schema(_) => "schema",

@@ -25,10 +25,7 @@ pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreEr
 }
 
 /// The checkpoint of a log.
-pub(super) fn checkpoint(
-    transaction: &Transaction<'_>,
-    wal_id: WalId,
-) -> Result<Option<CheckpointRow>, StoreError> {
+pub(super) fn checkpoint(transaction: &Transaction<'_>, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError> {
     let read = "SELECT flushed_through, life, token, applied, duplicates, quarantined, skipped \
                 FROM wal_checkpoints WHERE wal_id = ?1";
     transaction
@@ -51,11 +48,7 @@ pub(super) fn stored_of(connection: &Connection, life: LifeId) -> rusqlite::Resu
                 ValueRef::Null => None,
                 _ => Some(rows::count(row, 2)?),
             };
-            Ok(Stretch::new(
-                rows::count(row, 0)?,
-                rows::count(row, 1)?,
-                next,
-            ))
+            Ok(Stretch::new(rows::count(row, 0)?, rows::count(row, 1)?, next))
         })?
         .collect()
 }
@@ -80,10 +73,7 @@ pub(super) fn begin_life(
 pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Result<(), StoreError> {
     let wal_id = adoption.wal_id.to_string();
     let (through, skipped) = (as_integer(adoption.through), as_integer(adoption.skipped()));
-    let (life, token) = (
-        adoption.mark.life.to_string(),
-        adoption.mark.token.to_string(),
-    );
+    let (life, token) = (adoption.mark.life.to_string(), adoption.mark.token.to_string());
     let moved = match &adoption.seen {
         None => transaction.execute(
             "INSERT INTO wal_checkpoints (wal_id, flushed_through, skipped, life, token) VALUES (?1, ?2, ?3, ?4, ?5) \
@@ -144,7 +134,6 @@ fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
 
 fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     let text = row.get_ref(column)?.as_str()?;
-    Uuid::try_parse(text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
-    })
+    Uuid::try_parse(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error)))
 }

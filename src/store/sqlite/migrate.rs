@@ -17,14 +17,10 @@ use crate::store::{StoreError, schema};
 
 /// Makes the file if need be and applies what is pending; returns the names.
 pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
-    create_file(path).map_err(|error| {
-        StoreError::Unavailable(format!("cannot create {}: {error}", path.display()))
-    })?;
+    create_file(path).map_err(|error| StoreError::Unavailable(format!("cannot create {}: {error}", path.display())))?;
     // The first to look into the database of a process that may have ended in the middle of a commit.
     sink::forget(path)?;
-    in_transaction(path, |connection| {
-        schema::run_pending(connection, schema::SQLITE)
-    })
+    in_transaction(path, |connection| schema::run_pending(connection, schema::SQLITE))
 }
 
 /// Reverts the newest migration, or all; returns the names.
@@ -32,9 +28,7 @@ pub(in crate::store) fn down(path: &Path, all: bool) -> Result<Vec<String>, Stor
     if !is_there(path)? {
         return Ok(Vec::new());
     }
-    in_transaction(path, |connection| {
-        schema::revert(connection, schema::SQLITE, all)
-    })
+    in_transaction(path, |connection| schema::revert(connection, schema::SQLITE, all))
 }
 
 /// The applied versions, without changing anything.
@@ -54,31 +48,19 @@ pub(in crate::store) fn applied(path: &Path) -> Result<BTreeSet<String>, StoreEr
     }
 }
 
-/// Whether there is a database. One that cannot be seen, for want of rights or because a directory is none, is not taken for one that is
-/// not there.
+/// Whether there is a database. One that cannot be seen, for want of rights or because a directory is none, is not
+/// taken for one that is not there.
 pub(super) fn is_there(path: &Path) -> Result<bool, StoreError> {
     let found = path.try_exists();
-    found.map_err(|error| {
-        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
-    })
+    found.map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", path.display())))
 }
 
 /// Makes an empty database that only its owner may read. SQLite gives its side files the same mode.
 fn create_file(path: &Path) -> std::io::Result<()> {
-    if let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     Ok(())
 }
 
@@ -98,12 +80,9 @@ fn in_transaction(
     path: &Path,
     work: impl FnOnce(&mut SqliteConnection) -> Result<Vec<String>, Box<dyn Error + Send + Sync>>,
 ) -> Result<Vec<String>, StoreError> {
-    let unusable = |error: &dyn std::fmt::Display| {
-        StoreError::Unavailable(format!("cannot open {}: {error}", path.display()))
-    };
-    let name = path
-        .to_str()
-        .ok_or_else(|| unusable(&"its name is not UTF-8"))?;
+    let unusable =
+        |error: &dyn std::fmt::Display| StoreError::Unavailable(format!("cannot open {}: {error}", path.display()));
+    let name = path.to_str().ok_or_else(|| unusable(&"its name is not UTF-8"))?;
     let mut connection = SqliteConnection::establish(name).map_err(|error| unusable(&error))?;
     connection
         .batch_execute(&format!(

@@ -1,7 +1,7 @@
 //! Reading connections: a few, on tokio's blocking threads.
 //!
-//! A progress handler ends what takes too long or has nobody waiting for it any more; unlike an interrupt from outside, it cannot come
-//! too early and be lost.
+//! A progress handler ends what takes too long or has nobody waiting for it any more; unlike an interrupt from outside,
+//! it cannot come too early and be lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,18 +56,15 @@ impl Readers {
         &self,
         work: impl FnOnce(&mut Connection, Limit) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit =
-            match tokio::time::timeout(CHECKOUT_TIMEOUT, Arc::clone(&self.permits).acquire_owned())
-                .await
-            {
-                Ok(permit) => permit.expect("the semaphore is never closed"),
-                Err(_) => {
-                    return Err(StoreError::QueriesBusy(format!(
-                        "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
-                        self.connections
-                    )));
-                }
-            };
+        let permit = match tokio::time::timeout(CHECKOUT_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => permit.expect("the semaphore is never closed"),
+            Err(_) => {
+                return Err(StoreError::QueriesBusy(format!(
+                    "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
+                    self.connections
+                )));
+            }
+        };
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = CancelOnDrop(Arc::clone(&cancelled));
         let (idle, query_timeout) = (Arc::clone(&self.idle), self.query_timeout);
@@ -91,9 +88,7 @@ impl Readers {
         });
         match reading.await {
             Ok(result) => result,
-            Err(error) => Err(StoreError::Unavailable(format!(
-                "the query ended early: {error}"
-            ))),
+            Err(error) => Err(StoreError::Unavailable(format!("the query ended early: {error}"))),
         }
     }
 }
@@ -106,11 +101,7 @@ struct Idle {
 
 impl Idle {
     fn take(&self) -> Result<Connection, StoreError> {
-        let idle = self
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = self.connections.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(reader) => Ok(reader),
             None => connection::open_reader(&self.path),
@@ -157,7 +148,11 @@ mod tests {
 
     /// Runs for ever unless it is interrupted.
     fn endless(reader: &mut Connection) -> rusqlite::Result<i64> {
-        reader.query_row("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n", [], |row| row.get(0))
+        reader.query_row(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+            [],
+            |row| row.get(0),
+        )
     }
 
     #[test]
@@ -173,12 +168,7 @@ mod tests {
         assert!(is_interrupt(&error), "{error}");
         canceller.join().unwrap();
         // The handler went with the query.
-        assert_eq!(
-            reader
-                .query_row("SELECT 1", [], |row| row.get::<_, i64>(0))
-                .unwrap(),
-            1
-        );
+        assert_eq!(reader.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
 
     #[tokio::test]
@@ -208,8 +198,6 @@ mod tests {
             deadline: Instant::now(),
             cancelled: Arc::default(),
         };
-        assert!(is_interrupt(
-            &interruptible(&mut reader, limit, endless).unwrap_err()
-        ));
+        assert!(is_interrupt(&interruptible(&mut reader, limit, endless).unwrap_err()));
     }
 }

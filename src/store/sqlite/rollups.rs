@@ -1,5 +1,6 @@
-//! Keeping the rollups in SQLite: a writer connection of its own, whose immediate transaction is the lock. SQLite has one writer at a
-//! time, so nobody else changes parts and days meanwhile; the flush waits as well, which is why these transactions must stay short.
+//! Keeping the rollups in SQLite: a writer connection of its own, whose immediate transaction is the lock. SQLite has
+//! one writer at a time, so nobody else changes parts and days meanwhile; the flush waits as well, which is why these
+//! transactions must stay short.
 //!
 //! Its calls block, like those of the sink: the thread that keeps the rollups does nothing else.
 
@@ -25,8 +26,8 @@ use crate::rollup::users::NewKey;
 use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 
-/// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short gaps that the
-/// flush leaves under load.
+/// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short
+/// gaps that the flush leaves under load.
 const POLL: Duration = Duration::from_millis(1);
 /// How long to try without being told to wait: some flushes, because they hold the lock as well and are over soon.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
@@ -46,10 +47,7 @@ impl SqliteRollups {
         Ok(Self { connection })
     }
 
-    fn run<T>(
-        &self,
-        act: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
+    fn run<T>(&self, act: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         act(&self.connection).map_err(|error| store_error(&error))
     }
 }
@@ -83,11 +81,7 @@ impl RollupStore for SqliteRollups {
         self.run(|connection| deltas::take(connection, rows_max))
     }
 
-    async fn take_minutes(
-        &mut self,
-        before: Timestamp,
-        rows_max: usize,
-    ) -> Result<Vec<Part>, StoreError> {
+    async fn take_minutes(&mut self, before: Timestamp, rows_max: usize) -> Result<Vec<Part>, StoreError> {
         self.run(|connection| parts::take_minutes(connection, before, rows_max))
     }
 
@@ -107,11 +101,7 @@ impl RollupStore for SqliteRollups {
         self.run(|connection| days::mark_stale(connection, days))
     }
 
-    async fn stale_days(
-        &mut self,
-        before: Day,
-        rows_max: usize,
-    ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
+    async fn stale_days(&mut self, before: Day, rows_max: usize) -> Result<Vec<(SeriesId, Day)>, StoreError> {
         self.run(|connection| days::stale(connection, before, rows_max))
     }
 
@@ -292,11 +282,7 @@ fn read_events(
 }
 
 /// The pairs with most events on a day; SQLite compares names by their bytes.
-fn pairs_on(
-    connection: &Connection,
-    day: Day,
-    pairs_max: usize,
-) -> rusqlite::Result<Vec<SeriesKey>> {
+fn pairs_on(connection: &Connection, day: Day, pairs_max: usize) -> rusqlite::Result<Vec<SeriesKey>> {
     connection
         .prepare_cached(&pairs_sql())?
         .query_map(

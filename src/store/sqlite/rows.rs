@@ -13,8 +13,7 @@ use crate::wal::id::Sequence;
 /// The column `bucket`, with `minutes` behind it.
 pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {
     let minutes: i64 = row.get(column + 1)?;
-    let width =
-        Width::from_minutes(minutes).ok_or(Error::IntegralValueOutOfRange(column + 1, minutes))?;
+    let width = Width::from_minutes(minutes).ok_or(Error::IntegralValueOutOfRange(column + 1, minutes))?;
     Ok(Bucket {
         start: Timestamp::from_micros(row.get(column)?),
         width,
@@ -29,9 +28,8 @@ pub(super) fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Day> {
 /// What users are hashed with; NULL is no secret.
 pub(super) fn user_key(row: &Row<'_>, column: usize) -> rusqlite::Result<UserKey> {
     let text: Option<String> = row.get(column)?;
-    UserKey::parse(&text.unwrap_or_default()).ok_or_else(|| {
-        Error::FromSqlConversionFailure(column, Type::Text, "the key of users is none".into())
-    })
+    UserKey::parse(&text.unwrap_or_default())
+        .ok_or_else(|| Error::FromSqlConversionFailure(column, Type::Text, "the key of users is none".into()))
 }
 
 /// A number of events.
@@ -42,9 +40,8 @@ pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 
 /// The column `events`, with `users` behind it.
 pub(super) fn tally(row: &Row<'_>, column: usize) -> rusqlite::Result<Tally> {
-    let users = UserSet::decode(row.get_ref(column + 1)?.as_blob()?).map_err(|error| {
-        Error::FromSqlConversionFailure(column + 1, Type::Blob, Box::new(error))
-    })?;
+    let users = UserSet::decode(row.get_ref(column + 1)?.as_blob()?)
+        .map_err(|error| Error::FromSqlConversionFailure(column + 1, Type::Blob, Box::new(error)))?;
     Ok(Tally {
         events: count(row, column)?,
         users,
@@ -64,8 +61,9 @@ pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A query for the distinct values of an index's first column, in one step of the index each. As `column IN (…)` it lets SQLite use the
-/// index's second column where nothing is said about the first; by itself it would read the whole table.
+/// A query for the distinct values of an index's first column, in one step of the index each. As `column IN (…)` it
+/// lets SQLite use the index's second column where nothing is said about the first; by itself it would read the whole
+/// table.
 pub(super) fn distinct(table: &str, column: &str) -> String {
     format!(
         "WITH RECURSIVE steps(value) AS (SELECT min({column}) FROM {table} UNION ALL \
@@ -98,11 +96,7 @@ mod tests {
         values: impl rusqlite::Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        CONNECTION.with(|connection| {
-            connection
-                .prepare_cached("SELECT ?1, ?2")?
-                .query_row(values, read)
-        })
+        CONNECTION.with(|connection| connection.prepare_cached("SELECT ?1, ?2")?.query_row(values, read))
     }
 
     proptest! {

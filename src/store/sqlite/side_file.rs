@@ -1,11 +1,12 @@
 //! SQLite's own write-ahead file, `events.db-wal`, kept from growing without bound.
 //!
-//! SQLite copies it back into the database by itself, and begins it anew once no reader needs it. When queries overlap there is
-//! always one that does, so the file only grows; then somebody has to make new readers wait for that moment. The flush does,
-//! between batches and for a short time: the only other writer is the one that keeps the rollups, and it can wait.
+//! SQLite copies it back into the database by itself, and begins it anew once no reader needs it. When queries overlap
+//! there is always one that does, so the file only grows; then somebody has to make new readers wait for that moment.
+//! The flush does, between batches and for a short time: the only other writer is the one that keeps the rollups, and
+//! it can wait.
 //!
-//! A commit is in this file first, and what a failed sync left of one is in the page cache for everybody to see, though it may never reach
-//! the device. So whoever is about to ask how far the flush is lets go of what is cached.
+//! A commit is in this file first, and what a failed sync left of one is in the page cache for everybody to see, though
+//! it may never reach the device. So whoever is about to ask how far the flush is lets go of what is cached.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -69,8 +70,9 @@ fn path_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Lets the next reads of the file come from the device. What was never written to it, as by a process that was killed, is written first:
-/// the cache keeps that. SQLite takes no lock on the file that opening and closing it here could lose.
+/// Lets the next reads of the file come from the device. What was never written to it, as by a process that was killed,
+/// is written first: the cache keeps that. SQLite takes no lock on the file that opening and closing it here could
+/// lose.
 pub(super) fn drop_cached(database: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).open(path_of(database)) {
         Ok(mut file) => {
@@ -156,10 +158,7 @@ mod tests {
             drop(std::mem::replace(&mut reading, next));
             place.write();
             place.file.keep_small(&place.writer);
-            assert!(
-                place.bytes() > round as u64 * 2_000_000,
-                "somebody reads from it"
-            );
+            assert!(place.bytes() > round as u64 * 2_000_000, "somebody reads from it");
         }
         drop(reading);
         place.file.keep_small(&place.writer);

@@ -1,6 +1,7 @@
 //! The flush into SQLite: one writer connection, one immediate transaction a batch, the checkpoint first.
 //!
-//! Its calls block. That is right here: a sink is used by the flush thread alone, which owns its runtime and runs nothing else.
+//! Its calls block. That is right here: a sink is used by the flush thread alone, which owns its runtime and runs
+//! nothing else.
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quara
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, WalId};
 
-/// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit is written to
-/// the side file in the middle of the transaction, and read again.
+/// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit
+/// is written to the side file in the middle of the transaction, and read again.
 const CACHE_KIB: u32 = 16 * 1024;
 
 /// The writer.
@@ -85,12 +86,7 @@ impl EventSink for SqliteSink {
         Ok(Flushed { stored, duplicates })
     }
 
-    async fn quarantine(
-        &mut self,
-        batch: BatchView<'_>,
-        code: &str,
-        message: &str,
-    ) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
         assert_eq!(batch.len(), 1, "quarantine takes one event");
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
@@ -116,9 +112,7 @@ impl EventSink for SqliteSink {
         let transaction = self.begin()?;
         move_checkpoint(&transaction, batch, "applied")?;
         let stored = insert(&transaction, batch)?;
-        transaction
-            .rollback()
-            .map_err(|error| store_error(&error))?;
+        transaction.rollback().map_err(|error| store_error(&error))?;
         Ok(Flushed {
             stored,
             duplicates: batch.len() as u64 - stored,
@@ -128,17 +122,12 @@ impl EventSink for SqliteSink {
 
 /// Takes nothing for stored that only the page cache has.
 pub(super) fn forget(path: &Path) -> Result<(), StoreError> {
-    side_file::drop_cached(path).map_err(|error| {
-        StoreError::Unavailable(format!("cannot read {} afresh: {error}", path.display()))
-    })
+    side_file::drop_cached(path)
+        .map_err(|error| StoreError::Unavailable(format!("cannot read {} afresh: {error}", path.display())))
 }
 
 /// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
-fn move_checkpoint(
-    transaction: &Transaction<'_>,
-    batch: BatchView<'_>,
-    column: &str,
-) -> Result<(), StoreError> {
+fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>, column: &str) -> Result<(), StoreError> {
     let (from, to) = (batch.from(), batch.to());
     let moved = transaction
         .prepare_cached(&format!(
@@ -168,11 +157,7 @@ fn move_checkpoint(
 }
 
 /// Corrects the count of a batch, all of which was taken for new.
-fn count_duplicates(
-    transaction: &Transaction<'_>,
-    wal_id: WalId,
-    duplicates: u64,
-) -> Result<(), StoreError> {
+fn count_duplicates(transaction: &Transaction<'_>, wal_id: WalId, duplicates: u64) -> Result<(), StoreError> {
     if duplicates == 0 {
         return Ok(());
     }
@@ -185,7 +170,8 @@ fn count_duplicates(
 
 /// Inserts the rows, and the deltas of those that were not there before; returns how many these are.
 fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, StoreError> {
-    // The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate, and must not vanish.
+    // The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate, and must not
+    // vanish.
     let mut insert = transaction
         .prepare_cached(
             "INSERT INTO events (ts, event_name, channel, user_id, event_id, campaign_id, tags, metadata) \
@@ -219,8 +205,7 @@ fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, St
             });
         }
     }
-    deltas::insert(transaction, &fold.finish())
-        .map_err(|error| no_event_to_blame("rollup_deltas", &error))?;
+    deltas::insert(transaction, &fold.finish()).map_err(|error| no_event_to_blame("rollup_deltas", &error))?;
     Ok(stored)
 }
 

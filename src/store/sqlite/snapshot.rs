@@ -1,7 +1,7 @@
 //! One consistent view of the database for a metrics query: a read transaction on a reading connection.
 //!
-//! Its methods never wait, so their futures are ready when they are first polled. The filters of a question become the text of a
-//! statement, of which there are few; values are always parameters.
+//! Its methods never wait, so their futures are ready when they are first polled. The filters of a question become the
+//! text of a statement, of which there are few; values are always parameters.
 
 mod count;
 #[cfg(test)]
@@ -18,11 +18,12 @@ use crate::event::Timestamp;
 use crate::event::bucket::DAY_MICROS;
 use crate::query::memory::Holding;
 use crate::query::snapshot::{
-    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow,
-    RollupState, SeriesFilter, Snapshot,
+    Allowance, DayRow, EachUser, EventFilter, Names, QueryTooLarge, ROWS_MAX, RollupRow, RollupState, SeriesFilter,
+    Snapshot,
 };
 
-/// A snapshot. It borrows the connection alone rather than as a `rusqlite::Transaction`, which cannot move between threads.
+/// A snapshot. It borrows the connection alone rather than as a `rusqlite::Transaction`, which cannot move between
+/// threads.
 pub(super) struct SqliteSnapshot<'c> {
     connection: &'c mut Connection,
     allowance: Allowance,
@@ -59,10 +60,7 @@ impl SqliteSnapshot<'_> {
         params: &[&dyn ToSql],
         read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.connection
-            .prepare_cached(sql)?
-            .query_map(params, read)?
-            .collect()
+        self.connection.prepare_cached(sql)?.query_map(params, read)?.collect()
     }
 }
 
@@ -74,11 +72,7 @@ pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()
 impl Snapshot for SqliteSnapshot<'_> {
     type Error = rusqlite::Error;
 
-    async fn days(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> rusqlite::Result<Vec<DayRow>> {
+    async fn days(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> rusqlite::Result<Vec<DayRow>> {
         let (name, channel) = (one(&series.event_names), one(&series.channels));
         let [from, to] = bounds(&range);
         let allowance = &mut self.allowance;
@@ -104,11 +98,7 @@ impl Snapshot for SqliteSnapshot<'_> {
             .collect()
     }
 
-    async fn parts(
-        &mut self,
-        series: &SeriesFilter,
-        ranges: &[Range<Timestamp>],
-    ) -> rusqlite::Result<Vec<RollupRow>> {
+    async fn parts(&mut self, series: &SeriesFilter, ranges: &[Range<Timestamp>]) -> rusqlite::Result<Vec<RollupRow>> {
         let (name, channel) = (one(&series.event_names), one(&series.channels));
         let mut parts = self.connection.prepare_cached(&parts_sql(series))?;
         let mut found = Vec::new();
@@ -122,11 +112,7 @@ impl Snapshot for SqliteSnapshot<'_> {
         Ok(found)
     }
 
-    async fn deltas(
-        &mut self,
-        series: &SeriesFilter,
-        range: Range<Timestamp>,
-    ) -> rusqlite::Result<Vec<RollupRow>> {
+    async fn deltas(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> rusqlite::Result<Vec<RollupRow>> {
         let (name, channel) = (one(&series.event_names), one(&series.channels));
         let [from, to] = bounds(&range);
         let allowance = &mut self.allowance;
@@ -140,10 +126,7 @@ impl Snapshot for SqliteSnapshot<'_> {
             .collect()
     }
 
-    async fn rollup_state(
-        &mut self,
-        range: Range<Timestamp>,
-    ) -> rusqlite::Result<Option<RollupState>> {
+    async fn rollup_state(&mut self, range: Range<Timestamp>) -> rusqlite::Result<Option<RollupState>> {
         let keys = self.rows(
             "SELECT user_key FROM rollup_state WHERE NOT rebuild_needed",
             params![],
@@ -158,10 +141,7 @@ impl Snapshot for SqliteSnapshot<'_> {
             params![from, to],
             |row| rows::day(row, 0),
         )?;
-        Ok(Some(RollupState {
-            user_key,
-            overflowed,
-        }))
+        Ok(Some(RollupState { user_key, overflowed }))
     }
 
     fn memory(&self) -> &Holding {
@@ -203,8 +183,8 @@ fn refused(error: QueryTooLarge) -> rusqlite::Error {
     rusqlite::Error::UserFunctionError(Box::new(error))
 }
 
-/// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its guess would be
-/// to read all series of the days.
+/// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its
+/// guess would be to read all series of the days.
 fn days_sql(series: &SeriesFilter) -> String {
     format!(
         "SELECT s.event_name, s.channel, d.day, d.stale, iif(d.stale, NULL, d.events), iif(d.stale, NULL, d.users) \
@@ -237,7 +217,8 @@ fn deltas_sql(series: &SeriesFilter) -> String {
     )
 }
 
-/// The series of everything has each event once. Days are taken from their sums where that is right; a day without a row has no parts.
+/// The series of everything has each event once. Days are taken from their sums where that is right; a day without a
+/// row has no parts.
 fn events_stored_sql() -> String {
     format!(
         "SELECT coalesce((SELECT sum(CASE \
@@ -255,8 +236,8 @@ fn events_stored_sql() -> String {
     )
 }
 
-/// Which series are meant, in the words of their unique index, which it would not be used without. No name is empty; the question for
-/// an empty one must not find what stands for all.
+/// Which series are meant, in the words of their unique index, which it would not be used without. No name is empty;
+/// the question for an empty one must not find what stands for all.
 fn series_condition(series: &SeriesFilter) -> String {
     let condition = |column, parameter, names: &Names| match names {
         Names::One(_) => {

@@ -37,9 +37,7 @@ pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
 
 /// How SQLite would run a statement, a line a step.
 pub(super) fn plan(connection: &Connection, sql: &str) -> Vec<String> {
-    let mut statement = connection
-        .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-        .unwrap();
+    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps = statement.raw_query().mapped(|row| row.get(3));
     steps.map(Result::unwrap).collect()
 }

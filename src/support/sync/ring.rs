@@ -1,8 +1,9 @@
 //! The part of crossbeam's channel that the ring needs, on locks that wait for the scheduler.
 //!
-//! As crossbeam's: a full or lost ring hands the message back, what waits is still received after the last sender has gone, and what
-//! waits when the receiver goes is dropped with it. Time is the scheduler's choice: a wait ends at once for lack of messages, or
-//! only when one comes, so that nothing can rely on a time-out to make up for a wake-up that never came.
+//! As crossbeam's: a full or lost ring hands the message back, what waits is still received after the last sender has
+//! gone, and what waits when the receiver goes is dropped with it. Time is the scheduler's choice: a wait ends at once
+//! for lack of messages, or only when one comes, so that nothing can rely on a time-out to make up for a wake-up that
+//! never came.
 
 use std::collections::VecDeque;
 use std::fmt;

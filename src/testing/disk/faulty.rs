@@ -112,9 +112,7 @@ impl Disk for FaultyDisk {
 
 impl DiskFile for FaultyFile {
     fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.faults.armed.load(Ordering::SeqCst)
-            && self.faults.fail_writes.load(Ordering::SeqCst)
-        {
+        if self.faults.armed.load(Ordering::SeqCst) && self.faults.fail_writes.load(Ordering::SeqCst) {
             return Err(broken());
         }
         DiskFile::write_all_at(&mut self.file, bytes, offset)

@@ -1,6 +1,7 @@
 //! A disk in memory that never fails, and what a start and the flush together read from it.
 //!
-//! The simulated disk of the log's tests forgets and fails; here the damage is in the bytes themselves, so the simplest disk will do.
+//! The simulated disk of the log's tests forgets and fails; here the damage is in the bytes themselves, so the simplest
+//! disk will do.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -30,14 +31,11 @@ pub(crate) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
 
 impl MemoryDisk {
     /// A log's directory with these segments, each with the first sequence that its name says.
-    pub(crate) fn with_segments<'s>(
-        segments: impl IntoIterator<Item = (Sequence, &'s [u8])>,
-    ) -> Self {
+    pub(crate) fn with_segments<'s>(segments: impl IntoIterator<Item = (Sequence, &'s [u8])>) -> Self {
         let disk = Self::default();
         for (first_sequence, bytes) in segments {
             let path = segment::path_of(Path::new(DIR), first_sequence);
-            disk.lock()
-                .insert(path, Arc::new(Mutex::new(bytes.to_vec())));
+            disk.lock().insert(path, Arc::new(Mutex::new(bytes.to_vec())));
         }
         disk
     }
@@ -51,7 +49,8 @@ impl MemoryDisk {
         let before = self.contents();
         match self.start() {
             Ok(events) => {
-                // The first start may have cut off a torn tail and has begun a segment: that must not change what the log says.
+                // The first start may have cut off a torn tail and has begun a segment: that must not change what the
+                // log says.
                 let again = self.start().expect("a log that was opened opens again");
                 assert_eq!(again, events, "a second start reads what the first did");
                 Some(events)
@@ -99,9 +98,7 @@ impl MemoryDisk {
 
     fn contents(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let files = self.lock();
-        let copied = files
-            .iter()
-            .map(|(path, file)| (path.clone(), lock(file).clone()));
+        let copied = files.iter().map(|(path, file)| (path.clone(), lock(file).clone()));
         copied.collect()
     }
 
@@ -124,10 +121,7 @@ enum Refused {
 
 fn expect_damage(error: &WalError) {
     assert!(
-        matches!(
-            error,
-            WalError::Damage { .. } | WalError::NewerVersion { .. }
-        ),
+        matches!(error, WalError::Damage { .. } | WalError::NewerVersion { .. }),
         "on a disk that works only the bytes can be wrong, but: {error}"
     );
 }
@@ -147,9 +141,7 @@ impl Disk for MemoryDisk {
     fn list(&self, _: &Path) -> io::Result<Vec<String>> {
         let files = self.lock();
         let names = files.keys().filter_map(|path| path.file_name());
-        Ok(names
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect())
+        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
     }
 
     fn create_new(&self, path: &Path) -> io::Result<MemoryFile> {

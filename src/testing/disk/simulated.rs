@@ -1,8 +1,8 @@
-//! A disk in memory that forgets and fails: it keeps what was written apart from what was synced, a power cut decides what of the
-//! difference survives (see [`damage`]), and any operation can be told to fail (see [`faults`]).
+//! A disk in memory that forgets and fails: it keeps what was written apart from what was synced, a power cut decides
+//! what of the difference survives (see [`damage`]), and any operation can be told to fail (see [`faults`]).
 //!
-//! What it takes for granted, as the log does: a write leaves the bytes beside it alone, even in the same sector; a rename is atomic; a
-//! directory whose sync failed keeps its changes pending until a later sync succeeds.
+//! What it takes for granted, as the log does: a write leaves the bytes beside it alone, even in the same sector; a
+//! rename is atomic; a directory whose sync failed keeps its changes pending until a later sync succeeds.
 
 mod damage;
 mod faults;
@@ -59,7 +59,8 @@ enum NameChange {
     Rename(PathBuf, PathBuf, usize),
 }
 
-/// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as the ring.
+/// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as
+/// the ring.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     pub(crate) ring: Sender<Submission>,
@@ -100,9 +101,7 @@ impl SimulatedDisk {
     /// Whether that operation has come.
     pub(crate) fn is_power_gone(&self) -> bool {
         let world = self.lock();
-        world
-            .cut_at
-            .is_some_and(|cut_at| world.operations >= cut_at)
+        world.cut_at.is_some_and(|cut_at| world.operations >= cut_at)
     }
 
     /// Lets an operation fail. What it leaves behind is decided by the seed.

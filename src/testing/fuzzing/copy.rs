@@ -1,5 +1,5 @@
-//! Rows of a `COPY` stream, against a decoder written from the PostgreSQL manual ("COPY", "Binary Format"): each row is the event that it was
-//! made of, and the stream is its header, its rows and its trailer, without a byte between them.
+//! Rows of a `COPY` stream, against a decoder written from the PostgreSQL manual ("COPY", "Binary Format"): each row is
+//! the event that it was made of, and the stream is its header, its rows and its trailer, without a byte between them.
 
 use bytes::BytesMut;
 
@@ -63,10 +63,7 @@ fn choose_event(input: &mut Input<'_>, out: &mut Vec<u8>) -> Row {
             format!("{{\"{}\":1}}", lossy(input.bytes(length)))
         }),
     };
-    let tags: Option<TagsBuf> = row
-        .tags
-        .as_ref()
-        .map(|tags| tags.iter().map(String::as_str).collect());
+    let tags: Option<TagsBuf> = row.tags.as_ref().map(|tags| tags.iter().map(String::as_str).collect());
     let [event_name, channel, user_id] = &row.names;
     let event = EventRef {
         event_name,
@@ -111,11 +108,7 @@ fn decode_row(rest: &mut &[u8]) -> Option<Row> {
     let row = Row {
         // 10,957 days lie between the epochs.
         micros: since_2000.checked_add(10_957 * 86_400_000_000)?,
-        names: [
-            utf8(field(rest)??)?,
-            utf8(field(rest)??)?,
-            utf8(field(rest)??)?,
-        ],
+        names: [utf8(field(rest)??)?, utf8(field(rest)??)?, utf8(field(rest)??)?],
         event_id: optional(field(rest)?, utf8)?,
         campaign_id: optional(field(rest)?, utf8)?,
         tags: optional(field(rest)?, decode_array)?,
@@ -132,10 +125,7 @@ fn decode_array(mut bytes: &[u8]) -> Option<Vec<String>> {
     let element_type = u32::from_be_bytes(take(rest)?);
     let (size, lower_bound) = match dimensions {
         0 => (0, 1),
-        1 => (
-            i32::from_be_bytes(take(rest)?),
-            i32::from_be_bytes(take(rest)?),
-        ),
+        1 => (i32::from_be_bytes(take(rest)?), i32::from_be_bytes(take(rest)?)),
         _ => return None,
     };
     if has_null != 0 || element_type != 25 || lower_bound != 1 {

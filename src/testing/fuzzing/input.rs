@@ -1,5 +1,5 @@
-//! A fuzzer's bytes, read as the choices of a test. Where the bytes end every further choice is 0, so that any input is a whole test and a
-//! longer one with the same beginning makes the same choices.
+//! A fuzzer's bytes, read as the choices of a test. Where the bytes end every further choice is 0, so that any input is
+//! a whole test and a longer one with the same beginning makes the same choices.
 
 /// What is left of the bytes.
 pub(crate) struct Input<'a>(pub(crate) &'a [u8]);

@@ -1,5 +1,5 @@
-//! A second reader of the log, written from the format document in [`crate::wal`] and as plainly as possible: all bytes in memory, one
-//! checksum bit after the other. What it says and what the log says must be the same.
+//! A second reader of the log, written from the format document in [`crate::wal`] and as plainly as possible: all bytes
+//! in memory, one checksum bit after the other. What it says and what the log says must be the same.
 
 /// Bytes of a segment header as it is written now.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 96;
@@ -94,17 +94,15 @@ pub(crate) fn record_at(bytes: &[u8], offset: usize, salt: u32) -> Option<Record
         && u32_at(header, 28) == 0
         && (record.event_count == 0) == (length == 0)
         && record.durable_through < record.first_sequence
-        && record
-            .first_sequence
-            .checked_add(record.event_count.into())
-            .is_some();
+        && record.first_sequence.checked_add(record.event_count.into()).is_some();
     let holds = || checksum(salt, &whole[4..]) == u32_at(header, 0);
     (is_possible && holds()).then_some(record)
 }
 
 /// All events of a log whose segments have these names and bytes, oldest first; `None` if it must be refused.
 ///
-/// Of the segments before the last only as much is looked at as holds events: a start cannot afford more, and misses nothing.
+/// Of the segments before the last only as much is looked at as holds events: a start cannot afford more, and misses
+/// nothing.
 pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>> {
     let mut chain: Vec<(Header<'a>, &'a [u8])> = Vec::new();
     for (named, bytes) in segments {
@@ -120,10 +118,8 @@ pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>
     }
     let (last, last_bytes) = chain.last_mut()?;
     let (_, end, next_sequence) = records(last_bytes, last, u64::MAX);
-    let is_proof = |at| {
-        record_at(last_bytes, at, last.salt)
-            .is_some_and(|record| record.durable_through >= next_sequence)
-    };
+    let is_proof =
+        |at| record_at(last_bytes, at, last.salt).is_some_and(|record| record.durable_through >= next_sequence);
     if (end..last_bytes.len()).any(is_proof) {
         return None;
     }
@@ -151,12 +147,9 @@ pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>
     Some(events)
 }
 
-/// The records from the front on, up to an invalid one or the one with `through`; where the next begins, and its sequence.
-fn records<'a>(
-    bytes: &'a [u8],
-    header: &Header<'_>,
-    through: u64,
-) -> (Vec<Record<'a>>, usize, u64) {
+/// The records from the front on, up to an invalid one or the one with `through`; where the next begins, and its
+/// sequence.
+fn records<'a>(bytes: &'a [u8], header: &Header<'_>, through: u64) -> (Vec<Record<'a>>, usize, u64) {
     let mut records = Vec::new();
     let mut at = header.bytes_len;
     let mut sequence = header.first_sequence;

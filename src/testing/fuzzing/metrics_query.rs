@@ -1,5 +1,5 @@
-//! Query strings of `GET /metrics`: whatever is accepted keeps the invariants of a query, does not depend on the order of the
-//! parameters, and reads the same when it is written out again.
+//! Query strings of `GET /metrics`: whatever is accepted keeps the invariants of a query, does not depend on the order
+//! of the parameters, and reads the same when it is written out again.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -23,11 +23,7 @@ pub fn metrics_query(data: &[u8]) {
             check(&query);
             let written = write(&query, after);
             let read = parse(&written);
-            assert_eq!(
-                read,
-                Ok((query.clone(), after)),
-                "{text:?} again as {written:?}"
-            );
+            assert_eq!(read, Ok((query.clone(), after)), "{text:?} again as {written:?}");
             let mut pairs: Vec<_> = text.split('&').collect();
             pairs.reverse();
             let read = parse(&pairs.join("&"));
@@ -37,11 +33,7 @@ pub fn metrics_query(data: &[u8]) {
             assert!((1..=ERRORS_LISTED_MAX).contains(&errors.len()));
             for error in errors {
                 let is_known = PARAMETERS.contains(&error.field.as_str());
-                assert_eq!(
-                    is_known,
-                    error.code != "unknown_parameter",
-                    "{error:?} of {text:?}"
-                );
+                assert_eq!(is_known, error.code != "unknown_parameter", "{error:?} of {text:?}");
                 assert!(!error.message.is_empty(), "{error:?}");
             }
         }
@@ -58,9 +50,8 @@ fn check(query: &MetricsQuery) {
         assert!(!name.contains('\0'), "{query:?}");
     }
     let group_by = query.group_by;
-    let groupings = usize::from(group_by.time.is_some())
-        + usize::from(group_by.event_name)
-        + usize::from(group_by.channel);
+    let groupings =
+        usize::from(group_by.time.is_some()) + usize::from(group_by.event_name) + usize::from(group_by.channel);
     assert!(groupings <= 2, "{query:?}");
     let has_names = group_by.event_name || group_by.channel;
     assert!(!query.fill || group_by.time.is_some(), "{query:?}");
@@ -73,10 +64,7 @@ fn check(query: &MetricsQuery) {
 /// The query string that a careful client would write.
 fn write(query: &MetricsQuery, after: Option<Receipt>) -> String {
     let mut parameters = vec![
-        (
-            "event_name",
-            query.event_name.clone().unwrap_or_else(|| "*".to_owned()),
-        ),
+        ("event_name", query.event_name.clone().unwrap_or_else(|| "*".to_owned())),
         ("from", instant(query.from)),
         ("to", instant(query.to)),
         ("exact", query.exact.to_string()),

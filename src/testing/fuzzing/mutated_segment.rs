@@ -1,5 +1,5 @@
-//! A valid log, then damage to its bytes: the log refuses, or reads a beginning of what was written, and never less than was proved
-//! durable.
+//! A valid log, then damage to its bytes: the log refuses, or reads a beginning of what was written, and never less
+//! than was proved durable.
 
 use super::input::Input;
 use super::log_format;
@@ -62,15 +62,10 @@ pub fn mutated_segment(data: &[u8]) {
     };
     let written: Vec<_> = log.iter().flat_map(|segment| &segment.events).collect();
     assert!(
-        read.len() <= written.len()
-            && read
-                .iter()
-                .zip(&written)
-                .all(|(read, &event)| read == event),
+        read.len() <= written.len() && read.iter().zip(&written).all(|(read, &event)| read == event),
         "an event was read that was not written there"
     );
-    let (Some(first), Some(last), Some(last_damaged)) = (log.first(), log.last(), damaged.last())
-    else {
+    let (Some(first), Some(last), Some(last_damaged)) = (log.first(), log.last(), damaged.last()) else {
         unreachable!("a log has a segment");
     };
     let read_through = first.first_sequence + read.len() as u64 - 1;
@@ -199,8 +194,8 @@ fn damage(segments: &mut [Vec<u8>], input: &mut Input<'_>) {
     }
 }
 
-/// Whether the damaged segment has a checksum that holds over something that was never written. That is no fault of the log: a
-/// checksum cannot tell, and a fuzzer that watches comparisons can guess one.
+/// Whether the damaged segment has a checksum that holds over something that was never written. That is no fault of the
+/// log: a checksum cannot tell, and a fuzzer that watches comparisons can guess one.
 fn is_forged(segment: &Written, damaged: &[u8]) -> bool {
     let Some(header) = log_format::header(damaged, segment.first_sequence) else {
         return false;
@@ -209,17 +204,13 @@ fn is_forged(segment: &Written, damaged: &[u8]) -> bool {
         return true;
     }
     (0..damaged.len()).any(|at| {
-        log_format::record_at(damaged, at, header.salt).is_some_and(|record| {
-            !segment
-                .records
-                .iter()
-                .any(|written| written.bytes == record.bytes)
-        })
+        log_format::record_at(damaged, at, header.salt)
+            .is_some_and(|record| !segment.records.iter().any(|written| written.bytes == record.bytes))
     })
 }
 
-/// The sequence up to which everything must be read, if the log is not refused: all before the last segment, all records before the
-/// first damage in it, and what any of its records proves that is still somewhere.
+/// The sequence up to which everything must be read, if the log is not refused: all before the last segment, all
+/// records before the first damage in it, and what any of its records proves that is still somewhere.
 fn due_through(last: &Written, damaged: &[u8]) -> u64 {
     let whole = last
         .bytes
@@ -232,10 +223,7 @@ fn due_through(last: &Written, damaged: &[u8]) -> u64 {
         if record.end <= whole {
             due = due.max(record.last_sequence);
         }
-        if damaged
-            .windows(record.bytes.len())
-            .any(|window| window == record.bytes)
-        {
+        if damaged.windows(record.bytes.len()).any(|window| window == record.bytes) {
             due = due.max(record.durable_through);
         }
     }

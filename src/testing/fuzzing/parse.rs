@@ -1,12 +1,10 @@
-//! Event bodies, against a plain reader of the wire contract: both accept the same bodies, with the same values, and what is accepted
-//! survives the codec.
+//! Event bodies, against a plain reader of the wire contract: both accept the same bodies, with the same values, and
+//! what is accepted survives the codec.
 
 mod model;
 
 use self::model::Model;
-use crate::event::parse::{
-    EVENTS_LISTED_MAX, PROBLEMS_LISTED_MAX, ParseError, parse_bulk, parse_event,
-};
+use crate::event::parse::{EVENTS_LISTED_MAX, PROBLEMS_LISTED_MAX, ParseError, parse_bulk, parse_event};
 use crate::event::{EventRef, Timestamp, codec};
 
 /// 2026-02-01T09:30:00Z
@@ -34,12 +32,7 @@ pub fn parse(data: &[u8]) {
     check(data, outcome, &bulk, expected);
 }
 
-fn check(
-    body: &[u8],
-    outcome: Result<u32, ParseError>,
-    encoded: &[u8],
-    expected: Option<Vec<Model>>,
-) {
+fn check(body: &[u8], outcome: Result<u32, ParseError>, encoded: &[u8], expected: Option<Vec<Model>>) {
     let count = match outcome {
         Ok(count) => count,
         Err(error) => {
@@ -68,11 +61,7 @@ fn check(
 /// An answer that helps: bounded, in order, and with something to say.
 fn check_error(error: &ParseError) {
     assert!(!error.to_string().is_empty());
-    let ParseError::Invalid {
-        errors,
-        invalid_count,
-    } = error
-    else {
+    let ParseError::Invalid { errors, invalid_count } = error else {
         return;
     };
     assert!(*invalid_count > 0 && !errors.is_empty());
@@ -90,9 +79,7 @@ impl Model {
             micros: event.timestamp.as_micros(),
             event_id: event.event_id.map(str::to_owned),
             campaign_id: event.campaign_id.map(str::to_owned),
-            tags: event
-                .tags
-                .map(|tags| tags.iter().map(str::to_owned).collect()),
+            tags: event.tags.map(|tags| tags.iter().map(str::to_owned).collect()),
             metadata: event.metadata.map(str::to_owned),
         }
     }

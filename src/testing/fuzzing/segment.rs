@@ -1,7 +1,7 @@
 //! Arbitrary bytes as the segments of a log.
 //!
-//! The first byte says whether checksums are put right (without that, few inputs get past the first header) and whether the bytes
-//! are one segment or two.
+//! The first byte says whether checksums are put right (without that, few inputs get past the first header) and whether
+//! the bytes are one segment or two.
 
 use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_1_BYTES, SEGMENT_HEADER_BYTES};
 use crate::testing::disk::memory::MemoryDisk;

@@ -166,11 +166,7 @@ impl RollupStore for Connection {
         self.on_tables(true, take).await
     }
 
-    async fn take_minutes(
-        &mut self,
-        before: Timestamp,
-        rows_max: usize,
-    ) -> Result<Vec<Part>, StoreError> {
+    async fn take_minutes(&mut self, before: Timestamp, rows_max: usize) -> Result<Vec<Part>, StoreError> {
         let take = |tables: &mut Tables| {
             let is_due = |bucket: Bucket| bucket.width == Width::Minute && bucket.start < before;
             let places = tables.parts.keys().copied();
@@ -209,11 +205,7 @@ impl RollupStore for Connection {
             let part = |key: &(SeriesId, Bucket)| {
                 let tally = tables.parts.get(key)?.clone();
                 let (series, bucket) = *key;
-                Some(Part {
-                    series,
-                    bucket,
-                    tally,
-                })
+                Some(Part { series, bucket, tally })
             };
             keys.iter().rev().filter_map(part).collect()
         })
@@ -239,11 +231,7 @@ impl RollupStore for Connection {
         self.on_tables(true, mark).await
     }
 
-    async fn stale_days(
-        &mut self,
-        before: Day,
-        rows_max: usize,
-    ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
+    async fn stale_days(&mut self, before: Day, rows_max: usize) -> Result<Vec<(SeriesId, Day)>, StoreError> {
         let stale = |tables: &mut Tables| {
             let stale = |((series, day), sum): (&(SeriesId, Day), &Option<Tally>)| {
                 (sum.is_none() && *day < before).then_some((*series, *day))
@@ -281,8 +269,7 @@ impl RollupStore for Connection {
     }
 
     async fn overflow_on(&mut self, day: Day) -> Result<Option<u64>, StoreError> {
-        self.on_tables(false, |tables| tables.overflow.get(&day).copied())
-            .await
+        self.on_tables(false, |tables| tables.overflow.get(&day).copied()).await
     }
 
     async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError> {
@@ -324,9 +311,7 @@ impl RollupStore for Connection {
         range: Range<Timestamp>,
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError> {
-        let events = self
-            .on_tables(false, |tables| tables.events.clone())
-            .await?;
+        let events = self.on_tables(false, |tables| tables.events.clone()).await?;
         for (name, channel, user, timestamp) in events {
             if range.contains(&timestamp) {
                 each(&name, &channel, &user, timestamp);
@@ -342,9 +327,7 @@ impl RollupStore for Connection {
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
         let read = |tables: &mut Tables| {
             let parts = parts_of(tables, day).into_iter();
-            parts
-                .map(|part| (tables.key(part.series).clone(), part))
-                .collect()
+            parts.map(|part| (tables.key(part.series).clone(), part)).collect()
         };
         self.on_tables(false, read).await
     }
@@ -412,8 +395,7 @@ impl RollupStore for Connection {
     }
 
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
-        self.on_tables(true, |tables| tables.rebuild_needed = false)
-            .await
+        self.on_tables(true, |tables| tables.rebuild_needed = false).await
     }
 }
 

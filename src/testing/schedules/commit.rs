@@ -22,30 +22,21 @@ fn every_request_is_answered_and_every_ack_is_on_the_device() {
 #[test]
 fn a_full_ring_refuses_and_stores_nothing_of_it() {
     check(|| {
-        run(Course {
-            ring_slots: 1,
-            ..CALM
-        });
+        run(Course { ring_slots: 1, ..CALM });
     });
 }
 
 #[test]
 fn a_drain_lets_those_inside_finish() {
     check(|| {
-        run(Course {
-            drains: true,
-            ..CALM
-        });
+        run(Course { drains: true, ..CALM });
     });
 }
 
 #[test]
 fn a_failing_disk_refuses_everybody_and_breaks_no_promise() {
     check(|| {
-        run(Course {
-            fails: true,
-            ..CALM
-        });
+        run(Course { fails: true, ..CALM });
     });
 }
 

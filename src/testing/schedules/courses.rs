@@ -1,5 +1,5 @@
-//! One stay of a log under requests that come at the same time, a flush that follows and retires, and maybe a drain or a fault; and
-//! what must be true of it afterwards.
+//! One stay of a log under requests that come at the same time, a flush that follows and retires, and maybe a drain or
+//! a fault; and what must be true of it afterwards.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -69,10 +69,7 @@ pub(crate) fn run(course: Course) {
         ..settings(SEGMENT_BYTES, course.sync)
     };
     let OpenedLog {
-        log,
-        committer,
-        gate,
-        ..
+        log, committer, gate, ..
     } = open(disk.clone(), &settings).unwrap();
     let fault = course.fails.then(some_fault);
     if let Some(fault) = fault {
@@ -122,19 +119,11 @@ pub(crate) fn run(course: Course) {
     assert_eq!(budget.reserved(), 0, "every byte in flight is given back");
     if disk.fired() == 0 {
         outcome.as_ref().unwrap();
-        assert_eq!(
-            gate.bytes_used(),
-            segment_bytes(&disk),
-            "the gate counts the segments"
-        );
+        assert_eq!(gate.bytes_used(), segment_bytes(&disk), "the gate counts the segments");
         judge_answers_of_a_good_disk(&requests, &tailed, course);
     } else if fault.is_some_and(|fault| fault.kind != FaultKind::SyncDirError) {
         // The directory is the flush's too, which may still retire a segment while the log thread fails.
-        assert_eq!(
-            disk.touched_after_failure(),
-            0,
-            "a failed file is left alone"
-        );
+        assert_eq!(disk.touched_after_failure(), 0, "a failed file is left alone");
     }
     judge_promises(&requests, &tailed, course.sync);
     judge_refusals(&requests, &disk);
@@ -145,12 +134,7 @@ pub(crate) fn run(course: Course) {
 }
 
 /// A client that makes one request after the other.
-fn connect(
-    connection: u64,
-    intake: &Arc<Intake>,
-    disk: &SimulatedDisk,
-    gate: &Arc<Gate>,
-) -> JoinHandle<Vec<Request>> {
+fn connect(connection: u64, intake: &Arc<Intake>, disk: &SimulatedDisk, gate: &Arc<Gate>) -> JoinHandle<Vec<Request>> {
     let (intake, disk, gate) = (Arc::clone(intake), disk.clone(), Arc::clone(gate));
     thread::spawn(move || {
         let mut requests: Vec<Request> = Vec::new();
@@ -207,10 +191,7 @@ fn tail(log: &Arc<Log<SimulatedDisk>>, disk: &SimulatedDisk) -> Tailed {
             return tailed;
         }
         let read_through = tailed.users.len();
-        assert!(
-            read_through as u64 >= through,
-            "everything durable can be read"
-        );
+        assert!(read_through as u64 >= through, "everything durable can be read");
         tailed.looks.push((read_through, lost_power(disk)));
         if throw(2) == 0 {
             tailed.outcome = log.retire_through(read_through as Sequence);
@@ -229,12 +210,7 @@ fn look(
 ) -> Result<(), WalError> {
     let mut batch = Batch::new(log.wal_id(), users.len() as Sequence);
     assert!(!reader.fill(&mut batch, 1000, 1 << 20)?);
-    users.extend(
-        batch
-            .view()
-            .events()
-            .map(|event| event.user_id.parse::<u64>().unwrap()),
-    );
+    users.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
     Ok(())
 }
 
@@ -327,11 +303,7 @@ fn segment_bytes(disk: &SimulatedDisk) -> u64 {
     let files = disk.files();
     let is_segment = |path: &&std::path::PathBuf| path.extension() == Some("wal".as_ref());
     let bytes = |path: &Path| disk.contents(path).len() as u64;
-    files
-        .iter()
-        .filter(is_segment)
-        .map(|path| bytes(path))
-        .sum()
+    files.iter().filter(is_segment).map(|path| bytes(path)).sum()
 }
 
 /// A fault of the log thread's operations.

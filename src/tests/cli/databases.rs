@@ -40,10 +40,7 @@ fn a_database_that_is_missing_or_cannot_be_opened_is_no_schema_that_is_behind() 
             let ended = run(&with_data_dir(command, data_dir));
             let database = data_dir.join("events.db");
             ended.assert_refusal(74, &[reason, database.to_str().unwrap()]);
-            assert!(
-                !ended.stderr.contains("migrate up"),
-                "{command:?}: {ended:?}"
-            );
+            assert!(!ended.stderr.contains("migrate up"), "{command:?}: {ended:?}");
         }
     }
     assert!(!missing.exists(), "nothing is made by asking");
@@ -102,14 +99,7 @@ fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_mor
     names(&run(&["--env-file", &file, "migrate", "status"]), &of_file);
     names(&run(&["migrate", "status", "--env-file", &file]), &of_file);
     names(
-        &run(&[
-            "migrate",
-            "status",
-            "--env-file",
-            &file,
-            "--data-dir",
-            &elsewhere,
-        ]),
+        &run(&["migrate", "status", "--env-file", &file, "--data-dir", &elsewhere]),
         &of_flag,
     );
     let variables = [("FAST_INGEST_DATA_DIR", &*elsewhere)];
@@ -118,10 +108,7 @@ fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_mor
         &of_flag,
     );
     let empty = [("FAST_INGEST_DATA_DIR", "")];
-    names(
-        &run_with(&["migrate", "status", "--env-file", &file], &empty),
-        &of_file,
-    );
+    names(&run_with(&["migrate", "status", "--env-file", &file], &empty), &of_file);
 
     // A password stays as it is between single quotes, and is in no help text.
     let url = "postgres://ann:p$a ss#1@127.0.0.1:1/shop";
@@ -129,10 +116,7 @@ fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_mor
     let shop = "PostgreSQL database shop at 127.0.0.1:1 as ann";
     names(&run(&["migrate", "status", "--env-file", &file]), shop);
     let help = run(&["serve", "--help", "--env-file", &file]);
-    assert!(
-        help.code() == 0 && !help.stdout.contains("127.0.0.1:1"),
-        "{help:?}"
-    );
+    assert!(help.code() == 0 && !help.stdout.contains("127.0.0.1:1"), "{help:?}");
 
     for (text, code, reason) in [
         ("PORT=1\nsecret\n", 78, "line 2: has no `=`"),
@@ -153,8 +137,7 @@ fn make_hands_the_env_file_on_where_there_is_one() {
     let makefile = concat!(env!("CARGO_MANIFEST_DIR"), "/Makefile");
     let shown = |target: &str| {
         let mut make = Command::new("make");
-        make.args(["-n", "-f", makefile, target])
-            .current_dir(dir.path());
+        make.args(["-n", "-f", makefile, target]).current_dir(dir.path());
         String::from_utf8(make.output().unwrap().stdout).unwrap()
     };
     let targets = ["run", "migrate-up", "migrate-down", "verify", "inspect"];
@@ -163,9 +146,6 @@ fn make_hands_the_env_file_on_where_there_is_one() {
     }
     fs::write(dir.path().join(".env.dev"), "PORT=1").unwrap();
     for target in targets {
-        assert!(
-            shown(target).contains(" -- --env-file .env.dev "),
-            "{target}"
-        );
+        assert!(shown(target).contains(" -- --env-file .env.dev "), "{target}");
     }
 }

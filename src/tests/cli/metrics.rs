@@ -14,11 +14,7 @@ use crate::support::process::{Launch, run};
 fn the_answer_of_a_real_server_comes_in_three_forms() {
     let dir = tempfile::tempdir().unwrap();
     let server = Launch::new(dir.path(), &Database::embedded(dir.path())).start();
-    let posted = server.request(
-        "POST",
-        "/events/bulk?wait=applied",
-        &format!("[{EVENT},{EVENT}]"),
-    );
+    let posted = server.request("POST", "/events/bulk?wait=applied", &format!("[{EVENT},{EVENT}]"));
     assert_eq!(posted.status, 200, "{posted:?}");
     let url = server.url();
     let ask = |more: &[&str]| {
@@ -60,10 +56,7 @@ fn the_answer_of_a_real_server_comes_in_three_forms() {
     let wrong = ask(&["--group-by=mood"]);
     assert_eq!(wrong.code(), 2, "{wrong:?}");
     assert!(wrong.stderr.contains("group_by"), "{wrong:?}");
-    assert_eq!(
-        (wrong.stderr.lines().count(), wrong.stdout.as_str()),
-        (1, "")
-    );
+    assert_eq!((wrong.stderr.lines().count(), wrong.stdout.as_str()), (1, ""));
     server.stop();
 }
 
@@ -78,12 +71,8 @@ fn a_server_that_cannot_answer_is_69_and_says_why() {
     let down = run(&["metrics", "a", "--url", &url]);
     down.assert_refusal(69, &["the database does not answer"]);
 
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{nobody}");
     run(&["metrics", "a", "--url", &nobody]).assert_refusal(69, &[&nobody, "cannot connect"]);
-    run(&["metrics", "a", "--url", "https://h"])
-        .assert_refusal(78, &["--url", "not supported yet"]);
+    run(&["metrics", "a", "--url", "https://h"]).assert_refusal(78, &["--url", "not supported yet"]);
 }

@@ -1,4 +1,5 @@
-//! `fast-ingest wal adopt`: what the flush asks, and how it goes on from the answer; on both stores, beside running servers and without.
+//! `fast-ingest wal adopt`: what the flush asks, and how it goes on from the answer; on both stores, beside running
+//! servers and without.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -105,9 +106,7 @@ fn over_a_gap_the_flush_goes_on_once_it_was_told_to() {
         stay(&launch, &users(7..=7));
         // As an older backup has it. The log has 7 still, because nobody came after it.
         database.execute(&restore);
-        database.execute(
-            "DELETE FROM events WHERE user_id IN ('user-4', 'user-5', 'user-6', 'user-7')",
-        );
+        database.execute("DELETE FROM events WHERE user_id IN ('user-4', 'user-5', 'user-6', 'user-7')");
 
         let server = launch.start();
         wait_until_asked(&server, "from sequence 4 to 6 are neither");
@@ -119,11 +118,7 @@ fn over_a_gap_the_flush_goes_on_once_it_was_told_to() {
             &["3 sequences, 4 to 6", "goes on     at sequence 7", "--yes"],
         );
         let inspected = wal(&["inspect"], dir, database);
-        assert_says(
-            &inspected,
-            DATA,
-            &["from sequence 4 to 6 are neither", "wal adopt"],
-        );
+        assert_says(&inspected, DATA, &["from sequence 4 to 6 are neither", "wal adopt"]);
         for from in ["5", "100"] {
             let refused = wal(&["adopt", "--from", from, "--yes"], dir, database);
             assert_says(&refused, CONFIG, &["must be from 7", "to 10"]);
@@ -164,20 +159,13 @@ fn without_its_checkpoint_a_log_asks_and_an_answer_waits_for_the_next_start() {
         assert_says(
             &wal(&["adopt", "--yes"], dir, database),
             0,
-            &[
-                "3 sequences, 1 to 3",
-                "2 events to be flushed",
-                "next start",
-            ],
+            &["3 sequences, 1 to 3", "2 events to be flushed", "next start"],
         );
         assert_says(&wal(&["inspect"], dir, database), 0, &["answered"]);
         assert_says(&wal(&["adopt", "--yes"], dir, database), 0, &["answered"]);
         stay(&launch, &users(6..=6));
         assert_stored_once(&database.events(), &users(1..=6));
-        assert_eq!(
-            database.rows("SELECT applied, skipped FROM wal_checkpoints"),
-            ["3|3"]
-        );
+        assert_eq!(database.rows("SELECT applied, skipped FROM wal_checkpoints"), ["3|3"]);
     });
 }
 
@@ -194,11 +182,7 @@ fn what_root_answers_belongs_to_whose_the_log_is() {
         eprintln!("skipped: only root can give a directory to somebody");
         return;
     }
-    assert_says(
-        &wal(&["adopt", "--yes"], dir.path(), &database),
-        0,
-        &["next start"],
-    );
+    assert_says(&wal(&["adopt", "--yes"], dir.path(), &database), 0, &["next start"]);
     for name in ["ADOPTED", "ADOPT.LOCK"] {
         let file = fs::metadata(log.join(name)).unwrap();
         assert_eq!((file.uid(), file.gid()), (SOMEBODY, SOMEBODY), "{name}");
@@ -216,10 +200,7 @@ fn a_commit_of_which_nobody_knows_is_asked_for() {
         server.kill();
         database.execute("DELETE FROM wal_checkpoints");
         let server = launch.start();
-        wait_until_asked(
-            &server,
-            "through sequence 0 were stored before (perhaps through 3)",
-        );
+        wait_until_asked(&server, "through sequence 0 were stored before (perhaps through 3)");
         let asks = wal(&["adopt", "--yes"], dir, database);
         assert_says(&asks, CONFIG, &["--from 4 if they are, or --from 1 if not"]);
         let done = wal(&["adopt", "--from", "4", "--yes"], dir, database);
@@ -325,11 +306,7 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
     assert_says(
         &asks,
         CONFIG,
-        &[
-            "--from SEQUENCE",
-            "wrote 3 to 4",
-            "through sequence 2 is stored",
-        ],
+        &["--from SEQUENCE", "wrote 3 to 4", "through sequence 2 is stored"],
     );
 
     let done = wal(&["adopt", "--from", "3", "--yes"], copied.path(), &database);
@@ -340,15 +317,8 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
     }
     post(&copy, &users(13..=13));
     copy.wait_until_flushed();
-    let answer = copy.request(
-        "POST",
-        "/events/bulk?wait=applied",
-        &bulk_of(&users(14..=14)),
-    );
-    assert_eq!(
-        (answer.status, &answer.json()["applied"]),
-        (200, &true.into())
-    );
+    let answer = copy.request("POST", "/events/bulk?wait=applied", &bulk_of(&users(14..=14)));
+    assert_eq!((answer.status, &answer.json()["applied"]), (200, &true.into()));
     copy.stop();
     post(&original, &users(5..=5));
     original.wait_until_flushed();

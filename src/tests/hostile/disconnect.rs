@@ -1,7 +1,8 @@
-//! Clients that vanish at every byte of a request, orderly or by a reset, and bad requests among many, against the real binary.
+//! Clients that vanish at every byte of a request, orderly or by a reset, and bad requests among many, against the real
+//! binary.
 //!
-//! A request that is not whole stores nothing. One that is whole, but whose client did not wait for the answer, is stored once or not at
-//! all: that is the one case in which a client does not know.
+//! A request that is not whole stores nothing. One that is whole, but whose client did not wait for the answer, is
+//! stored once or not at all: that is the one case in which a client does not know.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -82,7 +83,8 @@ fn vanish(address: SocketAddr, bytes: &[u8], end: End) {
     }
 }
 
-/// A request that is refused among others is refused alone; one that is malformed ends the connection, and what follows it is nowhere.
+/// A request that is refused among others is refused alone; one that is malformed ends the connection, and what follows
+/// it is nowhere.
 #[test]
 fn fifty_requests_in_one_write_with_a_bad_one_in_the_middle() {
     let siege = Siege::begin(LIMITS, &[]);
@@ -104,11 +106,7 @@ fn fifty_requests_in_one_write_with_a_bad_one_in_the_middle() {
         let answered = if *goes_on { 50 } else { 26 };
         for number in 0..answered {
             let wanted = if number == 25 { *status } else { 202 };
-            assert_eq!(
-                client.answer().status,
-                wanted,
-                "request {number} of case {case}"
-            );
+            assert_eq!(client.answer().status, wanted, "request {number} of case {case}");
         }
         if !goes_on {
             assert_eq!(client.until_closed(), b"");

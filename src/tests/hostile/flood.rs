@@ -48,9 +48,7 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
     assert!((1..=39).contains(&count(200)), "{} served", count(200));
     assert!(count(503) > 0, "some are told");
     let others = attackers.iter().filter_map(Attacker::status);
-    let others: Vec<_> = others
-        .filter(|status| ![200, 503].contains(status))
-        .collect();
+    let others: Vec<_> = others.filter(|status| ![200, 503].contains(status)).collect();
     assert!(others.is_empty(), "other answers: {others:?}");
     drop(attackers);
     // Their places are free again.
@@ -78,14 +76,9 @@ fn a_flood_of_connections_does_not_take_the_last_files() {
 
     let limits = Footprint { files: 230, ..CALM };
     // Segments and flushes need files all the time.
-    let flags = [
-        ("--wal-segment-bytes", "64KiB"),
-        ("--flush-interval", "5ms"),
-    ];
+    let flags = [("--wal-segment-bytes", "64KiB"), ("--flush-interval", "5ms")];
     let siege = Siege::begin_with(limits, &flags, under(230));
-    siege
-        .server()
-        .wait_for_log("serving at most 30 connections");
+    siege.server().wait_for_log("serving at most 30 connections");
     let mut attackers: Vec<Attacker> = Vec::new();
     for _ in 0..3 {
         attackers.extend((0..200).map(|_| Attacker::open(siege.address(), b"G")));
@@ -157,10 +150,7 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
         })
         .collect();
     siege.assert_goes_on();
-    let outcomes: Vec<_> = attackers
-        .into_iter()
-        .map(|one| one.join().unwrap())
-        .collect();
+    let outcomes: Vec<_> = attackers.into_iter().map(|one| one.join().unwrap()).collect();
     let sent: u64 = outcomes.iter().map(|(sent, _)| sent).sum();
     let count = |wanted: Option<u16>| {
         let with_it = outcomes.iter().filter(|(_, status)| *status == wanted);
@@ -169,28 +159,19 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
     // Held until the server gave up on the rest; told that there is no room; cut while they sent on.
     let (held, told, cut) = (count(Some(408)), count(Some(429)), count(None));
     eprintln!("{held} held, {told} told, {cut} cut, {sent} bytes sent");
-    assert_eq!(
-        held + told + cut,
-        ATTACKERS,
-        "any other answer: {outcomes:?}"
-    );
+    assert_eq!(held + told + cut, ATTACKERS, "any other answer: {outcomes:?}");
     assert!(sent > 20 * MIB, "the attack took place: {outcomes:?}");
-    assert!(
-        (1..=2).contains(&held),
-        "{held} whole bodies were held at once"
-    );
+    assert!((1..=2).contains(&held), "{held} whole bodies were held at once");
     siege.lift(&[]);
 }
 
-/// Bodies that stop just before their end, made to measure until no other large one gets in. Honest small requests do not notice.
+/// Bodies that stop just before their end, made to measure until no other large one gets in. Honest small requests do
+/// not notice.
 #[test]
 fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
     const SMALL: usize = 16 * 1024;
     // Room for the first, and then for less than another one.
-    let flags = [
-        ("--inflight-bytes-max", "15MiB"),
-        ("--body-timeout", "10min"),
-    ];
+    let flags = [("--inflight-bytes-max", "15MiB"), ("--body-timeout", "10min")];
     let limits = Footprint {
         rss_kib: CALM.rss_kib + 15 * 1024,
         files: 256,
@@ -274,21 +255,15 @@ fn bodies_without_an_end_are_cut() {
         let shape = String::from_utf8_lossy(&beginning);
         for (sent, status) in &outcomes {
             // Most of it is what the two systems hold.
-            assert!(
-                (1..64 * MIB).contains(sent),
-                "{shape}: {sent} bytes were taken"
-            );
-            assert!(
-                status.is_none_or(|status| status == answer),
-                "{shape}: {status:?}"
-            );
+            assert!((1..64 * MIB).contains(sent), "{shape}: {sent} bytes were taken");
+            assert!(status.is_none_or(|status| status == answer), "{shape}: {status:?}");
         }
     }
     siege.lift(&[]);
 }
 
-/// A chunk size may begin with zeros, however many. They never become a body, so only the clock can end it, and it must do so although
-/// the connection always has something to read.
+/// A chunk size may begin with zeros, however many. They never become a body, so only the clock can end it, and it must
+/// do so although the connection always has something to read.
 #[test]
 fn an_endless_chunk_size_is_cut_by_the_body_limit() {
     let siege = Siege::begin(CALM, &[("--body-timeout", "3s")]);
@@ -301,8 +276,8 @@ fn an_endless_chunk_size_is_cut_by_the_body_limit() {
     siege.lift(&[]);
 }
 
-/// So many attackers at once, each with the same beginning and then one piece again and again. Returns what each of them sent
-/// behind the beginning and was answered.
+/// So many attackers at once, each with the same beginning and then one piece again and again. Returns what each of
+/// them sent behind the beginning and was answered.
 fn attack(
     address: SocketAddr,
     attackers: usize,
@@ -318,9 +293,7 @@ fn attack(
             (sent, status_of(&received))
         };
         let attackers: Vec<_> = (0..attackers).map(|_| scope.spawn(attack)).collect();
-        let outcomes = attackers
-            .into_iter()
-            .map(|attacker| attacker.join().unwrap());
+        let outcomes = attackers.into_iter().map(|attacker| attacker.join().unwrap());
         outcomes.collect()
     })
 }

@@ -1,8 +1,9 @@
 //! Events made to break something, through the real door and into both databases.
 //!
-//! Every event is put together from parts whose meaning is known, so it is known which must be refused, and what must be found of each
-//! other. What is answered 202 is in the database exactly once and says what was sent; what is answered 400 is nowhere; nothing is ever
-//! set aside by the flush, which would mean that the door had let in what a database cannot take.
+//! Every event is put together from parts whose meaning is known, so it is known which must be refused, and what must
+//! be found of each other. What is answered 202 is in the database exactly once and says what was sent; what is
+//! answered 400 is nowhere; nothing is ever set aside by the flush, which would mean that the door had let in what a
+//! database cannot take.
 
 mod pools;
 
@@ -54,7 +55,8 @@ type Choice = [usize; 8];
 /// The parts at the front of each pool are good ones.
 const PLAIN: Choice = [0; 8];
 
-/// An event as it is sent, and the row that must come of it, as the values of a `VALUES` list and its tags; `None` where it must be refused.
+/// An event as it is sent, and the row that must come of it, as the values of a `VALUES` list and its tags; `None`
+/// where it must be refused.
 struct Hostile {
     json: Vec<u8>,
     row: Option<(String, String)>,
@@ -65,16 +67,7 @@ impl Pools {
         let (names, ids) = (self.names.len(), self.ids.len());
         let users = names;
         let (tags, metadata) = (self.tags.len(), self.metadata.len());
-        [
-            names,
-            names,
-            users,
-            self.timestamps.len(),
-            names,
-            ids,
-            tags,
-            metadata,
-        ]
+        [names, names, users, self.timestamps.len(), names, ids, tags, metadata]
     }
 
     fn event(&self, number: usize, choice: Choice) -> Hostile {
@@ -83,11 +76,7 @@ impl Pools {
         let [name, channel, user, timestamp, campaign, id, tags, metadata] = choice;
         let (name, channel, user) = (&self.names[name], &self.names[channel], &users[user]);
         let (campaign, id) = (&self.names[campaign], &self.ids[id]);
-        let (timestamp, tags, metadata) = (
-            &self.timestamps[timestamp],
-            &self.tags[tags],
-            &self.metadata[metadata],
-        );
+        let (timestamp, tags, metadata) = (&self.timestamps[timestamp], &self.tags[tags], &self.metadata[metadata]);
         let fields: [(&str, &[u8]); 8] = [
             ("event_name", &name.json),
             ("channel", &channel.json),
@@ -101,19 +90,10 @@ impl Pools {
         let fields = fields.map(|(name, json)| [format!("\"{name}\":").as_bytes(), json].concat());
         let json = [b"{", &fields.join(&b","[..])[..], b"}"].concat();
         let row = || {
-            let texts = [name, channel, campaign, id, metadata]
-                .map(|part| part.stored.as_deref().map(quoted));
+            let texts = [name, channel, campaign, id, metadata].map(|part| part.stored.as_deref().map(quoted));
             let [name, channel, campaign, id, metadata] = texts;
             let (user, micros) = (quoted(user.stored.as_deref()?), timestamp.stored?);
-            let row = [
-                user,
-                name?,
-                channel?,
-                micros.to_string(),
-                campaign?,
-                id?,
-                metadata?,
-            ];
+            let row = [user, name?, channel?, micros.to_string(), campaign?, id?, metadata?];
             Some((format!("({})", row.join(",")), tags.stored.clone()?))
         };
         Hostile { row: row(), json }
@@ -124,8 +104,8 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Sends all kinds of events and looks for them with these expressions for the columns: the time in microseconds, what makes a text
-/// comparable to metadata, and the tags as JSON.
+/// Sends all kinds of events and looks for them with these expressions for the columns: the time in microseconds, what
+/// makes a text comparable to metadata, and the tags as JSON.
 fn try_all(siege: Siege, micros: &str, as_metadata: &str, tags: &str) {
     let pools = Pools {
         names: pools::texts("", 200),
@@ -194,19 +174,11 @@ fn try_all(siege: Siege, micros: &str, as_metadata: &str, tags: &str) {
     siege.lift_after(|database| {
         assert_holds(database, &rows, micros, as_metadata, tags);
         // The rest is the honest client's.
-        database.execute(&format!(
-            "DELETE FROM events WHERE user_id LIKE '{ATTACKER}%'"
-        ));
+        database.execute(&format!("DELETE FROM events WHERE user_id LIKE '{ATTACKER}%'"));
     });
 }
 
-fn assert_holds(
-    database: &Database,
-    rows: &[(String, String)],
-    micros: &str,
-    as_metadata: &str,
-    tags: &str,
-) {
+fn assert_holds(database: &Database, rows: &[(String, String)], micros: &str, as_metadata: &str, tags: &str) {
     let theirs = format!("FROM events e WHERE e.user_id LIKE '{ATTACKER}%'");
     let count = database.rows(&format!("SELECT count(*) {theirs}"));
     assert_eq!(count, [rows.len().to_string()]);
@@ -224,9 +196,7 @@ fn assert_holds(
         assert!(database.rows(&sql).is_empty(), "{:?}", database.rows(&sql));
     }
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
-    let found = database.rows(&format!(
-        "SELECT {tags} {theirs} ORDER BY substr(e.user_id, 1, 15)"
-    ));
+    let found = database.rows(&format!("SELECT {tags} {theirs} ORDER BY substr(e.user_id, 1, 15)"));
     // They were numbered in the order in which they were sent.
     let found: Vec<_> = found.iter().map(|text| json(text)).collect();
     let sent: Vec<_> = rows.iter().map(|(_, tags)| json(tags)).collect();

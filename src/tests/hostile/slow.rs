@@ -1,5 +1,6 @@
-//! Too little of everything, against the real binary: heads and bodies that drip, silence, answers that nobody reads, half-closed
-//! sockets. The server itself ends every one of them. Only the limit in question is short, so that no other one can.
+//! Too little of everything, against the real binary: heads and bodies that drip, silence, answers that nobody reads,
+//! half-closed sockets. The server itself ends every one of them. Only the limit in question is short, so that no other
+//! one can.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -40,10 +41,7 @@ fn wait_until_cut(silent: &mut [Attacker]) {
 }
 
 fn assert_dripped(attackers: &[Attacker]) {
-    assert!(
-        attackers.iter().all(|attacker| attacker.dripped > 10),
-        "they dripped"
-    );
+    assert!(attackers.iter().all(|attacker| attacker.dripped > 10), "they dripped");
 }
 
 #[test]
@@ -72,11 +70,7 @@ fn slow_heads_and_silence_are_cut() {
         assert!(attacker.received.is_empty(), "{:?}", attacker.status());
     }
     for attacker in &second {
-        assert_eq!(
-            attacker.status(),
-            Some(200),
-            "the first request is answered"
-        );
+        assert_eq!(attacker.status(), Some(200), "the first request is answered");
     }
     let peak = siege.lift(&[]);
     assert!(peak.files > 300, "not all were inside at once: {peak:?}");
@@ -109,7 +103,8 @@ fn slow_and_silent_bodies_are_answered_and_cut() {
     assert!(peak.files > 250, "not all were inside at once: {peak:?}");
 }
 
-/// Pipelined requests whose answers nobody reads. What the server holds of these is bounded, and it does not wait for ever.
+/// Pipelined requests whose answers nobody reads. What the server holds of these is bounded, and it does not wait for
+/// ever.
 #[test]
 fn clients_that_never_read_are_cut() {
     const ATTACKERS: usize = 24;
@@ -134,19 +129,12 @@ fn clients_that_never_read_are_cut() {
                     Err(error) => break error,
                 }
             };
-            assert_ne!(
-                error.kind(),
-                std::io::ErrorKind::WouldBlock,
-                "it is not cut"
-            );
+            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "it is not cut");
             sent
         };
         let attackers: Vec<_> = (0..ATTACKERS).map(|_| scope.spawn(attack)).collect();
         siege.assert_goes_on();
-        attackers
-            .into_iter()
-            .map(|one| one.join().unwrap())
-            .collect()
+        attackers.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let answers = sent.iter().map(|sent| sent / requests.len() as u64 * 100);
     assert!(answers.min() >= Some(100), "they asked: {sent:?}");
@@ -157,9 +145,7 @@ fn clients_that_never_read_are_cut() {
 #[test]
 fn half_closed_clients_are_answered() {
     let siege = Siege::begin(LIMITS, &[]);
-    let users: Vec<_> = (0..100)
-        .map(|number| format!("{ATTACKER}{number}"))
-        .collect();
+    let users: Vec<_> = (0..100).map(|number| format!("{ATTACKER}{number}")).collect();
     let mut clients: Vec<_> = users
         .iter()
         .map(|user| {

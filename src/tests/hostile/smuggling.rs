@@ -1,8 +1,9 @@
-//! Requests that two readers could take for two different ones, each followed by a hidden second request, against the real binary.
+//! Requests that two readers could take for two different ones, each followed by a hidden second request, against the
+//! real binary.
 //!
-//! Where the end of the first one is in doubt, nothing behind it may be read as a request: the connection ends with one answer at
-//! most, and the hidden event is nowhere. Where there is no doubt, what looks hidden is an ordinary second request. After each shape,
-//! a client on a connection of its own is answered as always.
+//! Where the end of the first one is in doubt, nothing behind it may be read as a request: the connection ends with one
+//! answer at most, and the hidden event is nowhere. Where there is no doubt, what looks hidden is an ordinary second
+//! request. After each shape, a client on a connection of its own is answered as always.
 
 mod shapes;
 
@@ -73,9 +74,7 @@ fn try_all(shapes: &[Shape]) {
         if answered.get(1) == Some(&202) {
             stored.extend([user("hidden"), user("hidden-too")]);
         }
-        let canary = siege
-            .server()
-            .request("POST", "/events", &body_of(&user("canary")));
+        let canary = siege.server().request("POST", "/events", &body_of(&user("canary")));
         assert_eq!(canary.status, 202, "after {name}: {canary:?}");
         stored.push(user("canary"));
     }
@@ -96,11 +95,9 @@ fn answers(siege: &Siege, request: &str) -> Vec<u16> {
         let text = String::from_utf8_lossy(rest);
         let status = status_of(rest).unwrap_or_else(|| panic!("no answer: {text}"));
         let (head, _) = text.split_once("\r\n\r\n").expect("a whole head");
-        let length = head.lines().find_map(|line| {
-            line.to_lowercase()
-                .strip_prefix("content-length: ")
-                .map(str::to_owned)
-        });
+        let length = head
+            .lines()
+            .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
         let length: usize = length.map_or(0, |length| length.parse().unwrap());
         rest = rest.get(head.len() + 4 + length..).expect("a whole answer");
         statuses.push(status);

@@ -1,8 +1,8 @@
 //! A real server under attack while honest clients go on, and what every attack is held to at its end.
 //!
-//! Whatever the attackers do, each honest request is answered 202 and stored once, the process stays inside the attack's limits of
-//! memory, files and threads, and gives back what the attackers held. A limit means something only where the attack took place, so each
-//! test also counts what its attackers did.
+//! Whatever the attackers do, each honest request is answered 202 and stored once, the process stays inside the
+//! attack's limits of memory, files and threads, and gives back what the attackers held. A limit means something only
+//! where the attack took place, so each test also counts what its attackers did.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +23,8 @@ use crate::torture::report::Footprint;
 
 /// Requests that the honest clients have answered before an attack, and again after it.
 const ACKS_AROUND: u64 = 20;
-/// Files that a server may have open after an attack beyond those before it: database connections and segments come and go.
+/// Files that a server may have open after an attack beyond those before it: database connections and segments come and
+/// go.
 const FILES_SPARE: u64 = 16;
 /// How the users of attackers begin, as far as these have any.
 pub(crate) const ATTACKER: &str = "attacker-";
@@ -47,11 +48,7 @@ impl Siege {
     }
 
     /// The same, started in the test's own way.
-    pub(crate) fn begin_with(
-        limits: Footprint,
-        flags: &[(&str, &str)],
-        change: impl FnOnce(Launch) -> Launch,
-    ) -> Self {
+    pub(crate) fn begin_with(limits: Footprint, flags: &[(&str, &str)], change: impl FnOnce(Launch) -> Launch) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::embedded(dir.path());
         Self::begin_in(dir, database, limits, flags, change)
@@ -106,9 +103,9 @@ impl Siege {
         self.load.wait_for_acks(ACKS_AROUND);
     }
 
-    /// Ends the siege, when the attackers are gone: holds the server to what the module promises, and the database to the honest
-    /// clients' events and those of these attackers, each exactly once, and no others. Returns the most that the
-    /// process took.
+    /// Ends the siege, when the attackers are gone: holds the server to what the module promises, and the database to
+    /// the honest clients' events and those of these attackers, each exactly once, and no others. Returns the most that
+    /// the process took.
     #[track_caller]
     pub(crate) fn lift(self, attackers: &[String]) -> Footprint {
         self.lift_with_unknown(attackers, attackers)
@@ -124,9 +121,7 @@ impl Siege {
             .partition::<Vec<_>, _>(|event| event.user_id.starts_with(ATTACKER));
         ledger.verify(&ours);
         let mut stored: Vec<_> = attackers.to_vec();
-        stored.retain(|user| {
-            told.contains(user) || theirs.iter().any(|event| event.user_id == *user)
-        });
+        stored.retain(|user| told.contains(user) || theirs.iter().any(|event| event.user_id == *user));
         assert_stored_once(&theirs, &stored);
         peak
     }
@@ -168,9 +163,7 @@ impl Siege {
 #[track_caller]
 fn assert_all_answered(ledger: &Ledger) {
     let others = ledger.entries.iter();
-    let others: Vec<_> = others
-        .filter(|entry| entry.outcome != Outcome::Ack)
-        .collect();
+    let others: Vec<_> = others.filter(|entry| entry.outcome != Outcome::Ack).collect();
     assert!(
         others.is_empty(),
         "honest requests that were not answered 202: {others:?}"
@@ -309,8 +302,8 @@ pub(crate) fn status_of(received: &[u8]) -> Option<u16> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Sends the same piece again and again, up to so many bytes or until the server has had enough, then reads until it closes.
-/// Returns the bytes sent and what came.
+/// Sends the same piece again and again, up to so many bytes or until the server has had enough, then reads until it
+/// closes. Returns the bytes sent and what came.
 pub(crate) fn pour(mut stream: TcpStream, piece: &[u8], bytes_max: u64) -> (u64, Vec<u8>) {
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

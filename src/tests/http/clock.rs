@@ -28,23 +28,12 @@ fn while_the_clock_stands_before_the_release_events_are_refused_for_now_and_not_
         set(unset);
         for request in &requests {
             let answer = server.exchange(request);
-            let refused = (
-                answer.status,
-                answer.problem(),
-                answer.header("retry-after"),
-            );
-            assert_eq!(
-                refused,
-                (503, "clock_unset".to_owned(), Some("10")),
-                "{unset}"
-            );
+            let refused = (answer.status, answer.problem(), answer.header("retry-after"));
+            assert_eq!(refused, (503, "clock_unset".to_owned(), Some("10")), "{unset}");
         }
         // Who asks whether to send is told the same.
         let health = server.exchange(get("/health"));
-        assert_eq!(
-            (health.status, health.header("retry-after")),
-            (503, Some("10"))
-        );
+        assert_eq!((health.status, health.header("retry-after")), (503, Some("10")));
         let said = health.json();
         assert_eq!(said["status"], "unavailable");
         assert!(said["reason"].as_str().unwrap().contains("clock"), "{said}");

@@ -2,9 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::support::http::{
-    Client, EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until,
-};
+use crate::support::http::{Client, EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
 
 #[test]
 fn a_connection_carries_many_requests() {
@@ -14,10 +12,7 @@ fn a_connection_carries_many_requests() {
         assert_eq!(client.exchange(post("/events", EVENT)).status, 202);
     }
     let closing = client.exchange(post_head("/events", "Connection: close\r\n"));
-    assert_eq!(
-        (closing.status, closing.header("connection")),
-        (400, Some("close"))
-    );
+    assert_eq!((closing.status, closing.header("connection")), (400, Some("close")));
     assert_eq!(client.until_closed(), b"");
     assert_eq!(stored.len(), 100);
 }
@@ -26,12 +21,7 @@ fn a_connection_carries_many_requests() {
 fn pipelined_requests_are_answered_in_order_each_with_its_own_ack() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
-    let bulk = |count: usize| {
-        post(
-            "/events/bulk",
-            format!("[{}]", vec![EVENT; count].join(",")),
-        )
-    };
+    let bulk = |count: usize| post("/events/bulk", format!("[{}]", vec![EVENT; count].join(",")));
     client.send((1..=50).flat_map(bulk).collect::<Vec<u8>>());
     for count in 1..=50 {
         assert_eq!(client.answer().json()["accepted"], count);
@@ -74,10 +64,7 @@ fn a_malformed_request_among_pipelined_ones_ends_the_connection_after_the_answer
     );
     assert_eq!(client.answer().status, 202);
     let malformed = client.answer();
-    assert_eq!(
-        (malformed.status, malformed.header("connection")),
-        (400, Some("close"))
-    );
+    assert_eq!((malformed.status, malformed.header("connection")), (400, Some("close")));
     assert_eq!(malformed.text(), "");
     assert_eq!(client.until_closed(), b"", "what follows is not trusted");
     assert_eq!(stored.iter().take(1).count(), 1);
@@ -119,10 +106,7 @@ fn a_client_that_shuts_its_sending_side_may_wait_for_its_events() {
     submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
     // The flush does not come: it waits for all of its time, and is told so.
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, &answer.json()["applied"]),
-        (202, &false.into())
-    );
+    assert_eq!((answer.status, &answer.json()["applied"]), (202, &false.into()));
     assert_eq!(client.until_closed(), b"");
 }
 
@@ -147,10 +131,7 @@ fn half_a_request_and_no_more_is_no_request() {
     };
     for bytes in in_the_head {
         let told = told(bytes);
-        assert!(
-            told.is_empty() || told.starts_with("HTTP/1.1 400"),
-            "{told}"
-        );
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 400"), "{told}");
     }
     for bytes in &in_the_body {
         let told = told(bytes);
@@ -165,10 +146,7 @@ fn http_2_and_oversized_heads_are_refused() {
     let mut client = server.connect();
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let rest = String::from_utf8(client.until_closed()).unwrap();
-    assert!(
-        rest.is_empty() || rest.starts_with("HTTP/1.1 400"),
-        "{rest}"
-    );
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{rest}");
 
     let head = |line: String| format!("GET /health HTTP/1.1\r\nHost: localhost\r\n{line}\r\n");
     assert_eq!(
@@ -194,10 +172,7 @@ fn a_client_that_asks_first_is_told_to_continue() {
     let mut client = server.connect();
     client.send(post_head(
         "/events",
-        &format!(
-            "Content-Length: {}\r\nExpect: 100-continue\r\n",
-            EVENT.len()
-        ),
+        &format!("Content-Length: {}\r\nExpect: 100-continue\r\n", EVENT.len()),
     ));
     assert_eq!(client.answer_head().status, 100);
     assert_eq!(client.exchange(EVENT).status, 202);
@@ -215,8 +190,7 @@ fn http_1_0_is_served_and_closed() {
     assert_eq!(answer.status, 202);
     assert_eq!(client.until_closed(), b"");
 
-    let without_length =
-        format!("POST /events HTTP/1.0\r\nContent-Type: application/json\r\n\r\n{EVENT}");
+    let without_length = format!("POST /events HTTP/1.0\r\nContent-Type: application/json\r\n\r\n{EVENT}");
     assert_eq!(
         server.exchange(without_length).problem(),
         "invalid_json",
@@ -274,10 +248,7 @@ fn a_drain_answers_what_is_in_flight_and_accepts_nothing_new() {
     wait_until(|| TcpStream::connect(server.address).is_err());
     submission.ack.send(Ok(1)).unwrap();
     let answer = waiting.answer();
-    assert_eq!(
-        (answer.status, answer.header("connection")),
-        (202, Some("close"))
-    );
+    assert_eq!((answer.status, answer.header("connection")), (202, Some("close")));
     drop(waiting);
     assert_eq!(server.drained(), 0);
 }
@@ -295,10 +266,7 @@ fn a_drain_answers_connections_that_wait_to_be_accepted() {
     });
     for client in &mut clients {
         let answer = client.answer();
-        assert_eq!(
-            (answer.status, answer.header("connection")),
-            (200, Some("close"))
-        );
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     }
     drop(clients);
     assert_eq!(server.drained(), 0);

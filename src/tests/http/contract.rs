@@ -54,11 +54,7 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
         "*",
     ] {
         let answer = client.exchange(bodyless("OPTIONS", path));
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (404, "not_found"),
-            "{path}"
-        );
+        assert_eq!((answer.status, answer.problem().as_str()), (404, "not_found"), "{path}");
     }
     for (method, path, allow) in [
         ("GET", "/events", "POST, OPTIONS"),
@@ -88,16 +84,8 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_allow() {
 #[test]
 fn a_query_string_on_a_post_and_an_absolute_target_change_nothing() {
     let (server, _stored) = TestServer::acknowledging(Setup::default());
-    assert_eq!(
-        server.exchange(post("/events?from=here", EVENT)).status,
-        202
-    );
-    assert_eq!(
-        server
-            .exchange(post("http://localhost/events", EVENT))
-            .status,
-        202
-    );
+    assert_eq!(server.exchange(post("/events?from=here", EVENT)).status, 202);
+    assert_eq!(server.exchange(post("http://localhost/events", EVENT)).status, 202);
 }
 
 #[test]
@@ -194,19 +182,13 @@ fn other_content_types_and_encodings_are_415() {
             "POST /events HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {}\r\n\r\n{EVENT}",
             EVENT.len()
         ));
-        (
-            answer.status,
-            (answer.status == 415).then(|| answer.problem()),
-        )
+        (answer.status, (answer.status == 415).then(|| answer.problem()))
     };
     let wrong_type = (415, Some("unsupported_media_type".to_owned()));
     let wrong_encoding = (415, Some("unsupported_encoding".to_owned()));
     assert_eq!(status(""), wrong_type);
     assert_eq!(status("Content-Type: text/plain\r\n"), wrong_type);
-    assert_eq!(
-        status("Content-Type: application/json; charset=utf-16\r\n"),
-        wrong_type
-    );
+    assert_eq!(status("Content-Type: application/json; charset=utf-16\r\n"), wrong_type);
     assert_eq!(
         status("Content-Type: application/json\r\nContent-Type: text/plain\r\n"),
         wrong_type
@@ -237,11 +219,7 @@ fn options_says_what_a_route_takes_and_gives_no_other_site_leave() {
     ] {
         client.send(bodyless("OPTIONS", path));
         let answer = client.answer_head();
-        assert_eq!(
-            (answer.status, answer.header("allow")),
-            (204, Some(allow)),
-            "{path}"
-        );
+        assert_eq!((answer.status, answer.header("allow")), (204, Some(allow)), "{path}");
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
     assert!(stored.is_empty());
@@ -255,10 +233,7 @@ fn a_byte_order_mark_before_a_body_is_ignored() {
     let bulk = format!("\u{feff} [{EVENT},{EVENT}]");
     assert_eq!(server.exchange(post("/events/bulk", bulk)).status, 202);
     assert_eq!(stored.iter().take(2).collect::<Vec<_>>(), [1, 2]);
-    for body in [
-        format!(" \u{feff}{EVENT}"),
-        format!("\u{feff}\u{feff}{EVENT}"),
-    ] {
+    for body in [format!(" \u{feff}{EVENT}"), format!("\u{feff}\u{feff}{EVENT}")] {
         assert_eq!(server.exchange(post("/events", body)).status, 400);
     }
 }
@@ -286,11 +261,7 @@ fn every_validation_rule_reaches_the_wire() {
         ("tags", json!(vec!["t"; 65]), "too_many"),
         ("metadata", json!([]), "wrong_type"),
         ("metadata", serde_json::from_str(&deep).unwrap(), "too_deep"),
-        (
-            "metadata",
-            json!({ "a": "x".repeat(64 * 1024) }),
-            "too_long",
-        ),
+        ("metadata", json!({ "a": "x".repeat(64 * 1024) }), "too_long"),
         ("userId", json!("u"), "unknown_field"),
     ];
     for (field, value, code) in table {
@@ -327,23 +298,13 @@ fn what_is_not_the_right_json_is_400() {
         ("/events/bulk", "[]".to_owned(), "empty_bulk"),
     ] {
         let answer = client.exchange(post(path, &body));
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (400, code),
-            "{path} {body}"
-        );
+        assert_eq!((answer.status, answer.problem().as_str()), (400, code), "{path} {body}");
         assert_eq!(answer.json().get("errors"), None);
     }
     let answer = client.exchange(post("/events", b"\"\xff\""));
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (400, "invalid_json")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid_json"));
     // A POST without a length has an empty body, by RFC 9112.
-    assert_eq!(
-        client.exchange(post_head("/events", "")).problem(),
-        "invalid_json"
-    );
+    assert_eq!(client.exchange(post_head("/events", "")).problem(), "invalid_json");
     assert!(stored.is_empty());
 }
 
@@ -352,10 +313,7 @@ fn a_bulk_is_stored_whole_or_not_at_all_and_every_bad_event_is_named() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
     let answer = client.exchange(post("/events/bulk", format!("[{EVENT},{{}},{EVENT},7]")));
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (400, "invalid_event")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid_event"));
     let problem = answer.json();
     assert_eq!(problem["invalid_count"], 2);
     let indexes: Vec<_> = problem["errors"]
@@ -373,10 +331,7 @@ fn a_bulk_is_stored_whole_or_not_at_all_and_every_bad_event_is_named() {
     let answer = client.exchange(post("/events/bulk", format!("[{}7]", "7,".repeat(150))));
     let problem = answer.json();
     assert_eq!(
-        (
-            problem["errors"].as_array().unwrap().len(),
-            &problem["invalid_count"]
-        ),
+        (problem["errors"].as_array().unwrap().len(), &problem["invalid_count"]),
         (100, &json!(151))
     );
     assert!(stored.is_empty());
@@ -392,10 +347,7 @@ fn input_is_not_echoed() {
     for (path, body) in [
         ("/events", event.to_string()),
         ("/events", format!("\"{secret}\"")),
-        (
-            "/events/bulk",
-            format!("[\"{secret}\",{{\"tags\":\"{secret}\""),
-        ),
+        ("/events/bulk", format!("[\"{secret}\",{{\"tags\":\"{secret}\"")),
         ("/nowhere?secret=hunter2-hunter2", secret.to_owned()),
     ] {
         let answer = server.exchange(post(path, body));

@@ -38,9 +38,7 @@ fn health_is_ok_degraded_or_unavailable() {
     });
     assert_eq!(body, expected);
 
-    server
-        .progress
-        .set_retrying("password for secret-user refused");
+    server.progress.set_retrying("password for secret-user refused");
     let (status, body) = health(&server);
     assert_eq!(
         (status, &body["status"], &body["flush"]["state"]),
@@ -48,9 +46,7 @@ fn health_is_ok_degraded_or_unavailable() {
     );
     assert!(!body.to_string().contains("secret-user"));
 
-    server
-        .progress
-        .set_stopped("the schema of secret-host does not fit");
+    server.progress.set_stopped("the schema of secret-host does not fit");
     let (_, body) = health(&server);
     assert_eq!(
         (&body["status"], &body["flush"]["state"]),
@@ -83,11 +79,7 @@ fn the_health_command_ends_with_0_or_69() {
             .envs(variables.iter().copied());
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
+        (output.status.code(), text(output.stdout), text(output.stderr))
     };
     let ask = |variable, value: String| ask_with(&[(variable, &value)]);
     let url = format!("http://{}/", server.address);
@@ -114,15 +106,9 @@ fn the_health_command_ends_with_0_or_69() {
     server.gate.poison();
     let (status, out, err) = ask("FAST_INGEST_URL", url.clone());
     assert_eq!((status, out.as_str()), (Some(69), ""));
-    assert!(
-        err.contains("unavailable") && err.lines().count() == 1,
-        "{err}"
-    );
+    assert!(err.contains("unavailable") && err.lines().count() == 1, "{err}");
     drop(server);
     let (status, _, err) = ask("FAST_INGEST_URL", url);
     assert_eq!(status, Some(69), "{err}");
-    assert_eq!(
-        ask("FAST_INGEST_URL", "https://localhost".to_owned()).0,
-        Some(69)
-    );
+    assert_eq!(ask("FAST_INGEST_URL", "https://localhost".to_owned()).0, Some(69));
 }

@@ -20,20 +20,11 @@ fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
     let mut client = server.connect();
     assert_eq!(client.exchange(post("/events", padded(1024))).status, 202);
     let answer = client.exchange(post("/events", padded(1025)));
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (413, "body_too_large")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (413, "body_too_large"));
 
     let bulk = |bytes: usize| format!("[{}]", padded(bytes - 2));
-    assert_eq!(
-        client.exchange(post("/events/bulk", bulk(2048))).status,
-        202
-    );
-    assert_eq!(
-        client.exchange(post("/events/bulk", bulk(2049))).status,
-        413
-    );
+    assert_eq!(client.exchange(post("/events/bulk", bulk(2048))).status, 202);
+    assert_eq!(client.exchange(post("/events/bulk", bulk(2049))).status, 413);
     assert_eq!(stored.len(), 2);
 }
 
@@ -61,10 +52,7 @@ fn a_chunked_body_may_be_as_long_as_the_limit_and_no_longer() {
     assert_eq!(stored.len(), 4);
 
     let (answer, mut client) = send(&padded(100_001), 999);
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (413, "body_too_large")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (413, "body_too_large"));
     assert_eq!(answer.header("connection"), Some("close"));
     client.until_closed();
     assert_eq!(stored.len(), 4);
@@ -78,12 +66,7 @@ fn the_largest_chunked_body_fits_the_smallest_budget_that_settings_allow() {
     let (server, _stored) = TestServer::acknowledging(setup);
     let mut client = server.connect();
     client.send(post_head("/events", "Transfer-Encoding: chunked\r\n"));
-    assert_eq!(
-        client
-            .exchange(chunked(padded(100_000).as_bytes(), 10_000))
-            .status,
-        202
-    );
+    assert_eq!(client.exchange(chunked(padded(100_000).as_bytes(), 10_000)).status, 202);
 }
 
 #[test]
@@ -91,15 +74,9 @@ fn a_huge_content_length_is_answered_before_any_body() {
     let (server, _) = TestServer::acknowledging(Setup::default());
     for length in ["10737418240", "18446744073709551613"] {
         let mut client = server.connect();
-        client.send(post_head(
-            "/events/bulk",
-            &format!("Content-Length: {length}\r\n"),
-        ));
+        client.send(post_head("/events/bulk", &format!("Content-Length: {length}\r\n")));
         let answer = client.answer();
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (413, "body_too_large")
-        );
+        assert_eq!((answer.status, answer.problem().as_str()), (413, "body_too_large"));
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(client.until_closed(), b"");
     }
@@ -117,10 +94,7 @@ fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
         client.send([b' '; 4 * 1024]);
     }
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.header("connection")),
-        (413, Some("close"))
-    );
+    assert_eq!((answer.status, answer.header("connection")), (413, Some("close")));
     client.send([b' '; 4 * 1024]);
 }
 
@@ -130,19 +104,13 @@ fn an_answer_waits_for_a_client_that_sends_all_of_a_refused_body_first() {
     let (server, _) = TestServer::acknowledging(Setup::default());
     let mut client = server.connect();
     let length = 24 * 1024 * 1024;
-    client.send(post_head(
-        "/events/bulk",
-        &format!("Content-Length: {length}\r\n"),
-    ));
+    client.send(post_head("/events/bulk", &format!("Content-Length: {length}\r\n")));
     let piece = vec![b' '; 1024 * 1024];
     for _ in 0..length / piece.len() {
         client.send(&piece);
     }
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (413, "body_too_large")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (413, "body_too_large"));
     assert_eq!(client.until_closed(), b"");
 }
 
@@ -156,10 +124,7 @@ fn a_small_refused_body_leaves_the_connection_usable() {
     assert_eq!(client.exchange(post("/events", EVENT)).status, 202);
 
     let answer = client.exchange(post("/nowhere", vec![b' '; 256 * 1024 + 1]));
-    assert_eq!(
-        (answer.status, answer.header("connection")),
-        (404, Some("close"))
-    );
+    assert_eq!((answer.status, answer.header("connection")), (404, Some("close")));
     client.until_closed();
 }
 
@@ -168,18 +133,10 @@ fn a_bulk_may_hold_as_many_events_as_the_limit_and_no_more() {
     let mut setup = Setup::default();
     setup.settings.bulk_events_max = 3;
     let (server, stored) = TestServer::acknowledging(setup);
-    let bulk = |count| {
-        post(
-            "/events/bulk",
-            format!("[{}]", vec![EVENT; count].join(",")),
-        )
-    };
+    let bulk = |count| post("/events/bulk", format!("[{}]", vec![EVENT; count].join(",")));
     assert_eq!(server.exchange(bulk(3)).status, 202);
     let answer = server.exchange(bulk(4));
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (400, "too_many_events")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (400, "too_many_events"));
     assert_eq!(stored.len(), 1);
 }
 
@@ -204,11 +161,7 @@ fn one_connection_too_many_is_told_so_and_closed() {
         (Some("1"), Some("close"))
     );
     assert_eq!(third.until_closed(), b"");
-    assert_eq!(
-        second.exchange(post("/events", EVENT)).status,
-        202,
-        "the others go on"
-    );
+    assert_eq!(second.exchange(post("/events", EVENT)).status, 202, "the others go on");
 
     drop(first);
     wait_until(|| server.exchange(get("/health")).status == 200);
@@ -221,9 +174,7 @@ fn silent_connections_beyond_the_cap_do_not_pile_up() {
     let (server, _) = TestServer::acknowledging(setup);
     let mut first = server.connect();
     assert_eq!(first.exchange(get("/health")).status, 200);
-    let _silent: Vec<TcpStream> = (0..64)
-        .map(|_| TcpStream::connect(server.address).unwrap())
-        .collect();
+    let _silent: Vec<TcpStream> = (0..64).map(|_| TcpStream::connect(server.address).unwrap()).collect();
     assert_eq!(
         server.connect().until_closed(),
         b"",
@@ -242,10 +193,7 @@ fn a_full_ring_is_429() {
     waiting.send(post("/events", EVENT));
     wait_until(|| !submissions.is_empty());
     let answer = server.exchange(post("/events", EVENT));
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (429, "queue_full")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (429, "queue_full"));
     assert_eq!(answer.header("retry-after"), Some("1"));
     submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
     assert_eq!(waiting.answer().status, 202);
@@ -295,11 +243,7 @@ fn announced_bodies_that_do_not_come_keep_nobody_out() {
     }
     let held = 3 * (16 * 1024 + 32);
     wait_until(|| server.gate.bytes_used() >= held);
-    assert_eq!(
-        server.gate.bytes_used(),
-        held,
-        "a little each, also of the log"
-    );
+    assert_eq!(server.gate.bytes_used(), held, "a little each, also of the log");
     assert_eq!(server.exchange(post("/events", EVENT)).status, 202);
     // The event's reservation ends a moment after its answer.
     wait_until(|| server.gate.bytes_used() == held);
@@ -351,10 +295,7 @@ fn a_body_that_outgrows_the_log_is_503() {
     wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32 + 200_032);
     first.send(&body[1..]);
     let answer = first.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (503, "log_full")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "log_full"));
     second.send(" ");
     assert_eq!(second.answer().status, 202, "what is inside goes on");
 }
@@ -395,17 +336,9 @@ fn a_log_that_fails_under_a_request_leaves_its_outcome_unknown() {
     let (server, submissions) = TestServer::start(Setup::default());
     let mut client = server.connect();
     client.send(post("/events", EVENT));
-    submissions
-        .recv()
-        .unwrap()
-        .ack
-        .send(Err(Refusal::Poisoned))
-        .unwrap();
+    submissions.recv().unwrap().ack.send(Err(Refusal::Poisoned)).unwrap();
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (503, "outcome_unknown")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "outcome_unknown"));
     assert_eq!(answer.header("retry-after"), Some("2"));
     assert!(answer.text().contains("is unknown"), "{}", answer.text());
 

@@ -14,9 +14,7 @@ use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::TimeUnit;
-use fast_ingest::query::{
-    Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket,
-};
+use fast_ingest::query::{Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket};
 use fast_ingest::rollup::users::UniqueUsers;
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 use fast_ingest::wal::id::LifeId;
@@ -66,10 +64,7 @@ fn an_answer_says_through_when_it_counts_while_events_wait() {
     let said = ask();
     assert_eq!(said["pending_events"], 3);
     // When the log was empty, which was before these events came: none of them is said to be counted.
-    assert!(
-        instant(said["counted_until"].as_str().unwrap()) <= before,
-        "{said}"
-    );
+    assert!(instant(said["counted_until"].as_str().unwrap()) <= before, "{said}");
 
     let seen = Timestamp::now();
     server.progress.look();
@@ -77,10 +72,7 @@ fn an_answer_says_through_when_it_counts_while_events_wait() {
     server.progress.set_flushed_through(10);
     let said = ask();
     assert_eq!(said["pending_events"], 1);
-    assert!(
-        instant(said["counted_until"].as_str().unwrap()) >= seen,
-        "{said}"
-    );
+    assert!(instant(said["counted_until"].as_str().unwrap()) >= seen, "{said}");
 
     server.progress.set_flushed_through(11);
     assert!(ask().get("pending_events").is_none());
@@ -97,10 +89,7 @@ fn plain_query() -> MetricsQuery {
 
 fn report(query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
     assert_eq!(query.event_name.as_deref(), Some("page_view"));
-    assert_eq!(
-        (query.from, query.to),
-        (plain_query().from, plain_query().to)
-    );
+    assert_eq!((query.from, query.to), (plain_query().from, plain_query().to));
     let bucket = TimeBucket {
         start: instant("2026-02-01T00:00:00Z"),
         end: instant("2026-02-02T00:00:00Z"),
@@ -135,20 +124,14 @@ fn the_report_has_the_shape_of_the_contract() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.line().to_owned()
     };
-    let total =
-        r#""total_events":1234,"unique_users":567,"unique_users_error":0,"source":"rollups""#;
+    let total = r#""total_events":1234,"unique_users":567,"unique_users_error":0,"source":"rollups""#;
     let counts = r#""total_events":12,"unique_users":9,"unique_users_error":0"#;
-    let range =
-        r#""event_name":"page_view","from":"2026-02-01T00:00:00Z","to":"2026-02-22T09:40:29Z""#;
+    let range = r#""event_name":"page_view","from":"2026-02-01T00:00:00Z","to":"2026-02-22T09:40:29Z""#;
     let day = r#""start":"2026-02-01T00:00:00Z","end":"2026-02-02T00:00:00Z""#;
     assert_eq!(ask(""), format!("{{{range},{total}}}"));
     for (more, group_by, key) in [
         ("&group_by=day", "day", day.to_owned()),
-        (
-            "&group_by=channel",
-            "channel",
-            r#""channel":"web""#.to_owned(),
-        ),
+        ("&group_by=channel", "channel", r#""channel":"web""#.to_owned()),
         (
             "&group_by=event_name",
             "event_name",
@@ -201,10 +184,9 @@ fn estimates_say_how_far_off_they_may_be() {
         overflowed: true,
         groups: vec![other],
     });
-    let answer = server.exchange(get(
-        "/metrics?event_name=*&from=0&to=1&group_by=channel&limit=1",
-    ));
-    let counts = r#""total_events":5000,"unique_users":1000,"unique_users_error":0.0077,"unique_users_range":[985,1016]"#;
+    let answer = server.exchange(get("/metrics?event_name=*&from=0&to=1&group_by=channel&limit=1"));
+    let counts =
+        r#""total_events":5000,"unique_users":1000,"unique_users_error":0.0077,"unique_users_range":[985,1016]"#;
     assert_eq!(
         answer.line(),
         format!(
@@ -217,20 +199,12 @@ fn estimates_say_how_far_off_they_may_be() {
 fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
     let table: [(StoreAnswer, u16, &str); 7] = [
         (
-            |_| {
-                Err(StoreError::Unavailable(
-                    "connect to secret-host failed".to_owned(),
-                ))
-            },
+            |_| Err(StoreError::Unavailable("connect to secret-host failed".to_owned())),
             503,
             "database_unavailable",
         ),
         (
-            |_| {
-                Err(StoreError::QueriesBusy(
-                    "no connection to secret-host".to_owned(),
-                ))
-            },
+            |_| Err(StoreError::QueriesBusy("no connection to secret-host".to_owned())),
             503,
             "queries_busy",
         ),
@@ -306,9 +280,7 @@ impl EventStore for EndlessStore {
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
-        Err(StoreError::Unavailable(
-            "the HTTP layer must not flush".to_owned(),
-        ))
+        Err(StoreError::Unavailable("the HTTP layer must not flush".to_owned()))
     }
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {

@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::support::http::{
-    Answer, EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head,
-};
+use crate::support::http::{Answer, EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head};
 use crate::support::process::stored::Database;
 use crate::support::process::{Launch, Server};
 
@@ -58,10 +56,7 @@ fn a_drain_ends_the_wait_of_a_query() {
     client.send(after(&receipt));
     server.shutdown.drain();
     let answer = client.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (503, "not_applied_yet")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (503, "not_applied_yet"));
     assert_eq!(
         (answer.header("retry-after"), answer.header("connection")),
         (Some("1"), Some("close"))
@@ -84,7 +79,8 @@ fn what_is_no_receipt_is_400_among_the_other_errors() {
     }
 }
 
-/// Knows one life of one log, flushed as far as the test says; tells when it is asked, and when somebody no longer wants the answer.
+/// Knows one life of one log, flushed as far as the test says; tells when it is asked, and when somebody no longer
+/// wants the answer.
 struct Marked {
     stub: StoreStub,
     flushed_through: watch::Receiver<Sequence>,
@@ -186,10 +182,7 @@ fn a_post_that_waits_is_200_once_its_events_are_in_the_database() {
     let (server, submissions) = TestServer::start(Setup::default());
     let log = server.life.0.simple();
     let mut client = server.connect();
-    client.send(post(
-        "/events/bulk?utm=x&wait=applied",
-        format!("[{EVENT},{EVENT}]"),
-    ));
+    client.send(post("/events/bulk?utm=x&wait=applied", format!("[{EVENT},{EVENT}]")));
     submissions.recv().unwrap().ack.send(Ok(31)).unwrap();
     server.progress.set_flushed_through(30);
     assert!(!client.has_answer());
@@ -220,10 +213,7 @@ fn a_post_that_waits_for_something_else_stores_nothing() {
     let (server, stored) = TestServer::acknowledging(Setup::default());
     for path in ["/events?wait=flushed", "/events/bulk?x&wait"] {
         let answer = server.exchange(post(path, EVENT));
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (400, "bad_query")
-        );
+        assert_eq!((answer.status, answer.problem().as_str()), (400, "bad_query"));
         let errors = &answer.json()["errors"];
         assert_eq!(errors[0]["field"], "wait");
         assert_eq!(errors[0]["code"], "unknown_value");
@@ -231,10 +221,7 @@ fn a_post_that_waits_for_something_else_stores_nothing() {
     // Told before the body is sent.
     let mut client = server.connect();
     let expects = "Content-Length: 100\r\nExpect: 100-continue\r\n";
-    assert_eq!(
-        client.exchange(post_head("/events?wait=1", expects)).status,
-        400
-    );
+    assert_eq!(client.exchange(post_head("/events?wait=1", expects)).status, 400);
     assert!(stored.is_empty());
 }
 

@@ -1,4 +1,5 @@
-//! Time limits: a client that is slow in any way does not hold a connection for ever, and one that waits for us is left alone.
+//! Time limits: a client that is slow in any way does not hold a connection for ever, and one that waits for us is left
+//! alone.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,9 +8,7 @@ use std::time::Duration;
 
 use fast_ingest::query::{Counts, Group, GroupKey, MetricsReport};
 
-use crate::support::http::{
-    EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head, wait_until,
-};
+use crate::support::http::{EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head, wait_until};
 
 /// Short enough not to wait for, long enough for a busy machine to notice that it has passed.
 const SHORT: Duration = Duration::from_millis(150);
@@ -68,10 +67,7 @@ fn a_slow_body_is_408() {
         let mut client = server.connect();
         client.send(head);
         let answer = client.answer();
-        assert_eq!(
-            (answer.status, answer.problem().as_str()),
-            (408, "body_timeout")
-        );
+        assert_eq!((answer.status, answer.problem().as_str()), (408, "body_timeout"));
         assert_eq!(answer.header("connection"), Some("close"));
         assert_eq!(client.until_closed(), b"");
     }
@@ -129,14 +125,9 @@ fn a_silent_body_is_given_up_sooner_than_a_slow_one() {
     let (mut silent, mut dripping) = (server.connect(), server.connect());
     silent.send([&head[..], b"["].concat());
     let answer = silent.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (408, "body_timeout")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (408, "body_timeout"));
     assert!(
-        answer
-            .text()
-            .contains("no byte of the body arrived for 150ms"),
+        answer.text().contains("no byte of the body arrived for 150ms"),
         "{}",
         answer.text()
     );
@@ -146,10 +137,7 @@ fn a_silent_body_is_given_up_sooner_than_a_slow_one() {
         dripping.try_send(" ");
     }
     let answer = dripping.answer();
-    assert_eq!(
-        (answer.status, answer.problem().as_str()),
-        (408, "body_timeout")
-    );
+    assert_eq!((answer.status, answer.problem().as_str()), (408, "body_timeout"));
     assert!(answer.text().contains("in time"), "{}", answer.text());
 }
 

@@ -6,18 +6,9 @@ use super::*;
 fn it_stops_at_the_first_refused_event() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "events.ndjson", lines(20));
-    let server =
-        Server::start(|_, events| judge(events, 100, |event| event["n"] == 8 || event["n"] == 9));
-    let ended = import(
-        &server,
-        &path,
-        &["--batch-events", "5", "--connections", "1"],
-    );
-    assert_eq!(
-        (ended.status, ended.stdout.as_str()),
-        (Some(65), ""),
-        "{ended:?}"
-    );
+    let server = Server::start(|_, events| judge(events, 100, |event| event["n"] == 8 || event["n"] == 9));
+    let ended = import(&server, &path, &["--batch-events", "5", "--connections", "1"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
     let name = path.display();
     assert_eq!(
         ended.stderr,
@@ -28,11 +19,7 @@ fn it_stops_at_the_first_refused_event() {
         )
     );
     assert_eq!(server.store.numbers(), all(5));
-    assert_eq!(
-        server.store.requests(),
-        2,
-        "nothing is sent behind the refused request"
-    );
+    assert_eq!(server.store.requests(), 2, "nothing is sent behind the refused request");
 }
 
 #[test]
@@ -42,10 +29,7 @@ fn a_line_that_is_no_object_is_refused_without_being_sent() {
     let server = Server::start(|_, _| Reply::Store);
     let ended = import(&server, &path, &[]);
     assert_eq!(ended.status, Some(65), "{ended:?}");
-    assert!(
-        ended.stderr.contains("events.ndjson:3: is not JSON: "),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("events.ndjson:3: is not JSON: "), "{ended:?}");
     assert_eq!(server.store.numbers(), all(1), "what is before it is sent");
 }
 
@@ -57,9 +41,7 @@ fn a_line_that_the_server_refuses_comes_before_a_later_one_that_is_no_object() {
     let ended = import(&server, &path, &[]);
     assert_eq!(ended.status, Some(65), "{ended:?}");
     assert!(
-        ended
-            .stderr
-            .contains("events.ndjson:8: user_id: is missing"),
+        ended.stderr.contains("events.ndjson:8: user_id: is missing"),
         "{ended:?}"
     );
 }
@@ -81,17 +63,8 @@ fn skipped_lines_are_written_with_reasons_and_the_rest_is_stored() {
     let text = format!("{}not json\n\n{}\n", lines(50), "x".repeat(2 * 1024 * 1024));
     let path = file(&dir, "events.ndjson", text);
     let skipped = dir.path().join("skipped.ndjson");
-    let server = Server::start(|_, events| {
-        judge(events, 2, |event| {
-            event["n"].as_u64().unwrap().is_multiple_of(10)
-        })
-    });
-    let args = [
-        "--skip-invalid",
-        skipped.to_str().unwrap(),
-        "--batch-events",
-        "40",
-    ];
+    let server = Server::start(|_, events| judge(events, 2, |event| event["n"].as_u64().unwrap().is_multiple_of(10)));
+    let args = ["--skip-invalid", skipped.to_str().unwrap(), "--batch-events", "40"];
     for _ in 0..2 {
         let ended = import(&server, &path, &args);
         assert_eq!(ended.status, Some(0), "{ended:?}");
@@ -108,10 +81,7 @@ fn skipped_lines_are_written_with_reasons_and_the_rest_is_stored() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     entries.sort_by_key(|entry| entry["line"].as_u64());
-    let numbers: Vec<_> = entries
-        .iter()
-        .map(|entry| entry["line"].as_u64().unwrap())
-        .collect();
+    let numbers: Vec<_> = entries.iter().map(|entry| entry["line"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [10, 20, 30, 40, 50, 51, 53]);
     assert_eq!(
         entries[0],
@@ -130,8 +100,7 @@ fn a_request_that_is_too_large_is_halved() {
     let path = file(&dir, "events.ndjson", lines(100));
     let skipped = dir.path().join("skipped.ndjson");
     let server = Server::start(|_, events| {
-        let unreadable =
-            "{\"code\":\"bad_json\",\"title\":\"Bad JSON\",\"detail\":\"lone surrogate\"}";
+        let unreadable = "{\"code\":\"bad_json\",\"title\":\"Bad JSON\",\"detail\":\"lone surrogate\"}";
         if events.len() > 7 || events.iter().any(|event| event["n"] == 50) {
             Reply::Answer(413, "", String::new())
         } else if events.iter().any(|event| event["n"] == 77) {
@@ -140,11 +109,7 @@ fn a_request_that_is_too_large_is_halved() {
             Reply::Store
         }
     });
-    let ended = import(
-        &server,
-        &path,
-        &["--skip-invalid", skipped.to_str().unwrap()],
-    );
+    let ended = import(&server, &path, &["--skip-invalid", skipped.to_str().unwrap()]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
     let good: Vec<u64> = (1..=100).filter(|n| ![50, 77].contains(n)).collect();
     assert_eq!(server.store.numbers(), good);
@@ -159,10 +124,7 @@ fn a_request_that_is_too_large_is_halved() {
             )
         })
         .collect();
-    assert_eq!(
-        codes,
-        [(50, "too_large".to_owned()), (77, "bad_json".to_owned())]
-    );
+    assert_eq!(codes, [(50, "too_large".to_owned()), (77, "bad_json".to_owned())]);
 }
 
 #[test]
@@ -182,8 +144,8 @@ fn a_limit_of_the_server_is_met_once_and_kept_to() {
         let ended = import(&server, &path, &args);
         assert_eq!(ended.status, Some(0), "{ended:?}");
         assert_eq!(server.store.numbers(), all(1000));
-        // Refused are 100 and 50 events, and no more of as many: four requests of 25 are what is left of each batch. Bytes are
-        // less even than events, so that there may be a few refusals more.
+        // Refused are 100 and 50 events, and no more of as many: four requests of 25 are what is left of each batch.
+        // Bytes are less even than events, so that there may be a few refusals more.
         let requests = server.store.requests();
         assert!((42..=46).contains(&requests), "{requests}");
     }
@@ -197,10 +159,7 @@ fn a_missing_file_is_found_before_anything_is_sent() {
     let server = Server::start(|_, _| Reply::Store);
     let ended = import(&server, &path, &[missing.to_str().unwrap()]);
     assert_eq!(ended.status, Some(74), "{ended:?}");
-    assert!(
-        ended.stderr.contains("missing.ndjson: No such file"),
-        "{ended:?}"
-    );
+    assert!(ended.stderr.contains("missing.ndjson: No such file"), "{ended:?}");
     assert_eq!(server.store.requests(), 0);
 }
 
@@ -216,9 +175,7 @@ fn a_damaged_file_is_sent_up_to_the_damage() {
     let read = server.store.numbers().len() as u64;
     assert_eq!(server.store.numbers(), all(read));
     assert!(
-        ended
-            .stderr
-            .contains(&format!("cannot be read behind line {read}: ")),
+        ended.stderr.contains(&format!("cannot be read behind line {read}: ")),
         "{ended:?}"
     );
     // The same command would meet the same damage.
@@ -230,21 +187,12 @@ fn a_damaged_file_is_sent_up_to_the_damage() {
 fn another_kind_of_server_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "events.ndjson", lines(10));
-    for (status, body) in [
-        (404, "<html>"),
-        (200, "OK"),
-        (202, "{\"accepted\":9}"),
-        (401, ""),
-    ] {
+    for (status, body) in [(404, "<html>"), (200, "OK"), (202, "{\"accepted\":9}"), (401, "")] {
         let server = Server::start(move |_, _| Reply::Answer(status, "", body.to_owned()));
         let ended = import(&server, &path, &[]);
         assert_eq!(ended.status, Some(78), "{ended:?}");
-        assert!(
-            ended.stderr.contains(&format!("answered {status}")),
-            "{ended:?}"
-        );
-        let advice =
-            "; with the URL of such a server run the same command again, nothing is stored twice\n";
+        assert!(ended.stderr.contains(&format!("answered {status}")), "{ended:?}");
+        let advice = "; with the URL of such a server run the same command again, nothing is stored twice\n";
         assert!(ended.stderr.ends_with(advice), "{ended:?}");
         assert_eq!(server.store.requests(), 1);
     }
@@ -254,17 +202,9 @@ fn another_kind_of_server_is_told_apart() {
 fn it_gives_up_on_a_server_that_stays_away() {
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, "events.ndjson", lines(10));
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{closed}");
-    let ended = ended(
-        command(&url, &["--give-up-after", "200ms"])
-            .arg(&path)
-            .spawn()
-            .unwrap(),
-    );
+    let ended = ended(command(&url, &["--give-up-after", "200ms"]).arg(&path).spawn().unwrap());
     assert_eq!(ended.status, Some(69), "{ended:?}");
     assert!(
         ended
@@ -311,13 +251,7 @@ fn interrupted(then: impl FnOnce(&Child, &mpsc::Sender<()>)) -> (Ended, Server) 
 
 fn interrupt(child: &Child) {
     let pid = child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
 }
 
 #[test]
@@ -339,9 +273,7 @@ fn a_second_ctrl_c_ends_at_once() {
     let (ended, _server) = interrupted(|child, _| interrupt(child));
     assert_eq!(ended.status, Some(130), "{ended:?}");
     assert!(
-        ended
-            .stderr
-            .contains("all lines up to line 20 are accepted"),
+        ended.stderr.contains("all lines up to line 20 are accepted"),
         "{ended:?}"
     );
 }

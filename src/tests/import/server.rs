@@ -42,10 +42,7 @@ impl Store {
     /// The field `n` of all events that have an id, in ascending order; each as often as it is stored.
     pub(super) fn numbers(&self) -> Vec<u64> {
         let events = self.with_id.lock().unwrap();
-        let mut numbers: Vec<u64> = events
-            .values()
-            .map(|event| event["n"].as_u64().unwrap())
-            .collect();
+        let mut numbers: Vec<u64> = events.values().map(|event| event["n"].as_u64().unwrap()).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -64,11 +61,7 @@ impl Store {
         for event in events {
             match event["event_id"].as_str() {
                 Some(id) => {
-                    let before = self
-                        .with_id
-                        .lock()
-                        .unwrap()
-                        .insert(id.to_owned(), event.clone());
+                    let before = self.with_id.lock().unwrap().insert(id.to_owned(), event.clone());
                     assert!(
                         before.is_none_or(|before| before == event),
                         "two events share the id {id}"
@@ -107,18 +100,14 @@ impl Server {
         let connections = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
         let acceptor = {
-            let (store, stopping, connections) =
-                (store.clone(), stopping.clone(), connections.clone());
+            let (store, stopping, connections) = (store.clone(), stopping.clone(), connections.clone());
             thread::spawn(move || {
                 for stream in listener.incoming() {
                     if stopping.load(Ordering::SeqCst) {
                         return;
                     }
                     let stream = stream.unwrap();
-                    connections
-                        .lock()
-                        .unwrap()
-                        .push(stream.try_clone().unwrap());
+                    connections.lock().unwrap().push(stream.try_clone().unwrap());
                     let (store, script) = (store.clone(), script.clone());
                     // An error is the client hanging up, or the server being stopped.
                     thread::spawn(move || serve(&stream, &store, &*script).unwrap_or_default());
@@ -153,15 +142,13 @@ impl Server {
     }
 }
 
-/// Binds a port that was closed a moment ago. A process that a parallel test is about to start may still hold a copy of the old
-/// listener, between its fork and its exec.
+/// Binds a port that was closed a moment ago. A process that a parallel test is about to start may still hold a copy of
+/// the old listener, between its fork and its exec.
 fn bind(address: SocketAddr) -> TcpListener {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         match TcpListener::bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                thread::yield_now()
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => thread::yield_now(),
             bound => return bound.unwrap(),
         }
     }
@@ -177,8 +164,7 @@ fn serve(stream: &TcpStream, store: &Store, script: &Script) -> io::Result<()> {
     let mut input = BufReader::new(stream);
     while let Some(body) = read_request(&mut input)? {
         let number = store.requests.fetch_add(1, Ordering::SeqCst);
-        let events: Vec<Value> =
-            serde_json::from_slice(&body).expect("a body must be an array of events");
+        let events: Vec<Value> = serde_json::from_slice(&body).expect("a body must be an array of events");
         let count = events.len();
         match script(number, &events) {
             Reply::Store => {
@@ -228,16 +214,14 @@ fn read_request(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 
 fn answer(mut stream: &TcpStream, status: u16, headers: &str, body: &str) -> io::Result<()> {
     let length = body.len();
-    let text =
-        format!("HTTP/1.1 {status} Scripted\r\n{headers}content-length: {length}\r\n\r\n{body}");
+    let text = format!("HTTP/1.1 {status} Scripted\r\n{headers}content-length: {length}\r\n\r\n{body}");
     stream.write_all(text.as_bytes())
 }
 
-/// The answer to a bulk request in which `is_bad` events miss a field; lists at most `listed_max` of them. Stores if there is none.
+/// The answer to a bulk request in which `is_bad` events miss a field; lists at most `listed_max` of them. Stores if
+/// there is none.
 pub(super) fn judge(events: &[Value], listed_max: usize, is_bad: impl Fn(&Value) -> bool) -> Reply {
-    let bad: Vec<usize> = (0..events.len())
-        .filter(|&index| is_bad(&events[index]))
-        .collect();
+    let bad: Vec<usize> = (0..events.len()).filter(|&index| is_bad(&events[index])).collect();
     if bad.is_empty() {
         return Reply::Store;
     }

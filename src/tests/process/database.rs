@@ -1,5 +1,5 @@
-//! The database is away at the start, loses its schema, refuses an event: clients see none of it, and all is stored once. What
-//! happens to it under load are plans of the fault harness.
+//! The database is away at the start, loses its schema, refuses an event: clients see none of it, and all is stored
+//! once. What happens to it under load are plans of the fault harness.
 
 use std::io::Write as _;
 
@@ -11,9 +11,7 @@ use crate::support::process::{Launch, Server, run};
 use crate::torture::plans::syscalls::strace_works;
 
 fn users(prefix: &str, count: usize) -> Vec<String> {
-    (0..count)
-        .map(|number| format!("{prefix}-{number}"))
-        .collect()
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
 #[track_caller]
@@ -71,10 +69,7 @@ fn an_event_that_postgresql_refuses_is_set_aside_and_its_neighbours_are_stored()
         database.rows("SELECT sequence, code, readable::jsonb->>'user_id' FROM quarantine"),
         ["38|23514|poison"]
     );
-    assert_eq!(
-        database.rows("SELECT flushed_through FROM wal_checkpoints"),
-        ["201"]
-    );
+    assert_eq!(database.rows("SELECT flushed_through FROM wal_checkpoints"), ["201"]);
 }
 
 #[test]
@@ -123,15 +118,7 @@ fn a_schema_dropped_under_a_running_server_stops_the_flush_and_nothing_else() {
         reason.contains("through sequence 50 are in database")
     });
     let data_dir = dir.path().to_str().unwrap();
-    let adopt = [
-        "wal",
-        "adopt",
-        "--from",
-        "1",
-        "--yes",
-        "--data-dir",
-        data_dir,
-    ];
+    let adopt = ["wal", "adopt", "--from", "1", "--yes", "--data-dir", data_dir];
     let adopted = run(&[&adopt[..], &database.flags()].concat());
     assert_eq!(adopted.code(), 0, "{adopted:?}");
     server.wait_until_flushed();
@@ -164,10 +151,7 @@ fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
         stored.extend(bulk);
         bulks += 1;
     };
-    assert!(
-        bulks >= 20,
-        "the cap is met, not the first request: {bulks}"
-    );
+    assert!(bulks >= 20, "the cap is met, not the first request: {bulks}");
     assert_eq!(refusal.status, 503, "{refusal:?}");
     let wait = refusal.header("retry-after").map(str::parse::<u32>);
     assert!(matches!(wait, Some(Ok(1..))), "{refusal:?}");
@@ -201,8 +185,8 @@ fn log_bytes(data_dir: &std::path::Path) -> u64 {
     segments.map(|file| file.metadata().unwrap().len()).sum()
 }
 
-/// What a failed sync left of a commit is in the page cache, and a start that believed it would give up the log's copy. Nobody can make a
-/// device forget here, so this looks at what the server does before it reads.
+/// What a failed sync left of a commit is in the page cache, and a start that believed it would give up the log's copy.
+/// Nobody can make a device forget here, so this looks at what the server does before it reads.
 #[test]
 fn a_start_asks_the_device_and_not_the_page_cache_how_far_sqlite_is() {
     if let Err(reason) = strace_works() {
@@ -221,13 +205,7 @@ fn a_start_asks_the_device_and_not_the_page_cache_how_far_sqlite_is() {
     let trace = std::fs::read_to_string(&trace).unwrap();
     let of_side_file = |line: &&str| line.contains("/events.db-wal>");
     let calls: Vec<&str> = trace.lines().filter(of_side_file).collect();
-    assert!(
-        calls.iter().any(|call| call.contains("pread64(")),
-        "{trace}"
-    );
+    assert!(calls.iter().any(|call| call.contains("pread64(")), "{trace}");
     let first = calls[0];
-    assert!(
-        first.contains("fadvise64(") && first.contains("DONTNEED"),
-        "{first}"
-    );
+    assert!(first.contains("fadvise64(") && first.contains("DONTNEED"), "{first}");
 }

@@ -24,11 +24,7 @@ fn six_days_on_sqlite() {
 #[test]
 fn six_days_on_postgresql() {
     let dir = tempfile::tempdir().unwrap();
-    check(
-        dir.path(),
-        &Database::migrated(Cluster::shared()),
-        &sample(),
-    );
+    check(dir.path(), &Database::migrated(Cluster::shared()), &sample());
 }
 
 #[test]
@@ -108,23 +104,17 @@ fn tamper(database: &Database) {
     );
     let found = database.rows(&format!("SELECT count(*) FROM rollups WHERE {row}"));
     assert_eq!(found, ["1"]);
-    database.execute(&format!(
-        "UPDATE rollups SET events = events + 1 WHERE {row}"
-    ));
+    database.execute(&format!("UPDATE rollups SET events = events + 1 WHERE {row}"));
 }
 
-/// `verify` names the rollup that was tampered with. The sum of its day, if there is one by now, is of the parts before or after.
+/// `verify` names the rollup that was tampered with. The sum of its day, if there is one by now, is of the parts before
+/// or after.
 fn assert_named(database: &Database) {
     let ended = run(&[&["verify"][..], &database.flags()].concat());
     assert_eq!(ended.code(), 65, "{ended:?}");
     let (series, bucket) = TAMPERED;
-    let (of_day, of_bucket): (Vec<_>, Vec<_>) = ended
-        .stdout
-        .lines()
-        .partition(|line| line.contains(", 1 day: "));
-    let [line] = of_bucket[..] else {
-        panic!("{ended:?}")
-    };
+    let (of_day, of_bucket): (Vec<_>, Vec<_>) = ended.stdout.lines().partition(|line| line.contains(", 1 day: "));
+    let [line] = of_bucket[..] else { panic!("{ended:?}") };
     let prefix = format!("{series}, {bucket}, 15 min: rollups have ");
     assert!(line.starts_with(&prefix), "{ended:?}");
     let numbers = line[prefix.len()..].replace(" events, the rows", "");
@@ -132,10 +122,7 @@ fn assert_named(database: &Database) {
     assert!(numbers[1] > 0 && numbers[0] == numbers[1] + 1, "{ended:?}");
     assert!(of_day.len() <= 1, "{ended:?}");
     let day = format!("{series}, 2013-02-07T00:00:00Z, 1 day: the sum has ");
-    assert!(
-        of_day.iter().all(|line| line.starts_with(&day)),
-        "{ended:?}"
-    );
+    assert!(of_day.iter().all(|line| line.starts_with(&day)), "{ended:?}");
 }
 
 /// Days and hours in the time zone of the flights, against a plain recount of the file.
@@ -267,8 +254,8 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_reader(File::open(path).unwrap()).unwrap()
 }
 
-/// The server's answer with every user counted, in the shape of the expected ones: groups as a map from key to the two counts. The
-/// quick answer has the same numbers but for users of many, which it may estimate.
+/// The server's answer with every user counted, in the shape of the expected ones: groups as a map from key to the two
+/// counts. The quick answer has the same numbers but for users of many, which it may estimate.
 fn ask(server: &Server, query: &Value) -> Value {
     let mut exactly = query.clone();
     exactly["exact"] = json!(true);
@@ -291,9 +278,7 @@ fn ask(server: &Server, query: &Value) -> Value {
 
 fn report(server: &Server, query: &Value) -> Value {
     let parameters = query.as_object().unwrap().iter().map(|(name, value)| {
-        let value = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         format!("{name}={value}")
     });
     let path = format!("/metrics?{}", parameters.collect::<Vec<_>>().join("&"));

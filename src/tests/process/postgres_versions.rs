@@ -1,5 +1,6 @@
-//! One story on each release of PostgreSQL that `make postgres-versions` put under `target/postgres`: the schema is made, events come in, the
-//! server is killed, duplicates are left out, metrics and rollups are right. The plans run on them by `make torture POSTGRES=17`.
+//! One story on each release of PostgreSQL that `make postgres-versions` put under `target/postgres`: the schema is
+//! made, events come in, the server is killed, duplicates are left out, metrics and rollups are right. The plans run on
+//! them by `make torture POSTGRES=17`.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -53,10 +54,7 @@ fn look_for(release: u32, programs: &Path) -> Result<(), String> {
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     match status.expect("`env` or its like starts").success() {
         true => Ok(()),
-        false => Err(format!(
-            "in {} cannot be run by another user",
-            programs.display()
-        )),
+        false => Err(format!("in {} cannot be run by another user", programs.display())),
     }
 }
 
@@ -73,9 +71,7 @@ fn story(database: &Database) {
     rig.finish(&mut report);
     report.assert_held();
 
-    let before: u64 = database.rows("SELECT count(*) FROM events")[0]
-        .parse()
-        .unwrap();
+    let before: u64 = database.rows("SELECT count(*) FROM events")[0].parse().unwrap();
     let server = launch.start();
     let event = |id: &str| {
         format!(
@@ -89,9 +85,7 @@ fn story(database: &Database) {
     }
     assert_eq!(server.health()["events"]["duplicates"], 1);
     for parameters in ["", "&group_by=day,channel&tz=Asia/Kathmandu", "&exact=true"] {
-        let question = format!(
-            "/metrics?event_name=*&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z{parameters}"
-        );
+        let question = format!("/metrics?event_name=*&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z{parameters}");
         let answer = server.request("GET", &question, "");
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["total_events"], before + 3, "{answer:?}");

@@ -19,27 +19,15 @@ fn a_refusal_waits_to_be_stopped_and_keeps_its_status() {
     for file in fs::read_dir(&wal).unwrap() {
         let file = file.unwrap();
         if file.path().extension().is_none_or(|end| end != "wal") {
-            fs::copy(
-                file.path(),
-                damaged.path().join("wal").join(file.file_name()),
-            )
-            .unwrap();
+            fs::copy(file.path(), damaged.path().join("wal").join(file.file_name())).unwrap();
         }
     }
 
     for (launch, status, words) in [
-        (
-            launch.clone().with("--ring-slots", "many"),
-            2,
-            "--ring-slots",
-        ),
+        (launch.clone().with("--ring-slots", "many"), 2, "--ring-slots"),
         (launch.in_directory(damaged.path()), 65, "missing"),
         (launch.clone().with("--ring-slots", "0"), 78, "--ring-slots"),
-        (
-            launch.clone().with("--log", "fast_ingest=lots"),
-            78,
-            "fast_ingest=lots",
-        ),
+        (launch.clone().with("--log", "fast_ingest=lots"), 78, "fast_ingest=lots"),
     ] {
         let script = r#"FAST_INGEST_WHEN_REFUSED=wait exec "$@""#;
         let server = launch.clone().through_shell(script).spawn();

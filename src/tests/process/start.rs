@@ -98,10 +98,8 @@ fn a_bad_flag_is_a_usage_error_and_a_contradiction_a_configuration_error() {
     run(&["serve", "--wal-bytes-max", "much"]).assert_refusal(2, &["--wal-bytes-max"]);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
-    run(&["serve", "--data-dir", dir, "--wal-bytes-max", "1MiB"])
-        .assert_refusal(78, &["--wal-bytes-max"]);
-    run(&["serve", "--data-dir", dir, "--database-url", "mysql://x"])
-        .assert_refusal(78, &["postgres://"]);
+    run(&["serve", "--data-dir", dir, "--wal-bytes-max", "1MiB"]).assert_refusal(78, &["--wal-bytes-max"]);
+    run(&["serve", "--data-dir", dir, "--database-url", "mysql://x"]).assert_refusal(78, &["postgres://"]);
 }
 
 #[test]
@@ -162,10 +160,7 @@ fn a_cut_in_the_newest_record_after_a_kill_names_the_sequences_and_the_copy() {
     let end = 96 + 32 + payload as usize;
     fs::write(&segment, &bytes[..end - 3]).unwrap();
 
-    let named = format!(
-        "at byte 96 of {}, in which sequences 1 to 20 were",
-        segment.display()
-    );
+    let named = format!("at byte 96 of {}, in which sequences 1 to 20 were", segment.display());
     let inspected = run(&["wal", "inspect", "--data-dir", dir.path().to_str().unwrap()]);
     assert_eq!(inspected.code(), 0, "{inspected:?}");
     assert!(inspected.stdout.contains(&named), "{inspected:?}");
@@ -256,10 +251,7 @@ fn an_answer_that_nobody_reads_is_no_failure_and_one_that_finds_no_space_is() {
         assert_eq!(code, Some(0), "{stderr}");
         assert!(!stderr.contains("standard output"), "{stderr}");
 
-        let full = fs::OpenOptions::new()
-            .write(true)
-            .open("/dev/full")
-            .unwrap();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (code, stderr) = run_into(&arguments, full);
         assert_eq!(code, Some(74), "{stderr}");
         assert!(stderr.contains("standard output"), "{stderr}");

@@ -1,4 +1,5 @@
-//! Commands whose stderr cannot be written end as they would with a good one. A server under load is a plan of the fault harness.
+//! Commands whose stderr cannot be written end as they would with a good one. A server under load is a plan of the
+//! fault harness.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,14 +23,7 @@ fn no_command_notices_that_nobody_reads_what_it_says_aside() {
     let commands: &[&[&str]] = &[
         &["health", "--url", NO_SERVER],
         &["metrics", "page_view", "--url", NO_SERVER],
-        &[
-            "import",
-            &events,
-            "--url",
-            NO_SERVER,
-            "--give-up-after",
-            "1s",
-        ],
+        &["import", &events, "--url", NO_SERVER, "--give-up-after", "1s"],
         &["import", &absent, "--url", NO_SERVER],
         &["migrate", "status", "--database-url", NO_DATABASE],
         &["migrate", "up", "--data-dir", &fresh],
@@ -38,15 +32,7 @@ fn no_command_notices_that_nobody_reads_what_it_says_aside() {
         &["rollup", "rebuild", "--database-url", NO_DATABASE],
         &["wal", "inspect", "--data-dir", &absent],
         &["serve", "--data-dir", &file],
-        &[
-            "serve",
-            "--data-dir",
-            &fresh,
-            "--port",
-            "0",
-            "--log",
-            "no=filter",
-        ],
+        &["serve", "--data-dir", &fresh, "--port", "0", "--log", "no=filter"],
         &["serve", "--no-such-flag"],
     ];
     for command in commands {
@@ -62,17 +48,9 @@ fn no_command_notices_that_nobody_reads_what_it_says_aside() {
         assert_ne!(expected.0, Some(101), "{command:?}: {}", good.stderr);
 
         let full = File::create("/dev/full").unwrap();
-        assert_eq!(
-            run_with_stderr(&command, full),
-            expected,
-            "{command:?}, full"
-        );
+        assert_eq!(run_with_stderr(&command, full), expected, "{command:?}, full");
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        assert_eq!(
-            run_with_stderr(&command, writer),
-            expected,
-            "{command:?}, no reader"
-        );
+        assert_eq!(run_with_stderr(&command, writer), expected, "{command:?}, no reader");
     }
 }

@@ -21,9 +21,7 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
     let health = run(&["health", "--url", &server.url()]);
     assert_eq!(health.code(), 0, "{health:?}");
     assert!(
-        health
-            .stdout
-            .contains("; 500 events not in the database yet"),
+        health.stdout.contains("; 500 events not in the database yet"),
         "{health:?}"
     );
     server.terminate();
@@ -33,11 +31,7 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
     // Without the second signal the test would wait here for the ten minutes of the drain, and fail.
     let ended = server.wait();
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
-    assert!(
-        ended.stderr.contains("stopped; 500 events left"),
-        "{}",
-        ended.stderr
-    );
+    assert!(ended.stderr.contains("stopped; 500 events left"), "{}", ended.stderr);
     let dir_flag = dir.path().to_str().unwrap();
     let inspected = run(&["wal", "inspect", "--data-dir", dir_flag]);
     assert_eq!(inspected.code(), 0, "{inspected:?}");
@@ -61,12 +55,11 @@ fn where_nothing_is_left_to_be_flushed_nobody_waits_for_the_database() {
     assert_eq!(answer.status, 202, "{answer:?}");
     server.wait_until_flushed();
     cluster.stop(StopMode::Immediate);
-    // Whether it has noticed or not, before its start or in the midst of it, the test would wait ten minutes here, and fail.
+    // Whether it has noticed or not, before its start or in the midst of it, the test would wait ten minutes here, and
+    // fail.
     server.stop();
     let server = launch.start();
-    server.wait_for_health("without its database", |health| {
-        health["flush"]["state"] == "retrying"
-    });
+    server.wait_for_health("without its database", |health| health["flush"]["state"] == "retrying");
     server.stop();
     launch.start().stop();
 }

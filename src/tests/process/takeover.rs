@@ -1,4 +1,5 @@
-//! The release before is followed by this one: its log, with events that it has not flushed, and its database are taken over.
+//! The release before is followed by this one: its log, with events that it has not flushed, and its database are taken
+//! over.
 
 use std::fs;
 use std::path::Path;

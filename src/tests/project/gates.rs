@@ -38,10 +38,7 @@ fn make_check_lints_all_targets() {
         let target = target.split("\n[").next().unwrap();
         if target.contains("test = false") {
             let name = target.split('"').nth(1).unwrap();
-            assert!(
-                check.contains(&format!(" --test {name}")),
-                "{name} is not linted"
-            );
+            assert!(check.contains(&format!(" --test {name}")), "{name} is not linted");
             left_out += 1;
         }
     }
@@ -55,10 +52,7 @@ fn the_readme_gives_time_and_disk_of_the_commands_that_take_long() {
         let (_, command) = commands.split_once(&format!("\nmake {target} ")).unwrap();
         let (command, _) = command.split_once("\nmake ").unwrap_or((command, ""));
         let (command, _) = command.split_once("```").unwrap_or((command, ""));
-        assert!(
-            command.contains(" min") && command.contains(" GB of disk"),
-            "{command}"
-        );
+        assert!(command.contains(" min") && command.contains(" GB of disk"), "{command}");
     }
 }
 
@@ -89,10 +83,7 @@ fn headings(paper: &str) -> impl Iterator<Item = String> {
     lines.map(|line| {
         let name = line.trim_start_matches('#').trim().to_lowercase();
         let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
-        name.chars()
-            .filter(kept)
-            .collect::<String>()
-            .replace(' ', "-")
+        name.chars().filter(kept).collect::<String>().replace(' ', "-")
     })
 }
 
@@ -101,10 +92,7 @@ fn the_settings_of_the_readme_are_those_of_the_help() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
     let help = command.args(["serve", "--help"]).output().unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
-    let rows: Vec<_> = README
-        .lines()
-        .filter(|line| line.starts_with("| `--"))
-        .collect();
+    let rows: Vec<_> = README.lines().filter(|line| line.starts_with("| `--")).collect();
     assert_eq!(rows.len(), 8, "{rows:?}");
     for row in rows {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
@@ -113,10 +101,7 @@ fn the_settings_of_the_readme_are_those_of_the_help() {
         let (_, of_flag) = help.split_once(&entry).expect(flag);
         let (of_flag, _) = of_flag.split_once("\n      --").unwrap_or((of_flag, ""));
         let variable = cells[2].split('`').nth(1).unwrap();
-        assert!(
-            of_flag.contains(&format!("[env: {variable}")),
-            "{row}: {of_flag}"
-        );
+        assert!(of_flag.contains(&format!("[env: {variable}")), "{row}: {of_flag}");
         // Where the table has words instead of a value, there is none by default.
         let value = cells[3].trim_matches('`');
         let has_default = of_flag.contains("[default: ");
@@ -149,15 +134,9 @@ fn a_bench_that_nobody_knows_is_refused_with_the_names_of_the_layers() {
     for (layer, _) in LAYERS {
         assert!(said.contains(layer) && help.contains(layer), "{layer}");
         assert!(list.lines().any(|line| line == format!("{layer}: bench")));
-        assert!(
-            matches!(choose(&format!("{layer} --bench")), Choice::Run(_)),
-            "{layer}"
-        );
+        assert!(matches!(choose(&format!("{layer} --bench")), Choice::Run(_)), "{layer}");
         // The list and what is run are one.
-        assert!(
-            BENCHES.contains(&format!("selection.has(\"{layer}\")")),
-            "{layer}"
-        );
+        assert!(BENCHES.contains(&format!("selection.has(\"{layer}\")")), "{layer}");
     }
     for known in [
         "--bench",

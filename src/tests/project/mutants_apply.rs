@@ -1,4 +1,5 @@
-//! The patches of `make mutants` are read and applied in memory: one that the sources have left behind shows before the bugs are planted.
+//! The patches of `make mutants` are read and applied in memory: one that the sources have left behind shows before the
+//! bugs are planted.
 
 use std::path::Path;
 
@@ -9,10 +10,7 @@ fn every_patch_applies() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let patches = mutants::read(root).unwrap();
     let patched = mutants::apply(root, &patches).unwrap();
-    let bugs: Vec<_> = patches
-        .iter()
-        .filter_map(|patch| patch.mutant.as_ref())
-        .collect();
+    let bugs: Vec<_> = patches.iter().filter_map(|patch| patch.mutant.as_ref()).collect();
     assert!(bugs.len() > 50, "README.md says so");
     for Mutant { bug, .. } in bugs {
         let asks = format!("is_planted(\"{bug}\")");

@@ -1,5 +1,5 @@
-//! The plan of the house, held against what the files of `src/` name: no arrow up the stair, no circle among the rooms of one floor, no
-//! way from the product into the scaffolding.
+//! The plan of the house, held against what the files of `src/` name: no arrow up the stair, no circle among the rooms
+//! of one floor, no way from the product into the scaffolding.
 
 mod references;
 
@@ -60,10 +60,7 @@ fn read(src: &Path, directory: &Path, modules: &mut Modules) {
                 .iter()
                 .map(|part| part.to_str().unwrap().to_owned())
                 .collect();
-            let is_test = parts
-                .iter()
-                .any(|part| part == "tests" || part == "testing")
-                && parts[0] != SCAFFOLDING;
+            let is_test = parts.iter().any(|part| part == "tests" || part == "testing") && parts[0] != SCAFFOLDING;
             let is_root = matches!(parts[0].as_str(), "lib" | "main");
             if !is_test && !is_root {
                 let source = without_tests(&fs::read_to_string(&path).unwrap());
@@ -177,17 +174,9 @@ mod tests {
             "fn f() { crate::http::server::serve() }",
             "fn f() { super::http::server::serve() }",
         ] {
-            let sources = [
-                ("wal", source),
-                ("http", "mod server;"),
-                ("http::server", ""),
-            ];
+            let sources = [("wal", source), ("http", "mod server;"), ("http::server", "")];
             let faults = faults_of(&sources);
-            assert_eq!(
-                faults,
-                ["wal names http::server: that is up the stair"],
-                "{source}"
-            );
+            assert_eq!(faults, ["wal names http::server: that is up the stair"], "{source}");
         }
     }
 
@@ -202,10 +191,7 @@ mod tests {
         ];
         let faults = faults_of(&two);
         assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(
-            faults[0].starts_with("store: there is a circle"),
-            "{faults:?}"
-        );
+        assert!(faults[0].starts_with("store: there is a circle"), "{faults:?}");
     }
 
     #[test]

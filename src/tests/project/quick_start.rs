@@ -12,9 +12,7 @@ const README: &str = include_str!("../../../README.md");
 /// The first code block of this language behind these words.
 fn block(behind: &str, language: &str) -> &'static str {
     let (_, rest) = README.split_once(behind).expect("the README says so");
-    let (_, rest) = rest
-        .split_once(&format!("```{language}\n"))
-        .expect("a block");
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).expect("a block");
     rest.split_once("```").expect("its end").0
 }
 
@@ -28,8 +26,7 @@ fn the_pasted_quick_start_shows_its_events_at_once() {
     // A flush that would be late, if nobody waited for it.
     let launch = Launch::new(dir.path(), &Database::embedded(dir.path()));
     let server = launch.with("--flush-interval", "1s").start();
-    let pasted =
-        block("in another terminal:", "sh").replace("http://localhost:8080", &server.url());
+    let pasted = block("in another terminal:", "sh").replace("http://localhost:8080", &server.url());
     let shell = Command::new("sh").args(["-c", &pasted]).output().unwrap();
     let said = String::from_utf8(shell.stdout).unwrap();
     // Answers end with a line feed: each begins on a line of its own, and so does the prompt behind the last one.

@@ -1,5 +1,5 @@
-//! More pairs of event name and channel on a day than the server keeps series for: every event is stored and counted all the same, and
-//! the series in the database stay as few as they may be.
+//! More pairs of event name and channel on a day than the server keeps series for: every event is stored and counted
+//! all the same, and the series in the database stay as few as they may be.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -75,7 +75,8 @@ fn assert_counted(server: &Server, database: &Database, names: usize) {
 
 /// Pairs with parts.
 fn pairs_kept(database: &Database) -> String {
-    let sql = "SELECT count(DISTINCT series_id) FROM rollups JOIN rollup_series ON series_id = id WHERE channel IS NOT NULL";
+    let sql =
+        "SELECT count(DISTINCT series_id) FROM rollups JOIN rollup_series ON series_id = id WHERE channel IS NOT NULL";
     database.rows(sql).remove(0)
 }
 
@@ -84,7 +85,8 @@ fn events_of(name: usize) -> usize {
     2 + name % 3
 }
 
-/// Sends the events of some names: each user of a name is in all channels, and each event of a channel has another user.
+/// Sends the events of some names: each user of a name is in all channels, and each event of a channel has another
+/// user.
 fn post(server: &Server, names: Range<usize>) {
     for name in names {
         let mut body = String::new();
@@ -110,11 +112,7 @@ fn assert_answers(server: &Server, names: usize) {
     for name in 0..names {
         let users = events_of(name);
         for channel in 0..CHANNELS {
-            let report = ask(
-                server,
-                &format!("name-{name}"),
-                &format!("&channel=channel-{channel}"),
-            );
+            let report = ask(server, &format!("name-{name}"), &format!("&channel=channel-{channel}"));
             assert_eq!(counts(&report), (users, users), "{name} {channel}");
             overflowed += usize::from(is_overflowed(&report));
         }
@@ -134,11 +132,7 @@ fn assert_answers(server: &Server, names: usize) {
     let groups = report["groups"].as_array().unwrap();
     assert_eq!(groups.len(), names * CHANNELS);
     for group in groups {
-        let (_, name) = group["event_name"]
-            .as_str()
-            .unwrap()
-            .split_once('-')
-            .unwrap();
+        let (_, name) = group["event_name"].as_str().unwrap().split_once('-').unwrap();
         let users = events_of(name.parse().unwrap());
         assert_eq!(counts(group), (users, users), "{group}");
     }

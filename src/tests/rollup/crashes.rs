@@ -1,5 +1,5 @@
-//! The keeper of the rollups is killed, cut off and left without a database, in the middle of its work: the rollups still say what the
-//! events say, and `fast-ingest verify` agrees.
+//! The keeper of the rollups is killed, cut off and left without a database, in the middle of its work: the rollups
+//! still say what the events say, and `fast-ingest verify` agrees.
 
 use std::path::Path;
 use std::thread;
@@ -72,9 +72,7 @@ fn survive_kills(data_dir: &Path, database: &Database) {
     let mut stored = database.events();
     stored.retain(|event| event.event_name != FRESH);
     ledger.verify(&stored);
-    let fresh = database.rows(&format!(
-        "SELECT count(*) FROM events WHERE event_name = '{FRESH}'"
-    ));
+    let fresh = database.rows(&format!("SELECT count(*) FROM events WHERE event_name = '{FRESH}'"));
     assert_eq!(fresh, [(KILLS * FRESH_EVENTS).to_string()]);
 }
 
@@ -87,9 +85,7 @@ fn post_fresh(server: &Server, prefix: &str) {
     let bodies: Vec<_> = (0..FRESH_EVENTS)
         .map(|n| {
             let second = now - i64::try_from(n).unwrap() * 360;
-            format!(
-                r#"{{"event_name":"{FRESH}","channel":"web","user_id":"{prefix}-{n}","timestamp":{second}}}"#
-            )
+            format!(r#"{{"event_name":"{FRESH}","channel":"web","user_id":"{prefix}-{n}","timestamp":{second}}}"#)
         })
         .collect();
     let body = format!("[{}]", bodies.join(","));
@@ -97,9 +93,7 @@ fn post_fresh(server: &Server, prefix: &str) {
 }
 
 fn users(prefix: &str, count: usize) -> Vec<String> {
-    (0..count)
-        .map(|number| format!("{prefix}-{number}"))
-        .collect()
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
 }
 
 fn post(server: &Server, users: &[String]) {
@@ -199,9 +193,7 @@ fn a_rollup_session_that_is_terminated_in_the_middle_of_a_compaction_is_opened_a
     let database = Database::migrated(Cluster::shared());
     let server = launch(dir.path(), &database).start();
     let (sent, held) = stuck_compaction(&server, &database);
-    let terminated = database.rows(&format!(
-        "SELECT pg_terminate_backend(pid) FROM ({STUCK}) stuck"
-    ));
+    let terminated = database.rows(&format!("SELECT pg_terminate_backend(pid) FROM ({STUCK}) stuck"));
     assert_eq!(terminated, ["t"]);
     server.wait_for_log("cannot keep the rollups, trying again");
     database.assert_rollups_are_right();

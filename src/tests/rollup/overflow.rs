@@ -25,17 +25,12 @@ fn at(day: i64) -> Timestamp {
 }
 
 fn invented() -> Vec<String> {
-    (0..3 * PAIRS_MAX)
-        .map(|n| format!("0-invented-{n}"))
-        .collect()
+    (0..3 * PAIRS_MAX).map(|n| format!("0-invented-{n}")).collect()
 }
 
 fn on_day<'n>(names: &'n [impl AsRef<str>], day: i64) -> Vec<Event<'n>> {
     let at = FEBRUARY + day * DAY_MICROS;
-    names
-        .iter()
-        .map(|name| event(name.as_ref(), "ann", at))
-        .collect()
+    names.iter().map(|name| event(name.as_ref(), "ann", at)).collect()
 }
 
 /// Flushes and compacts as a server does on a day of February.
@@ -72,11 +67,7 @@ async fn invented_pairs_of_tomorrow_leave_room_for_the_real_ones(database: Datab
     take_in(&database, 1, flushed, &on_day(&REAL, 1)).await;
     for name in REAL {
         let report = asked(&database, name, 1).await;
-        assert_eq!(
-            (report.total.total_events, report.overflowed),
-            (1, false),
-            "{name}"
-        );
+        assert_eq!((report.total.total_events, report.overflowed), (1, false), "{name}");
     }
     let mut overflowed = 0;
     for name in &invented {
@@ -98,36 +89,22 @@ async fn a_day_that_overflowed_is_rebuilt_once_it_is_over(database: Database) {
     }
     assert!(asked(&database, "a", 0).await.overflowed);
     let mut rollups = database.store().open_rollups().await.unwrap();
-    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(1))
-        .await
-        .unwrap();
+    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(1)).await.unwrap();
     assert_eq!(settled, None, "late events of the day still come");
-    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2))
-        .await
-        .unwrap();
+    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, Some(Settled::Rebuilt(Day::of(at(0)))));
     for name in REAL {
         let report = asked(&database, name, 0).await;
-        assert_eq!(
-            (report.total.total_events, report.overflowed),
-            (3, false),
-            "{name}"
-        );
+        assert_eq!((report.total.total_events, report.overflowed), (3, false), "{name}");
     }
-    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2))
-        .await
-        .unwrap();
+    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, None, "once is enough");
     // Some late ones of pairs that were not chosen, and then as many as there were.
     flushed = take_in(&database, 2, flushed, &on_day(&invented[50..], 0)).await;
-    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2))
-        .await
-        .unwrap();
+    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, None);
     take_in(&database, 2, flushed, &on_day(&invented, 0)).await;
-    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2))
-        .await
-        .unwrap();
+    let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, Some(Settled::Rebuilt(Day::of(at(0)))));
     sum_up_days(&mut *rollups, at(2), &Limits::new(PAIRS_MAX))
         .await

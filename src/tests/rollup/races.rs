@@ -1,8 +1,8 @@
-//! Flushes of several servers, compactions, sums of days and a rebuild, all at once: no query and no snapshot ever sees rollups that
-//! disagree with the events, and in the end every answer is that of a plain recount.
+//! Flushes of several servers, compactions, sums of days and a rebuild, all at once: no query and no snapshot ever sees
+//! rollups that disagree with the events, and in the end every answer is that of a plain recount.
 //!
-//! Each actor has a thread of its own, as in the server, because SQLite's calls block. `TEST_SEED` repeats what they do, though not who
-//! is faster.
+//! Each actor has a thread of its own, as in the server, because SQLite's calls block. `TEST_SEED` repeats what they
+//! do, though not who is faster.
 
 mod events;
 mod recount;
@@ -55,7 +55,8 @@ async fn everything_races_on_days_with_more_pairs_than_the_cap(database: Databas
     assert!(overflowed > 0, "events had to be counted");
 }
 
-/// Lets everything race, and asks many questions after it. Returns how many of them had to count events of overflowed days.
+/// Lets everything race, and asks many questions after it. Returns how many of them had to count events of overflowed
+/// days.
 async fn race(database: Database, pairs_max: usize) -> usize {
     database.refuse_events_named(POISON).await;
     let race = tokio::task::spawn_blocking(move || {
@@ -160,9 +161,7 @@ impl Race {
         let wal_id = WalId(Uuid::from_u128(number));
         let store = self.store();
         let mut sink = store.open_sink().await.unwrap();
-        sink.create_checkpoint(wal_id, 0, Mark::default())
-            .await
-            .unwrap();
+        sink.create_checkpoint(wal_id, 0, Mark::default()).await.unwrap();
         drop(sink);
         let mut all = Vec::new();
         for batch in 0..BATCHES {
@@ -176,7 +175,8 @@ impl Race {
         all
     }
 
-    /// Compacts in small bites at any time of the days to come, so that minutes age and days end while events still come in.
+    /// Compacts in small bites at any time of the days to come, so that minutes age and days end while events still
+    /// come in.
     async fn keep_at_any_time(&self, mut random: Random) {
         let mut store = self.rollups().await;
         while self.goes_on() {
@@ -197,8 +197,8 @@ impl Race {
         }
     }
 
-    /// Makes the rollups of all days afresh when half of the batches are there, some times over: what is flushed and compacted between
-    /// two of its statements must not get lost.
+    /// Makes the rollups of all days afresh when half of the batches are there, some times over: what is flushed and
+    /// compacted between two of its statements must not get lost.
     async fn rebuild(&self) {
         let half = FLUSHERS as usize * BATCHES / 2;
         while self.flushed.load(Ordering::Relaxed) < half {
@@ -208,14 +208,9 @@ impl Race {
         let all = days(&mut *store, None, None).await.unwrap();
         for _ in 0..REBUILDS {
             for day in touched(&all) {
-                rebuild_day(
-                    &mut *store,
-                    day,
-                    Rules::new(self.pairs_max),
-                    Timestamp::now(),
-                )
-                .await
-                .unwrap();
+                rebuild_day(&mut *store, day, Rules::new(self.pairs_max), Timestamp::now())
+                    .await
+                    .unwrap();
             }
         }
     }
@@ -285,16 +280,15 @@ impl Race {
     }
 }
 
-/// Flushes a batch as the flush thread does: around events that are refused, and from the checkpoint on after any doubt.
+/// Flushes a batch as the flush thread does: around events that are refused, and from the checkpoint on after any
+/// doubt.
 async fn flush(store: &dyn EventStore, batch: Batch) {
     let view = batch.view();
     let mut sink = store.open_sink().await.unwrap();
     let mut parts = vec![view];
     while let Some(part) = parts.pop() {
         let outcome = match sink.flush(part).await {
-            Err(StoreError::Data { code, message }) if part.len() == 1 => {
-                sink.quarantine(part, &code, &message).await
-            }
+            Err(StoreError::Data { code, message }) if part.len() == 1 => sink.quarantine(part, &code, &message).await,
             Err(StoreError::Data { .. }) => {
                 let (left, right) = part.split_at(part.len() / 2);
                 parts.extend([right, left]);
@@ -326,11 +320,7 @@ async fn compact_all(database: &Database, pairs_max: usize) {
     let limits = Limits::new(pairs_max);
     let mut store = database.store().open_rollups().await.unwrap();
     while compact(&mut *store, now, &limits).await.unwrap().has_more {}
-    while sum_up_days(&mut *store, now, &limits)
-        .await
-        .unwrap()
-        .has_more
-    {}
+    while sum_up_days(&mut *store, now, &limits).await.unwrap().has_more {}
     assert_eq!(database.count("rollup_deltas").await, 0);
     assert_eq!(database.count("rollups WHERE minutes = 1").await, 0);
     assert_eq!(database.count("rollup_days WHERE stale").await, 0);

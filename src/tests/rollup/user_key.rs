@@ -1,4 +1,5 @@
-//! The secret that a database hashes user ids with: new databases have one, old ones get one when their rollups are made afresh.
+//! The secret that a database hashes user ids with: new databases have one, old ones get one when their rollups are
+//! made afresh.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::DAY_MICROS;
@@ -57,9 +58,7 @@ async fn a_rebuild_gives_an_old_database_its_secret(database: Database) {
     let database = database.without_user_key().await;
     let users = users();
     let mut sink = database.sink_at(0).await;
-    sink.flush(batch_of(0, &on_day(&users, 0)).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(0, &on_day(&users, 0)).view()).await.unwrap();
     let some = command(&database, &["rollup", "rebuild", "--from", "2026-02-01"]).await;
     assert_says(&some, "rebuilt 1 day, 100 events\n");
     assert_eq!(database.count(HAS_KEY).await, 0, "some days are not all");
@@ -70,9 +69,7 @@ async fn a_rebuild_gives_an_old_database_its_secret(database: Database) {
     );
     assert_eq!(database.count(HAS_KEY).await, 1);
     // The same sink: what it knew of the database must not count.
-    sink.flush(batch_of(100, &on_day(&users, 1)).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(100, &on_day(&users, 1)).view()).await.unwrap();
     assert_eq!(unique_users(&database, 2).await, 100);
     let right = "verified 200 events in 2 days: no difference\n";
     assert_says(&command(&database, &["verify"]).await, right);
@@ -88,14 +85,9 @@ async fn days_without_events_keep_the_old_hash(database: Database) {
         StoreLocation::Postgres(_) => "ts < '2026-02-02Z'",
         StoreLocation::Sqlite(_) => "ts < 1769990400000000",
     };
-    database
-        .execute(&format!("DELETE FROM events WHERE {first_day}"))
-        .await;
+    database.execute(&format!("DELETE FROM events WHERE {first_day}")).await;
     let kept = command(&database, &["rollup", "rebuild"]).await;
-    assert!(
-        kept.stdout.contains("stay hashed without a secret"),
-        "{kept:?}"
-    );
+    assert!(kept.stdout.contains("stay hashed without a secret"), "{kept:?}");
     assert_eq!((kept.code(), database.count(HAS_KEY).await), (0, 0));
     assert_eq!(unique_users(&database, 2).await, 100);
     let forgotten = command(&database, &["rollup", "rebuild", "--forget"]).await;
@@ -117,9 +109,7 @@ async fn flushes_go_on_while_the_secret_is_made(database: Database) {
         let users = users();
         for number in 0..FLUSHES {
             let events = on_day(&users, (number % 3) as i64);
-            sink.flush(batch_of(number * 100, &events).view())
-                .await
-                .unwrap();
+            sink.flush(batch_of(number * 100, &events).view()).await.unwrap();
             flushed.send(number + 1).unwrap();
         }
     });
@@ -140,9 +130,6 @@ async fn flushes_go_on_while_the_secret_is_made(database: Database) {
     rebuild::set_rebuilt(&mut *rollups).await.unwrap();
     flusher.await.unwrap();
     assert_eq!(unique_users(&database, 3).await, 100);
-    let right = format!(
-        "verified {} events in 3 days: no difference\n",
-        FLUSHES * 100
-    );
+    let right = format!("verified {} events in 3 days: no difference\n", FLUSHES * 100);
     assert_says(&command(&database, &["verify"]).await, &right);
 }

@@ -1,14 +1,12 @@
-//! `fast-ingest verify` and `fast-ingest rollup rebuild` on real databases: rollups that were tampered with are named and mended, flushes
-//! may go on meanwhile, and the first rollups of a database that is older than they are get built.
+//! `fast-ingest verify` and `fast-ingest rollup rebuild` on real databases: rollups that were tampered with are named
+//! and mended, flushes may go on meanwhile, and the first rollups of a database that is older than they are get built.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::Day;
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::store::settings::StoreLocation;
 use fast_ingest::store::{StoreError, migrations};
-use fast_ingest::upkeep::rebuild::{
-    PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day, rebuild_day_and_rest,
-};
+use fast_ingest::upkeep::rebuild::{PAIRS_MAX_DEFAULT, Rebuilt, Rules, rebuild_day, rebuild_day_and_rest};
 use fast_ingest::upkeep::upgrade;
 use fast_ingest::upkeep::verify::verify_day;
 use tokio::sync::watch;
@@ -40,9 +38,7 @@ fn three_events() -> [Event<'static>; 3] {
 
 async fn store_three_events(database: &Database) {
     let mut sink = database.sink_at(0).await;
-    sink.flush(batch_of(0, &three_events()).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(0, &three_events()).view()).await.unwrap();
 }
 
 /// Runs a command of the binary on the database.
@@ -56,9 +52,7 @@ pub(crate) async fn command(database: &Database, words: &[&str]) -> Ended {
     };
     let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     words.extend([flag.to_owned(), value]);
-    let ended = tokio::task::spawn_blocking(move || {
-        run(&words.iter().map(String::as_str).collect::<Vec<_>>())
-    });
+    let ended = tokio::task::spawn_blocking(move || run(&words.iter().map(String::as_str).collect::<Vec<_>>()));
     ended.await.unwrap()
 }
 
@@ -128,23 +122,14 @@ async fn a_rollup_that_was_tampered_with_is_named_and_mended(database: Database)
 async fn days_whose_events_were_removed_keep_their_rollups(database: Database) {
     store_three_events(&database).await;
     let rebuild = ["rollup", "rebuild"];
-    assert_says(
-        &command(&database, &rebuild).await,
-        "rebuilt 1 day, 3 events\n",
-    );
+    assert_says(&command(&database, &rebuild).await, "rebuilt 1 day, 3 events\n");
     database.execute("DELETE FROM events").await;
     let gone = "2026-02-01: rollups have 3 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days\n";
     let kept = "rebuilt 0 days, 0 events\nkept the rollups of 1 day whose events are gone; --forget removes them\n";
     for _ in 0..2 {
         let ended = command(&database, &["verify"]).await;
         assert_eq!(ended.stdout, gone);
-        ended.assert_refusal(
-            65,
-            &[
-                "1 day with rollups",
-                "`fast-ingest rollup rebuild --forget`",
-            ],
-        );
+        ended.assert_refusal(65, &["1 day with rollups", "`fast-ingest rollup rebuild --forget`"]);
         assert_says(&command(&database, &rebuild).await, kept);
         assert_eq!(database.count("rollup_days").await, 3);
     }
@@ -183,9 +168,7 @@ async fn only_the_days_asked_for_are_gone_through(database: Database) {
     let to_the_second = command(&database, &["verify", "--to", "2026-02-02"]).await;
     to_the_second.assert_refusal(65, &["3 differences in 1 day"]);
     let wrong = ["verify", "--from", "2026-02-02", "--to", "2026-02-01"];
-    command(&database, &wrong)
-        .await
-        .assert_refusal(78, &["--from", "--to"]);
+    command(&database, &wrong).await.assert_refusal(78, &["--from", "--to"]);
     command(&database, &["verify", "--from", "yesterday"])
         .await
         .assert_refusal(2, &["2026-02-01"]);
@@ -203,20 +186,17 @@ async fn rebuilding_loses_and_doubles_nothing_while_flushes_go_on(database: Data
                 event("page_view", &user, QUARTER_PAST_NINE),
                 event("click", &user, late),
             ];
-            sink.flush(batch_of(number * 2, &events).view())
-                .await
-                .unwrap();
+            sink.flush(batch_of(number * 2, &events).view()).await.unwrap();
             flushed.send(number + 1).unwrap();
         }
     });
     let day = Day::of(Timestamp::from_micros(FEBRUARY));
     let mut rollups = database.store().open_rollups().await.unwrap();
     let rules = Rules::new(PAIRS_MAX_DEFAULT);
-    // Ends with the flusher, which drops its end. Waiting for a flush each time lets SQLite's one writer at a time be either.
+    // Ends with the flusher, which drops its end. Waiting for a flush each time lets SQLite's one writer at a time be
+    // either.
     while flushes.changed().await.is_ok() {
-        rebuild_day(&mut *rollups, day, rules, Timestamp::now())
-            .await
-            .unwrap();
+        rebuild_day(&mut *rollups, day, rules, Timestamp::now()).await.unwrap();
         let verdict = verify_day(&mut *rollups, day).await.unwrap();
         assert_eq!(verdict.differences, []);
     }
@@ -246,16 +226,11 @@ async fn flushes_get_in_between_the_days_of_a_rebuild(database: Database) {
     let rules = Rules::new(PAIRS_MAX_DEFAULT);
     // Day after day without a look at the flusher, which must come to an end all the same.
     while !flusher.is_finished() {
-        rebuild_day_and_rest(&mut *rollups, day, rules)
-            .await
-            .unwrap();
+        rebuild_day_and_rest(&mut *rollups, day, rules).await.unwrap();
     }
     flusher.await.unwrap();
     let verdict = verify_day(&mut *rollups, day).await.unwrap();
-    assert_eq!(
-        (verdict.events, verdict.differences),
-        (1_000 + FLUSHES, vec![])
-    );
+    assert_eq!((verdict.events, verdict.differences), (1_000 + FLUSHES, vec![]));
 }
 
 async fn events_that_are_older_than_the_rollups_are_counted(database: Database) {

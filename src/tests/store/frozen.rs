@@ -42,10 +42,7 @@ impl Proxy {
                 });
             }
         });
-        Self {
-            port: own_port,
-            frozen,
-        }
+        Self { port: own_port, frozen }
     }
 
     fn freeze(&self) {
@@ -61,10 +58,7 @@ async fn a_frozen_server_does_not_hold_the_flush_for_ever() {
         panic!("a PostgreSQL database")
     };
     let proxy = Proxy::before(cluster.port()).await;
-    let url = url.replace(
-        &format!(":{}/", cluster.port()),
-        &format!(":{}/", proxy.port),
-    );
+    let url = url.replace(&format!(":{}/", cluster.port()), &format!(":{}/", proxy.port));
     let settings = StoreSettings {
         location: StoreLocation::Postgres(url),
         flush_timeout: Duration::from_millis(500),
@@ -72,9 +66,7 @@ async fn a_frozen_server_does_not_hold_the_flush_for_ever() {
     };
     let store = store::open(&settings).unwrap();
     let mut sink = store.open_sink().await.unwrap();
-    sink.create_checkpoint(wal_id(), 0, Mark::default())
-        .await
-        .unwrap();
+    sink.create_checkpoint(wal_id(), 0, Mark::default()).await.unwrap();
     sink.flush(batch_for(0, "ann").view()).await.unwrap();
     proxy.freeze();
     let error = sink.flush(batch_for(1, "bob").view()).await.unwrap_err();
@@ -85,11 +77,7 @@ async fn a_frozen_server_does_not_hold_the_flush_for_ever() {
     // The server is well, only the way to it was not: the checkpoint tells what happened.
     let mut fresh = direct.store().open_sink().await.unwrap();
     assert_eq!(
-        fresh
-            .checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        fresh.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(1)
     );
     fresh.flush(batch_for(1, "bob").view()).await.unwrap();

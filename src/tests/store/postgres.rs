@@ -21,10 +21,7 @@ fn batch_for(after: u64, user: &str) -> Batch {
 /// Waits until a query about the server's sessions returns true.
 pub(crate) async fn wait_until(observer: &tokio_postgres::Client, condition: &str) {
     for _ in 0..2_000 {
-        let row = observer
-            .query_one(&format!("SELECT {condition}"), &[])
-            .await
-            .unwrap();
+        let row = observer.query_one(&format!("SELECT {condition}"), &[]).await.unwrap();
         if row.get(0) {
             return;
         }
@@ -52,10 +49,7 @@ async fn a_zombie_that_commits_late_wins_and_the_retry_stores_nothing() {
     wait_until(&observer, waits).await;
     zombie.batch_execute("COMMIT").await.unwrap();
     let (outcome, checkpoint) = retry.await.unwrap();
-    assert!(
-        matches!(outcome, Err(StoreError::CheckpointMoved)),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Err(StoreError::CheckpointMoved)), "{outcome:?}");
     assert_eq!(checkpoint.unwrap().map(|row| row.flushed_through), Some(1));
     assert_eq!(database.count("events").await, 0);
 }
@@ -77,11 +71,7 @@ async fn a_checkpoint_whose_row_is_locked_is_not_read_around() {
     zombie.batch_execute("ROLLBACK").await.unwrap();
     let mut fresh = database.store().open_sink().await.unwrap();
     assert_eq!(
-        fresh
-            .checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        fresh.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(0)
     );
 }
@@ -134,10 +124,7 @@ async fn a_partition_dropped_behind_our_back_is_made_again() {
         }
     );
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(2)
     );
     assert_eq!(database.users().await, ["bob"]);
@@ -171,9 +158,7 @@ async fn flushers_that_need_the_same_partition_do_not_race() {
     for n in 0..4_u128 {
         let mut sink = database.store().open_sink().await.unwrap();
         let wal_id = WalId(Uuid::from_u128(n));
-        sink.create_checkpoint(wal_id, 0, Mark::default())
-            .await
-            .unwrap();
+        sink.create_checkpoint(wal_id, 0, Mark::default()).await.unwrap();
         flushes.push(tokio::spawn(async move {
             let one = batch_for(0, "ann");
             let mut batch = Batch::new(wal_id, 0);
@@ -198,9 +183,7 @@ async fn a_read_only_server_is_unavailable_and_blames_no_event() {
         .unwrap()
         .get(0);
     database
-        .execute(&format!(
-            "ALTER DATABASE {name} SET default_transaction_read_only = on"
-        ))
+        .execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"))
         .await;
     let mut sink = database.store().open_sink().await.unwrap();
     let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
@@ -214,9 +197,7 @@ async fn a_read_only_server_is_unavailable_and_blames_no_event() {
 async fn a_missing_column_stops_the_flush_as_a_schema_error() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;
-    database
-        .execute("ALTER TABLE events DROP COLUMN tags")
-        .await;
+    database.execute("ALTER TABLE events DROP COLUMN tags").await;
     let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
     assert!(
         matches!(&error, StoreError::Schema(text) if text.contains("42703")),
@@ -235,11 +216,7 @@ async fn a_dropped_query_is_cancelled_in_the_server() {
     })
     .unwrap();
     let store_of_query = Arc::clone(&store);
-    let waiting = tokio::spawn(async move {
-        store_of_query
-            .metrics(&query("view", 0, FEBRUARY, None))
-            .await
-    });
+    let waiting = tokio::spawn(async move { store_of_query.metrics(&query("view", 0, FEBRUARY, None)).await });
     let running = "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
                    AND application_name = 'fast-ingest' AND query LIKE '%rollup%' AND state = 'active')";
     wait_until(&observer, running).await;
@@ -247,10 +224,7 @@ async fn a_dropped_query_is_cancelled_in_the_server() {
     wait_until(&observer, &format!("NOT {running}")).await;
     // Its only connection is free again, though not by reuse.
     drop(blocked);
-    let report = store
-        .metrics(&query("view", 0, FEBRUARY, None))
-        .await
-        .unwrap();
+    let report = store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap();
     assert_eq!(report.total, Counts::default());
 }
 
@@ -265,16 +239,9 @@ async fn busy_connections_are_said_to_be_busy() {
     })
     .unwrap();
     let store_of_query = Arc::clone(&store);
-    let waiting = tokio::spawn(async move {
-        store_of_query
-            .metrics(&query("view", 0, FEBRUARY, None))
-            .await
-    });
+    let waiting = tokio::spawn(async move { store_of_query.metrics(&query("view", 0, FEBRUARY, None)).await });
     wait_until(&observer, "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%rollup%' AND wait_event_type = 'Lock')").await;
-    let error = store
-        .metrics(&query("view", 0, FEBRUARY, None))
-        .await
-        .unwrap_err();
+    let error = store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap_err();
     assert!(
         matches!(&error, StoreError::QueriesBusy(text) if text.contains("busy")),
         "{error}"
@@ -316,16 +283,7 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
     let mut sink = database.sink_at(0).await;
     sink.flush(batch_for(0, "ann").view()).await.unwrap();
     let metrics = query("view", FEBRUARY, FEBRUARY + 1, None);
-    assert_eq!(
-        database
-            .store()
-            .metrics(&metrics)
-            .await
-            .unwrap()
-            .total
-            .total_events,
-        1
-    );
+    assert_eq!(database.store().metrics(&metrics).await.unwrap().total.total_events, 1);
 
     tokio::task::block_in_place(|| cluster.stop(StopMode::Immediate));
     let error = sink.flush(batch_for(1, "bob").view()).await.unwrap_err();
@@ -341,23 +299,11 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
     tokio::task::block_in_place(|| cluster.start_again());
     let mut sink = database.store().open_sink().await.unwrap();
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(1)
     );
     sink.flush(batch_for(1, "bob").view()).await.unwrap();
-    assert_eq!(
-        database
-            .store()
-            .metrics(&metrics)
-            .await
-            .unwrap()
-            .total
-            .total_events,
-        2
-    );
+    assert_eq!(database.store().metrics(&metrics).await.unwrap().total.total_events, 2);
     tokio::task::block_in_place(|| cluster.stop(StopMode::Fast));
 }
 

@@ -38,10 +38,7 @@ async fn one_bulk_with_an_event_a_month_since_1970_makes_few_partitions() {
         partitions.len(),
         5 * 12 + usize::try_from(this_year - 5 - 1970).unwrap()
     );
-    assert!(
-        partitions.contains(&"events_1970".to_owned()),
-        "{partitions:?}"
-    );
+    assert!(partitions.contains(&"events_1970".to_owned()), "{partitions:?}");
     assert!(
         partitions.contains(&format!("events_{}_01", this_year - 5)),
         "{partitions:?}"
@@ -57,30 +54,17 @@ async fn a_year_that_has_months_goes_on_by_the_month() {
              CREATE TABLE events_2002_07 (LIKE events)",
         )
         .await;
-    let events = [
-        at(2001, 3),
-        at(2001, 4),
-        at(2002, 8),
-        at(2003, 1),
-        at(2003, 2),
-    ];
+    let events = [at(2001, 3), at(2001, 4), at(2002, 8), at(2003, 1), at(2003, 2)];
     let events = events.map(|micros| event("view", "ann", micros));
     database.store_events(&events).await;
-    let expected = [
-        "events_2001_03",
-        "events_2001_04",
-        "events_2002_08",
-        "events_2003",
-    ];
+    let expected = ["events_2001_03", "events_2001_04", "events_2002_08", "events_2003"];
     assert_eq!(partitions(&database).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archived_year_is_named_and_left_alone() {
     let database = Database::postgres().await;
-    database
-        .store_events(&[event("view", "ann", at(2003, 1))])
-        .await;
+    database.store_events(&[event("view", "ann", at(2003, 1))]).await;
     database
         .execute("ALTER TABLE events DETACH PARTITION events_2003")
         .await;
@@ -89,10 +73,7 @@ async fn an_archived_year_is_named_and_left_alone() {
     match sink.flush(batch_of(1, &late).view()).await {
         Err(StoreError::Data { code, message }) => {
             assert_eq!(code, "detached");
-            assert!(
-                message.contains("events_2003 exists but is not attached"),
-                "{message}"
-            );
+            assert!(message.contains("events_2003 exists but is not attached"), "{message}");
         }
         other => panic!("{other:?}"),
     }

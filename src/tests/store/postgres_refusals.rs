@@ -1,4 +1,5 @@
-//! What only on PostgreSQL can keep a row out: partitions that are detached, constraints that wait for COMMIT, functions that fail.
+//! What only on PostgreSQL can keep a row out: partitions that are detached, constraints that wait for COMMIT,
+//! functions that fail.
 
 use fast_ingest::store::{EventSink, StoreError};
 
@@ -24,17 +25,13 @@ async fn assert_refused(sink: &mut dyn EventSink, event: Event<'_>, expected: &s
         micros: event.micros - 40 * DAY,
         ..event
     };
-    sink.flush(batch_of(after, &[neighbour]).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(after, &[neighbour]).view()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_detached_partition_is_named_and_left_alone() {
     let database = Database::postgres().await;
-    database
-        .store_events(&[event("view", "ann", FEBRUARY)])
-        .await;
+    database.store_events(&[event("view", "ann", FEBRUARY)]).await;
     let mut sink = database.store().open_sink().await.unwrap();
     // Once known to the sink, and once not.
     sink.flush(batch_of(1, &[event("view", "bob", FEBRUARY)]).view())
@@ -44,21 +41,9 @@ async fn a_detached_partition_is_named_and_left_alone() {
         .execute("ALTER TABLE events DETACH PARTITION events_2026_02")
         .await;
     let words = "events_2026_02 exists but is not attached";
-    assert_refused(
-        &mut *sink,
-        event("view", "cid", FEBRUARY),
-        "detached",
-        words,
-    )
-    .await;
+    assert_refused(&mut *sink, event("view", "cid", FEBRUARY), "detached", words).await;
     let mut fresh = database.store().open_sink().await.unwrap();
-    assert_refused(
-        &mut *fresh,
-        event("view", "cid", FEBRUARY),
-        "detached",
-        words,
-    )
-    .await;
+    assert_refused(&mut *fresh, event("view", "cid", FEBRUARY), "detached", words).await;
     assert_eq!(database.count("events_2026_02").await, 2, "as it was");
 
     database
@@ -96,23 +81,12 @@ async fn a_partition_that_is_being_detached_is_named() {
     });
     let observer = database.session().await;
     let is_pending = "SELECT EXISTS (SELECT FROM pg_inherits WHERE inhdetachpending)";
-    while !observer
-        .query_one(is_pending, &[])
-        .await
-        .unwrap()
-        .get::<_, bool>(0)
-    {
+    while !observer.query_one(is_pending, &[]).await.unwrap().get::<_, bool>(0) {
         tokio::task::yield_now().await;
     }
     let mut sink = database.store().open_sink().await.unwrap();
     let words = "events_2026_02 is being detached";
-    assert_refused(
-        &mut *sink,
-        event("view", "cid", FEBRUARY),
-        "detached",
-        words,
-    )
-    .await;
+    assert_refused(&mut *sink, event("view", "cid", FEBRUARY), "detached", words).await;
     reader.batch_execute("COMMIT").await.unwrap();
     detaching.await.unwrap().unwrap();
 }
@@ -121,10 +95,7 @@ async fn a_partition_that_is_being_detached_is_named() {
 async fn what_a_deferred_constraint_refuses_at_the_end_is_data() {
     let database = Database::postgres().await;
     database
-        .store_events(&[
-            event("view", "ann", FEBRUARY),
-            event("view", "bob", FEBRUARY),
-        ])
+        .store_events(&[event("view", "ann", FEBRUARY), event("view", "bob", FEBRUARY)])
         .await;
     database
         .execute(
@@ -139,10 +110,7 @@ async fn what_a_deferred_constraint_refuses_at_the_end_is_data() {
             ..event("bad", "cid", FEBRUARY)
         };
         let batch = batch_of(2, &[bad]);
-        for outcome in [
-            sink.flush(batch.view()).await,
-            sink.rehearse(batch.view()).await,
-        ] {
+        for outcome in [sink.flush(batch.view()).await, sink.rehearse(batch.view()).await] {
             assert!(
                 matches!(&outcome, Err(StoreError::Data { code, .. }) if code == "23503"),
                 "{outcome:?}"

@@ -59,9 +59,7 @@ async fn begun(database: &Database) -> Box<dyn RollupStore> {
 
 fn tally(users: &[&str]) -> Tally {
     let mut union = UserUnion::new(100);
-    users
-        .iter()
-        .for_each(|user| union.add(UserKey::PUBLIC.hash(user)));
+    users.iter().for_each(|user| union.add(UserKey::PUBLIC.hash(user)));
     Tally {
         events: users.len() as u64,
         users: union.finish(),
@@ -143,20 +141,14 @@ async fn what_is_not_stored_leaves_no_deltas() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;
     database.refuse_events_named("bad").await;
-    for one in [
-        event("bad", "ann", FEBRUARY),
-        with_id("bad", "web", "ann", "1"),
-    ] {
+    for one in [event("bad", "ann", FEBRUARY), with_id("bad", "web", "ann", "1")] {
         let batch = batch_of(0, &[event("view", "bob", FEBRUARY), one]);
         let error = sink.flush(batch.view()).await.unwrap_err();
         assert!(matches!(error, StoreError::Data { .. }), "{error}");
     }
     let bad = batch_of(0, &[event("bad", "ann", FEBRUARY)]);
     sink.quarantine(bad.view(), "23514", "no").await.unwrap();
-    for one in [
-        event("view", "ann", FEBRUARY),
-        with_id("view", "web", "ann", "1"),
-    ] {
+    for one in [event("view", "ann", FEBRUARY), with_id("view", "web", "ann", "1")] {
         let moved = sink.flush(batch_of(0, &[one]).view()).await.unwrap_err();
         assert!(matches!(moved, StoreError::CheckpointMoved), "{moved}");
     }
@@ -186,11 +178,7 @@ async fn a_trigger_that_leaves_rows_of_our_own_table_out_stops_the_flush() {
     drop(sink);
     let mut fresh = database.store().open_sink().await.unwrap();
     assert_eq!(
-        fresh
-            .checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        fresh.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(0)
     );
     assert_eq!(database.count("events").await, 0);
@@ -236,13 +224,9 @@ async fn who_waited_for_the_lock_sees_what_its_holder_committed() {
         waiter.overflow_on(Day::of(at(0))).await.unwrap()
     });
     let observer = database.session().await;
-    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')";
-    while !observer
-        .query_one(waits, &[])
-        .await
-        .unwrap()
-        .get::<_, bool>(0)
-    {
+    let waits =
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory')";
+    while !observer.query_one(waits, &[]).await.unwrap().get::<_, bool>(0) {
         tokio::task::yield_now().await;
     }
     holder.add_overflow(Day::of(at(0)), 7).await.unwrap();
@@ -270,10 +254,7 @@ async fn a_flush_behind_the_snapshot_keeps_its_deltas_for_the_next_time() {
     assert_eq!(taken[0].event_name, "click");
     // Not committed, so not taken.
     drop(rollups);
-    assert_eq!(
-        begun(&database).await.take_deltas(10).await.unwrap().len(),
-        1
-    );
+    assert_eq!(begun(&database).await.take_deltas(10).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,10 +285,7 @@ async fn parts_and_days_come_back_as_they_were_put() {
         part(minute(0).quarter(), &["eve"]),
     ];
     rollups.put_parts(&parts).await.unwrap();
-    rollups
-        .put_parts(&[part(minute(2), &["x", "y", "z"])])
-        .await
-        .unwrap();
+    rollups.put_parts(&[part(minute(2), &["x", "y", "z"])]).await.unwrap();
     let wanted = [(ids[0], minute(2)), (ids[2], minute(2))];
     let found = rollups.parts_at(&wanted).await.unwrap();
     assert_eq!(found.len(), 1);
@@ -322,15 +300,9 @@ async fn parts_and_days_come_back_as_they_were_put() {
         .mark_stale(&[(ids[0], day), (ids[1], day), (ids[0], day)])
         .await
         .unwrap();
-    rollups
-        .put_days(&[(ids[0], day, tally(&["ann"]))])
-        .await
-        .unwrap();
+    rollups.put_days(&[(ids[0], day, tally(&["ann"]))]).await.unwrap();
     let after = Day::of(day.end());
-    assert_eq!(
-        rollups.stale_days(after, 10).await.unwrap(),
-        [(ids[1], day)]
-    );
+    assert_eq!(rollups.stale_days(after, 10).await.unwrap(), [(ids[1], day)]);
     assert!(rollups.stale_days(day, 10).await.unwrap().is_empty());
     let sums = rollups.sums_on(day).await.unwrap();
     assert_eq!((&sums[0].0, sums[0].1, sums.len()), (&keys[0], ids[0], 1));
@@ -357,10 +329,7 @@ async fn what_is_stale_is_not_written_again() {
     for _ in 0..2 {
         let mut rollups = begun(&database).await;
         let ids = rollups.series_ids(&[key(None, None)]).await.unwrap();
-        rollups
-            .mark_stale(&[(ids[0], Day::of(at(0)))])
-            .await
-            .unwrap();
+        rollups.mark_stale(&[(ids[0], Day::of(at(0)))]).await.unwrap();
         rollups.commit().await.unwrap();
         let row = observer.query_one(row, &[]).await.unwrap();
         let row: [String; 3] = [row.get(0), row.get(1), row.get(2)];
@@ -392,10 +361,7 @@ async fn the_days_stored_are_found_whatever_the_partitions_are() {
         )
         .await;
     assert_eq!(stored().await.unwrap().0, middle.0);
-    assert_eq!(
-        stored().await.unwrap().1.start().as_micros(),
-        1_906_502_400_000_000
-    );
+    assert_eq!(stored().await.unwrap().1.start().as_micros(), 1_906_502_400_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,9 +13,7 @@ async fn servers_that_store_the_same_ids_never_wait_for_each_other() {
     const EVENTS: i64 = 20;
     let database = Database::postgres().await;
     // So that the partition is there.
-    database
-        .store_events(&[event("view", "ann", FEBRUARY)])
-        .await;
+    database.store_events(&[event("view", "ann", FEBRUARY)]).await;
     let ids: Vec<String> = (0..EVENTS).map(|number| format!("id-{number}")).collect();
     let mut events: Vec<Event<'_>> = (FEBRUARY..).zip(&ids).map(with_id).collect();
     // Nobody gets past the middle.
@@ -32,15 +30,14 @@ async fn servers_that_store_the_same_ids_never_wait_for_each_other() {
     for server in 1..=2_u128 {
         let log = WalId(Uuid::from_u128(server));
         let mut sink = database.store().open_sink().await.unwrap();
-        sink.create_checkpoint(log, 0, Mark::default())
-            .await
-            .unwrap();
+        sink.create_checkpoint(log, 0, Mark::default()).await.unwrap();
         let batch = batch_from(log, 0, &events);
         events.reverse();
         flushes.push(tokio::spawn(async move { sink.flush(batch.view()).await }));
     }
     let observer = database.session().await;
-    let waiting = "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') = 2";
+    let waiting =
+        "(SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock') = 2";
     wait_until(&observer, waiting).await;
     held.batch_execute("ROLLBACK").await.unwrap();
     let mut stored = 0;

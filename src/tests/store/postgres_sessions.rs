@@ -1,4 +1,5 @@
-//! Sessions that PostgreSQL, or what stands before it, ends while nobody uses them, or in the middle of a read. Nobody who asks hears of it.
+//! Sessions that PostgreSQL, or what stands before it, ends while nobody uses them, or in the middle of a read. Nobody
+//! who asks hears of it.
 
 use fast_ingest::store::StoreError;
 use fast_ingest::wal::id::LifeId;
@@ -12,8 +13,7 @@ use crate::support::process::Launch;
 use crate::support::process::stored::Database as ServedDatabase;
 
 /// The store's sessions in the database of whoever asks.
-const OURS: &str =
-    "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fast-ingest'";
+const OURS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fast-ingest'";
 /// Behind the URL of a database: its sessions are ended when they idle for so long.
 const IDLE_MAX: &str = "?options=-c%20idle_session_timeout%3D100ms";
 const METRICS: &str = "/metrics?event_name=*&from=2026-02-01T00:00:00Z&to=2026-03-01T00:00:00Z";
@@ -76,9 +76,7 @@ fn sessions_that_idle_too_long_are_no_news() {
     };
     let way = ServedDatabase::Postgres(format!("{url}{IDLE_MAX}"));
     let dir = tempfile::tempdir().unwrap();
-    let server = Launch::new(dir.path(), &way)
-        .with("--rollup-interval", "2s")
-        .start();
+    let server = Launch::new(dir.path(), &way).with("--rollup-interval", "2s").start();
     let ours = format!("SELECT count(*) {OURS}");
     for number in 1..=3 {
         database.wait_for("idle", |database| database.rows(&ours) == ["0"]);

@@ -53,9 +53,7 @@ fn width_at(now: i64, micros: i64) -> Width {
 
 fn users(names: &[&str]) -> UserSet {
     let mut union = UserUnion::new(100);
-    names
-        .iter()
-        .for_each(|name| union.add(UserKey::PUBLIC.hash(name)));
+    names.iter().for_each(|name| union.add(UserKey::PUBLIC.hash(name)));
     union.finish()
 }
 
@@ -79,13 +77,7 @@ type Told = (SeriesId, i64, i16, u64, Vec<u8>);
 fn told(part: &Part) -> Told {
     let (start, minutes) = (part.bucket.start.as_micros(), part.bucket.width.minutes());
     let tally = &part.tally;
-    (
-        part.series,
-        start,
-        minutes,
-        tally.events,
-        tally.users.encode(),
-    )
+    (part.series, start, minutes, tally.events, tally.users.encode())
 }
 
 fn part(series: SeriesId, micros: i64, width: Width, tally: Tally) -> Part {
@@ -98,11 +90,7 @@ fn part(series: SeriesId, micros: i64, width: Width, tally: Tally) -> Part {
 
 /// Three series: a pair, its name, everything.
 async fn three_series(rollups: &mut dyn RollupStore) -> [SeriesId; 3] {
-    let keys = [
-        key(Some("view"), Some("web")),
-        key(Some("view"), None),
-        key(None, None),
-    ];
+    let keys = [key(Some("view"), Some("web")), key(Some("view"), None), key(None, None)];
     let ids = rollups.series_ids(&keys).await.unwrap();
     ids.try_into().unwrap()
 }

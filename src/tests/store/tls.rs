@@ -24,22 +24,12 @@ async fn switch_to_tls(admin: &tokio_postgres::Client, certificate: &str, key: &
         );
         admin.batch_execute(&copy).await.unwrap();
     }
-    admin
-        .batch_execute("ALTER SYSTEM SET ssl = on")
-        .await
-        .unwrap();
-    admin
-        .batch_execute("SELECT pg_reload_conf()")
-        .await
-        .unwrap();
+    admin.batch_execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    admin.batch_execute("SELECT pg_reload_conf()").await.unwrap();
 }
 
 /// Opens a session through the store and asks the server whether it is encrypted.
-async fn is_encrypted(
-    database: &Database,
-    host: &str,
-    parameters: &str,
-) -> Result<bool, StoreError> {
+async fn is_encrypted(database: &Database, host: &str, parameters: &str) -> Result<bool, StoreError> {
     let observer = database.session().await;
     let url = format!(
         "{}?{parameters}&application_name=probed",
@@ -76,10 +66,7 @@ async fn each_mode_encrypts_and_verifies_what_it_says() {
     switch_to_tls(&admin, CERTIFICATE, KEY).await;
     // A reload is noticed by the postmaster in its own time.
     for _ in 0..1_000 {
-        if is_encrypted(&database, "localhost", "sslmode=require")
-            .await
-            .is_ok()
-        {
+        if is_encrypted(&database, "localhost", "sslmode=require").await.is_ok() {
             break;
         }
         tokio::task::yield_now().await;
@@ -109,9 +96,7 @@ async fn each_mode_encrypts_and_verifies_what_it_says() {
         ("localhost", "sslmode=verify-full".to_owned()),
     ];
     for (host, parameters) in refused {
-        let error = is_encrypted(&database, host, &parameters)
-            .await
-            .expect_err(&parameters);
+        let error = is_encrypted(&database, host, &parameters).await.expect_err(&parameters);
         assert!(
             error.to_string().contains("certificate"),
             "{host} {parameters}: {error}"
@@ -138,18 +123,8 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
             [
                 ("127.0.0.1", "verify-ca", &of_itself, believed),
                 ("localhost", "verify-full", &of_itself, believed),
-                (
-                    "127.0.0.1",
-                    "verify-full",
-                    &of_itself,
-                    Some("subjectAltName"),
-                ),
-                (
-                    "localhost",
-                    "verify-full",
-                    &unnamed,
-                    Some("that very certificate"),
-                ),
+                ("127.0.0.1", "verify-full", &of_itself, Some("subjectAltName")),
+                ("localhost", "verify-full", &unnamed, Some("that very certificate")),
             ],
         ),
         (
@@ -158,12 +133,7 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
                 ("127.0.0.1", "verify-ca", &unnamed, believed),
                 ("localhost", "verify-ca", &unnamed, believed),
                 ("localhost", "verify-full", &unnamed, Some("subjectAltName")),
-                (
-                    "localhost",
-                    "verify-ca",
-                    &of_itself,
-                    Some("that very certificate"),
-                ),
+                ("localhost", "verify-ca", &of_itself, Some("that very certificate")),
             ],
         ),
     ];
@@ -200,33 +170,21 @@ async fn metrics_and_migrations_are_encrypted_too() {
     switch_to_tls(&admin, CERTIFICATE, KEY).await;
     // Refuse what is not encrypted.
     admin
-        .batch_execute("COPY (SELECT 'hostssl all all 127.0.0.1/32 trust') TO PROGRAM 'cat >pg_hba.conf'; SELECT pg_reload_conf()")
+        .batch_execute(
+            "COPY (SELECT 'hostssl all all 127.0.0.1/32 trust') TO PROGRAM 'cat >pg_hba.conf'; SELECT pg_reload_conf()",
+        )
         .await
         .unwrap();
     let url = cluster.url("postgres");
     let mut plain = Ok(());
     for _ in 0..1_000 {
-        plain = tokio_postgres::connect(&url, tokio_postgres::NoTls)
-            .await
-            .map(drop);
+        plain = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.map(drop);
         if plain.is_err() {
             break;
         }
     }
-    assert!(
-        plain.is_err(),
-        "the server still takes what is not encrypted"
-    );
+    assert!(plain.is_err(), "the server still takes what is not encrypted");
     let database = Database::postgres_at(url).await;
     let query = crate::support::database::query("view", 0, 1, None);
-    assert_eq!(
-        database
-            .store()
-            .metrics(&query)
-            .await
-            .unwrap()
-            .total
-            .total_events,
-        0
-    );
+    assert_eq!(database.store().metrics(&query).await.unwrap().total.total_events, 0);
 }

@@ -78,12 +78,7 @@ pub(crate) fn batch_from(wal_id: WalId, after: u64, events: &[Event<'_>]) -> Bat
 }
 
 /// A metrics query over `[from, to)`.
-pub(crate) fn query(
-    event_name: &str,
-    from: i64,
-    to: i64,
-    group_by: Option<Grouping>,
-) -> MetricsQuery {
+pub(crate) fn query(event_name: &str, from: i64, to: i64, group_by: Option<Grouping>) -> MetricsQuery {
     let (from, to) = (Timestamp::from_micros(from), Timestamp::from_micros(to));
     MetricsQuery {
         group_by: group_by.unwrap_or_default(),
@@ -125,9 +120,7 @@ impl From<&Event<'_>> for Stored {
             tags: event
                 .tags
                 .map(|tags| tags.iter().map(|tag| (*tag).to_owned()).collect()),
-            metadata: event
-                .metadata
-                .map(|json| serde_json::from_str(json).unwrap()),
+            metadata: event.metadata.map(|json| serde_json::from_str(json).unwrap()),
         }
     }
 }
@@ -169,8 +162,7 @@ impl Database {
 
     /// As a release made it that hashed user ids without a secret, so that tests know the sets.
     pub(crate) async fn without_user_key(self) -> Self {
-        self.execute("UPDATE rollup_state SET user_key = NULL")
-            .await;
+        self.execute("UPDATE rollup_state SET user_key = NULL").await;
         self
     }
 
@@ -180,9 +172,7 @@ impl Database {
         act: impl FnOnce(&StoreLocation) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let location = self.location.clone();
-        tokio::task::spawn_blocking(move || act(&location))
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || act(&location)).await.unwrap()
     }
 
     pub(crate) fn store(&self) -> &dyn EventStore {
@@ -280,13 +270,16 @@ impl Database {
         }
     }
 
-    /// Keeps PostgreSQL's queries of `events` and of rollups waiting while the returned session lives. SQLite's readers never wait.
+    /// Keeps PostgreSQL's queries of `events` and of rollups waiting while the returned session lives. SQLite's readers
+    /// never wait.
     pub(crate) async fn block_queries(&self) -> Option<tokio_postgres::Client> {
         match &self.location {
             StoreLocation::Postgres(_) => {
                 let session = self.session().await;
                 session
-                    .batch_execute("BEGIN; LOCK TABLE events, rollup_days, rollups, rollup_deltas IN ACCESS EXCLUSIVE MODE")
+                    .batch_execute(
+                        "BEGIN; LOCK TABLE events, rollup_days, rollups, rollup_deltas IN ACCESS EXCLUSIVE MODE",
+                    )
                     .await
                     .unwrap();
                 Some(session)
@@ -299,24 +292,14 @@ impl Database {
     pub(crate) async fn count(&self, table: &str) -> i64 {
         let sql = format!("SELECT count(*) FROM {table}");
         match &self.location {
-            StoreLocation::Postgres(_) => self
-                .session()
-                .await
-                .query_one(&sql, &[])
-                .await
-                .unwrap()
-                .get(0),
+            StoreLocation::Postgres(_) => self.session().await.query_one(&sql, &[]).await.unwrap().get(0),
             StoreLocation::Sqlite(_) => self.file().query_row(&sql, [], |row| row.get(0)).unwrap(),
         }
     }
 
     /// The users of all events, in order.
     pub(crate) async fn users(&self) -> Vec<String> {
-        self.events()
-            .await
-            .into_iter()
-            .map(|event| event.user_id)
-            .collect()
+        self.events().await.into_iter().map(|event| event.user_id).collect()
     }
 
     /// All events in order of their users.
@@ -380,9 +363,7 @@ impl Database {
             StoreLocation::Sqlite(_) => {
                 let file = self.file();
                 let mut statement = file.prepare(sql).unwrap();
-                let rows = statement.query_map([], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                });
+                let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
                 rows.unwrap().map(Result::unwrap).collect()
             }
         }

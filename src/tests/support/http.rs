@@ -1,7 +1,7 @@
 //! The real HTTP server in this process, on a port of its own, and a client that writes raw bytes.
 //!
-//! What lies behind the server is under the test's control: the receiving end of the ring (acknowledged by a thread, or held by
-//! the test) and the store.
+//! What lies behind the server is under the test's control: the receiving end of the ring (acknowledged by a thread, or
+//! held by the test) and the store.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,8 +41,7 @@ use uuid::Uuid;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One valid event, as the body of `POST /events`.
-pub(crate) const EVENT: &str =
-    r#"{"event_name":"page_view","channel":"web","user_id":"u1","timestamp":1769938200}"#;
+pub(crate) const EVENT: &str = r#"{"event_name":"page_view","channel":"web","user_id":"u1","timestamp":1769938200}"#;
 
 /// What a test may change before the server starts.
 pub(crate) struct Setup {
@@ -142,9 +141,7 @@ impl TestServer {
             .enable_all()
             .build()
             .unwrap();
-        let listener = runtime
-            .block_on(server::bind(setup.settings.address()))
-            .unwrap();
+        let listener = runtime.block_on(server::bind(setup.settings.address())).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         before(address, &shutdown);
@@ -158,12 +155,7 @@ impl TestServer {
             progress: Arc::clone(&progress),
             applied: Applied::new(life, shutdown.drain_token()),
         });
-        let serving = runtime.spawn(server::serve(
-            listener,
-            app,
-            shutdown.drain_token(),
-            setup.drain_max,
-        ));
+        let serving = runtime.spawn(server::serve(listener, app, shutdown.drain_token(), setup.drain_max));
         let server = Self {
             address,
             shutdown,
@@ -242,11 +234,7 @@ impl Client {
     /// Reads one answer.
     pub(crate) fn answer(&mut self) -> Answer {
         let mut answer = self.answer_head();
-        let length = answer
-            .header("content-length")
-            .expect("a length")
-            .parse()
-            .unwrap();
+        let length = answer.header("content-length").expect("a length").parse().unwrap();
         answer.body.resize(length, 0);
         self.reader.read_exact(&mut answer.body).unwrap();
         answer
@@ -255,10 +243,7 @@ impl Client {
     /// Reads the head of an answer only: that of a HEAD request, or a `100 Continue`.
     pub(crate) fn answer_head(&mut self) -> Answer {
         let status_line = self.line();
-        let status = status_line
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.unwrap_or_else(|| panic!("not an answer: {status_line:?}"));
         let mut headers = HashMap::new();
         loop {
@@ -277,10 +262,7 @@ impl Client {
 
     /// Waits for the first byte of an answer.
     pub(crate) fn wait_for_answer(&mut self) {
-        assert!(
-            !self.reader.fill_buf().unwrap().is_empty(),
-            "closed without an answer"
-        );
+        assert!(!self.reader.fill_buf().unwrap().is_empty(), "closed without an answer");
     }
 
     /// Whether a part of an answer is there.
@@ -294,10 +276,7 @@ impl Client {
 
     /// Closes the sending side.
     pub(crate) fn finish_sending(&mut self) {
-        self.reader
-            .get_mut()
-            .shutdown(SocketShutdown::Write)
-            .unwrap();
+        self.reader.get_mut().shutdown(SocketShutdown::Write).unwrap();
     }
 
     /// Reads until the server closes, orderly or not; returns what came before.
@@ -376,10 +355,7 @@ pub(crate) fn post(path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// The head of a POST of JSON, with these header lines besides.
 pub(crate) fn post_head(path: &str, lines: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\r\n"
-    )
-    .into_bytes()
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\r\n").into_bytes()
 }
 
 /// A request without a body.
@@ -405,9 +381,7 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
 }
 
 /// Answers metrics queries with whatever the function says; stores nothing.
-pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, StoreError>>(
-    pub(crate) F,
-);
+pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, StoreError>>(pub(crate) F);
 
 impl Default for StoreStub {
     fn default() -> Self {
@@ -429,9 +403,7 @@ where
     }
 
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
-        Err(StoreError::Unavailable(
-            "the HTTP layer must not flush".to_owned(),
-        ))
+        Err(StoreError::Unavailable("the HTTP layer must not flush".to_owned()))
     }
 
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {

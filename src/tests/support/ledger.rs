@@ -1,7 +1,9 @@
-//! The other half of the promise: clients that write down what they sent and what they were told, and hold the database to it.
+//! The other half of the promise: clients that write down what they sent and what they were told, and hold the database
+//! to it.
 //!
-//! An event's user is derived from (client, request, index) and everything else in it from the user, so a stored row can be
-//! checked without remembering what was sent. No event has an `event_id`: nothing but the server prevents duplicates.
+//! An event's user is derived from (client, request, index) and everything else in it from the user, so a stored row
+//! can be checked without remembering what was sent. No event has an `event_id`: nothing but the server prevents
+//! duplicates.
 
 mod audit;
 mod events;
@@ -86,11 +88,7 @@ struct State {
 }
 
 impl Entry {
-    fn new(
-        (client, request, events): (u32, u32, u32),
-        answer: &io::Result<Answer>,
-        sent_at: Instant,
-    ) -> Self {
+    fn new((client, request, events): (u32, u32, u32), answer: &io::Result<Answer>, sent_at: Instant) -> Self {
         let answer = answer.as_ref();
         Self {
             client,
@@ -162,10 +160,7 @@ impl Load {
             .unwrap();
         let found = count(&state);
         drop(state);
-        assert!(
-            !waited.timed_out(),
-            "{found} requests {what}, still no {wanted}"
-        );
+        assert!(!waited.timed_out(), "{found} requests {what}, still no {wanted}");
     }
 
     /// Sends one request of its own and returns its answer; it is in the ledger like any other.
@@ -190,9 +185,8 @@ impl Load {
         };
         let (path, body, events) = compose(client, request);
         let sent_at = Instant::now();
-        let answer = Connection::open(address).and_then(|mut connection| {
-            connection.request("POST", &format!("{path}{query}"), body.as_bytes())
-        });
+        let answer = Connection::open(address)
+            .and_then(|mut connection| connection.request("POST", &format!("{path}{query}"), body.as_bytes()));
         self.shared
             .record(Entry::new((client, request, events), &answer, sent_at));
         answer
@@ -304,10 +298,7 @@ fn judge(answer: &Answer) -> Outcome {
 impl Ledger {
     /// How many requests ended in a way.
     pub(crate) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
-        self.entries
-            .iter()
-            .filter(|entry| is_counted(entry))
-            .count()
+        self.entries.iter().filter(|entry| is_counted(entry)).count()
     }
 
     /// Nobody noticed anything of what was done to the database.
@@ -326,7 +317,8 @@ impl Ledger {
         }
     }
 
-    /// Expects none of the acknowledged events in the database whose sequences are said to be withheld. Returns how many those are.
+    /// Expects none of the acknowledged events in the database whose sequences are said to be withheld. Returns how
+    /// many those are.
     pub(crate) fn withhold(&mut self, is_withheld: impl Fn(u64) -> bool) -> u64 {
         let mut withheld = 0;
         for entry in &mut self.entries {
@@ -358,9 +350,7 @@ impl Ledger {
         }
         for entry in &self.entries {
             let users = (0..entry.events).map(|index| user_of(entry.client, entry.request, index));
-            let found: Vec<_> = users
-                .map(|user| copies.remove(user.as_str()).unwrap_or(0))
-                .collect();
+            let found: Vec<_> = users.map(|user| copies.remove(user.as_str()).unwrap_or(0)).collect();
             audit.weigh(entry, &found);
         }
         for (user, copies) in copies {
@@ -370,9 +360,9 @@ impl Ledger {
         audit
     }
 
-    /// Holds the database to every answer: acknowledged events are there exactly once, refused ones are not, an unknown request
-    /// is there whole or not at all, nothing else is there, and all of it is what was sent. Returns how many unknown ones are
-    /// there.
+    /// Holds the database to every answer: acknowledged events are there exactly once, refused ones are not, an unknown
+    /// request is there whole or not at all, nothing else is there, and all of it is what was sent. Returns how many
+    /// unknown ones are there.
     #[track_caller]
     pub(crate) fn verify(&self, stored: &[StoredEvent]) -> u64 {
         let audit = self.audit(stored);

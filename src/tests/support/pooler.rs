@@ -1,7 +1,8 @@
 //! A throw-away PgBouncer before a test's PostgreSQL.
 //!
-//! Like [`Cluster`](crate::support::postgres::Cluster) it is started by a small shell wrapper whose standard input is a pipe from this process: on its
-//! end, which also comes when this process is killed, the wrapper stops the pooler and removes its directory.
+//! Like [`Cluster`](crate::support::postgres::Cluster) it is started by a small shell wrapper whose standard input is a
+//! pipe from this process: on its end, which also comes when this process is killed, the wrapper stops the pooler and
+//! removes its directory.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::net::TcpStream;
@@ -102,9 +103,7 @@ fn start(settings: &str) -> Child {
         .expect("a shell starts");
     let mut dir = String::new();
     let stdout = wrapper.stdout.take().expect("piped");
-    BufReader::new(stdout)
-        .read_line(&mut dir)
-        .expect("the wrapper answers");
+    BufReader::new(stdout).read_line(&mut dir).expect("the wrapper answers");
     wrapper
 }
 

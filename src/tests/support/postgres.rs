@@ -1,7 +1,8 @@
 //! A throw-away PostgreSQL for tests.
 //!
-//! The server is started by a small shell wrapper whose standard input is a pipe from this process. The wrapper takes commands
-//! from it, and on its end, which also comes when this process is killed, stops the server and removes its directory.
+//! The server is started by a small shell wrapper whose standard input is a pipe from this process. The wrapper takes
+//! commands from it, and on its end, which also comes when this process is killed, stops the server and removes its
+//! directory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -17,8 +18,8 @@ const NO_BINARIES: &str = "no PostgreSQL 15 or newer (initdb, pg_ctl, postgres) 
 const RELEASE_MIN: u32 = 15;
 /// Names the directory of the programs to use, whatever else is there.
 const PROGRAMS: &str = "FAST_INGEST_TEST_POSTGRES";
-/// Where packages put the programs, side by side by release: a directory, how the names in it begin, and the rest of the path.
-/// The Makefile looks in the same places.
+/// Where packages put the programs, side by side by release: a directory, how the names in it begin, and the rest of
+/// the path. The Makefile looks in the same places.
 const PACKAGED: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -27,8 +28,8 @@ const PACKAGED: [(&str, &str, &str); 5] = [
     ("/usr/local/opt", "postgresql", "bin"),
 ];
 
-/// Arguments: directory of the programs, `on` or `off` for fsync, and for a standby the data directory and the port of its primary. Answers
-/// each command by one line, `ok …` or `failed`.
+/// Arguments: directory of the programs, `on` or `off` for fsync, and for a standby the data directory and the port of
+/// its primary. Answers each command by one line, `ok …` or `failed`.
 const WRAPPER: &str = r#"
 bin=$1 fsync=$2 primary=$3 primary_port=$4
 cd /
@@ -192,10 +193,7 @@ impl Cluster {
             StopMode::Fast => "fast",
             StopMode::Immediate => "immediate",
         };
-        assert!(
-            self.command(&format!("stop {mode}")),
-            "PostgreSQL did not stop"
-        );
+        assert!(self.command(&format!("stop {mode}")), "PostgreSQL did not stop");
     }
 
     /// Starts it again with the same port and data, and waits until it accepts connections.
@@ -269,9 +267,7 @@ impl Wrapper {
     /// What follows an `ok`; `None` after a failure.
     fn answer(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .expect("the wrapper answers");
+        self.answers.read_line(&mut line).expect("the wrapper answers");
         let rest = line.strip_prefix("ok")?;
         Some(rest.trim().to_owned())
     }
@@ -300,7 +296,8 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket").port()
 }
 
-/// Directory of the server's programs: the one that the environment names, the first in PATH, or the newest of those that packages brought.
+/// Directory of the server's programs: the one that the environment names, the first in PATH, or the newest of those
+/// that packages brought.
 pub(crate) fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_usable = |directory: &PathBuf| release_in(directory) >= Some(RELEASE_MIN);
@@ -322,8 +319,7 @@ pub(crate) fn programs() -> PathBuf {
             .map(move |entry| entry.path().join(rest))
     });
     let configured = Command::new("pg_config").arg("--bindir").output().ok();
-    let configured =
-        configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+    let configured = configured.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
     packaged
         .chain(configured)
         .filter(is_usable)

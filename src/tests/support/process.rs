@@ -81,19 +81,13 @@ pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended 
 pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = binary();
     command.args(arguments).stdout(stdout);
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .expect("the binary starts");
+    let output = command.stderr(Stdio::piped()).output().expect("the binary starts");
     let stderr = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), stderr)
 }
 
 /// Runs a command with this stderr; returns its exit status, `None` when a signal ended it, and its answer.
-pub(crate) fn run_with_stderr(
-    arguments: &[&str],
-    stderr: impl Into<Stdio>,
-) -> (Option<i32>, String) {
+pub(crate) fn run_with_stderr(arguments: &[&str], stderr: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = binary();
     let output = command.args(arguments).stderr(stderr).output();
     let output = output.expect("the binary starts");
@@ -106,8 +100,7 @@ fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
     for (name, _) in std::env::vars_os() {
         let is_setting = name.to_string_lossy().starts_with("FAST_INGEST_");
-        if is_setting || ["PORT", "DATABASE_URL", "PGPASSWORD"].contains(&&*name.to_string_lossy())
-        {
+        if is_setting || ["PORT", "DATABASE_URL", "PGPASSWORD"].contains(&&*name.to_string_lossy()) {
             command.env_remove(name);
         }
     }
@@ -123,11 +116,7 @@ fn run_to_end(mut command: Command) -> Ended {
     let status = wait_or_kill(&mut child);
     let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
     let status = status.unwrap_or_else(|| panic!("{command:?} does not end: {stdout}{stderr}"));
-    Ended {
-        status,
-        stdout,
-        stderr,
-    }
+    Ended { status, stdout, stderr }
 }
 
 fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
@@ -182,7 +171,8 @@ impl Launch {
         self
     }
 
-    /// The same run by another program, such as a tracer. It dies with that program, and that program must end as it did.
+    /// The same run by another program, such as a tracer. It dies with that program, and that program must end as it
+    /// did.
     pub(crate) fn under<'a>(mut self, wrapper: impl IntoIterator<Item = &'a str>) -> Self {
         self.wrapper = wrapper
             .into_iter()
@@ -197,11 +187,7 @@ impl Launch {
     pub(crate) fn traced(self, trace: &Path, expressions: &[&str]) -> Self {
         let mut wrapper = vec!["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-o"];
         wrapper.push(trace.to_str().unwrap());
-        wrapper.extend(
-            expressions
-                .iter()
-                .flat_map(|expression| ["-e", *expression]),
-        );
+        wrapper.extend(expressions.iter().flat_map(|expression| ["-e", *expression]));
         self.under(wrapper)
     }
 
@@ -219,10 +205,7 @@ impl Launch {
             return command;
         };
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .arg(binary.get_program())
-            .args(&self.arguments);
+        command.args(arguments).arg(binary.get_program()).args(&self.arguments);
         for (name, value) in binary.get_envs() {
             match value {
                 Some(value) => command.env(name, value),
@@ -236,10 +219,7 @@ impl Launch {
     /// The same with all its state elsewhere.
     pub(crate) fn in_directory(&self, data_dir: &Path) -> Self {
         let mut elsewhere = self.clone();
-        let flag = elsewhere
-            .arguments
-            .iter()
-            .position(|flag| flag == "--data-dir");
+        let flag = elsewhere.arguments.iter().position(|flag| flag == "--data-dir");
         data_dir
             .to_str()
             .unwrap()
@@ -522,19 +502,11 @@ impl ServerLog {
 
     /// The first line with these words; `None` when the server ended, or took too long, without one.
     fn wait_for_line(&self, words: &str) -> Option<String> {
-        let find = |state: &LogState| {
-            state
-                .lines
-                .iter()
-                .find(|line| line.contains(words))
-                .cloned()
-        };
+        let find = |state: &LogState| state.lines.iter().find(|line| line.contains(words)).cloned();
         let state = self.state.lock().unwrap();
         let (state, _) = self
             .grown
-            .wait_timeout_while(state, PATIENCE, |state| {
-                !state.has_ended && find(state).is_none()
-            })
+            .wait_timeout_while(state, PATIENCE, |state| !state.has_ended && find(state).is_none())
             .unwrap();
         find(&state)
     }

@@ -9,9 +9,7 @@ impl Random {
     /// Seeded by `TEST_SEED`, or at random; the seed is printed, and shown when the test fails.
     pub(crate) fn from_environment() -> Self {
         let given = std::env::var("TEST_SEED").ok();
-        let seed = given.map_or_else(Self::any_seed, |seed| {
-            seed.parse().expect("TEST_SEED is a number")
-        });
+        let seed = given.map_or_else(Self::any_seed, |seed| seed.parse().expect("TEST_SEED is a number"));
         eprintln!("TEST_SEED={seed}");
         Self::seeded(seed)
     }

@@ -10,11 +10,10 @@ use crate::torture::rig::Rig;
 /// Requests that must be acknowledged while the flush waits for an answer.
 const ACKS_MEANWHILE: u64 = 20;
 const RECORDED: &str = "SELECT first_sequence, last_sequence FROM wal_gaps ORDER BY id DESC";
-const CHECKPOINTS: &str =
-    "SELECT wal_id, flushed_through, token FROM wal_checkpoints ORDER BY wal_id";
+const CHECKPOINTS: &str = "SELECT wal_id, flushed_through, token FROM wal_checkpoints ORDER BY wal_id";
 
-/// Waits until the server asks, in `words`, lets it take events meanwhile, and answers beside it: with the first sequence that shall be
-/// stored, or by default. Returns the sequences that are recorded as skipped.
+/// Waits until the server asks, in `words`, lets it take events meanwhile, and answers beside it: with the first
+/// sequence that shall be stored, or by default. Returns the sequences that are recorded as skipped.
 #[track_caller]
 pub(crate) fn answer(rig: &Rig, words: &str, from: Option<u64>) -> RangeInclusive<u64> {
     rig.server().wait_for_health(words, |health| {

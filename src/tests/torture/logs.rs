@@ -31,14 +31,9 @@ pub(crate) fn copy(data_dir: &Path, to: &Path) {
     }
 }
 
-/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile is not copied. At
-/// one moment of it `meanwhile` is called.
-pub(crate) fn copy_running(
-    data_dir: &Path,
-    to: &Path,
-    random: &mut Random,
-    meanwhile: impl FnOnce(),
-) {
+/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile
+/// is not copied. At one moment of it `meanwhile` is called.
+pub(crate) fn copy_running(data_dir: &Path, to: &Path, random: &mut Random, meanwhile: impl FnOnce()) {
     let (from, to, mut names) = begin_copy(data_dir, to);
     random.shuffle(&mut names);
     let copy = |name: OsString| match fs::copy(from.join(&name), to.join(&name)) {

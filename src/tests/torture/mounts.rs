@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The shutdown ioctl of ext4 and xfs (`EXT4_IOC_SHUTDOWN`), told not to write its log: from then on the device has what it has. Perl,
-/// because the call needs `unsafe` in Rust, and every Debian has it.
-const CUT: &str = r#"open(F, "<", $ARGV[0]) or die "$!\n"; my $how = pack("L", 2); ioctl(F, 0x8004587D, $how) or die "$!\n";"#;
+/// The shutdown ioctl of ext4 and xfs (`EXT4_IOC_SHUTDOWN`), told not to write its log: from then on the device has
+/// what it has. Perl, because the call needs `unsafe` in Rust, and every Debian has it.
+const CUT: &str =
+    r#"open(F, "<", $ARGV[0]) or die "$!\n"; my $how = pack("L", 2); ioctl(F, 0x8004587D, $how) or die "$!\n";"#;
 
 /// A mounted file system, unmounted when dropped.
 pub(crate) struct Mount {
@@ -29,9 +30,7 @@ impl Mount {
         fs::create_dir_all(at).unwrap();
         run(Command::new("mount").arg("--bind").arg(of).arg(at))?;
         let mount = Self { at: at.to_owned() };
-        run(Command::new("mount")
-            .args(["-o", "remount,bind,ro"])
-            .arg(at))?;
+        run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(at))?;
         Ok(mount)
     }
 
@@ -44,10 +43,7 @@ impl Mount {
     /// Mounts the file system in a file.
     pub(crate) fn image(image: &Path, at: &Path) -> Result<Self, String> {
         fs::create_dir_all(at).unwrap();
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(image)
-            .arg(at))?;
+        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at))?;
         Ok(Self { at: at.to_owned() })
     }
 

@@ -37,8 +37,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts a server with these settings under load, and waits until both work. `database` is where to look, which need not be
-    /// how the server gets there.
+    /// Starts a server with these settings under load, and waits until both work. `database` is where to look, which
+    /// need not be how the server gets there.
     pub(crate) fn start(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start(server.address(), CLIENTS);
@@ -63,13 +63,7 @@ impl Rig {
     }
 
     /// The same for a server and clients that were started in the plan's own way.
-    pub(crate) fn around(
-        data_dir: &Path,
-        database: &Database,
-        launch: Launch,
-        server: Server,
-        load: Load,
-    ) -> Self {
+    pub(crate) fn around(data_dir: &Path, database: &Database, launch: Launch, server: Server, load: Load) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
             database: database.clone(),
@@ -80,7 +74,8 @@ impl Rig {
         }
     }
 
-    /// Small segments and batches: faults meet rotations, removals and many transactions. What the database has is not kept.
+    /// Small segments and batches: faults meet rotations, removals and many transactions. What the database has is not
+    /// kept.
     pub(crate) fn busy(data_dir: &Path, database: &Database) -> Launch {
         Self::keeping(data_dir, database).with("--wal-keep", "0")
     }
@@ -93,8 +88,9 @@ impl Rig {
             .with("--flush-interval", "5ms")
     }
 
-    /// Segments that take a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL only, lest the
-    /// embedded database's calls be taken for the log's. Nothing is kept of what the database has, so that segments are removed.
+    /// Segments that take a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL
+    /// only, lest the embedded database's calls be taken for the log's. Nothing is kept of what the database has, so
+    /// that segments are removed.
     pub(crate) fn tiny(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--body-bytes-max", "16KiB")
@@ -199,8 +195,8 @@ impl Rig {
         }
     }
 
-    /// Heals: asserts that the server takes and stores events again, ends the load, stops the server, and holds the database to
-    /// every answer. Returns these.
+    /// Heals: asserts that the server takes and stores events again, ends the load, stops the server, and holds the
+    /// database to every answer. Returns these.
     #[track_caller]
     pub(crate) fn finish(self, report: &mut Report) -> Ledger {
         let (ledger, database) = self.finish_unchecked(report);
@@ -251,10 +247,7 @@ impl Rig {
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
                 return;
             }
-            assert!(
-                Instant::now() < deadline,
-                "no event gets through: {answer:?}"
-            );
+            assert!(Instant::now() < deadline, "no event gets through: {answer:?}");
             thread::sleep(LOOK_AGAIN);
         }
     }
@@ -267,8 +260,9 @@ fn assert_log_is_sound(data_dir: &str, flags: &[&str]) {
     assert_eq!(inspected.code(), 0, "{inspected:?}");
 }
 
-/// The law of the log: whatever was accepted is a row, a duplicate, in quarantine, or waits. With one log in the database, its rows say the
-/// same, unless a person had a say: then events that are counted as skipped may be there as well.
+/// The law of the log: whatever was accepted is a row, a duplicate, in quarantine, or waits. With one log in the
+/// database, its rows say the same, unless a person had a say: then events that are counted as skipped may be there as
+/// well.
 #[track_caller]
 fn assert_all_is_accounted_for(health: &serde_json::Value, database: &Database) {
     let events = &health["events"];
@@ -280,11 +274,9 @@ fn assert_all_is_accounted_for(health: &serde_json::Value, database: &Database) 
     let known: u64 = known.into_iter().map(count).sum();
     assert_eq!(count("accepted"), known, "{health}");
     assert_eq!(events["unaccounted"], 0, "{health}");
-    let logs_and_gaps = database
-        .rows("SELECT (SELECT count(*) FROM wal_checkpoints), (SELECT count(*) FROM wal_gaps)");
+    let logs_and_gaps = database.rows("SELECT (SELECT count(*) FROM wal_checkpoints), (SELECT count(*) FROM wal_gaps)");
     if logs_and_gaps == ["1|0"] {
-        let rows = database
-            .rows("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)");
+        let rows = database.rows("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)");
         let told = format!("{}|{}", count("applied"), count("quarantined"));
         assert_eq!(rows, [told], "{health}");
     }

@@ -1,12 +1,14 @@
 //! The cap on (name, channel) pairs a day: who gets a series, and who is only counted.
 //!
-//! An id that somebody sends as a name or a channel would otherwise make a series of its own for each event, and rollups would grow
-//! like the events. Once a day is full it stays closed: a pair that found no room at first must not get a series later, because that
-//! series would lack its first events. A name is let in with its first pair and never without, for the same reason.
+//! An id that somebody sends as a name or a channel would otherwise make a series of its own for each event, and
+//! rollups would grow like the events. Once a day is full it stays closed: a pair that found no room at first must not
+//! get a series later, because that series would lack its first events. A name is let in with its first pair and never
+//! without, for the same reason.
 //!
-//! Whoever invents pairs must not keep out those that a product really has. So room is kept for pairs that several days before had, and when a day
-//! is closed they are let in at once, with series that have no parts yet. Days to come have only a small share for pairs that nobody has
-//! seen. What is left of such an attack ends with the day: the keeper then rebuilds it, which chooses the pairs with most events.
+//! Whoever invents pairs must not keep out those that a product really has. So room is kept for pairs that several days
+//! before had, and when a day is closed they are let in at once, with series that have no parts yet. Days to come have
+//! only a small share for pairs that nobody has seen. What is left of such an attack ends with the day: the keeper then
+//! rebuilds it, which chooses the pairs with most events.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -49,7 +51,8 @@ pub struct Room {
 }
 
 impl Room {
-    /// As the store knows it: `series` are those that the day has, `is_closed` says that somebody was turned away before.
+    /// As the store knows it: `series` are those that the day has, `is_closed` says that somebody was turned away
+    /// before.
     pub fn new(series: Vec<SeriesKey>, is_closed: bool, pairs_max: usize) -> Self {
         let mut room = Self {
             channels: HashMap::new(),
@@ -125,7 +128,8 @@ impl Room {
         self.pairs += usize::from(channels.insert(channel));
     }
 
-    /// The pairs of the days before for which the day must have series at once, now that it is closed: they are in from here on.
+    /// The pairs of the days before for which the day must have series at once, now that it is closed: they are in from
+    /// here on.
     pub fn let_expected_in(&mut self) -> Vec<(String, String)> {
         let room = self.pairs_max.saturating_sub(self.pairs);
         let expected = std::mem::take(&mut self.expected);

@@ -18,9 +18,7 @@ pub(super) struct Addition {
 /// Puts additions in the order of their places and returns those of each place.
 pub(super) fn by_place(additions: &mut [Addition]) -> Vec<&[Addition]> {
     additions.sort_unstable();
-    additions
-        .chunk_by(|one, next| one.place == next.place)
-        .collect()
+    additions.chunk_by(|one, next| one.place == next.place).collect()
 }
 
 /// The parts at some places once they have taken in what is added, in order of the places.
@@ -109,13 +107,7 @@ mod tests {
     }
 
     fn seen(parts: &[Part]) -> Vec<(Place, u64, Vec<u8>)> {
-        let seen = |part: &Part| {
-            (
-                (part.series, part.bucket),
-                part.tally.events,
-                part.tally.users.encode(),
-            )
-        };
+        let seen = |part: &Part| ((part.series, part.bucket), part.tally.events, part.tally.users.encode());
         parts.iter().map(seen).collect()
     }
 
@@ -165,10 +157,7 @@ mod tests {
             tally: tally(range.end - range.start, users(range, PART_EXACT_MAX)),
         };
         let sum = total(vec![part(0, 0..80), part(1, 50..150)], 600);
-        assert_eq!(
-            (sum.events, sum.users.encode()),
-            (180, users(0..150, 600).encode())
-        );
+        assert_eq!((sum.events, sum.users.encode()), (180, users(0..150, 600).encode()));
         assert_eq!(total(Vec::new(), 600).events, 0);
     }
 }

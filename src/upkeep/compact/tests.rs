@@ -90,9 +90,7 @@ fn recounted(tables: &Tables) -> Counts {
     for (name, channel, user, timestamp) in &tables.events {
         let bucket = Bucket::of(*timestamp, Width::Quarter);
         for key in series_of(name, channel) {
-            counting.add(key, bucket, 1, |users| {
-                users.add(UserKey::PUBLIC.hash(user))
-            });
+            counting.add(key, bucket, 1, |users| users.add(UserKey::PUBLIC.hash(user)));
         }
     }
     counting.finish()
@@ -115,10 +113,7 @@ fn assert_whole(model: &Model) {
     rolled_up.retain(|place, _| is_kept(&tables, place));
     recounted.retain(|place, _| is_kept(&tables, place));
     // Not `assert_eq`: nobody reads thousands of bytes.
-    assert!(
-        rolled_up == recounted,
-        "the rollups count what the events are"
-    );
+    assert!(rolled_up == recounted, "the rollups count what the events are");
     assert_days(&tables);
     assert_overflow(&tables);
 }
@@ -148,11 +143,7 @@ fn assert_days(tables: &Tables) {
     for (&(series, bucket), tally) in &tables.parts {
         let tally = tally.clone();
         let day = parts.entry((series, bucket.day())).or_default();
-        day.push(Part {
-            series,
-            bucket,
-            tally,
-        });
+        day.push(Part { series, bucket, tally });
     }
     for day in parts.keys() {
         assert!(tables.days.contains_key(day), "{day:?} has parts, no row");
@@ -196,10 +187,7 @@ fn deltas_become_parts_of_their_pair_their_name_and_everything() {
         .parts
         .iter()
         .map(|((series, _), tally)| {
-            let SeriesKey {
-                event_name,
-                channel,
-            } = tables.key(*series);
+            let SeriesKey { event_name, channel } = tables.key(*series);
             (
                 event_name.as_deref(),
                 channel.as_deref(),
@@ -307,12 +295,7 @@ fn a_day_is_summed_up_when_its_last_minutes_are_old_and_again_when_it_changes() 
     model.flush(at(over), &[("view", "app", "bob", at(NOW))]);
     compacted(&model, over, &limits);
     // Of the pair that was there before nothing has changed.
-    let stale = model
-        .tables()
-        .days
-        .values()
-        .filter(|sum| sum.is_none())
-        .count();
+    let stale = model.tables().days.values().filter(|sum| sum.is_none()).count();
     assert_eq!(stale, 3);
     assert_whole(&model);
     assert_eq!(summed_up(&model, over, &limits).days, 3);

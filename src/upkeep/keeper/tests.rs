@@ -17,9 +17,7 @@ use crate::wal::id::LifeId;
 
 const SETTINGS: RollupSettings = RollupSettings {
     interval: Duration::from_secs(5),
-    cap: RollupCap {
-        pairs_per_day_max: 100,
-    },
+    cap: RollupCap { pairs_per_day_max: 100 },
 };
 
 /// A store that only keeps rollups, and may refuse connections at first.
@@ -164,11 +162,9 @@ async fn each_failure_leads_to_a_fresh_connection_and_nothing_is_lost() {
     store.wait_until_compacted().await;
     for n in 0..12 {
         let opened = store.opened();
-        store.model.fail(if n % 2 == 0 {
-            Fault::Before(n)
-        } else {
-            Fault::After(n)
-        });
+        store
+            .model
+            .fail(if n % 2 == 0 { Fault::Before(n) } else { Fault::After(n) });
         store.flush("view", Timestamp::now());
         while store.opened() == opened {
             sleep(Duration::from_millis(1)).await;

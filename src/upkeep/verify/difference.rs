@@ -78,11 +78,7 @@ pub enum Fault {
 /// `page_view / web, 2026-02-01T09:15:00Z, 15 min: rollups have 361 events, the rows 362`
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            series,
-            place,
-            fault,
-        } = self;
+        let Self { series, place, fault } = self;
         if let (Place::Day(day), Fault::EventsGone { .. }) = (place, fault) {
             return write!(f, "{day}: {fault}");
         }
@@ -105,46 +101,24 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Events { rollups, rows } => {
-                write!(
-                    f,
-                    "rollups have {}, the rows {rows}",
-                    plural(*rollups, "event")
-                )
+                write!(f, "rollups have {}, the rows {rows}", plural(*rollups, "event"))
             }
             Self::Users { rollups, rows } if rollups == rows => {
-                write!(
-                    f,
-                    "rollups have {}, the rows as many others",
-                    plural(*rollups, "user")
-                )
+                write!(f, "rollups have {}, the rows as many others", plural(*rollups, "user"))
             }
             Self::Users { rollups, rows } => {
-                write!(
-                    f,
-                    "rollups have {}, the rows {rows}",
-                    plural(*rollups, "user")
-                )
+                write!(f, "rollups have {}, the rows {rows}", plural(*rollups, "user"))
             }
             Self::SumEvents { sum, parts } => {
-                write!(
-                    f,
-                    "the sum has {}, its parts {parts}",
-                    plural(*sum, "event")
-                )
+                write!(f, "the sum has {}, its parts {parts}", plural(*sum, "event"))
             }
             Self::SumUsers { sum, parts } if sum == parts => {
-                write!(
-                    f,
-                    "the sum has {}, its parts as many others",
-                    plural(*sum, "user")
-                )
+                write!(f, "the sum has {}, its parts as many others", plural(*sum, "user"))
             }
             Self::SumUsers { sum, parts } => {
                 write!(f, "the sum has {}, its parts {parts}", plural(*sum, "user"))
             }
-            Self::NoSum => {
-                f.write_str("there are parts, but neither a sum nor a mark that one is due")
-            }
+            Self::NoSum => f.write_str("there are parts, but neither a sum nor a mark that one is due"),
             Self::NoParts => f.write_str("there are no parts, but a sum or a mark that one is due"),
             Self::EventsGone { rollups } => write!(
                 f,

@@ -1,5 +1,5 @@
-//! The rollup tables in memory, with transactions that see one snapshot while others commit; and the flush and the compaction in
-//! their simplest forms, to fill them.
+//! The rollup tables in memory, with transactions that see one snapshot while others commit; and the flush and the
+//! compaction in their simplest forms, to fill them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -11,9 +11,7 @@ use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
 use crate::rollup::fold::Fold;
 use crate::rollup::users::NewKey;
-use crate::rollup::{
-    DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey, series_of,
-};
+use crate::rollup::{DAY_EXACT_MAX, Delta, PART_EXACT_MAX, Part, SeriesId, SeriesKey, Tally, UserKey, series_of};
 use crate::store::{RollupStore, StoreError};
 use crate::upkeep::recount::Sum;
 
@@ -61,10 +59,7 @@ impl Tables {
     /// Merges all deltas into parts, as long as there is room for their pairs, each in its own width.
     pub(crate) fn compact(&mut self, pairs_max: usize) {
         for (_, delta) in std::mem::take(&mut self.deltas) {
-            let (day, [pair, name, all]) = (
-                delta.bucket.day(),
-                series_of(&delta.event_name, &delta.channel),
-            );
+            let (day, [pair, name, all]) = (delta.bucket.day(), series_of(&delta.event_name, &delta.channel));
             let there = self.series_with_parts(day);
             let pairs = there.iter().filter(|key| key.channel.is_some()).count();
             let is_full = pairs >= pairs_max || self.overflow.contains_key(&day);
@@ -218,11 +213,7 @@ impl RollupStore for Model {
         unreachable!("compaction's")
     }
 
-    async fn take_minutes(
-        &mut self,
-        _before: Timestamp,
-        _rows_max: usize,
-    ) -> Result<Vec<Part>, StoreError> {
+    async fn take_minutes(&mut self, _before: Timestamp, _rows_max: usize) -> Result<Vec<Part>, StoreError> {
         unreachable!("compaction's")
     }
 
@@ -260,19 +251,11 @@ impl RollupStore for Model {
         Ok(())
     }
 
-    async fn stale_days(
-        &mut self,
-        _before: Day,
-        _rows_max: usize,
-    ) -> Result<Vec<(SeriesId, Day)>, StoreError> {
+    async fn stale_days(&mut self, _before: Day, _rows_max: usize) -> Result<Vec<(SeriesId, Day)>, StoreError> {
         unreachable!("compaction's")
     }
 
-    async fn parts_of_day(
-        &mut self,
-        _series: SeriesId,
-        _day: Day,
-    ) -> Result<Vec<Part>, StoreError> {
+    async fn parts_of_day(&mut self, _series: SeriesId, _day: Day) -> Result<Vec<Part>, StoreError> {
         unreachable!("compaction's")
     }
 
@@ -384,10 +367,7 @@ impl RollupStore for Model {
 
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
         let ids = self.seen().delta_ids(day);
-        Ok(ids
-            .iter()
-            .map(|id| self.seen().deltas[id].clone())
-            .collect())
+        Ok(ids.iter().map(|id| self.seen().deltas[id].clone()).collect())
     }
 
     async fn clear_day(&mut self, day: Day) -> Result<(), StoreError> {

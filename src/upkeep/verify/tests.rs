@@ -1,5 +1,5 @@
-//! Verifying and rebuilding on the tables in memory: what is right passes whichever way it came about, and each way of being wrong is
-//! named and mended.
+//! Verifying and rebuilding on the tables in memory: what is right passes whichever way it came about, and each way of
+//! being wrong is named and mended.
 
 mod tampering;
 
@@ -23,8 +23,8 @@ fn event(name: &'static str, channel: &'static str, user: u32, after: i64) -> Ev
     (name, channel, format!("user-{user}"), FEBRUARY + after)
 }
 
-/// Some hundred events in two names and two channels, over a day: some quarters have few users, one has 150 and one minute of
-/// another 130.
+/// Some hundred events in two names and two channels, over a day: some quarters have few users, one has 150 and one
+/// minute of another 130.
 fn some_events() -> Vec<Event> {
     let mut events = Vec::new();
     for n in 0..200 {
@@ -43,7 +43,8 @@ fn some_events() -> Vec<Event> {
     events
 }
 
-/// Flushed in three batches at different times and compacted in between, so that there are minutes, quarters and deltas.
+/// Flushed in three batches at different times and compacted in between, so that there are minutes, quarters and
+/// deltas.
 fn compacted(events: &[Event]) -> Model {
     let model = Model::default();
     {
@@ -76,11 +77,7 @@ fn settled(events: &[Event], pairs_max: usize) -> Model {
 async fn verify(model: &mut Model) -> Vec<String> {
     let verdict = verify_day(model, today()).await.unwrap();
     assert_eq!(verdict.events, model.tables().events.len() as u64);
-    verdict
-        .differences
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    verdict.differences.iter().map(ToString::to_string).collect()
 }
 
 /// At an instant when the day is over.
@@ -139,10 +136,7 @@ async fn a_sum_that_was_made_of_minutes_stays_right_when_they_are_merged() {
         tables.parts.retain(|(_, bucket), _| bucket.start < quiet);
         tables.sum_up();
         let sums = tables.days.clone();
-        assert!(
-            sums.values()
-                .all(|sum| sum.as_ref().unwrap().users.is_exact())
-        );
+        assert!(sums.values().all(|sum| sum.as_ref().unwrap().users.is_exact()));
         tables.merge_minutes(i64::MAX);
         assert!(tables.parts.values().any(|part| !part.users.is_exact()));
         tables.days = sums;
@@ -250,9 +244,7 @@ async fn pairs_beyond_the_cap_are_accounted_for() {
     *model.tables().overflow.get_mut(&today()).unwrap() -= 1;
     assert_eq!(
         verify(&mut model).await,
-        [
-            "all events, 2026-02-01T00:00:00Z, 1 day: rollups have 73 events without a series of their own, the rows 74"
-        ]
+        ["all events, 2026-02-01T00:00:00Z, 1 day: rollups have 73 events without a series of their own, the rows 74"]
     );
     model.tables().overflow.clear();
     assert!(!verify(&mut model).await.is_empty());
@@ -282,10 +274,7 @@ async fn on_a_day_with_overflow_a_name_whose_series_is_gone_is_found() {
         channel: None,
     };
     let name = model.tables().series_id(&name);
-    model
-        .tables()
-        .parts
-        .retain(|(series, _), _| *series != name);
+    model.tables().parts.retain(|(series, _), _| *series != name);
     model.tables().days.remove(&(name, today()));
     let found = verify(&mut model).await;
     assert!(found[0].starts_with("view / all channels, "), "{found:?}");
@@ -306,11 +295,7 @@ async fn a_rebuild_beside_a_server_rests_after_each_day() {
 #[tokio::test]
 async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_told_otherwise() {
     let some = some_events();
-    for mut model in [
-        compacted(&some),
-        settled(&some, PAIRS_MAX),
-        settled(&some, 1),
-    ] {
+    for mut model in [compacted(&some), settled(&some, PAIRS_MAX), settled(&some, 1)] {
         model.tables().events.clear();
         let before = model.tables().clone();
         let gone = "2026-02-01: rollups have 480 events and no event is stored: were they removed on purpose? rollup rebuild keeps such days";
@@ -319,10 +304,7 @@ async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_to
         assert_eq!(rebuild_by(&mut model, rules).await, RebuiltDay::Kept);
         let after = model.tables().clone();
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
-        let forget = Rules {
-            forget: true,
-            ..rules
-        };
+        let forget = Rules { forget: true, ..rules };
         assert_eq!(rebuild_by(&mut model, forget).await, RebuiltDay::Forgotten);
         assert_eq!(verify(&mut model).await, [""; 0]);
         let tables = model.tables().clone();
@@ -359,9 +341,7 @@ async fn the_first_build_covers_all_days_and_goes_on_after_an_interruption() {
         tables.rebuild_needed = true;
         for day in [0, 1, 3] {
             let mut events = few_events();
-            events
-                .iter_mut()
-                .for_each(|event| event.3 += day * DAY_MICROS);
+            events.iter_mut().for_each(|event| event.3 += day * DAY_MICROS);
             tables.events.extend(events);
         }
     }
@@ -369,9 +349,7 @@ async fn the_first_build_covers_all_days_and_goes_on_after_an_interruption() {
     // Day after day is a commit: the second fails at first, then of those that are left the third.
     for (commit, days_built) in [(2, 1), (3, 2)] {
         model.fail_commit = Some(commit);
-        rebuild::build_if_needed(&mut model, PAIRS_MAX)
-            .await
-            .unwrap_err();
+        rebuild::build_if_needed(&mut model, PAIRS_MAX).await.unwrap_err();
         assert!(model.tables().rebuild_needed);
         let built: BTreeSet<Day> = model.tables().days.keys().map(|(_, day)| *day).collect();
         assert_eq!(built.len(), days_built);
@@ -384,12 +362,7 @@ async fn the_first_build_covers_all_days_and_goes_on_after_an_interruption() {
         ..Rebuilt::default()
     };
     assert_eq!(built.unwrap(), Some(expected));
-    assert_eq!(
-        rebuild::build_if_needed(&mut model, PAIRS_MAX)
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(rebuild::build_if_needed(&mut model, PAIRS_MAX).await.unwrap(), None);
     let all = rebuild::days(&mut model, None, None).await.unwrap();
     let reads: Vec<usize> = all.iter().map(|day| model.reads[day]).collect();
     assert_eq!(reads, [1, 2, 1, 2], "what is done is not done again");
@@ -424,7 +397,8 @@ async fn days_run_from_the_first_to_the_last_that_is_stored_and_asked_for() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Bytes of sets come out equal whichever way events went: by deltas of several flushes, minutes or quarters, around the limits.
+    /// Bytes of sets come out equal whichever way events went: by deltas of several flushes, minutes or quarters,
+    /// around the limits.
     #[test]
     fn sets_are_equal_in_bytes_by_every_way(
         users in 90_u32..330,

@@ -1,8 +1,9 @@
 //! The disk's free space: its floor, and a disk that somebody else has filled.
 //!
-//! A write that finds no room fails before anything of it counts: nobody was told that its records are stored, and what was synced before is
-//! untouched. So the log takes back what of it got written, refuses who waits, and closes the gate until there is room again. Only a write
-//! may fail like this. After a failed sync nobody knows what the device has, and that stays final.
+//! A write that finds no room fails before anything of it counts: nobody was told that its records are stored, and what
+//! was synced before is untouched. So the log takes back what of it got written, refuses who waits, and closes the gate
+//! until there is room again. Only a write may fail like this. After a failed sync nobody knows what the device has,
+//! and that stays final.
 
 use std::time::Instant;
 
@@ -27,10 +28,7 @@ impl<D: Disk> Committer<D> {
             .has_name()
             .map_err(|error| WalError::io("look at", &path, error))?;
         if !has_name {
-            let removed = std::io::Error::new(
-                std::io::ErrorKind::NotFound,
-                "the file was removed while in use",
-            );
+            let removed = std::io::Error::new(std::io::ErrorKind::NotFound, "the file was removed while in use");
             return Err(WalError::io("go on writing", &path, removed));
         }
         let directory = self.log.directory();
@@ -113,7 +111,8 @@ impl<D: Disk> Committer<D> {
         ack.send(Err(Refusal::LogFull)).ok();
     }
 
-    /// Puts the segment back to where it ended before a write that found no room, durably: whole records of it could be found by a start.
+    /// Puts the segment back to where it ended before a write that found no room, durably: whole records of it could be
+    /// found by a start.
     pub(super) fn take_back(&mut self) -> Result<(), WalError> {
         self.cut_to(self.end)?;
         self.room_end = self.end;

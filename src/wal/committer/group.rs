@@ -43,13 +43,7 @@ impl Group {
             space,
         } = submission;
         assert!(event_count > 0, "only the log itself writes markers");
-        record::seal(
-            &mut record,
-            salt,
-            first_sequence,
-            durable_through,
-            event_count,
-        );
+        record::seal(&mut record, salt, first_sequence, durable_through, event_count);
         self.bytes.extend_from_slice(&record);
         self.events += u64::from(event_count);
         space.consume();

@@ -4,22 +4,23 @@ use super::Committer;
 use crate::wal::disk::{Disk, DiskFile};
 use crate::wal::error::WalError;
 
-/// Room that is made ahead of records: zeros behind the end, so that most syncs find the file as long as it was and its blocks in
-/// place, and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms. The sync that makes room
-/// takes some milliseconds, so it should be rare: at 40,000 events a second it is one in a thousand.
+/// Room that is made ahead of records: zeros behind the end, so that most syncs find the file as long as it was and its
+/// blocks in place, and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms.
+/// The sync that makes room takes some milliseconds, so it should be rare: at 40,000 events a second it is one in a
+/// thousand.
 pub(super) const ROOM_BYTES: u64 = 4 * 1024 * 1024;
 /// What room is made of.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-/// A group of this size or more makes no room: it spreads the cost of a longer file by itself, and would write much of it twice.
+/// A group of this size or more makes no room: it spreads the cost of a longer file by itself, and would write much of
+/// it twice.
 const GROUP_BYTES_WITHOUT_ROOM: usize = 64 * 1024;
 impl<D: Disk> Committer<D> {
-    /// Makes the file longer when the next bytes do not fit into it, up to where the segment is sealed. Zeros are no record, so a start
-    /// after a crash finds the end as before.
+    /// Makes the file longer when the next bytes do not fit into it, up to where the segment is sealed. Zeros are no
+    /// record, so a start after a crash finds the end as before.
     pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), WalError> {
         let end = self.end + bytes as u64;
         let room_end = (self.end + ROOM_BYTES).min(self.segment_bytes);
-        let is_needless =
-            end <= self.room_end || room_end <= end || bytes >= GROUP_BYTES_WITHOUT_ROOM;
+        let is_needless = end <= self.room_end || room_end <= end || bytes >= GROUP_BYTES_WITHOUT_ROOM;
         if is_needless || self.was_full {
             return Ok(());
         }

@@ -112,10 +112,7 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     assert_eq!(file.commits().home(), Some(&commit(30)));
     let mut foreign = commit(30);
     foreign.mark.token = Uuid::from_u128(7);
-    assert!(
-        may_have_made(file.commits(), &foreign),
-        "it may have stood in the hole"
-    );
+    assert!(may_have_made(file.commits(), &foreign), "it may have stood in the hole");
     file.note(commit(40)).unwrap();
     assert_eq!(open(dir.path()).commits().home(), Some(&commit(40)));
 }

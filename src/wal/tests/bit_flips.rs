@@ -63,10 +63,7 @@ fn a_segment_cut_at_any_length_is_refused_unless_only_the_marker_is_gone() {
         let bytes = disk.contents(path);
         for length in 0..bytes.len() {
             let what = format!("the first {length} bytes");
-            assert!(
-                refuses(&disk, path, &bytes[..length], &users, &what),
-                "{what}"
-            );
+            assert!(refuses(&disk, path, &bytes[..length], &users, &what), "{what}");
         }
     }
     let bytes = disk.contents(last);
@@ -107,13 +104,7 @@ fn a_segment_in_the_place_of_another_or_none_is_refused() {
         for other in &segments {
             if other != path {
                 let bytes = disk.contents(other);
-                assert!(refuses(
-                    &disk,
-                    path,
-                    &bytes,
-                    &users,
-                    "another segment in place"
-                ));
+                assert!(refuses(&disk, path, &bytes, &users, "another segment in place"));
             }
         }
         // The oldest may be gone because all of it is in the database.
@@ -127,12 +118,6 @@ fn a_segment_in_the_place_of_another_or_none_is_refused() {
     let (foreign, _, _) = small_log();
     for path in &segments {
         let bytes = foreign.contents(path);
-        assert!(refuses(
-            &disk,
-            path,
-            &bytes,
-            &users,
-            "another log's segment"
-        ));
+        assert!(refuses(&disk, path, &bytes, &users, "another log's segment"));
     }
 }

@@ -27,32 +27,17 @@ fn a_failed_sync_is_final() {
     faults.fail_syncs.store(true, Ordering::SeqCst);
     faults.arm();
 
-    assert_eq!(
-        running.append(&[2]),
-        Err(Refusal::Poisoned),
-        "the waiter is told"
-    );
+    assert_eq!(running.append(&[2]), Err(Refusal::Poisoned), "the waiter is told");
     faults.fail_syncs.store(false, Ordering::SeqCst);
     assert_eq!(
         running.append(&[3]),
         Err(Refusal::Poisoned),
         "nothing is taken any more"
     );
-    assert_eq!(
-        running.log.durable().through,
-        1,
-        "the watermark does not move"
-    );
+    assert_eq!(running.log.durable().through, 1, "the watermark does not move");
     let error = running.stop().unwrap_err();
-    assert!(
-        matches!(error, WalError::Io { action: "sync", .. }),
-        "{error}"
-    );
-    assert_eq!(
-        faults.syncs.load(Ordering::SeqCst),
-        1,
-        "and never synced again"
-    );
+    assert!(matches!(error, WalError::Io { action: "sync", .. }), "{error}");
+    assert_eq!(faults.syncs.load(Ordering::SeqCst), 1, "and never synced again");
 }
 
 #[test]
@@ -64,13 +49,7 @@ fn a_failed_write_is_final() {
     assert_eq!(running.append(&[1]), Err(Refusal::Poisoned));
     faults.fail_writes.store(false, Ordering::SeqCst);
     assert_eq!(running.append(&[2]), Err(Refusal::Poisoned));
-    assert!(matches!(
-        running.stop(),
-        Err(WalError::Io {
-            action: "write",
-            ..
-        })
-    ));
+    assert!(matches!(running.stop(), Err(WalError::Io { action: "write", .. })));
     assert_eq!(
         faults.syncs.load(Ordering::SeqCst),
         0,
@@ -98,10 +77,7 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
         announced.recv().unwrap();
         // The first sync is under way: these five have to wait for the second.
         let users: Vec<Vec<u64>> = (1..6).map(|count| vec![7; count]).collect();
-        let mut others: Vec<_> = users
-            .iter()
-            .map(|users| Box::pin(running.submit(users)))
-            .collect();
+        let mut others: Vec<_> = users.iter().map(|users| Box::pin(running.submit(users))).collect();
         for other in &mut others {
             assert!(poll_once(other).await.is_none());
         }
@@ -114,21 +90,14 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
 
         announced.recv().unwrap();
         for other in &mut others {
-            assert!(
-                poll_once(other).await.is_none(),
-                "no answer before their own sync"
-            );
+            assert!(poll_once(other).await.is_none(), "no answer before their own sync");
         }
         let_go.send(()).unwrap();
         let mut acks = Vec::new();
         for other in others {
             acks.push(other.await.unwrap());
         }
-        assert_eq!(
-            acks,
-            [2, 4, 7, 11, 16],
-            "each has the sequence of its own last event"
-        );
+        assert_eq!(acks, [2, 4, 7, 11, 16], "each has the sequence of its own last event");
     });
     assert_eq!(faults.syncs.load(Ordering::SeqCst), 2);
     faults.armed.store(false, Ordering::SeqCst);
@@ -137,12 +106,10 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
 
 /// Polls a future once; `None` while it is pending.
 async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
-    std::future::poll_fn(
-        |context| match std::pin::Pin::new(&mut *future).poll(context) {
-            std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
-            std::task::Poll::Pending => std::task::Poll::Ready(None),
-        },
-    )
+    std::future::poll_fn(|context| match std::pin::Pin::new(&mut *future).poll(context) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
     .await
 }
 
@@ -159,10 +126,7 @@ fn segments_rotate_retire_and_give_their_space_back() {
     }
     assert!(place.segments().len() > 5, "{:?}", place.segments());
     assert_eq!(running.read_after(0).unwrap(), (1..=40).collect::<Vec<_>>());
-    assert_eq!(
-        running.read_after(17).unwrap(),
-        (18..=40).collect::<Vec<_>>()
-    );
+    assert_eq!(running.read_after(17).unwrap(), (18..=40).collect::<Vec<_>>());
     let bytes_on_disk = || {
         place
             .segments()
@@ -186,11 +150,7 @@ fn segments_rotate_retire_and_give_their_space_back() {
     assert_eq!(running.log.gate().bytes_used(), bytes_on_disk());
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
-    assert_eq!(
-        log.gate().bytes_used(),
-        bytes_on_disk(),
-        "markers count too"
-    );
+    assert_eq!(log.gate().bytes_used(), bytes_on_disk(), "markers count too");
 }
 
 #[test]
@@ -355,10 +315,7 @@ fn what_a_failed_sync_left_in_the_cache_is_not_believed_by_the_next_start() {
 fn wait_until(mut holds: impl FnMut() -> bool) {
     let give_up = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !holds() {
-        assert!(
-            std::time::Instant::now() < give_up,
-            "the condition never held"
-        );
+        assert!(std::time::Instant::now() < give_up, "the condition never held");
         thread::yield_now();
     }
 }

@@ -54,13 +54,7 @@ fn headers_that_no_segment_can_have_are_damage() {
                 ..HEADER
             },
         ),
-        (
-            "number 0",
-            SegmentHeader {
-                number: 0,
-                ..HEADER
-            },
-        ),
+        ("number 0", SegmentHeader { number: 0, ..HEADER }),
         (
             "the last number",
             SegmentHeader {
@@ -85,10 +79,7 @@ fn headers_that_no_segment_can_have_are_damage() {
     ];
     for (what, header) in impossible {
         let outcome = open(RealDisk, &place_with(&[(header, Vec::new())]).settings());
-        assert!(
-            matches!(outcome, Err(WalError::Damage { .. })),
-            "{what}: {outcome:?}"
-        );
+        assert!(matches!(outcome, Err(WalError::Damage { .. })), "{what}: {outcome:?}");
     }
     for header in [HEADER, second] {
         open(RealDisk, &place_with(&[(header, Vec::new())]).settings()).unwrap();
@@ -119,9 +110,7 @@ fn a_later_record_in_the_place_of_a_missing_one_proves_the_loss() {
 #[test]
 fn a_segment_that_does_not_go_on_where_the_one_before_it_ended_is_damage() {
     let records = record(&HEADER, 1, 0, &[10, 20]);
-    for (records, next_first, damaged_at) in
-        [(records.clone(), 2, 1), (records, 4, 3), (Vec::new(), 3, 1)]
-    {
+    for (records, next_first, damaged_at) in [(records.clone(), 2, 1), (records, 4, 3), (Vec::new(), 3, 1)] {
         let next = SegmentHeader {
             number: 2,
             first_sequence: next_first,

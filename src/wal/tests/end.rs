@@ -1,4 +1,5 @@
-//! The log's second witness: less than it says is refused by name, a torn slot leaves the other, and every stay writes it.
+//! The log's second witness: less than it says is refused by name, a torn slot leaves the other, and every stay writes
+//! it.
 
 use super::ledger::{DIR, Ledger, Plan, stay};
 use super::*;
@@ -59,10 +60,7 @@ fn assert_damage(place: &Place, words: &[&str]) {
 fn a_log_without_its_newest_segment_is_refused_by_number_and_name() {
     let place = two_stays();
     fs::remove_file(&place.segments()[1]).unwrap();
-    assert_damage(
-        &place,
-        &["segment number 2, 00000000000000000003.wal, is missing"],
-    );
+    assert_damage(&place, &["segment number 2, 00000000000000000003.wal, is missing"]);
 }
 
 #[test]
@@ -71,10 +69,7 @@ fn a_log_without_any_segment_is_refused_with_what_it_held() {
     for segment in place.segments() {
         fs::remove_file(segment).unwrap();
     }
-    assert_damage(
-        &place,
-        &["all segments are missing", "held events through 4"],
-    );
+    assert_damage(&place, &["all segments are missing", "held events through 4"]);
 }
 
 #[test]
@@ -241,10 +236,7 @@ fn fields_that_no_log_can_have_make_a_slot_invalid() {
     };
     assert_eq!(written(possible).unwrap(), Some(possible));
     for impossible in [
-        End {
-            number: 0,
-            ..possible
-        },
+        End { number: 0, ..possible },
         End {
             first_sequence: 0,
             ..possible
@@ -287,10 +279,7 @@ fn what_a_stay_with_rotations_and_retires_leaves_is_at_least_what_it_says() {
             let without = disk.copy();
             without.lose(&newest);
             let outcome = stay(&without, &mut ledger.clone(), &plan);
-            assert!(
-                matches!(outcome, Err(WalError::Damage { .. })),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Err(WalError::Damage { .. })), "{outcome:?}");
         }
     }
 }

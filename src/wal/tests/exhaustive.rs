@@ -1,12 +1,13 @@
-//! Every fault at every operation that it can meet: the process then dies alone, or the power goes with it, and the next start dies
-//! at each of its operations in turn. Faults of which nobody is told are found out or do no harm.
+//! Every fault at every operation that it can meet: the process then dies alone, or the power goes with it, and the
+//! next start dies at each of its operations in turn. Faults of which nobody is told are found out or do no harm.
 
 use super::ledger::{Ledger, Plan, stay};
 use super::power_cut::{restart, restart_and_cut_everywhere, workload};
 use super::*;
 use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
-/// Runs the workload with the fault at each place where it can strike, and hands on what it left; returns how often it struck.
+/// Runs the workload with the fault at each place where it can strike, and hands on what it left; returns how often it
+/// struck.
 fn at_every_chance(
     kind: FaultKind,
     lasts: bool,
@@ -72,7 +73,8 @@ fn a_full_disk_turns_requests_away_and_the_log_goes_on() {
     }
 }
 
-/// A write that finds no room may have got whole records to the file. Whoever sent them is told that they are not stored.
+/// A write that finds no room may have got whole records to the file. Whoever sent them is told that they are not
+/// stored.
 #[test]
 fn what_a_full_disk_took_of_a_refused_group_is_never_found() {
     let begun = SimulatedDisk::new();
@@ -107,11 +109,7 @@ fn a_failing_sync_loses_nothing_acknowledged_wherever_it_strikes() {
 
 #[test]
 fn a_failing_read_or_name_change_loses_nothing_acknowledged_wherever_it_strikes() {
-    for kind in [
-        FaultKind::ReadError,
-        FaultKind::RenameError,
-        FaultKind::RemoveError,
-    ] {
+    for kind in [FaultKind::ReadError, FaultKind::RenameError, FaultKind::RemoveError] {
         survive(kind, false);
         survive(kind, true);
     }
@@ -140,11 +138,7 @@ fn any_fault_while_a_torn_tail_is_cut_leaves_a_log_that_starts_again() {
             for at in 1.. {
                 let disk = start.copy();
                 let mut ledger = ledger.clone();
-                let fault = Fault {
-                    kind,
-                    at,
-                    lasts: false,
-                };
+                let fault = Fault { kind, at, lasts: false };
                 disk.arm(fault, at as u64);
                 let outcome = restart(&disk, &mut ledger);
                 if disk.fired() == 0 {
@@ -156,8 +150,7 @@ fn any_fault_while_a_torn_tail_is_cut_leaves_a_log_that_starts_again() {
                     .expect("the log starts after a fault in recovery");
                 for damage in Damage::ALL {
                     let (survived, _) = disk.after_power_cut(damage, &mut Dice(at as u64));
-                    restart(&survived, &mut ledger.clone())
-                        .expect("the log starts after fault and cut");
+                    restart(&survived, &mut ledger.clone()).expect("the log starts after fault and cut");
                 }
             }
         }
@@ -177,7 +170,8 @@ fn a_lying_sync_is_found_out_or_harmless_once_something_follows_it() {
                 refused += 1;
                 return;
             }
-            // A stay behind the lie, itself honest, then the power goes: what the device lacks cannot be hidden any more.
+            // A stay behind the lie, itself honest, then the power goes: what the device lacks cannot be hidden any
+            // more.
             restart(disk, &mut ledger).unwrap();
             let (survived, _) = disk.after_power_cut(Damage::Lost, &mut Dice(seed));
             // It either refuses, or this finds all that was acknowledged and is not yet in the database.

@@ -69,17 +69,15 @@ fn header() -> SegmentHeader {
         life: LifeId(Uuid::from_bytes(std::array::from_fn(|at| 32 + at as u8))),
         previous_life: LifeId(Uuid::from_bytes(std::array::from_fn(|at| 48 + at as u8))),
         salt: 0x1234_5678,
-        wal_id: WalId(Uuid::from_bytes([
-            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
-        ])),
+        wal_id: WalId(Uuid::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])),
         number: 3,
         first_sequence: 4711,
         previous_end: 8192,
     }
 }
 
-/// CRC-32C bit by bit, straight from its definition (reflected polynomial 0x82f63b78), so that the constants above do not
-/// rest on the library under test.
+/// CRC-32C bit by bit, straight from its definition (reflected polynomial 0x82f63b78), so that the constants above do
+/// not rest on the library under test.
 fn crc32c_by_definition(start: u32, bytes: &[u8]) -> u32 {
     let mut crc = !start;
     for byte in bytes {

@@ -72,8 +72,8 @@ pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
     }
 }
 
-/// One stay of a server on the disk: what it finds must be what was acknowledged, then it takes records, flushes some, and ends.
-/// An error when the disk fails, or when the log refuses to start.
+/// One stay of a server on the disk: what it finds must be what was acknowledged, then it takes records, flushes some,
+/// and ends. An error when the disk fails, or when the log refuses to start.
 pub(super) fn stay(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), WalError> {
     let outcome = live(disk, ledger, plan);
     disk.stop_feeding();
@@ -156,10 +156,7 @@ impl Ledger {
         if found.len() < acked || !sent.starts_with(&found) {
             let distinct: BTreeSet<_> = found.iter().collect();
             let acknowledged = &sent[..acked];
-            self.tally.lost += acknowledged
-                .iter()
-                .filter(|user| !distinct.contains(user))
-                .count();
+            self.tally.lost += acknowledged.iter().filter(|user| !distinct.contains(user)).count();
             self.tally.doubled += found.len() - distinct.len();
             self.tally.phantom += distinct.iter().filter(|user| !sent.contains(user)).count();
             panic!(
@@ -175,11 +172,7 @@ impl Ledger {
     }
 
     /// Makes the requests and notes their events as sent.
-    fn submit(
-        &mut self,
-        lots: &[Vec<usize>],
-        gate: &Arc<Gate>,
-    ) -> (Vec<Vec<Submission>>, Vec<(Answer, usize)>) {
+    fn submit(&mut self, lots: &[Vec<usize>], gate: &Arc<Gate>) -> (Vec<Vec<Submission>>, Vec<(Answer, usize)>) {
         let mut acks = Vec::new();
         let mut submissions = Vec::new();
         let budget = Budget::new(usize::MAX);

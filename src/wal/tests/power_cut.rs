@@ -1,11 +1,12 @@
-//! The promise across a power cut: at every operation of a workload that appends, rotates, retires and restarts, and then again at
-//! every operation of the recovery that follows.
+//! The promise across a power cut: at every operation of a workload that appends, rotates, retires and restarts, and
+//! then again at every operation of the recovery that follows.
 
 use super::ledger::{Ledger, Plan, stay};
 use super::*;
 use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
-/// Two stays with a clean stop between them: rotations, a retire, markers, bulks over several sectors, and groups of one and of more.
+/// Two stays with a clean stop between them: rotations, a retire, markers, bulks over several sectors, and groups of
+/// one and of more.
 pub(super) fn workload(disk: &SimulatedDisk, ledger: &mut Ledger) -> Result<(), WalError> {
     let first = Plan {
         unflushed: 12,
@@ -54,16 +55,9 @@ fn at_every_operation(
 /// A restart goes well, and so does the one after a power cut at any operation of it.
 pub(super) fn restart_and_cut_everywhere(disk: &SimulatedDisk, ledger: &Ledger) {
     restart(&disk.copy(), &mut ledger.clone()).expect("the log starts after a fault");
-    at_every_operation(
-        disk,
-        ledger,
-        &[Damage::Mixed],
-        restart,
-        |twice, ledger, _| {
-            restart(twice, &mut ledger.clone())
-                .expect("the log starts after a cut during recovery");
-        },
-    );
+    at_every_operation(disk, ledger, &[Damage::Mixed], restart, |twice, ledger, _| {
+        restart(twice, &mut ledger.clone()).expect("the log starts after a cut during recovery");
+    });
 }
 
 /// The whole test; panics on any violation.
@@ -73,17 +67,11 @@ fn cut_everywhere(disk: &SimulatedDisk, is_interval: bool) -> Cuts {
         is_interval,
         ..Ledger::default()
     };
-    at_every_operation(
-        disk,
-        &ledger,
-        &Damage::ALL,
-        workload,
-        |survived, ledger, lost| {
-            cuts.all += 1;
-            cuts.with_loss += usize::from(lost > 0);
-            restart_and_cut_everywhere(survived, ledger);
-        },
-    );
+    at_every_operation(disk, &ledger, &Damage::ALL, workload, |survived, ledger, lost| {
+        cuts.all += 1;
+        cuts.with_loss += usize::from(lost > 0);
+        restart_and_cut_everywhere(survived, ledger);
+    });
     cuts
 }
 
@@ -91,19 +79,13 @@ fn cut_everywhere(disk: &SimulatedDisk, is_interval: bool) -> Cuts {
 fn nothing_acknowledged_is_lost_wherever_the_power_goes() {
     let cuts = cut_everywhere(&SimulatedDisk::new(), false);
     assert!(cuts.all > 250, "{cuts:?}");
-    assert!(
-        cuts.with_loss > cuts.all * 3 / 10,
-        "the cuts must hurt: {cuts:?}"
-    );
+    assert!(cuts.with_loss > cuts.all * 3 / 10, "the cuts must hurt: {cuts:?}");
 }
 
 #[test]
 fn answering_before_the_sync_may_lose_events_but_never_damages_the_log() {
     let cuts = cut_everywhere(&SimulatedDisk::new(), true);
-    assert!(
-        cuts.with_loss > cuts.all * 3 / 10,
-        "the cuts must hurt: {cuts:?}"
-    );
+    assert!(cuts.with_loss > cuts.all * 3 / 10, "the cuts must hurt: {cuts:?}");
 }
 
 #[test]

@@ -11,11 +11,7 @@ fn a_checkpoint_inside_a_record_is_no_obstacle() {
     running.append(&[4, 5]).unwrap();
     for after in 0..=5 {
         let expected: Vec<_> = (after + 1..=5).collect();
-        assert_eq!(
-            running.read_after(after).unwrap(),
-            expected,
-            "after {after}"
-        );
+        assert_eq!(running.read_after(after).unwrap(), expected, "after {after}");
     }
     running.stop().unwrap();
 }
@@ -36,12 +32,7 @@ fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
         batch.reset(seen.len() as u64);
         reader.fill(&mut batch, 100, 1 << 20).unwrap();
         assert_eq!(batch.view().through(), 2 * user + 2);
-        seen.extend(
-            batch
-                .view()
-                .events()
-                .map(|event| event.user_id.parse::<u64>().unwrap()),
-        );
+        seen.extend(batch.view().events().map(|event| event.user_id.parse::<u64>().unwrap()));
     }
     assert_eq!(seen, (0..60).collect::<Vec<_>>());
     running.stop().unwrap();
@@ -65,10 +56,7 @@ fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
         reader.fill(&mut batch, 100, 1 << 20).unwrap();
         assert_eq!(batch.view().through(), user + 1);
     }
-    assert!(
-        running.log.directory().oldest_sequence() > 1,
-        "none was retired"
-    );
+    assert!(running.log.directory().oldest_sequence() > 1, "none was retired");
     running.stop().unwrap();
 }
 
@@ -81,11 +69,7 @@ fn a_batch_keeps_its_limits_but_always_takes_one_record() {
     let mut reader = LogReader::new(Arc::clone(&running.log), 0);
     let mut batch = Batch::new(running.log.wal_id(), 0);
     reader.fill(&mut batch, 2, 1 << 20).unwrap();
-    assert_eq!(
-        batch.len(),
-        3,
-        "a record larger than the limit is taken alone"
-    );
+    assert_eq!(batch.len(), 3, "a record larger than the limit is taken alone");
     batch.reset(3);
     reader.fill(&mut batch, 2, 1).unwrap();
     assert_eq!(batch.len(), 1);
@@ -115,10 +99,7 @@ fn damage_in_a_sealed_segment_is_found_and_named_by_the_reader() {
             sequence,
             ..
         } => {
-            assert_eq!(
-                (path, offset, sequence),
-                (first, segment::HEADER_BYTES as u64, 1)
-            );
+            assert_eq!((path, offset, sequence), (first, segment::HEADER_BYTES as u64, 1));
         }
         other => panic!("{other}"),
     }

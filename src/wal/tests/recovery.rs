@@ -6,7 +6,8 @@ use crate::wal::segment::SegmentHeader;
 use crate::wal::tail::{Tail, TailKind};
 use crate::wal::{directory, record};
 
-/// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a marker follows.
+/// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a
+/// marker follows.
 fn three_records(place: &Place) -> Vec<u64> {
     let running = start(&place.settings());
     let mut ends = vec![];
@@ -51,20 +52,11 @@ fn every_length_of_a_cut_tail_keeps_every_whole_record() {
         fs::write(&path, &whole[..length]).unwrap();
         let findings = examined(&place).unwrap();
         let kept = ends.iter().filter(|&&end| end <= length as u64).count();
-        let expected_next = if kept == 0 {
-            1
-        } else {
-            last_sequences[kept - 1] + 1
-        };
+        let expected_next = if kept == 0 { 1 } else { last_sequences[kept - 1] + 1 };
         assert_eq!(findings.next_sequence, expected_next, "cut at {length}");
-        let is_between_records = length == segment::HEADER_BYTES
-            || length == whole.len()
-            || ends.contains(&(length as u64));
-        assert_eq!(
-            findings.torn_tail().is_none(),
-            is_between_records,
-            "cut at {length}"
-        );
+        let is_between_records =
+            length == segment::HEADER_BYTES || length == whole.len() || ends.contains(&(length as u64));
+        assert_eq!(findings.torn_tail().is_none(), is_between_records, "cut at {length}");
     }
 }
 
@@ -104,16 +96,9 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
         "cut to the last whole record"
     );
     let copy = PathBuf::from(format!("{}.torn-{}", path.display(), ends[1]));
-    assert_eq!(
-        fs::read(copy).unwrap(),
-        &whole[ends[1] as usize..ends[1] as usize + 7]
-    );
+    assert_eq!(fs::read(copy).unwrap(), &whole[ends[1] as usize..ends[1] as usize + 7]);
     assert_eq!(place.segments().len(), 2);
-    assert_eq!(
-        start(&place.settings()).cut_bytes,
-        0,
-        "nothing is cut twice"
-    );
+    assert_eq!(start(&place.settings()).cut_bytes, 0, "nothing is cut twice");
 }
 
 #[test]
@@ -221,10 +206,7 @@ fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
             // Nothing valid is behind the marker and no event is in it: cutting it off loses nothing.
             assert_eq!(outcome.unwrap().next_sequence, 5, "bit {bit}");
         } else {
-            let refused = matches!(
-                outcome,
-                Err(WalError::Damage { .. } | WalError::NewerVersion { .. })
-            );
+            let refused = matches!(outcome, Err(WalError::Damage { .. } | WalError::NewerVersion { .. }));
             assert!(refused, "bit {bit}: {outcome:?}");
         }
     }
@@ -311,10 +293,7 @@ fn a_missing_foreign_or_shortened_segment_is_damage() {
     }
     let segments = place.segments();
     assert_eq!(segments.len(), 3);
-    let contents: Vec<_> = segments
-        .iter()
-        .map(|path| fs::read(path).unwrap())
-        .collect();
+    let contents: Vec<_> = segments.iter().map(|path| fs::read(path).unwrap()).collect();
     let is_damage = || matches!(examined(&place), Err(WalError::Damage { .. }));
     assert!(!is_damage());
 
@@ -387,10 +366,7 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
     let log = Arc::clone(&running.log);
     running.stop().unwrap();
     assert!(
-        matches!(
-            open(RealDisk, &place.settings()),
-            Err(WalError::Locked { .. })
-        ),
+        matches!(open(RealDisk, &place.settings()), Err(WalError::Locked { .. })),
         "held as long as anyone uses the log"
     );
     drop(log);

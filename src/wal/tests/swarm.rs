@@ -1,7 +1,8 @@
-//! Random lives of a log, each from one seed: random sizes, requests, retires, faults and power cuts, and after each life what is left
-//! is held against the ledger.
+//! Random lives of a log, each from one seed: random sizes, requests, retires, faults and power cuts, and after each
+//! life what is left is held against the ledger.
 //!
-//! `FAST_INGEST_SEEDS` says how many, `FAST_INGEST_SEED` which is the first; a failing seed is printed with the command that repeats it.
+//! `FAST_INGEST_SEEDS` says how many, `FAST_INGEST_SEED` which is the first; a failing seed is printed with the command
+//! that repeats it.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -41,24 +41,14 @@ fn a_400_lists_events_in_order() {
     let body = r#"{"type":"about:blank","title":"Invalid events","status":400,"code":"invalid_events","invalid_count":2,
         "errors":[{"index":7,"field":"user_id","code":"required","message":"is missing"},
                   {"index":2,"field":"tags","code":"too_long","message":"is long"}]}"#;
-    let Answer::Verdict(Verdict::EventsRefused {
-        reasons,
-        invalid_count,
-    }) = answer(400, body)
-    else {
+    let Answer::Verdict(Verdict::EventsRefused { reasons, invalid_count }) = answer(400, body) else {
         panic!("{:?}", answer(400, body));
     };
     assert_eq!(invalid_count, 2);
-    let texts: Vec<_> = reasons
-        .iter()
-        .map(|(index, reason)| (*index, reason.text()))
-        .collect();
+    let texts: Vec<_> = reasons.iter().map(|(index, reason)| (*index, reason.text())).collect();
     assert_eq!(
         texts,
-        [
-            (2, "tags: is long".to_owned()),
-            (7, "user_id: is missing".to_owned())
-        ]
+        [(2, "tags: is long".to_owned()), (7, "user_id: is missing".to_owned())]
     );
 }
 
@@ -70,10 +60,7 @@ fn a_400_without_a_list_and_a_413_refuse_the_request() {
         answer(400, unreadable),
         Answer::Verdict(Verdict::RequestRefused(reason.clone()))
     );
-    assert_eq!(
-        answer(413, unreadable),
-        Answer::Verdict(Verdict::TooLarge(reason))
-    );
+    assert_eq!(answer(413, unreadable), Answer::Verdict(Verdict::TooLarge(reason)));
     let too_many = answer(400, r#"{"code":"too_many_events","detail":"at most 5"}"#);
     let reason = Reason::of_line("too_many_events", "at most 5");
     assert_eq!(too_many, Answer::Verdict(Verdict::TooMany(reason)));
@@ -98,16 +85,10 @@ fn an_answer_of_another_server_is_strange() {
 #[test]
 fn what_passes_is_tried_again_when_the_server_says() {
     for status in [408, 429, 500, 502, 503, 504] {
-        assert_eq!(
-            retry_after(status, "7"),
-            Some(Duration::from_secs(7)),
-            "{status}"
-        );
+        assert_eq!(retry_after(status, "7"), Some(Duration::from_secs(7)), "{status}");
     }
     assert_eq!(retry_after(503, "Wed, 21 Oct 2026 07:28:00 GMT"), None);
-    let Answer::Retry { why, .. } =
-        answer(503, r#"{"code":"wal_full","detail":"the log is full"}"#)
-    else {
+    let Answer::Retry { why, .. } = answer(503, r#"{"code":"wal_full","detail":"the log is full"}"#) else {
         panic!("503 must be tried again");
     };
     assert_eq!(why, "503 Service Unavailable: the log is full");
@@ -121,12 +102,7 @@ fn urls_are_checked_before_anything_is_read() {
         uri("http://h/behind/a/proxy/").unwrap(),
         "http://h/behind/a/proxy/events/bulk"
     );
-    assert!(
-        uri("https://h")
-            .unwrap_err()
-            .to_string()
-            .contains("not supported yet")
-    );
+    assert!(uri("https://h").unwrap_err().to_string().contains("not supported yet"));
     for wrong in [
         "",
         "h:8080",
@@ -155,11 +131,7 @@ fn an_answer_that_is_too_long_counts_by_its_status() {
             }
             let body = "x".repeat(ANSWER_BYTES_MAX + 1);
             // The client hangs up in the middle.
-            write!(
-                stream,
-                "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{body}"
-            )
-            .ok();
+            write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{body}").ok();
         }
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -167,10 +139,7 @@ fn an_answer_that_is_too_long_counts_by_its_status() {
         .build()
         .unwrap();
     let post = || runtime.block_on(Connection::new(&endpoint).post(Bytes::from_static(b"[]")));
-    assert_eq!(
-        post(),
-        Answer::Verdict(Verdict::Strange("400 Bad Request".to_owned()))
-    );
+    assert_eq!(post(), Answer::Verdict(Verdict::Strange("400 Bad Request".to_owned())));
     let Answer::Retry { why, .. } = post() else {
         panic!("a proxy's trouble passes");
     };

@@ -45,9 +45,7 @@ fn of_several_refused_lines_the_first_of_the_input_is_told() {
     let (status, text) = failure(&run);
     assert_eq!(status, ExitStatus::Data);
     assert!(
-        text.starts_with(
-            "one:70: is missing (and 1 more in the same request)\nstopped: one: no line"
-        ),
+        text.starts_with("one:70: is missing (and 1 more in the same request)\nstopped: one: no line"),
         "{text}"
     );
 }
@@ -78,10 +76,7 @@ fn a_file_that_ends_too_early_is_told_after_all_others_are_sent() {
         text.contains("stopped: 1 file is complete; two: no line is known"),
         "{text}"
     );
-    assert!(
-        text.contains("in all); run the same command again"),
-        "{text}"
-    );
+    assert!(text.contains("in all); run the same command again"), "{text}");
 }
 
 #[test]
@@ -90,15 +85,8 @@ fn only_a_complete_run_has_a_summary() {
     run.accepted(5);
     run.lines_done(0, 1, 5);
     run.file_read(0, 5);
-    assert_eq!(
-        failure(&run).0,
-        ExitStatus::Software,
-        "the second file is missing"
-    );
+    assert_eq!(failure(&run).0, ExitStatus::Software, "the second file is missing");
     run.file_read(1, 0);
     let summary = run.result().unwrap();
-    assert!(
-        summary.starts_with("5 events accepted from 2 files in "),
-        "{summary}"
-    );
+    assert!(summary.starts_with("5 events accepted from 2 files in "), "{summary}");
 }

@@ -45,16 +45,10 @@ fn a_bulk_holds_1_to_events_max_events() {
     assert_eq!(parse_many("[]", 3), Err(ParseError::EmptyBulk));
     assert_eq!(parse_many(" [ ] ", 3), Err(ParseError::EmptyBulk));
     assert_eq!(parse_many(&events(3), 3).unwrap().0, 3);
-    assert_eq!(
-        parse_many(&events(4), 3),
-        Err(ParseError::TooManyEvents { max: 3 })
-    );
+    assert_eq!(parse_many(&events(4), 3), Err(ParseError::TooManyEvents { max: 3 }));
     // It stops there: what stands behind is not read, so neither broken JSON nor bad events matter.
     assert_eq!(
-        parse_many(
-            &format!("[{}1,1,1,secret", format!("{SMALLEST},").repeat(3)),
-            3
-        ),
+        parse_many(&format!("[{}1,1,1,secret", format!("{SMALLEST},").repeat(3)), 3),
         Err(ParseError::TooManyEvents { max: 3 })
     );
 }
@@ -66,13 +60,7 @@ fn every_bad_event_of_a_bulk_is_listed() {
     let body = format!("[{SMALLEST},{bad_name},1,{SMALLEST},null,[{SMALLEST}],\"x\",{bad_both}]");
     let outcome = parse_many(&body, 9);
     assert!(
-        matches!(
-            outcome,
-            Err(ParseError::Invalid {
-                invalid_count: 6,
-                ..
-            })
-        ),
+        matches!(outcome, Err(ParseError::Invalid { invalid_count: 6, .. })),
         "{outcome:?}"
     );
     assert_eq!(
@@ -97,14 +85,8 @@ fn what_ends_the_parse_is_placed_in_its_event() {
         r#"{"user_id"}"#,
         "x",
     ] {
-        let message = json_message(parse_many(
-            &format!("[{SMALLEST},1,{broken},{SMALLEST}]"),
-            9,
-        ));
-        assert!(
-            message.starts_with("in event 2 (counted from 0): "),
-            "{message}"
-        );
+        let message = json_message(parse_many(&format!("[{SMALLEST},1,{broken},{SMALLEST}]"), 9));
+        assert!(message.starts_with("in event 2 (counted from 0): "), "{message}");
     }
     for body in [
         format!("[{SMALLEST},]"),
@@ -112,10 +94,7 @@ fn what_ends_the_parse_is_placed_in_its_event() {
         format!("[{SMALLEST}] x"),
     ] {
         let message = json_message(parse_many(&body, 9));
-        assert!(
-            message.starts_with("the body is not valid JSON: "),
-            "{message}"
-        );
+        assert!(message.starts_with("the body is not valid JSON: "), "{message}");
     }
     assert!(
         !json_message(parse_one(r#"{"user_id"}"#)).contains("event 0"),
@@ -128,11 +107,7 @@ fn the_list_ends_at_100_bad_events_and_the_count_goes_on() {
     // Four problems each, and a good one in front of each.
     let bad = format!(r#"{SMALLEST},{{"event_name":1}}"#);
     let body = format!("[{}]", vec![bad; 250].join(","));
-    let Err(ParseError::Invalid {
-        errors,
-        invalid_count,
-    }) = parse_many(&body, 1_000)
-    else {
+    let Err(ParseError::Invalid { errors, invalid_count }) = parse_many(&body, 1_000) else {
         panic!("not invalid")
     };
     assert_eq!((errors.len(), invalid_count), (400, 250));

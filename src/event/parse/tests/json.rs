@@ -4,13 +4,7 @@ use super::*;
 
 #[test]
 fn nul_and_lone_surrogates_are_refused_in_plain_fields() {
-    for field in [
-        "event_name",
-        "channel",
-        "user_id",
-        "campaign_id",
-        "event_id",
-    ] {
+    for field in ["event_name", "channel", "user_id", "campaign_id", "event_id"] {
         refuses(field, r#""a\u0000b""#, "nul_character");
         accepts(field, r#""a\\u0000b \ud83d\ude00""#);
         // Raw control characters and halves of pairs are no JSON string at all.
@@ -22,12 +16,7 @@ fn nul_and_lone_surrogates_are_refused_in_plain_fields() {
 
 #[test]
 fn json_that_cannot_be_read_is_not_called_invalid() {
-    for value in [
-        r#""\ud83d""#,
-        r#""\ude00""#,
-        r#""\ud83dx""#,
-        r#""\ud83d\n""#,
-    ] {
+    for value in [r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#, r#""\ud83d\n""#] {
         for field in ["user_id", "tags", "other"] {
             let field_value = if field == "tags" {
                 format!("[{value}]")
@@ -36,11 +25,7 @@ fn json_that_cannot_be_read_is_not_called_invalid() {
             };
             let outcome = parse_one(&with(field, &field_value));
             if field == "other" {
-                assert_eq!(
-                    problems(outcome),
-                    ["0 other unknown_field"],
-                    "not looked at"
-                );
+                assert_eq!(problems(outcome), ["0 other unknown_field"], "not looked at");
                 continue;
             }
             let message = json_message(outcome);
@@ -74,9 +59,7 @@ fn broken_json_is_placed_but_never_echoed() {
         assert!(!message.contains("secret"), "{message}");
     }
     assert!(json_message(parse_one(&format!("{SMALLEST} x"))).contains("trailing characters"));
-    assert!(
-        json_message(parse_one(&format!("{SMALLEST}{SMALLEST}"))).contains("trailing characters")
-    );
+    assert!(json_message(parse_one(&format!("{SMALLEST}{SMALLEST}"))).contains("trailing characters"));
     assert!(json_message(parse_many(&format!("[{SMALLEST},]"), 9)).contains("line 1 column"));
     assert!(json_message(parse_many(&format!("[{SMALLEST}]]"), 9)).contains("trailing characters"));
     let not_utf8 = parse_event(b"{\"event_name\":\"\xff\"}", NOW, &mut Vec::new());

@@ -44,18 +44,14 @@ fn json_value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 fn metadata() -> impl Strategy<Value = Box<RawValue>> {
-    (
-        prop::collection::hash_map(name(), json_value(), 0..4),
-        any::<bool>(),
-    )
-        .prop_map(|(entries, is_pretty)| {
-            let text = if is_pretty {
-                serde_json::to_string_pretty(&entries)
-            } else {
-                serde_json::to_string(&entries)
-            };
-            RawValue::from_string(text.unwrap()).unwrap()
-        })
+    (prop::collection::hash_map(name(), json_value(), 0..4), any::<bool>()).prop_map(|(entries, is_pretty)| {
+        let text = if is_pretty {
+            serde_json::to_string_pretty(&entries)
+        } else {
+            serde_json::to_string(&entries)
+        };
+        RawValue::from_string(text.unwrap()).unwrap()
+    })
 }
 
 fn model() -> impl Strategy<Value = Model> {
@@ -74,17 +70,15 @@ fn model() -> impl Strategy<Value = Model> {
         prop::option::of(metadata()),
     );
     (required, optional).prop_map(
-        |((event_name, channel, user_id, timestamp), (event_id, campaign_id, tags, metadata))| {
-            Model {
-                event_name,
-                channel,
-                user_id,
-                timestamp,
-                event_id,
-                campaign_id,
-                tags,
-                metadata,
-            }
+        |((event_name, channel, user_id, timestamp), (event_id, campaign_id, tags, metadata))| Model {
+            event_name,
+            channel,
+            user_id,
+            timestamp,
+            event_id,
+            campaign_id,
+            tags,
+            metadata,
         },
     )
 }
@@ -109,9 +103,7 @@ fn assert_same(event: &crate::event::EventRef<'_>, model: &Model) {
     assert_eq!(event.channel, model.channel);
     assert_eq!(event.user_id, model.user_id);
     let expected = match &model.timestamp {
-        serde_json::Value::String(text) => {
-            text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
-        }
+        serde_json::Value::String(text) => text.parse::<jiff::Timestamp>().unwrap().as_microsecond(),
         seconds => seconds.as_i64().unwrap() * 1_000_000,
     };
     assert_eq!(event.timestamp.as_micros(), expected);
@@ -129,7 +121,8 @@ proptest! {
     fn events_arrive_as_a_plain_model_reads_them(models in prop::collection::vec(model(), 1..6), escape in any::<bool>()) {
         let mut body = serde_json::to_string(&models).unwrap();
         if escape {
-            // Keys too: the letter a stands in `channel` and `metadata`. Literals must stay (false, null have no escape).
+            // Keys too: the letter a stands in `channel` and `metadata`. Literals must stay (false, null have no
+            // escape).
             body = escaped(&body).replace(r"f\u0061lse", "false");
         }
         let models: Vec<Model> = serde_json::from_str(&body).unwrap();

@@ -104,9 +104,7 @@ pub(super) fn count(row: &Row, column: usize) -> Result<u64, Failure> {
 
 /// What no code of ours wrote. Retrying cannot help.
 fn damaged(what: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Schema(format!(
-        "{what}; `fast-ingest rollup rebuild` makes the rollups afresh"
-    ))
+    StoreError::Schema(format!("{what}; `fast-ingest rollup rebuild` makes the rollups afresh"))
 }
 
 fn bucket(row: &Row, first: usize) -> Result<Bucket, Failure> {

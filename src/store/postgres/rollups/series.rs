@@ -18,37 +18,23 @@ const FIND: &str = "WITH k AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2:
     UNION ALL
     SELECT event_name, channel, id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL";
 /// Only of those that are missing: a conflict would use up a number.
-const MAKE: &str =
-    "INSERT INTO rollup_series (event_name, channel) SELECT * FROM unnest($1::text[], $2::text[])
+const MAKE: &str = "INSERT INTO rollup_series (event_name, channel) SELECT * FROM unnest($1::text[], $2::text[])
     ON CONFLICT DO NOTHING RETURNING event_name, channel, id";
 
 /// The numbers of the keys, in their order; makes those that are missing.
-pub(super) async fn ids(
-    transactions: &mut Transactions,
-    keys: &[SeriesKey],
-) -> Result<Vec<SeriesId>, Failure> {
+pub(super) async fn ids(transactions: &mut Transactions, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, Failure> {
     let wanted: BTreeSet<&SeriesKey> = keys.iter().collect();
     let (names, channels) = columns(&wanted);
     let mut ids = HashMap::new();
-    read(
-        &transactions.query(FIND, &[&names, &channels]).await?,
-        &mut ids,
-    )?;
-    let missing: BTreeSet<&SeriesKey> = wanted
-        .into_iter()
-        .filter(|key| !ids.contains_key(*key))
-        .collect();
+    read(&transactions.query(FIND, &[&names, &channels]).await?, &mut ids)?;
+    let missing: BTreeSet<&SeriesKey> = wanted.into_iter().filter(|key| !ids.contains_key(*key)).collect();
     if !missing.is_empty() {
         let (names, channels) = columns(&missing);
-        read(
-            &transactions.query(MAKE, &[&names, &channels]).await?,
-            &mut ids,
-        )?;
+        read(&transactions.query(MAKE, &[&names, &channels]).await?, &mut ids)?;
     }
     let id = |key: &SeriesKey| {
         // Made by somebody who does not hold the lock, after our snapshot: the next one shows it.
-        let unseen =
-            || StoreError::Unavailable("a series that this snapshot does not show".to_owned());
+        let unseen = || StoreError::Unavailable("a series that this snapshot does not show".to_owned());
         ids.get(key).copied().ok_or_else(|| unseen().into())
     };
     keys.iter().map(id).collect()

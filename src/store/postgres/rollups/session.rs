@@ -1,8 +1,8 @@
 //! Transactions of the rollups and the lock that they hold.
 //!
-//! The lock is one of the session, taken before BEGIN and given back after COMMIT. Taken inside, it would come too late: the
-//! statement that waits for it is the transaction's first, so REPEATABLE READ would show the database as it was before the wait,
-//! without what the last holder committed. A session that ends, however it ends, frees the lock.
+//! The lock is one of the session, taken before BEGIN and given back after COMMIT. Taken inside, it would come too
+//! late: the statement that waits for it is the transaction's first, so REPEATABLE READ would show the database as it
+//! was before the wait, without what the last holder committed. A session that ends, however it ends, frees the lock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::store::StoreError;
 
 /// Key of the advisory lock under which rollups are changed: "fast-ing" in ASCII, plus two.
 const ROLLUP_LOCK: i64 = 0x6661_7374_2d69_6e69;
-/// Deleted deltas after which their table is vacuumed. Until then the dead rows cost its readers less than the vacuum would, and
-/// autovacuum looks by once a minute at best.
+/// Deleted deltas after which their table is vacuumed. Until then the dead rows cost its readers less than the vacuum
+/// would, and autovacuum looks by once a minute at best.
 const VACUUM_ROWS: u64 = 5_000;
 /// Longest that a statement which reads a large part of `events` may take.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3_600);
@@ -65,8 +65,7 @@ impl Transactions {
 
     /// Begins without the lock.
     pub(super) async fn begin_reading(&mut self) -> Result<(), Failure> {
-        self.begin_as("ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            .await
+        self.begin_as("ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
@@ -99,11 +98,7 @@ impl Transactions {
         bounded(self.timeout, self.client().query(&statement, values)).await
     }
 
-    pub(super) async fn execute(
-        &mut self,
-        sql: &'static str,
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<u64, Failure> {
+    pub(super) async fn execute(&mut self, sql: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
         let statement = self.prepared(sql).await?;
         bounded(self.timeout, self.client().execute(&statement, values)).await
     }
@@ -119,8 +114,8 @@ impl Transactions {
         bounded(LONG_TIMEOUT, self.client().query(&statement, values)).await
     }
 
-    /// Lets the statements that follow take long, and says how long to wait for each of their rows. What is read may take long to
-    /// be worked up as well, between this statement and the next, so the transaction may idle longer too.
+    /// Lets the statements that follow take long, and says how long to wait for each of their rows. What is read may
+    /// take long to be worked up as well, between this statement and the next, so the transaction may idle longer too.
     pub(super) async fn allow_long(&self) -> Result<Duration, Failure> {
         let allow = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
@@ -151,7 +146,8 @@ impl Transactions {
 
     async fn begin_as(&mut self, mode: &str) -> Result<(), Failure> {
         self.deltas_deleted = 0;
-        // Compiling costs more than any of these statements, and arrays of unknown length are planned too badly to keep the plan.
+        // Compiling costs more than any of these statements, and arrays of unknown length are planned too badly to keep
+        // the plan.
         let begin = format!(
             "BEGIN {mode}; {DURABLE}; {LOCK_TIMEOUT}; {IDLE_TIMEOUT}; SET LOCAL statement_timeout = {}; \
              SET LOCAL jit = off; SET LOCAL plan_cache_mode = force_custom_plan",
@@ -171,16 +167,11 @@ impl Transactions {
 
     /// Makes room in `rollup_deltas`. Whatever hinders it is no reason to fail what was committed.
     async fn vacuum(&self) {
-        let limit = format!(
-            "SET statement_timeout = {}",
-            self.timeout.as_millis().max(1)
-        );
+        let limit = format!("SET statement_timeout = {}", self.timeout.as_millis().max(1));
         let outcome = bounded(self.timeout, async {
             self.client().batch_execute(&limit).await?;
             // A message of its own: VACUUM refuses to run inside a transaction. Another vacuum does as well as ours.
-            self.client()
-                .batch_execute("VACUUM (SKIP_LOCKED) rollup_deltas")
-                .await
+            self.client().batch_execute("VACUUM (SKIP_LOCKED) rollup_deltas").await
         })
         .await;
         if let Err(failure) = outcome {

@@ -12,8 +12,8 @@ use super::session::Transactions;
 use crate::event::Timestamp;
 use crate::event::bucket::Day;
 
-/// Range of each partition in order, as text for this very session. What is not cut by time alone (a default partition, a table that
-/// somebody partitioned anew or not at all) may hold any time.
+/// Range of each partition in order, as text for this very session. What is not cut by time alone (a default partition,
+/// a table that somebody partitioned anew or not at all) may hold any time.
 const RANGES: &str = "SELECT lower::text, upper::text FROM (
         SELECT coalesce(substring(bound FROM $re$FROM \\('([^']+)'\\)$re$)::timestamptz, '-infinity') AS lower,
                coalesce(substring(bound FROM $re$TO \\('([^']+)'\\)$re$)::timestamptz, 'infinity') AS upper
@@ -23,7 +23,8 @@ const RANGES: &str = "SELECT lower::text, upper::text FROM (
               SELECT NULL WHERE NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'events'::regclass)) AS partitions
     ) AS ranges ORDER BY ranges.lower";
 /// First and last event of a range. Asked of the parent, so that it does not matter what becomes of a partition.
-const ENDS: &str = "SELECT min(ts), max(ts) FROM events WHERE ts >= $1::text::timestamptz AND ts < $2::text::timestamptz";
+const ENDS: &str =
+    "SELECT min(ts), max(ts) FROM events WHERE ts >= $1::text::timestamptz AND ts < $2::text::timestamptz";
 /// First and last of what the rollups hold.
 const KEPT: &str = "SELECT min(first), max(last) FROM (
         SELECT min(bucket) AS first, max(bucket) AS last FROM rollups
@@ -62,15 +63,11 @@ pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day
 }
 
 /// Whether any event of a range is stored.
-pub(super) async fn has_events(
-    transactions: &mut Transactions,
-    range: Range<Timestamp>,
-) -> Result<bool, Failure> {
+pub(super) async fn has_events(transactions: &mut Transactions, range: Range<Timestamp>) -> Result<bool, Failure> {
     let limit = transactions.allow_long().await?;
-    // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it has none.
-    let by_index = transactions
-        .client()
-        .batch_execute("SET LOCAL enable_seqscan = off");
+    // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it
+    // has none.
+    let by_index = transactions.client().batch_execute("SET LOCAL enable_seqscan = off");
     bounded(limit, by_index).await?;
     let values: [&(dyn ToSql + Sync); 2] = [&Instant(range.start), &Instant(range.end)];
     let rows = transactions.query_long(HAS_EVENTS, &values).await?;
@@ -82,11 +79,7 @@ pub(super) async fn has_events(
 }
 
 /// Looks from both sides for the first range that is not empty, for ranges of partitions do not overlap.
-async fn of_events(
-    transactions: &Transactions,
-    limit: Duration,
-    ranges: &[(String, String)],
-) -> Result<Ends, Failure> {
+async fn of_events(transactions: &Transactions, limit: Duration, ranges: &[(String, String)]) -> Result<Ends, Failure> {
     let read = async |(lower, upper): &(String, String)| {
         let values: [&(dyn ToSql + Sync); 2] = [lower, upper];
         let asked = transactions.client().query_one(ENDS, &values);
@@ -125,7 +118,5 @@ fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, Failure> {
 fn ends(row: &Row) -> Result<Ends, Failure> {
     let first: Option<Instant> = row.try_get(0)?;
     let last: Option<Instant> = row.try_get(1)?;
-    Ok(first
-        .zip(last)
-        .map(|(Instant(first), Instant(last))| (first, last)))
+    Ok(first.zip(last).map(|(Instant(first), Instant(last))| (first, last)))
 }

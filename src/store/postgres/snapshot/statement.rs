@@ -15,8 +15,8 @@ use crate::query::snapshot::{EventFilter, Names, SeriesFilter};
 /// A statement with its values.
 pub(super) type Statement<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
 
-/// Number of events in a range. The series of everything has each of them once. Days are taken from their sums where that is right, as
-/// its parts of a year lie scattered over as many pages; a day without a row has no parts.
+/// Number of events in a range. The series of everything has each of them once. Days are taken from their sums where
+/// that is right, as its parts of a year lie scattered over as many pages; a day without a row has no parts.
 pub(super) const EVENTS_STORED: &str = "
     SELECT (SELECT coalesce(sum(CASE
                 WHEN NOT d.stale AND d.day >= $1 AND d.day + interval '24 hours' <= $2 THEN d.events
@@ -27,8 +27,8 @@ pub(super) const EVENTS_STORED: &str = "
             AND d.series_id = (SELECT id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL))::bigint
          + (SELECT coalesce(sum(events), 0) FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2)::bigint AS events";
 
-/// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk through the primary
-/// key, whatever it believes about the size of the tables.
+/// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk
+/// through the primary key, whatever it believes about the size of the tables.
 pub(super) fn parts_sql(names: &str, rows_max: usize) -> String {
     format!(
         "SELECT s.event_name, s.channel, p.bucket, p.minutes, p.events, p.users
@@ -41,13 +41,8 @@ pub(super) fn parts_sql(names: &str, rows_max: usize) -> String {
 }
 
 /// Events by user. They compare by bytes, because a language's rules cost more than all the rest.
-pub(super) fn users_sql<'f>(
-    events: &'f EventFilter,
-    starts: &[Timestamp],
-    select: &mut Select<'f>,
-) -> String {
-    let mut names =
-        select.only(&events.event_names, "event_name") + &select.only(&events.channels, "channel");
+pub(super) fn users_sql<'f>(events: &'f EventFilter, starts: &[Timestamp], select: &mut Select<'f>) -> String {
+    let mut names = select.only(&events.event_names, "event_name") + &select.only(&events.channels, "channel");
     if let Some(campaign_id) = &events.campaign_id {
         names += &select.equals("campaign_id", campaign_id);
     }
@@ -106,11 +101,7 @@ impl<'f> Select<'f> {
     }
 
     /// The statement with all its values; `first` binds those that come before the texts.
-    pub(super) fn bind_after(
-        self,
-        sql: &str,
-        first: impl FnOnce(Statement<'f>) -> Statement<'f>,
-    ) -> Statement<'f> {
+    pub(super) fn bind_after(self, sql: &str, first: impl FnOnce(Statement<'f>) -> Statement<'f>) -> Statement<'f> {
         let statement = first(sql_query(sql).into_boxed::<Pg>());
         self.texts
             .into_iter()

@@ -33,9 +33,7 @@ struct Database {
 
 impl Database {
     async fn new() -> Self {
-        let cluster = tokio::task::spawn_blocking(server::Cluster::shared)
-            .await
-            .unwrap();
+        let cluster = tokio::task::spawn_blocking(server::Cluster::shared).await.unwrap();
         let url = cluster.create_database().await;
         let location = StoreLocation::Postgres(url.clone());
         tokio::task::spawn_blocking(move || upgrade::up(&location))
@@ -59,14 +57,11 @@ impl Database {
     async fn plan(&self, sql: &str, values: &[&(dyn ToSql + Sync)]) -> String {
         let explain = format!("EXPLAIN {sql}");
         let lines = self.session.query(&explain, values).await.unwrap();
-        lines
-            .iter()
-            .map(|line| line.get::<_, String>(0) + "\n")
-            .collect()
+        lines.iter().map(|line| line.get::<_, String>(0) + "\n").collect()
     }
 
-    /// Series 1 to 6, and in each of them: days 0 (fresh), 1 (stale) and 2 (fresh), two parts on each, one of them a minute. A row's
-    /// events tell where it comes from: series × 100, + 10 × day, + 1 for a minute. So do its users.
+    /// Series 1 to 6, and in each of them: days 0 (fresh), 1 (stale) and 2 (fresh), two parts on each, one of them a
+    /// minute. A row's events tell where it comes from: series × 100, + 10 × day, + 1 for a minute. So do its users.
     async fn with_series() -> Self {
         let database = Self::new().await;
         database.run(&format!(
@@ -97,10 +92,7 @@ fn one(name: &str) -> Names {
 }
 
 fn series(event_names: Names, channels: Names) -> SeriesFilter {
-    SeriesFilter {
-        event_names,
-        channels,
-    }
+    SeriesFilter { event_names, channels }
 }
 
 /// A name as a person would write it.
@@ -141,20 +133,12 @@ fn pieces_shown(mut rows: Vec<RollupRow>) -> Vec<String> {
 async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let mut days = async |event_names, channels, from, to| {
-        let rows = snapshot
-            .days(&series(event_names, channels), at(from)..at(to))
-            .await;
+        let rows = snapshot.days(&series(event_names, channels), at(from)..at(to)).await;
         days_shown(rows.unwrap())
     };
-    let all = [
-        "view/web 0 Some(100)",
-        "view/web 1 None",
-        "view/web 2 Some(120)",
-    ];
+    let all = ["view/web 0 Some(100)", "view/web 1 None", "view/web 2 Some(120)"];
     let (day, two) = (DAY_MICROS, 2 * DAY_MICROS);
     assert_eq!(days(one("view"), one("web"), 0, two + 1).await, all);
     // Half-open, and about where a day begins.
@@ -175,17 +159,9 @@ async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
         (
             Names::Each,
             Names::Each,
-            &[
-                "click/web 0 Some(400)",
-                "view/app 0 Some(200)",
-                "view/web 0 Some(100)",
-            ],
+            &["click/web 0 Some(400)", "view/app 0 Some(200)", "view/web 0 Some(100)"],
         ),
-        (
-            Names::Each,
-            Names::All,
-            &["click/* 0 Some(500)", "view/* 0 Some(300)"],
-        ),
+        (Names::Each, Names::All, &["click/* 0 Some(500)", "view/* 0 Some(300)"]),
         (Names::All, Names::All, &["*/* 0 Some(600)"]),
         (one("nobody"), Names::All, &[]),
     ] {
@@ -197,17 +173,10 @@ async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
 async fn parts_of_several_ranges_come_once_each() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let mut parts = async |event_names, channels, ranges: &[Range<i64>]| {
-        let ranges: Vec<_> = ranges
-            .iter()
-            .map(|range| at(range.start)..at(range.end))
-            .collect();
-        let rows = snapshot
-            .parts(&series(event_names, channels), &ranges)
-            .await;
+        let ranges: Vec<_> = ranges.iter().map(|range| at(range.start)..at(range.end)).collect();
+        let rows = snapshot.parts(&series(event_names, channels), &ranges).await;
         pieces_shown(rows.unwrap())
     };
     let (hour, day) = (HOUR_MICROS, DAY_MICROS);
@@ -244,73 +213,41 @@ async fn parts_of_several_ranges_come_once_each() {
     );
     assert_eq!(
         parts(Names::Each, Names::Each, &first[..1]).await,
-        [
-            "click/web 0+15 400",
-            "view/app 0+15 200",
-            "view/web 0+15 100"
-        ]
+        ["click/web 0+15 400", "view/app 0+15 200", "view/web 0+15 100"]
     );
-    assert_eq!(
-        parts(Names::All, Names::All, &first[1..]).await,
-        ["*/* 1440+15 610"]
-    );
+    assert_eq!(parts(Names::All, Names::All, &first[1..]).await, ["*/* 1440+15 610"]);
 }
 
 #[tokio::test]
 async fn deltas_say_only_what_the_filter_tells_apart() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let mut deltas = async |event_names, channels, from, to| {
-        let rows = snapshot
-            .deltas(&series(event_names, channels), at(from)..at(to))
-            .await;
+        let rows = snapshot.deltas(&series(event_names, channels), at(from)..at(to)).await;
         pieces_shown(rows.unwrap())
     };
     let minute = MINUTE_MICROS;
     for (event_names, channels, expected) in [
         (one("view"), one("web"), &["view/web 1+1 400"][..]),
-        (
-            one("view"),
-            Names::Each,
-            &["view/app 1+1 400", "view/web 1+1 400"],
-        ),
-        (
-            one("view"),
-            Names::All,
-            &["view/* 1+1 400", "view/* 1+1 400"],
-        ),
-        (
-            Names::Each,
-            one("web"),
-            &["click/web 1+1 500", "view/web 1+1 400"],
-        ),
-        (
-            Names::All,
-            Names::All,
-            &["*/* 1+1 400", "*/* 1+1 400", "*/* 1+1 500"],
-        ),
+        (one("view"), Names::Each, &["view/app 1+1 400", "view/web 1+1 400"]),
+        (one("view"), Names::All, &["view/* 1+1 400", "view/* 1+1 400"]),
+        (Names::Each, one("web"), &["click/web 1+1 500", "view/web 1+1 400"]),
+        (Names::All, Names::All, &["*/* 1+1 400", "*/* 1+1 400", "*/* 1+1 500"]),
     ] {
         let read = deltas(event_names, channels, minute, minute + 1).await;
         assert_eq!(read, expected);
     }
     let mut view = async |from, to| deltas(one("view"), one("web"), from, to).await;
     assert_eq!(view(0, minute).await, [""; 0]);
-    assert_eq!(
-        view(minute + 1, 2 * DAY_MICROS + minute).await,
-        ["view/web 1441+1 401"]
-    );
+    assert_eq!(view(minute + 1, 2 * DAY_MICROS + minute).await, ["view/web 1441+1 401"]);
 }
 
 #[tokio::test]
 async fn days_beyond_the_cap_and_the_number_of_events_are_those_of_the_range() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let state = snapshot
         .rollup_state(at(1)..at(2 * DAY_MICROS + 1))
         .await
@@ -320,7 +257,8 @@ async fn days_beyond_the_cap_and_the_number_of_events_are_those_of_the_range() {
     assert_eq!(days, [at(DAY_MICROS), at(2 * DAY_MICROS)]);
     let state = snapshot.rollup_state(at(0)..at(DAY_MICROS)).await;
     assert_eq!(state.unwrap().unwrap().overflowed, [Day::of(at(0))]);
-    // Of all series only that of everything counts, and every delta: 400 + 400 + 500 on day 0, one more each on every other day.
+    // Of all series only that of everything counts, and every delta: 400 + 400 + 500 on day 0, one more each on every
+    // other day.
     let mut events = async |from, to| snapshot.events_stored(at(from)..at(to)).await.unwrap();
     let (hour, day) = (HOUR_MICROS, DAY_MICROS);
     // A stale day by its parts, a fresh one by its sum, a piece of either by its parts.
@@ -347,19 +285,14 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
     let database = Database::new().await;
     database.run(EVENTS).await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let mut users = async |event_names, channels, campaign: Option<&str>, starts: &[i64]| {
         let filter = EventFilter {
             event_names,
             channels,
             campaign_id: campaign.map(str::to_owned),
         };
-        let starts: Vec<_> = starts
-            .iter()
-            .map(|minute| at(minute * MINUTE_MICROS))
-            .collect();
+        let starts: Vec<_> = starts.iter().map(|minute| at(minute * MINUTE_MICROS)).collect();
         let range = at(-MINUTE_MICROS)..at(120 * MINUTE_MICROS);
         let mut counted = Vec::new();
         let mut each = |user: UserCount<'_>| {
@@ -368,10 +301,7 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
             counted.push(format!("{group} {name} {user_id} {events}"));
             Ok(())
         };
-        snapshot
-            .count_users(&filter, range, &starts, &mut each)
-            .await
-            .unwrap();
+        snapshot.count_users(&filter, range, &starts, &mut each).await.unwrap();
         counted.sort();
         counted
     };
@@ -410,13 +340,12 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
 async fn everything_is_read_as_it_was_at_the_first_read_and_nothing_can_be_written() {
     let database = Database::with_series().await;
     let mut connection = database.connection().await;
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let range = at(0)..at(DAY_MICROS);
     let before = snapshot.events_stored(range.clone()).await.unwrap();
     // What compaction does: a delta becomes part of a part.
-    database.run("DELETE FROM rollup_deltas; UPDATE rollups SET events = events + 1; UPDATE rollup_days SET stale = true")
+    database
+        .run("DELETE FROM rollup_deltas; UPDATE rollups SET events = events + 1; UPDATE rollup_days SET stale = true")
         .await;
     assert_eq!(snapshot.events_stored(range.clone()).await.unwrap(), before);
     let filter = series(one("view"), one("web"));
@@ -428,9 +357,7 @@ async fn everything_is_read_as_it_was_at_the_first_read_and_nothing_can_be_writt
     // The error ends the snapshot, and the connection is as good as new.
     let answer = snapshot.end::<()>(Err(error)).await;
     assert!(answer.is_err());
-    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-        .await
-        .unwrap();
+    let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
     let stored = snapshot.events_stored(at(0)..at(DAY_MICROS)).await;
     assert_eq!(stored.unwrap(), 601 + 602);
 }

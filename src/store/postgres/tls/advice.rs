@@ -11,10 +11,7 @@ pub(in crate::store::postgres) fn explain(error: &tokio_postgres::Error) -> Opti
     let Error::InvalidCertificate(reason) = cause.downcast_ref::<Error>()? else {
         return None;
     };
-    Some(format!(
-        "the server's certificate is refused: {}",
-        advice(reason)
-    ))
+    Some(format!("the server's certificate is refused: {}", advice(reason)))
 }
 
 fn advice(reason: &CertificateError) -> String {

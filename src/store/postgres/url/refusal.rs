@@ -1,7 +1,7 @@
 //! What is wrong with a database URL, in words that name the part and what may stand there.
 //!
-//! A URL may hold a password, and one that was not percent-encoded falls apart anywhere. So nothing is quoted unless it is certain where the
-//! password ends: before the only `@`.
+//! A URL may hold a password, and one that was not percent-encoded falls apart anywhere. So nothing is quoted unless it
+//! is certain where the password ends: before the only `@`.
 
 use percent_encoding::percent_decode_str;
 
@@ -39,14 +39,8 @@ const PARAMETERS: [(&str, &str); 20] = [
 
 /// What other programs' URLs have, and what does the same here.
 const ELSEWHERE: [(&str, &str); 6] = [
-    (
-        "schema",
-        "to name a schema, write options=-c%20search_path%3DNAME",
-    ),
-    (
-        "search_path",
-        "to name a schema, write options=-c%20search_path%3DNAME",
-    ),
+    ("schema", "to name a schema, write options=-c%20search_path%3DNAME"),
+    ("search_path", "to name a schema, write options=-c%20search_path%3DNAME"),
     (
         "currentSchema",
         "to name a schema, write options=-c%20search_path%3DNAME",
@@ -55,14 +49,8 @@ const ELSEWHERE: [(&str, &str); 6] = [
         "connection_limit",
         "how many connections queries may use is said by --query-connections",
     ),
-    (
-        "pgbouncer",
-        "leave it out; PgBouncer has to be in session mode",
-    ),
-    (
-        "gssencmode",
-        "leave it out; there is no GSS encryption here",
-    ),
+    ("pgbouncer", "leave it out; PgBouncer has to be in session mode"),
+    ("gssencmode", "leave it out; there is no GSS encryption here"),
 ];
 
 /// What is wrong with a URL that could not be parsed.
@@ -136,9 +124,7 @@ fn unknown(name: &str) -> String {
 fn password(url: &str) -> &str {
     let credentials = url.split_once('@').map_or("", |(before, _)| before);
     let (_, credentials) = credentials.split_once("://").unwrap_or(("", credentials));
-    credentials
-        .split_once(':')
-        .map_or("", |(_, password)| password)
+    credentials.split_once(':').map_or("", |(_, password)| password)
 }
 
 /// The ports behind the names of hosts.
@@ -167,18 +153,12 @@ mod tests {
                 "postgres://u:p@h/d?pgbouncer=true",
                 &["`pgbouncer`", "session mode", "Known are"][..],
             ),
-            (
-                "postgres://u:p@h/d?schema=public",
-                &["`schema`", "search_path%3DNAME"],
-            ),
+            ("postgres://u:p@h/d?schema=public", &["`schema`", "search_path%3DNAME"]),
             (
                 "postgres://u:p@h/d?connect_timeout=3&search_path=x",
                 &["`search_path`", "search_path%3DNAME"],
             ),
-            (
-                "postgres://h/d?gssencmode=disable",
-                &["`gssencmode`", "leave it out"],
-            ),
+            ("postgres://h/d?gssencmode=disable", &["`gssencmode`", "leave it out"]),
             (
                 "postgres://h:5433/d?connection_limit=5",
                 &["`connection_limit`", "--query-connections"],

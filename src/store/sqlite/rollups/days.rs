@@ -10,10 +10,7 @@ use crate::rollup::{SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::sqlite::rows;
 
 /// Marks days as changed since they were summed up, making rows for those that have none.
-pub(super) fn mark_stale(
-    connection: &Connection,
-    days: &[(SeriesId, Day)],
-) -> rusqlite::Result<()> {
+pub(super) fn mark_stale(connection: &Connection, days: &[(SeriesId, Day)]) -> rusqlite::Result<()> {
     // Most days are stale already: the condition saves writing their rows again.
     let mut mark = connection.prepare_cached(
         "INSERT INTO rollup_days (series_id, day, stale, events, users) VALUES (?1, ?2, 1, 0, ?3) \
@@ -27,15 +24,9 @@ pub(super) fn mark_stale(
 }
 
 /// The earliest stale days.
-pub(super) fn stale(
-    connection: &Connection,
-    before: Day,
-    rows_max: usize,
-) -> rusqlite::Result<Vec<(SeriesId, Day)>> {
+pub(super) fn stale(connection: &Connection, before: Day, rows_max: usize) -> rusqlite::Result<Vec<(SeriesId, Day)>> {
     connection
-        .prepare_cached(
-            "SELECT series_id, day FROM rollup_days WHERE stale AND day < ?1 ORDER BY day LIMIT ?2",
-        )?
+        .prepare_cached("SELECT series_id, day FROM rollup_days WHERE stale AND day < ?1 ORDER BY day LIMIT ?2")?
         .query_map(
             params![before.start().as_micros(), rows::integer(rows_max as u64)],
             |row| Ok((row.get(0)?, rows::day(row, 1)?)),
@@ -44,10 +35,7 @@ pub(super) fn stale(
 }
 
 /// Stores the sums of days.
-pub(super) fn put(
-    connection: &Connection,
-    days: &[(SeriesId, Day, Tally)],
-) -> rusqlite::Result<()> {
+pub(super) fn put(connection: &Connection, days: &[(SeriesId, Day, Tally)]) -> rusqlite::Result<()> {
     let mut put = connection.prepare_cached(
         "INSERT INTO rollup_days (series_id, day, stale, events, users) VALUES (?1, ?2, 0, ?3, ?4) \
          ON CONFLICT (series_id, day) DO UPDATE SET stale = 0, events = excluded.events, users = excluded.users",
@@ -75,10 +63,7 @@ pub(super) fn series_on(connection: &Connection, day: Day) -> rusqlite::Result<V
 }
 
 /// The sums of a day that are not stale.
-pub(super) fn sums_on(
-    connection: &Connection,
-    day: Day,
-) -> rusqlite::Result<Vec<(SeriesKey, SeriesId, Tally)>> {
+pub(super) fn sums_on(connection: &Connection, day: Day) -> rusqlite::Result<Vec<(SeriesKey, SeriesId, Tally)>> {
     connection
         .prepare_cached(
             "SELECT s.event_name, s.channel, s.id, d.events, d.users \
@@ -163,10 +148,7 @@ pub(super) fn stored_sql() -> String {
         bounds("rollups", "series_id", "bucket"),
         "SELECT (SELECT min(day) FROM rollup_days), (SELECT max(day) FROM rollup_days)".to_owned(),
     ];
-    format!(
-        "SELECT min(lowest), max(highest) FROM ({})",
-        tables.join(" UNION ALL ")
-    )
+    format!("SELECT min(lowest), max(highest) FROM ({})", tables.join(" UNION ALL "))
 }
 
 /// The days that have parts, deltas or sums, in order.
@@ -181,19 +163,17 @@ pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<Day>> {
 }
 
 /// Whether any event of a range is stored. Its index begins with the name, so each name is asked for.
-pub(super) fn has_events(
-    connection: &Connection,
-    range: &Range<Timestamp>,
-) -> rusqlite::Result<bool> {
+pub(super) fn has_events(connection: &Connection, range: &Range<Timestamp>) -> rusqlite::Result<bool> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM ({names}) WHERE EXISTS \
          (SELECT 1 FROM events WHERE event_name = value AND ts >= ?1 AND ts < ?2))",
         names = rows::distinct("events", "event_name")
     );
-    connection.prepare_cached(&sql)?.query_row(
-        params![range.start.as_micros(), range.end.as_micros()],
-        |row| row.get(0),
-    )
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![range.start.as_micros(), range.end.as_micros()], |row| {
+            row.get(0)
+        })
 }
 
 /// Removes sums and overflow of a day.

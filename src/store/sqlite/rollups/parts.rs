@@ -12,17 +12,13 @@ pub(super) const TAKE_MINUTES: &str = "DELETE FROM rollups WHERE rowid IN \
     RETURNING series_id, bucket, minutes, events, users";
 
 /// The numbers of series, making those that are missing.
-pub(super) fn series_ids(
-    connection: &Connection,
-    keys: &[SeriesKey],
-) -> rusqlite::Result<Vec<SeriesId>> {
+pub(super) fn series_ids(connection: &Connection, keys: &[SeriesKey]) -> rusqlite::Result<Vec<SeriesId>> {
     // In the words of the unique index, which it would not be used without.
     let mut find = connection.prepare_cached(
         "SELECT id FROM rollup_series WHERE coalesce(event_name, '') = coalesce(?1, '') AND coalesce(channel, '') = coalesce(?2, '')",
     )?;
-    let mut make = connection.prepare_cached(
-        "INSERT INTO rollup_series (event_name, channel) VALUES (?1, ?2) RETURNING id",
-    )?;
+    let mut make =
+        connection.prepare_cached("INSERT INTO rollup_series (event_name, channel) VALUES (?1, ?2) RETURNING id")?;
     let mut id = |key: &SeriesKey| {
         let key = params![key.event_name, key.channel];
         match find.query_row(key, |row| row.get(0)).optional()? {
@@ -34,17 +30,10 @@ pub(super) fn series_ids(
 }
 
 /// Removes and returns the oldest parts of a minute.
-pub(super) fn take_minutes(
-    connection: &Connection,
-    before: Timestamp,
-    rows_max: usize,
-) -> rusqlite::Result<Vec<Part>> {
+pub(super) fn take_minutes(connection: &Connection, before: Timestamp, rows_max: usize) -> rusqlite::Result<Vec<Part>> {
     let mut taken: Vec<Part> = connection
         .prepare_cached(TAKE_MINUTES)?
-        .query_map(
-            params![before.as_micros(), rows::integer(rows_max as u64)],
-            part,
-        )?
+        .query_map(params![before.as_micros(), rows::integer(rows_max as u64)], part)?
         .collect::<rusqlite::Result<_>>()?;
     // RETURNING promises no order.
     taken.sort_by_key(|part| part.bucket);
@@ -52,10 +41,7 @@ pub(super) fn take_minutes(
 }
 
 /// The parts with these series and buckets, where they exist.
-pub(super) fn at(
-    connection: &Connection,
-    keys: &[(SeriesId, Bucket)],
-) -> rusqlite::Result<Vec<Part>> {
+pub(super) fn at(connection: &Connection, keys: &[(SeriesId, Bucket)]) -> rusqlite::Result<Vec<Part>> {
     let mut find = connection.prepare_cached(
         "SELECT series_id, bucket, minutes, events, users FROM rollups WHERE series_id = ?1 AND bucket = ?2 AND minutes = ?3",
     )?;
@@ -89,11 +75,7 @@ pub(super) fn put(connection: &Connection, parts: &[Part]) -> rusqlite::Result<(
 }
 
 /// The parts of a series on a day.
-pub(super) fn of_day(
-    connection: &Connection,
-    series: SeriesId,
-    day: Day,
-) -> rusqlite::Result<Vec<Part>> {
+pub(super) fn of_day(connection: &Connection, series: SeriesId, day: Day) -> rusqlite::Result<Vec<Part>> {
     connection
         .prepare_cached(
             "SELECT series_id, bucket, minutes, events, users FROM rollups WHERE series_id = ?1 AND bucket >= ?2 AND bucket < ?3",
@@ -105,7 +87,8 @@ pub(super) fn of_day(
         .collect()
 }
 
-/// The parts of a day. By way of the series rather than of `rollup_days`: whoever checks the one against the other asks here.
+/// The parts of a day. By way of the series rather than of `rollup_days`: whoever checks the one against the other asks
+/// here.
 pub(super) fn on(connection: &Connection, day: Day) -> rusqlite::Result<Vec<(SeriesKey, Part)>> {
     connection
         .prepare_cached(

@@ -10,17 +10,11 @@ fn statements_find_their_rows_by_an_index() {
     let sure = [
         (events_sql(), events_by_name_and_time),
         (days::stored_sql(), "INDEX events_name_ts (event_name>?)"),
-        (
-            parts::TAKE_MINUTES.to_owned(),
-            "INDEX rollups_minutes (bucket<?)",
-        ),
+        (parts::TAKE_MINUTES.to_owned(), "INDEX rollups_minutes (bucket<?)"),
     ];
     for (sql, index) in sure {
         let steps = plan(&reader, &sql);
-        assert!(
-            steps.iter().any(|step| step.contains(index)),
-            "{sql}: {steps:#?}"
-        );
+        assert!(steps.iter().any(|step| step.contains(index)), "{sql}: {steps:#?}");
         let tables = ["events", "rollups", "rollup_deltas", "rollup_days"];
         for step in steps {
             let scans = |table: &&str| step == format!("SCAN {table}");

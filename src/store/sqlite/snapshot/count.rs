@@ -9,12 +9,10 @@ use super::{bounds, name_condition, one, refused};
 use crate::event::Timestamp;
 use crate::query::snapshot::{EachUser, EventFilter, Names, UserCount};
 
-/// Makes the function `group_of(ts, starts)`: the index of the last start that is not after `ts`. The starts are one BLOB, so that the
-/// function keeps nothing between calls.
+/// Makes the function `group_of(ts, starts)`: the index of the last start that is not after `ts`. The starts are one
+/// BLOB, so that the function keeps nothing between calls.
 pub(super) fn register_group_of(connection: &Connection) -> rusqlite::Result<()> {
-    let flags = FunctionFlags::SQLITE_UTF8
-        | FunctionFlags::SQLITE_DETERMINISTIC
-        | FunctionFlags::SQLITE_DIRECTONLY;
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function("group_of", 2, flags, group_of)
 }
 
@@ -29,14 +27,7 @@ pub(super) fn users(
     let mut statement = connection.prepare_cached(&sql(events, starts.len()))?;
     let (name, channel) = (one(&events.event_names), one(&events.channels));
     let [from, to] = bounds(&range);
-    let mut users = statement.query(params![
-        name,
-        channel,
-        events.campaign_id,
-        encode(starts),
-        from,
-        to
-    ])?;
+    let mut users = statement.query(params![name, channel, events.campaign_id, encode(starts), from, to])?;
     while let Some(row) = users.next()? {
         each(UserCount {
             group: row.get::<_, u32>(0)? as usize,
@@ -50,7 +41,8 @@ pub(super) fn users(
     Ok(())
 }
 
-/// What is the same for all events is neither computed nor sorted for each: the only group, the only name, names that are not told.
+/// What is the same for all events is neither computed nor sorted for each: the only group, the only name, names that
+/// are not told.
 pub(super) fn sql(events: &EventFilter, starts: usize) -> String {
     let (group, by_group) = match starts {
         0 | 1 => ("0", ""),

@@ -104,10 +104,7 @@ fn overflowed_days_and_stored_events_are_those_of_the_range() {
         let state = filled.ask(|snapshot| now(snapshot.rollup_state(range)));
         state.map(|state| state.overflowed)
     };
-    assert_eq!(
-        overflowed(range(0, 9 * DAY_MICROS)),
-        Some(vec![nth_day(0), nth_day(2)])
-    );
+    assert_eq!(overflowed(range(0, 9 * DAY_MICROS)), Some(vec![nth_day(0), nth_day(2)]));
     assert_eq!(overflowed(range(1, 2 * DAY_MICROS)), Some(vec![]));
     for within in [
         range(0, 3 * DAY_MICROS),
@@ -119,8 +116,7 @@ fn overflowed_days_and_stored_events_are_those_of_the_range() {
             let inside = |event: &&Event| within.contains(&bucket_of(event).start);
             events.iter().filter(inside).count() as u64
         };
-        let expected =
-            count(&filled.in_parts, part_bucket) + count(&filled.in_deltas, delta_bucket);
+        let expected = count(&filled.in_parts, part_bucket) + count(&filled.in_deltas, delta_bucket);
         assert_eq!(stored, expected, "{within:?}");
     }
     let empty = Place::new();
@@ -154,31 +150,22 @@ fn users_are_counted_by_group_and_name() {
     let within = range(from, to);
     let one_start = vec![range(0, 0).start];
     // The second start is not after any event, the last one is after all.
-    let starts: Vec<_> = [
-        0,
-        1,
-        5 * QUARTER_MICROS,
-        DAY_MICROS,
-        DAY_MICROS + 1,
-        9 * DAY_MICROS,
-    ]
-    .map(|micros| range(micros, 0).start)
-    .into();
+    let starts: Vec<_> = [0, 1, 5 * QUARTER_MICROS, DAY_MICROS, DAY_MICROS + 1, 9 * DAY_MICROS]
+        .map(|micros| range(micros, 0).start)
+        .into();
     for (filter, starts) in event_filters()
         .iter()
         .flat_map(|filter| [(filter, &one_start), (filter, &starts)])
     {
         let mut counted = BTreeMap::new();
         filled.ask(|snapshot| {
-            now(
-                snapshot.count_users(filter, within.clone(), starts, &mut |users| {
-                    let name = users.event_name.map(str::to_owned);
-                    let channel = users.channel.map(str::to_owned);
-                    let key = (users.group, name, channel, users.user_id.to_owned());
-                    *counted.entry(key).or_insert(0) += users.events;
-                    Ok(())
-                }),
-            )
+            now(snapshot.count_users(filter, within.clone(), starts, &mut |users| {
+                let name = users.event_name.map(str::to_owned);
+                let channel = users.channel.map(str::to_owned);
+                let key = (users.group, name, channel, users.user_id.to_owned());
+                *counted.entry(key).or_insert(0) += users.events;
+                Ok(())
+            }))
         });
         let mut expected = BTreeMap::new();
         for event in filled.all() {
@@ -186,18 +173,12 @@ fn users_are_counted_by_group_and_name() {
             if within.contains(&timestamp)
                 && takes(&filter.event_names, event.event_name)
                 && takes(&filter.channels, event.channel)
-                && (filter.campaign_id.is_none()
-                    || filter.campaign_id.as_deref() == event.campaign_id)
+                && (filter.campaign_id.is_none() || filter.campaign_id.as_deref() == event.campaign_id)
             {
-                let group = starts
-                    .iter()
-                    .rposition(|start| *start <= timestamp)
-                    .unwrap();
+                let group = starts.iter().rposition(|start| *start <= timestamp).unwrap();
                 let name = telling(&filter.event_names, event.event_name);
                 let channel = telling(&filter.channels, event.channel);
-                *expected
-                    .entry((group, name, channel, event.user_id))
-                    .or_insert(0) += 1;
+                *expected.entry((group, name, channel, event.user_id)).or_insert(0) += 1;
             }
         }
         assert!(!expected.is_empty());
@@ -223,12 +204,10 @@ fn a_snapshot_does_not_see_what_is_flushed_meanwhile() {
         };
         let mut counted = 0;
         let starts = [everything().start];
-        now(
-            snapshot.count_users(&filter, everything(), &starts, &mut |users| {
-                counted += users.events;
-                Ok(())
-            }),
-        )?;
+        now(snapshot.count_users(&filter, everything(), &starts, &mut |users| {
+            counted += users.events;
+            Ok(())
+        }))?;
         Ok((stored, deltas.len(), counted))
     };
     let mut reader = filled.place.reader();
@@ -285,14 +264,8 @@ fn statements_find_their_rows_by_an_index() {
             (events_stored_sql(), deltas),
         ] {
             let steps = plan(&reader, &sql);
-            assert!(
-                steps.iter().any(|step| step.contains(index)),
-                "{sql}: {steps:#?}"
-            );
-            assert!(
-                !steps.iter().any(|step| step.contains("B-TREE")),
-                "{steps:#?}"
-            );
+            assert!(steps.iter().any(|step| step.contains(index)), "{sql}: {steps:#?}");
+            assert!(!steps.iter().any(|step| step.contains("B-TREE")), "{steps:#?}");
             let is_scan = |step: &String| step.starts_with("SCAN s") && !step.contains("steps");
             assert!(!steps.iter().any(is_scan), "{sql}: {steps:#?}");
         }

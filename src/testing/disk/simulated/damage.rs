@@ -37,18 +37,13 @@ pub(crate) enum Damage {
     Prefix,
     /// The length survives, the data does not.
     Zeros,
-    /// Each sector for itself is old, new, in between, zero or garbage, whatever became of the one before; so is the length.
+    /// Each sector for itself is old, new, in between, zero or garbage, whatever became of the one before; so is the
+    /// length.
     Mixed,
 }
 
 impl Damage {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Lost,
-        Self::Kept,
-        Self::Prefix,
-        Self::Zeros,
-        Self::Mixed,
-    ];
+    pub(crate) const ALL: [Self; 5] = [Self::Lost, Self::Kept, Self::Prefix, Self::Zeros, Self::Mixed];
 
     /// One of them, the plain prefix as the most common.
     pub(crate) fn thrown(dice: &mut Dice) -> Self {
@@ -74,10 +69,8 @@ impl Damage {
                 }
                 new
             }
-            Self::Prefix => persist_prefix(pending, &mut image, dice).map_or_else(
-                || if dice.one_in(2) { old } else { new },
-                |end| end.max(old).min(new),
-            ),
+            Self::Prefix => persist_prefix(pending, &mut image, dice)
+                .map_or_else(|| if dice.one_in(2) { old } else { new }, |end| end.max(old).min(new)),
             Self::Zeros => new,
             Self::Mixed => {
                 persist_sectors(pending, &mut image, dice);
@@ -125,10 +118,7 @@ fn persist_sectors(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) {
     sectors.sort_unstable();
     sectors.dedup();
     for sector in sectors {
-        let mut writes: Vec<_> = pending
-            .iter()
-            .filter(|write| write.sector() == sector)
-            .collect();
+        let mut writes: Vec<_> = pending.iter().filter(|write| write.sector() == sector).collect();
         let fate = dice.throw(8);
         if fate == 7 {
             writes.truncate(dice.up_to(writes.len()));

@@ -102,9 +102,7 @@ impl Verdict {
     pub(crate) fn outcome(self) -> io::Result<()> {
         match self {
             Self::Go | Self::Strike(FaultKind::LyingSync | FaultKind::LyingSyncDir) => Ok(()),
-            Self::Strike(FaultKind::WriteNoSpace | FaultKind::CreateNoSpace) => {
-                Err(Errno::NOSPC.into())
-            }
+            Self::Strike(FaultKind::WriteNoSpace | FaultKind::CreateNoSpace) => Err(Errno::NOSPC.into()),
             Self::Strike(_) => Err(Errno::IO.into()),
             Self::PowerGoes | Self::PowerGone => Err(io::Error::other("the power is gone")),
         }
@@ -127,8 +125,7 @@ impl World {
         match self.fault {
             Some(fault) if fault.kind.operation() == operation => {
                 self.fault_chances += 1;
-                let strikes = self.fault_chances == fault.at
-                    || (fault.lasts && self.fault_chances > fault.at);
+                let strikes = self.fault_chances == fault.at || (fault.lasts && self.fault_chances > fault.at);
                 if strikes {
                     self.fired += 1;
                     return Verdict::Strike(fault.kind);

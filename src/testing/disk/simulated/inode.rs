@@ -93,8 +93,8 @@ impl Inode {
         self.durable.resize(self.durable_length, 0);
     }
 
-    /// A sync that failed: what is pending counts as written from now on, whether it `reached` the device or not. The length goes
-    /// with the next sync.
+    /// A sync that failed: what is pending counts as written from now on, whether it `reached` the device or not. The
+    /// length goes with the next sync.
     pub(crate) fn give_up(&mut self, mut reached: impl FnMut() -> bool) {
         for pending in self.pending.drain(..) {
             if reached() {

@@ -1,5 +1,5 @@
-//! The wire contract as somebody would write it down who need not be fast: serde's own derive, `jiff` for dates, and one check after
-//! the other.
+//! The wire contract as somebody would write it down who need not be fast: serde's own derive, `jiff` for dates, and
+//! one check after the other.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -114,7 +114,8 @@ fn micros(raw: &str) -> Option<i64> {
     (micros >= 0).then_some(micros)
 }
 
-/// The same for a number that is no integer of 64 bits: by the shortest text that means it, its point moved to the microseconds.
+/// The same for a number that is no integer of 64 bits: by the shortest text that means it, its point moved to the
+/// microseconds.
 fn micros_of_double(number: f64) -> Option<i64> {
     if !(0.0..u64::MAX as f64).contains(&number) {
         return None;
@@ -131,8 +132,8 @@ fn micros_of_double(number: f64) -> Option<i64> {
     digits.parse().ok()
 }
 
-/// The text as RFC 3339 would have it, with at most nine digits of a fraction, if it has a shape that is taken: `jiff` takes many others
-/// besides. And whether it is a leap second, of which the text is the second before.
+/// The text as RFC 3339 would have it, with at most nine digits of a fraction, if it has a shape that is taken: `jiff`
+/// takes many others besides. And whether it is a leap second, of which the text is the second before.
 fn strict_rfc3339(text: &str) -> Option<(String, bool)> {
     let shape: String = text
         .chars()
@@ -178,7 +179,8 @@ fn strict_rfc3339(text: &str) -> Option<(String, bool)> {
     Some((instant, is_leap_second))
 }
 
-/// Whether PostgreSQL can store the text of a JSON value as `jsonb`, and whether it is an object as large and deep as the contract says.
+/// Whether PostgreSQL can store the text of a JSON value as `jsonb`, and whether it is an object as large and deep as
+/// the contract says.
 fn is_metadata(raw: &str) -> bool {
     let mut rest = raw;
     let mut depth = 0_usize;
@@ -190,9 +192,7 @@ fn is_metadata(raw: &str) -> bool {
             },
             '-' | '0'..='9' => {
                 let length = rest
-                    .find(|character: char| {
-                        !matches!(character, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')
-                    })
+                    .find(|character: char| !matches!(character, '0'..='9' | '+' | '-' | '.' | 'e' | 'E'))
                     .unwrap_or(rest.len());
                 if !is_numeric(&rest[..length]) {
                     return false;
@@ -231,7 +231,8 @@ fn string_bytes(json: &str) -> Option<usize> {
     (!text.contains('\0')).then_some(length)
 }
 
-/// Whether a number has at most 131,072 digits before and 16,383 digits behind the point, once its exponent is written out.
+/// Whether a number has at most 131,072 digits before and 16,383 digits behind the point, once its exponent is written
+/// out.
 fn is_numeric(number: &str) -> bool {
     let number = number.trim_start_matches('-').to_ascii_lowercase();
     let (mantissa, exponent) = number.split_once('e').unwrap_or((&number, "0"));

@@ -1,4 +1,5 @@
-//! The parts that hostile events are made of: how each stands in a body, and what it must be in the database, if it may be there.
+//! The parts that hostile events are made of: how each stands in a body, and what it must be in the database, if it may
+//! be there.
 
 /// Bytes of a JSON value, and what is stored of it; `None` where the event must be refused.
 pub(super) struct Part<T> {
@@ -50,10 +51,7 @@ pub(super) fn texts(start: &str, bytes_max: usize) -> Vec<Part<String>> {
             text(r#"\" \\ \/ \b \f \n \r \t"#),
             stored("\" \\ / \u{8} \u{c} \n \r \t"),
         ),
-        good(
-            text(r"\u00e9\u0001\u001f\u007F"),
-            stored("\u{e9}\u{1}\u{1f}\u{7f}"),
-        ),
+        good(text(r"\u00e9\u0001\u001f\u007F"), stored("\u{e9}\u{1}\u{1f}\u{7f}")),
         good(text(r"\ud83d\ude00 \uDBFF\uDFFF"), stored("😀 \u{10ffff}")),
         good(text(r"\\u0000 \\ud800"), stored(r"\u0000 \ud800")),
         good(text(&fill(bytes_max)[start.len()..]), fill(bytes_max)),
@@ -72,8 +70,8 @@ pub(super) fn texts(start: &str, bytes_max: usize) -> Vec<Part<String>> {
         bad(text(r"\ud83d\u0041")),
         bad(text(r"\ud83")),
         bad(text(r"\x41")),
-        // Raw control characters, and what is not UTF-8: a lone byte, an overlong NUL and slash, half of a surrogate pair, the two
-        // halves as CESU-8 has them, beyond the last character, cut off.
+        // Raw control characters, and what is not UTF-8: a lone byte, an overlong NUL and slash, half of a surrogate
+        // pair, the two halves as CESU-8 has them, beyond the last character, cut off.
         bad(raw(b"\0")),
         bad(raw(b"\n")),
         bad(raw(b"\xff\xfe")),
@@ -131,13 +129,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
         ("\"2016-12-31T23:59:60Z\"", 1_483_228_799_999_999),
     ]
     .into_iter()
-    .map(|(json, micros)| {
-        if micros < 0 {
-            bad(json)
-        } else {
-            good(json, micros)
-        }
-    })
+    .map(|(json, micros)| if micros < 0 { bad(json) } else { good(json, micros) })
     .collect();
     let refused = [
         // The last of each unit lies in the year 2128.
@@ -187,13 +179,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
 
 /// Metadata; what is stored is the text as sent.
 pub(super) fn metadata() -> Vec<Part<String>> {
-    let arrays = |depth: usize| {
-        format!(
-            r#"{{"a":{}{}}}"#,
-            "[".repeat(depth - 1),
-            "]".repeat(depth - 1)
-        )
-    };
+    let arrays = |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
     let long = |bytes: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes - 8));
     let mut good_ones: Vec<String> = [
@@ -216,19 +202,10 @@ pub(super) fn metadata() -> Vec<Part<String>> {
     ]
     .map(str::to_owned)
     .into();
-    good_ones.extend([
-        arrays(31),
-        arrays(32),
-        objects(31),
-        objects(32),
-        long(64 * 1024),
-    ]);
+    good_ones.extend([arrays(31), arrays(32), objects(31), objects(32), long(64 * 1024)]);
     good_ones.push(format!(r#"{{"{}":1}}"#, "k".repeat(30_000)));
     good_ones.push(format!(r#"{{"n":{}}}"#, "9".repeat(60_000)));
-    let mut parts: Vec<_> = good_ones
-        .into_iter()
-        .map(|text| good(&text, text.clone()))
-        .collect();
+    let mut parts: Vec<_> = good_ones.into_iter().map(|text| good(&text, text.clone())).collect();
     parts.extend(
         [
             arrays(33),
@@ -295,10 +272,7 @@ pub(super) fn tags() -> Vec<Part<String>> {
     let of = |count: usize, tag: &str| format!("[{}]", vec![format!("\"{tag}\""); count].join(","));
     vec![
         good("[]", "[]".to_owned()),
-        good(
-            r#"["a","a","é","|","\u0009"]"#,
-            r#"["a","a","é","|","\t"]"#.to_owned(),
-        ),
+        good(r#"["a","a","é","|","\u0009"]"#, r#"["a","a","é","|","\t"]"#.to_owned()),
         good(
             r#"["{}","NULL","a,b","\"","\\"]"#,
             r#"["{}","NULL","a,b","\"","\\"]"#.to_owned(),

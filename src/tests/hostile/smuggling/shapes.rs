@@ -1,7 +1,7 @@
 //! The shapes, a line each: what is in doubt, the request, and how it must be answered.
 
-/// A request, and the statuses of all answers that come until the server closes. With `{L}` for the length of its event, `{B}` for the
-/// event, `{C}` for the event in chunks.
+/// A request, and the statuses of all answers that come until the server closes. With `{L}` for the length of its
+/// event, `{B}` for the event, `{C}` for the event in chunks.
 pub(super) type Shape = (&'static str, &'static str, &'static [u16]);
 
 /// The end of the body is in doubt, or the request is malformed.

@@ -75,14 +75,11 @@ fn every_parameter_reaches_the_store() {
             query.limit = Some(10_000);
             query.order = Order::TotalEvents;
         }),
-        (
-            "group_by=hour,channel&limit=5&order=total_events",
-            &|query| {
-                query.group_by = by(Some(TimeUnit::Hour), false, true);
-                query.limit = Some(5);
-                query.order = Order::TotalEvents;
-            },
-        ),
+        ("group_by=hour,channel&limit=5&order=total_events", &|query| {
+            query.group_by = by(Some(TimeUnit::Hour), false, true);
+            query.limit = Some(5);
+            query.order = Order::TotalEvents;
+        }),
     ];
     for (parameters, change) in table {
         let answer = server.exchange(get(&format!("/metrics?{RANGE}&{parameters}")));
@@ -123,10 +120,7 @@ fn an_offset_may_have_a_literal_plus_and_times_may_be_numbers() {
 fn an_empty_range_is_a_query() {
     let server = server_with(|_| Ok(MetricsReport::default()));
     let answer = server.exchange(get("/metrics?event_name=a&from=1&to=1"));
-    assert_eq!(
-        (answer.status, &answer.json()["total_events"]),
-        (200, &json!(0))
-    );
+    assert_eq!((answer.status, &answer.json()["total_events"]), (200, &json!(0)));
 }
 
 #[test]
@@ -136,11 +130,7 @@ fn every_problem_of_a_query_is_listed() {
     let table: [(String, &[(&str, &str)]); 13] = [
         (
             String::new(),
-            &[
-                ("event_name", "required"),
-                ("from", "required"),
-                ("to", "required"),
-            ],
+            &[("event_name", "required"), ("from", "required"), ("to", "required")],
         ),
         (
             "event_name=&from=&to=&group_by=".to_owned(),
@@ -151,10 +141,7 @@ fn every_problem_of_a_query_is_listed() {
                 ("group_by", "empty"),
             ],
         ),
-        (
-            format!("{RANGE}&group_by=fortnight"),
-            &[("group_by", "unknown_value")],
-        ),
+        (format!("{RANGE}&group_by=fortnight"), &[("group_by", "unknown_value")]),
         (
             format!("{RANGE}&groupBy=day&x"),
             &[("groupBy", "unknown_parameter"), ("x", "unknown_parameter")],
@@ -168,14 +155,8 @@ fn every_problem_of_a_query_is_listed() {
             "event_name=a&from=1969-12-31T23:59:59Z&to=1".to_owned(),
             &[("from", "out_of_range")],
         ),
-        (
-            "event_name=a&from=2&to=1".to_owned(),
-            &[("from", "out_of_order")],
-        ),
-        (
-            format!("event_name={long}&from=1&to=2"),
-            &[("event_name", "too_long")],
-        ),
+        ("event_name=a&from=2&to=1".to_owned(), &[("from", "out_of_order")]),
+        (format!("event_name={long}&from=1&to=2"), &[("event_name", "too_long")]),
         (
             "event_name=a%00&from=1&to=2".to_owned(),
             &[("event_name", "nul_character")],
@@ -243,14 +224,8 @@ fn parameters_that_make_no_sense_are_refused_one_by_one() {
         ("group_by=day,day", &[("group_by", "conflict")]),
         ("group_by=day,hour", &[("group_by", "conflict")]),
         ("group_by=channel,channel", &[("group_by", "conflict")]),
-        (
-            "group_by=day,channel,event_name",
-            &[("group_by", "conflict")],
-        ),
-        (
-            "group_by=day&group_by=channel",
-            &[("group_by", "duplicate")],
-        ),
+        ("group_by=day,channel,event_name", &[("group_by", "conflict")]),
+        ("group_by=day&group_by=channel", &[("group_by", "duplicate")]),
         ("tz=Mars/Olympus", &[("tz", "unknown_value")]),
         ("tz=Etc/Unknown", &[("tz", "unknown_value")]),
         ("tz=%2B02:00", &[("tz", "unknown_value")]),
@@ -299,19 +274,11 @@ fn parameters_that_make_no_sense_are_refused_one_by_one() {
         let problem = answer.json();
         let errors = problem["errors"].as_array().unwrap().iter();
         let found: Vec<_> = errors
-            .map(|error| {
-                (
-                    error["field"].as_str().unwrap(),
-                    error["code"].as_str().unwrap(),
-                )
-            })
+            .map(|error| (error["field"].as_str().unwrap(), error["code"].as_str().unwrap()))
             .collect();
         assert_eq!(found, expected, "{parameters}");
     }
     let answer = server.exchange(get(&format!("/metrics?{RANGE}&timezone=UTC")));
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-    assert!(
-        detail.contains("campaign_id") && detail.contains("tz"),
-        "{detail}"
-    );
+    assert!(detail.contains("campaign_id") && detail.contains("tz"), "{detail}");
 }

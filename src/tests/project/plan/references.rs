@@ -9,10 +9,7 @@ pub(super) fn without_tests(source: &str) -> String {
     let mut kept = String::new();
     let mut lines = source.lines();
     while let Some(line) = lines.next() {
-        if line.trim_start().starts_with("#[cfg(")
-            && line.contains("test")
-            && !line.contains("not(")
-        {
+        if line.trim_start().starts_with("#[cfg(") && line.contains("test") && !line.contains("not(") {
             skip_item(line, &mut lines);
         } else if let Some((code, _)) = line.split_once("//") {
             kept.push_str(code);
@@ -78,12 +75,7 @@ fn tokens(source: &str) -> Vec<&str> {
 }
 
 /// Reads one path, or a tree of them, and hands over each with all its words.
-fn read_path<'t>(
-    tokens: &[&'t str],
-    position: &mut usize,
-    prefix: &mut Vec<&'t str>,
-    each: &mut impl FnMut(&[&str]),
-) {
+fn read_path<'t>(tokens: &[&'t str], position: &mut usize, prefix: &mut Vec<&'t str>, each: &mut impl FnMut(&[&str])) {
     let depth = prefix.len();
     loop {
         match tokens.get(*position) {

@@ -1,4 +1,5 @@
-//! What the flushers send: fresh events and late ones, some with ids that others use as well, some that the database refuses.
+//! What the flushers send: fresh events and late ones, some with ids that others use as well, some that the database
+//! refuses.
 
 use std::collections::HashSet;
 
@@ -81,12 +82,7 @@ pub(super) fn drafts(random: &mut Random, now: Timestamp, prefix: &str) -> Vec<D
 }
 
 /// An event that others send as well, at the same time for the same user, though under any name and in any channel.
-fn with_id(
-    random: &mut Random,
-    now: Timestamp,
-    event_name: &'static str,
-    channel: &'static str,
-) -> Draft {
+fn with_id(random: &mut Random, now: Timestamp, event_name: &'static str, channel: &'static str) -> Draft {
     let id = random.below(400);
     let days = i64::try_from(id % 4).unwrap() * 10 * DAY_MICROS;
     let seconds = i64::try_from(id).unwrap() * 1_000_000;
@@ -99,7 +95,8 @@ fn with_id(
     }
 }
 
-/// Holds the database to what was sent: each event is a row, those with an id one together, the refused ones are in quarantine.
+/// Holds the database to what was sent: each event is a row, those with an id one together, the refused ones are in
+/// quarantine.
 pub(super) async fn assert_stored(database: &Database, sent: &[Draft]) {
     let (mut rows, mut refused, mut ids) = (0, 0, HashSet::new());
     for draft in sent {

@@ -1,5 +1,5 @@
-//! Answers against the rows that SQL reads back, counted one by one. Buckets of time are told apart by what a clock in the zone shows,
-//! which owes nothing to the calendar that the answers are made with.
+//! Answers against the rows that SQL reads back, counted one by one. Buckets of time are told apart by what a clock in
+//! the zone shows, which owes nothing to the calendar that the answers are made with.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -36,11 +36,7 @@ struct Count<'a> {
 }
 
 /// Asks random questions. Returns how many answers say that events of overflowed days were counted.
-pub(super) async fn assert_answers(
-    database: &Database,
-    now: Timestamp,
-    random: &mut Random,
-) -> usize {
+pub(super) async fn assert_answers(database: &Database, now: Timestamp, random: &mut Random) -> usize {
     let rows = database.events().await;
     let (mut overflowed, mut from_rollups) = (0, 0);
     let random_queries: Vec<_> = (0..QUESTIONS).map(|_| random_query(random, now)).collect();
@@ -106,8 +102,7 @@ fn queries_of_all(now: Timestamp) -> impl Iterator<Item = MetricsQuery> {
 
 fn assert_is_recount(rows: &[Stored], query: &MetricsQuery, report: &MetricsReport) {
     let range = query.from.as_micros()..query.to.as_micros();
-    let is_asked =
-        |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
+    let is_asked = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
     let asked = rows.iter().filter(|row| {
         range.contains(&row.micros)
             && is_asked(&query.event_name, &row.event_name)
@@ -169,7 +164,8 @@ fn assert_is_recount(rows: &[Stored], query: &MetricsQuery, report: &MetricsRepo
     assert!(missing.is_empty(), "no group for {missing:?}: {query:?}");
 }
 
-/// What a clock or calendar in the query's zone shows, down to its unit. The offset tells the hour that comes twice apart.
+/// What a clock or calendar in the query's zone shows, down to its unit. The offset tells the hour that comes twice
+/// apart.
 fn clock(query: &MetricsQuery, micros: i64) -> String {
     let Some(unit) = query.group_by.time else {
         return String::new();

@@ -1,4 +1,5 @@
-//! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an `event_id`.
+//! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an
+//! `event_id`.
 
 use fast_ingest::store::{EventSink, Flushed, StoreError};
 use fast_ingest::wal::batch::BatchView;
@@ -107,8 +108,7 @@ fn by_store<'a>(database: &Database, on_postgres: &'a str, on_sqlite: &'a str) -
 
 /// At most one event named "bad" a time and channel.
 async fn put_on_unique_index(database: &Database) {
-    let index =
-        "CREATE UNIQUE INDEX own ON events (ts, channel, event_name) WHERE event_name = 'bad'";
+    let index = "CREATE UNIQUE INDEX own ON events (ts, channel, event_name) WHERE event_name = 'bad'";
     database.execute(index).await;
 }
 
@@ -123,9 +123,7 @@ async fn put_on_trigger(database: &Database, on_postgres: &str, on_sqlite: &str)
         "DROP TRIGGER IF EXISTS own;
          CREATE TRIGGER own BEFORE INSERT ON events WHEN NEW.event_name = 'bad' BEGIN SELECT {on_sqlite}; END"
     );
-    database
-        .execute(by_store(database, &postgres, &sqlite))
-        .await;
+    database.execute(by_store(database, &postgres, &sqlite)).await;
 }
 
 fn events(with_id: bool) -> [Event<'static>; 3] {
@@ -135,18 +133,10 @@ fn events(with_id: bool) -> [Event<'static>; 3] {
     })
 }
 
-/// The whole batch is refused; taken apart, so is the one event in its middle, and it can be quarantined on the same connection.
-async fn assert_refused(
-    sink: &mut dyn EventSink,
-    database: &Database,
-    after: u64,
-    with_id: bool,
-    expected: &str,
-) {
-    let (stored, quarantined) = (
-        database.count("events").await,
-        database.count("quarantine").await,
-    );
+/// The whole batch is refused; taken apart, so is the one event in its middle, and it can be quarantined on the same
+/// connection.
+async fn assert_refused(sink: &mut dyn EventSink, database: &Database, after: u64, with_id: bool, expected: &str) {
+    let (stored, quarantined) = (database.count("events").await, database.count("quarantine").await);
     let batch = batch_of(after, &events(with_id));
     refusal(sink, batch.view(), expected).await;
     let (good, rest) = batch.view().split_at(1);

@@ -29,13 +29,7 @@ contract! {
 
 async fn flush_stores_rows_and_moves_the_checkpoint(database: Database) {
     let mut sink = database.sink_at(0).await;
-    let batch = batch_of(
-        0,
-        &[
-            event("view", "ann", FEBRUARY),
-            event("view", "bob", FEBRUARY + 1),
-        ],
-    );
+    let batch = batch_of(0, &[event("view", "ann", FEBRUARY), event("view", "bob", FEBRUARY + 1)]);
     assert_eq!(
         sink.flush(batch.view()).await.unwrap(),
         Flushed {
@@ -44,10 +38,7 @@ async fn flush_stores_rows_and_moves_the_checkpoint(database: Database) {
         }
     );
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(2)
     );
     let next = batch_of(2, &[event("view", "cid", FEBRUARY)]);
@@ -56,11 +47,7 @@ async fn flush_stores_rows_and_moves_the_checkpoint(database: Database) {
     drop(sink);
     let mut other = database.store().open_sink().await.unwrap();
     assert_eq!(
-        other
-            .checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        other.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(3)
     );
     assert_eq!(database.users().await, ["ann", "bob", "cid"]);
@@ -75,17 +62,11 @@ async fn a_batch_that_does_not_follow_the_checkpoint_stores_nothing(database: Da
         let error = sink.flush(batch.view()).await.unwrap_err();
         assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
         let one = batch_of(after, &[event("view", "ann", FEBRUARY)]);
-        let error = sink
-            .quarantine(one.view(), "22000", "no")
-            .await
-            .unwrap_err();
+        let error = sink.quarantine(one.view(), "22000", "no").await.unwrap_err();
         assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
     }
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(10)
     );
     assert_eq!(database.users().await, [""; 0]);
@@ -126,9 +107,7 @@ async fn a_batch_that_expects_another_mark_stores_nothing(database: Database) {
     assert_eq!((row.flushed_through, row.mark), (1, found));
     assert_eq!(database.users().await, ["ann"]);
     assert_eq!(database.count("quarantine").await, 0);
-    sink.flush(next.view().with_marks(found, mark(1, 3)))
-        .await
-        .unwrap();
+    sink.flush(next.view().with_marks(found, mark(1, 3))).await.unwrap();
     let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
     assert_eq!((row.flushed_through, row.mark), (2, mark(1, 3)));
     assert_eq!(database.users().await, ["ann", "bob"]);
@@ -140,11 +119,7 @@ async fn what_becomes_of_every_event_is_counted_at_the_checkpoint(database: Data
         ..event("view", user, FEBRUARY)
     };
     let mut sink = database.sink_at(2).await;
-    let events = [
-        with_id("ann"),
-        with_id("ann"),
-        event("view", "bob", FEBRUARY),
-    ];
+    let events = [with_id("ann"), with_id("ann"), event("view", "bob", FEBRUARY)];
     sink.flush(batch_of(2, &events).view()).await.unwrap();
     let bad = batch_of(5, &[event("bad", "cid", FEBRUARY)]);
     sink.quarantine(bad.view(), "22000", "no").await.unwrap();
@@ -176,16 +151,10 @@ async fn an_unknown_log_has_no_checkpoint(database: Database) {
 
 async fn a_checkpoint_is_made_once(database: Database) {
     let mut sink = database.sink_at(5).await;
-    let error = sink
-        .create_checkpoint(wal_id(), 0, Mark::default())
-        .await
-        .unwrap_err();
+    let error = sink.create_checkpoint(wal_id(), 0, Mark::default()).await.unwrap_err();
     assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(5)
     );
 }
@@ -193,24 +162,16 @@ async fn a_checkpoint_is_made_once(database: Database) {
 async fn logs_have_separate_checkpoints(database: Database) {
     let mut sink = database.sink_at(0).await;
     let other = WalId(Uuid::from_u128(99));
-    sink.create_checkpoint(other, 7, Mark::default())
-        .await
-        .unwrap();
+    sink.create_checkpoint(other, 7, Mark::default()).await.unwrap();
     sink.flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
         .await
         .unwrap();
     assert_eq!(
-        sink.checkpoint(other)
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(other).await.unwrap().map(|row| row.flushed_through),
         Some(7)
     );
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(1)
     );
 }
@@ -257,28 +218,15 @@ async fn an_event_id_is_stored_once_a_user_and_time(database: Database) {
         }
     );
     assert_eq!(
-        other
-            .checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        other.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(13)
     );
-    assert_eq!(
-        database.users().await,
-        ["ann", "ann", "ann", "bob", "bob", "cid"]
-    );
+    assert_eq!(database.users().await, ["ann", "ann", "ann", "bob", "bob", "cid"]);
 }
 
 async fn events_without_id_are_never_taken_for_duplicates(database: Database) {
     let mut sink = database.sink_at(0).await;
-    let twice = batch_of(
-        0,
-        &[
-            event("view", "ann", FEBRUARY),
-            event("view", "ann", FEBRUARY),
-        ],
-    );
+    let twice = batch_of(0, &[event("view", "ann", FEBRUARY), event("view", "ann", FEBRUARY)]);
     assert_eq!(
         sink.flush(twice.view()).await.unwrap(),
         Flushed {
@@ -336,9 +284,7 @@ async fn every_field_comes_back_as_it_was(database: Database) {
             ..event("all", "u05", FEBRUARY - 1)
         },
     ];
-    let users: Vec<String> = (0..odd.len())
-        .map(|n| format!("u1{n:02}{}", odd[n]))
-        .collect();
+    let users: Vec<String> = (0..odd.len()).map(|n| format!("u1{n:02}{}", odd[n])).collect();
     for (text, user) in odd.iter().zip(&users) {
         events.push(Event {
             channel: text,
@@ -407,14 +353,9 @@ async fn quarantine_keeps_the_event_and_moves_the_checkpoint(database: Database)
         ..event("bad", "ann", FEBRUARY)
     };
     let batch = batch_of(4, &[bad]);
-    sink.quarantine(batch.view(), "22003", "out of range\0")
-        .await
-        .unwrap();
+    sink.quarantine(batch.view(), "22003", "out of range\0").await.unwrap();
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(5)
     );
     assert_eq!(database.users().await, [""; 0]);
@@ -442,10 +383,7 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     let error = sink.flush(batch.view()).await.unwrap_err();
     assert!(matches!(error, StoreError::Data { .. }), "{error}");
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(0)
     );
     assert_eq!(database.users().await, [""; 0]);
@@ -453,14 +391,8 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     let (left, right) = batch.view().split_at(2);
     sink.flush(left).await.unwrap();
     // The halves apply in order only.
-    assert!(matches!(
-        sink.flush(left).await,
-        Err(StoreError::CheckpointMoved)
-    ));
-    assert!(matches!(
-        sink.flush(right).await,
-        Err(StoreError::Data { .. })
-    ));
+    assert!(matches!(sink.flush(left).await, Err(StoreError::CheckpointMoved)));
+    assert!(matches!(sink.flush(right).await, Err(StoreError::Data { .. })));
     let (good, right) = right.split_at(1);
     let (poison, rest) = right.split_at(1);
     sink.flush(good).await.unwrap();
@@ -470,10 +402,7 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     sink.quarantine(poison, &code, &message).await.unwrap();
     sink.flush(rest).await.unwrap();
     assert_eq!(
-        sink.checkpoint(wal_id())
-            .await
-            .unwrap()
-            .map(|row| row.flushed_through),
+        sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(5)
     );
     assert_eq!(database.users().await, ["a", "b", "c", "e"]);

@@ -87,11 +87,7 @@ async fn metrics_of_every_name_are_a_union(database: Database) {
     })
     .await;
     assert_eq!(report.total, Counts::exactly(8, 3));
-    let expected = [
-        (0, "buy", "", 1, 1),
-        (0, "click", "", 2, 1),
-        (0, "view", "", 5, 3),
-    ];
+    let expected = [(0, "buy", "", 1, 1), (0, "click", "", 2, 1), (0, "view", "", 5, 3)];
     assert_eq!(shorts(&report), expected);
 }
 
@@ -118,11 +114,7 @@ async fn metrics_group_by_two_things(database: Database) {
         };
     })
     .await;
-    let expected = [
-        (0, "", "app", 1, 1),
-        (0, "", "web", 3, 3),
-        (24, "", "web", 1, 1),
-    ];
+    let expected = [(0, "", "app", 1, 1), (0, "", "web", 3, 3), (24, "", "web", 1, 1)];
     assert_eq!(shorts(&report), expected);
     let report = ask_again(&database, |query| {
         query.event_name = None;
@@ -160,11 +152,7 @@ async fn the_largest_groups_come_first_and_the_rest_is_one(database: Database) {
         query.order = Order::UniqueUsers;
     })
     .await;
-    let expected = [
-        (0, "view", "", 5, 3),
-        (0, "buy", "", 1, 1),
-        (0, "click", "", 2, 1),
-    ];
+    let expected = [(0, "view", "", 5, 3), (0, "buy", "", 1, 1), (0, "click", "", 2, 1)];
     assert_eq!(shorts(&report), expected);
 }
 
@@ -218,11 +206,7 @@ async fn minutes_weeks_and_months_are_buckets(database: Database) {
         }
     };
     let report = ask(&database, by(TimeUnit::Minute)).await;
-    let counts: Vec<u64> = report
-        .groups
-        .iter()
-        .map(|group| group.counts.total_events)
-        .collect();
+    let counts: Vec<u64> = report.groups.iter().map(|group| group.counts.total_events).collect();
     assert_eq!(counts, [2, 2, 1, 1, 1, 1]);
     // The first of February 2026 is a Sunday.
     let report = ask_again(&database, by(TimeUnit::Week)).await;
@@ -237,10 +221,7 @@ async fn campaigns_and_exact_answers_are_counted_from_the_events(database: Datab
         query.campaign_id = Some("spring".to_owned());
     };
     let report = ask(&database, of_spring).await;
-    assert_eq!(
-        (report.total, report.source),
-        (Counts::exactly(3, 2), Source::Events)
-    );
+    assert_eq!((report.total, report.source), (Counts::exactly(3, 2), Source::Events));
     let report = ask_again(&database, |query| {
         of_spring(query);
         query.channel = Some("web".to_owned());
@@ -250,43 +231,21 @@ async fn campaigns_and_exact_answers_are_counted_from_the_events(database: Datab
         };
     })
     .await;
-    assert_eq!(
-        shorts(&report),
-        [(0, "view", "", 1, 1), (24, "buy", "", 1, 1)]
-    );
+    assert_eq!(shorts(&report), [(0, "view", "", 1, 1), (24, "buy", "", 1, 1)]);
     let report = ask_again(&database, |query| query.exact = true).await;
-    assert_eq!(
-        (report.total, report.source),
-        (Counts::exactly(5, 3), Source::Events)
-    );
+    assert_eq!((report.total, report.source), (Counts::exactly(5, 3), Source::Events));
     let report = ask_again(&database, |_| ()).await;
-    assert_eq!(
-        (report.total, report.source),
-        (Counts::exactly(5, 3), Source::Rollups)
-    );
+    assert_eq!((report.total, report.source), (Counts::exactly(5, 3), Source::Rollups));
 }
 
 async fn ranges_to_the_microsecond_count_each_event_once(database: Database) {
-    let instants = [
-        0,
-        1,
-        2,
-        HOUR_MICROS,
-        HOUR_MICROS + 2,
-        DAY_MICROS - 1,
-        DAY_MICROS,
-    ];
+    let instants = [0, 1, 2, HOUR_MICROS, HOUR_MICROS + 2, DAY_MICROS - 1, DAY_MICROS];
     ask(&database, |_| ()).await;
     for (n, &from) in instants.iter().enumerate() {
         for &to in &instants[n..] {
             let inside = |event: &&Event<'_>| (from..to).contains(&(event.micros - FEBRUARY));
             let expected = events().iter().filter(inside).count() as u64;
-            for unit in [
-                None,
-                Some(TimeUnit::Minute),
-                Some(TimeUnit::Hour),
-                Some(TimeUnit::Day),
-            ] {
+            for unit in [None, Some(TimeUnit::Minute), Some(TimeUnit::Hour), Some(TimeUnit::Day)] {
                 let report = ask_again(&database, |query| {
                     query.event_name = None;
                     query.from = fast_ingest::event::Timestamp::from_micros(FEBRUARY + from);

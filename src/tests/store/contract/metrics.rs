@@ -32,13 +32,7 @@ async fn metrics_count_a_half_open_range(database: Database) {
         event("click", "cid", from),
     ];
     database.store_events(&events).await;
-    let metrics = async |from, to| {
-        database
-            .store()
-            .metrics(&query("view", from, to, None))
-            .await
-            .unwrap()
-    };
+    let metrics = async |from, to| database.store().metrics(&query("view", from, to, None)).await.unwrap();
     let report = metrics(from, to).await;
     assert_eq!(report.total, Counts::exactly(3, 2));
     assert_eq!(report.groups, []);
@@ -67,12 +61,7 @@ async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
     };
 
     // Both ends of the range cut a bucket; the bucket keeps its own bounds.
-    let days = report(
-        FEBRUARY + 1,
-        fourth + 6 * HOUR_MICROS,
-        Grouping::by(TimeUnit::Day),
-    )
-    .await;
+    let days = report(FEBRUARY + 1, fourth + 6 * HOUR_MICROS, Grouping::by(TimeUnit::Day)).await;
     assert_eq!(days.total, Counts::exactly(4, 2));
     let expected = [
         bucket(FEBRUARY, DAY_MICROS, 1, 1),
@@ -86,10 +75,7 @@ async fn metrics_group_by_day_and_hour_in_utc(database: Database) {
     let (five, six) = (fourth + 5 * HOUR_MICROS, fourth + 6 * HOUR_MICROS);
     assert_eq!(
         hours.groups,
-        [
-            bucket(five, HOUR_MICROS, 2, 1),
-            bucket(six, HOUR_MICROS, 1, 1)
-        ]
+        [bucket(five, HOUR_MICROS, 2, 1), bucket(six, HOUR_MICROS, 1, 1)]
     );
 }
 
@@ -141,9 +127,7 @@ async fn metrics_of_nothing_are_zero(database: Database) {
 }
 
 async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
-    let channels: Vec<String> = (0..=GROUPS_MAX)
-        .map(|n| format!("channel-{n:05}"))
-        .collect();
+    let channels: Vec<String> = (0..=GROUPS_MAX).map(|n| format!("channel-{n:05}")).collect();
     let events: Vec<Event> = channels
         .iter()
         .enumerate()
@@ -155,10 +139,7 @@ async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
     database.store_events(&events).await;
     let up_to = async |count: usize, by| {
         let to = FEBRUARY + count as i64;
-        database
-            .store()
-            .metrics(&query("view", FEBRUARY, to, Some(by)))
-            .await
+        database.store().metrics(&query("view", FEBRUARY, to, Some(by))).await
     };
     let report = up_to(GROUPS_MAX, Grouping::CHANNEL).await.unwrap();
     assert_eq!(report.groups.len(), GROUPS_MAX);
@@ -181,10 +162,7 @@ async fn an_answer_has_10_000_groups_and_no_more(database: Database) {
 
 async fn a_query_that_takes_too_long_is_ended(database: Database) {
     let users: Vec<String> = (0..5_000).map(|n| format!("user-{n}")).collect();
-    let events: Vec<Event> = users
-        .iter()
-        .map(|user| event("view", user, FEBRUARY))
-        .collect();
+    let events: Vec<Event> = users.iter().map(|user| event("view", user, FEBRUARY)).collect();
     database.store_events(&events).await;
     let timeout = Duration::from_millis(1);
     let store = store::open(&StoreSettings {
@@ -195,12 +173,7 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
     .unwrap();
     let _blocked = database.block_queries().await;
     let error = store
-        .metrics(&query(
-            "view",
-            0,
-            FEBRUARY + 1,
-            Some(Grouping::by(TimeUnit::Day)),
-        ))
+        .metrics(&query("view", 0, FEBRUARY + 1, Some(Grouping::by(TimeUnit::Day))))
         .await
         .unwrap_err();
     assert!(
@@ -224,10 +197,7 @@ fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> Group
 }
 
 async fn rollups_that_are_not_built_are_not_believed(database: Database) {
-    let events = [
-        event("view", "ann", FEBRUARY),
-        event("view", "bob", FEBRUARY),
-    ];
+    let events = [event("view", "ann", FEBRUARY), event("view", "bob", FEBRUARY)];
     database.store_events(&events).await;
     let ask = async || {
         let query = query("view", FEBRUARY, FEBRUARY + DAY_MICROS, None);

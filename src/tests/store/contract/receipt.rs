@@ -1,4 +1,5 @@
-//! Whose events a database has, and how far a log is flushed, as anybody with the same database can ask: what receipts rest on.
+//! Whose events a database has, and how far a log is flushed, as anybody with the same database can ask: what receipts
+//! rest on.
 
 use std::ops::RangeInclusive;
 
@@ -22,20 +23,12 @@ async fn how_far_a_log_is_flushed_moves_with_its_commits(database: Database) {
     assert_eq!(database.flushed_through(wal_id()).await.unwrap(), None);
     let mut sink = database.sink_at(3).await;
     assert_eq!(database.flushed_through(wal_id()).await.unwrap(), Some(3));
-    let batch = batch_of(
-        3,
-        &[
-            event("view", "ann", FEBRUARY),
-            event("view", "bob", FEBRUARY),
-        ],
-    );
+    let batch = batch_of(3, &[event("view", "ann", FEBRUARY), event("view", "bob", FEBRUARY)]);
     sink.flush(batch.view()).await.unwrap();
     assert_eq!(database.flushed_through(wal_id()).await.unwrap(), Some(5));
     // A quarantined event is in the database too.
     let refused = batch_of(5, &[event("view", "cid", FEBRUARY)]);
-    sink.quarantine(refused.view(), "22000", "made up")
-        .await
-        .unwrap();
+    sink.quarantine(refused.view(), "22000", "made up").await.unwrap();
     assert_eq!(database.flushed_through(wal_id()).await.unwrap(), Some(6));
     let other = WalId(Uuid::from_u128(99));
     assert_eq!(database.flushed_through(other).await.unwrap(), None);
@@ -52,10 +45,7 @@ async fn how_far_a_log_is_flushed_is_told_during_a_flush(database: Database) {
         // From nothing to all, and never in between or back.
         while flushed_through < 5_000 {
             let seen = database.flushed_through(wal_id()).await.unwrap().unwrap();
-            assert!(
-                seen >= flushed_through && (seen == 0 || seen == 5_000),
-                "{seen}"
-            );
+            assert!(seen >= flushed_through && (seen == 0 || seen == 5_000), "{seen}");
             flushed_through = seen;
             tokio::task::yield_now().await;
         }
@@ -88,22 +78,11 @@ async fn may_come(database: &Database, life: u128, sequence: u64) -> bool {
 
 async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
     let mut sink = database.sink_at(0).await;
-    let events = [
-        event("view", "ann", FEBRUARY),
-        event("view", "bob", FEBRUARY),
-    ];
-    let marks = [
-        Mark::default(),
-        mark(1, 1),
-        mark(1, 2),
-        mark(2, 3),
-        mark(3, 4),
-    ];
+    let events = [event("view", "ann", FEBRUARY), event("view", "bob", FEBRUARY)];
+    let marks = [Mark::default(), mark(1, 1), mark(1, 2), mark(2, 3), mark(3, 4)];
     for (after, marks) in (0..).step_by(2).zip(marks.windows(2)) {
         let batch = batch_of(after, &events);
-        sink.flush(batch.view().with_marks(marks[0], marks[1]))
-            .await
-            .unwrap();
+        sink.flush(batch.view().with_marks(marks[0], marks[1])).await.unwrap();
     }
     assert_eq!(stored_of(&database, 1).await, [1..=4]);
     assert_eq!(stored_of(&database, 2).await, [5..=6]);
@@ -155,7 +134,8 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
         .unwrap();
     assert_eq!(stored_of(&database, 1).await, [1..=1, 6..=6]);
 
-    // A copy of it goes on as a log of its own: first with an event that both have, then with one that only the copy has.
+    // A copy of it goes on as a log of its own: first with an event that both have, then with one that only the copy
+    // has.
     let copy = WalId(Uuid::from_u128(99));
     sink.create_checkpoint(copy, 6, mark(1, 4)).await.unwrap();
     for (after, from, to) in [(6, mark(1, 4), mark(1, 5)), (7, mark(1, 5), mark(2, 6))] {
@@ -173,7 +153,8 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     assert_eq!(stored_of(&database, 1).await, []);
 }
 
-/// As after the schema was undone and made again beside a running server: whose its next events are, no commit says any more.
+/// As after the schema was undone and made again beside a running server: whose its next events are, no commit says any
+/// more.
 async fn a_place_that_a_person_names_anew_is_of_its_life(database: Database) {
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];

@@ -1,4 +1,5 @@
-//! Rollups on a real database: what flushes leave, compactions merge and days sum up is what a plain recount of the events says.
+//! Rollups on a real database: what flushes leave, compactions merge and days sum up is what a plain recount of the
+//! events says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,9 +7,7 @@ use std::time::Duration;
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::{Bucket, Day, MINUTE_MICROS, Width};
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
-use fast_ingest::rollup::{
-    DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet, UserUnion, series_of,
-};
+use fast_ingest::rollup::{DAY_EXACT_MAX, PART_EXACT_MAX, SeriesKey, Tally, UserKey, UserSet, UserUnion, series_of};
 use fast_ingest::store::{RollupStore, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Compacted, Limits, compact, sum_up_days};
@@ -168,12 +167,7 @@ fn mixed_rows(now: Timestamp, seed: i64) -> Vec<Row> {
         };
         let user = format!("user-{}", (n * 7 + seed) % 250);
         let place = usize::try_from(n + seed).unwrap();
-        let row = (
-            names[place % 3],
-            channels[place % 2],
-            user,
-            now.as_micros() - ago,
-        );
+        let row = (names[place % 3], channels[place % 2], user, now.as_micros() - ago);
         rows.push(row);
     }
     // More than a part names one by one.
@@ -240,9 +234,7 @@ async fn deltas_and_parts_count_what_the_events_are_at_every_step(database: Data
     let aged = compact_all(&database, later(now, DAY_MICROS), 50).await;
     assert!(aged.minutes > 50, "{aged:?}");
     assert_whole(&database, &rows).await;
-    let minutes = compact_all(&database, later(now, DAY_MICROS), 50)
-        .await
-        .minutes;
+    let minutes = compact_all(&database, later(now, DAY_MICROS), 50).await.minutes;
     assert_eq!(minutes, 0);
     assert_eq!(fresh_days(&database, &rows).await, 0);
 }
@@ -266,10 +258,7 @@ async fn days_are_summed_up_when_they_are_over_and_again_when_they_change(databa
     assert_eq!(fresh_days(&database, &rows).await, all - 3);
     // Not before the day has been over for some hours.
     let day = Day::of(Timestamp::from_micros(micros));
-    assert_eq!(
-        sum_up_all(&database, later(day.end(), HOUR_MICROS)).await,
-        0
-    );
+    assert_eq!(sum_up_all(&database, later(day.end(), HOUR_MICROS)).await, 0);
     assert_eq!(sum_up_all(&database, late).await, 3);
     assert_eq!(fresh_days(&database, &rows).await, all);
     assert_whole(&database, &rows).await;
@@ -447,9 +436,7 @@ async fn the_days_of_decades_are_those_that_have_something(database: Database) {
     // Rollups whose events are gone.
     let late = [row("odd", 5_000)];
     flush(&database, rows.len() as u64, &late).await;
-    database
-        .execute("DELETE FROM events WHERE event_name = 'odd'")
-        .await;
+    database.execute("DELETE FROM events WHERE event_name = 'odd'").await;
     let even = numbers.into_iter().filter(|n| n % 2 == 0);
     let mut expected: Vec<Day> = even.chain([5_000]).map(day).collect();
     expected.sort();

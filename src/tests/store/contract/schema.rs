@@ -29,10 +29,7 @@ async fn a_missing_schema_names_the_command(database: Database) {
             .flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
             .await
             .unwrap_err(),
-        store
-            .metrics(&query("view", 0, FEBRUARY, None))
-            .await
-            .unwrap_err(),
+        store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap_err(),
     ];
     for error in errors {
         assert!(

@@ -24,19 +24,11 @@ async fn a_day_is_stale_until_it_is_summed_up() {
     let database = Database::sqlite().await;
     let mut rollups = begun(&database).await;
     let [pair, name, _] = three_series(&mut *rollups).await;
-    let days = [
-        (pair, day(1)),
-        (pair, day(0)),
-        (name, day(0)),
-        (name, day(2)),
-    ];
+    let days = [(pair, day(1)), (pair, day(0)), (name, day(0)), (name, day(2))];
     rollups.mark_stale(&days).await.unwrap();
     rollups.mark_stale(&days[..1]).await.unwrap();
     let earliest = rollups.stale_days(day(2), 2).await.unwrap();
-    assert!(
-        earliest.iter().all(|(_, stale)| *stale == day(0)),
-        "{earliest:?}"
-    );
+    assert!(earliest.iter().all(|(_, stale)| *stale == day(0)), "{earliest:?}");
     let mut stale = rollups.stale_days(day(2), 9).await.unwrap();
     stale.sort();
     assert_eq!(stale, [(pair, day(0)), (pair, day(1)), (name, day(0))]);
@@ -57,10 +49,7 @@ async fn a_day_is_stale_until_it_is_summed_up() {
     assert!(sums(&mut *rollups, day(0)).await.is_empty());
     let stale = rollups.stale_days(day(1), 9).await.unwrap();
     assert_eq!(stale.len(), 2, "{stale:?}");
-    rollups
-        .put_days(&[(pair, day(0), tally(7, &[]))])
-        .await
-        .unwrap();
+    rollups.put_days(&[(pair, day(0), tally(7, &[]))]).await.unwrap();
     assert_eq!(sums(&mut *rollups, day(0)).await[0].2, 7);
 }
 
@@ -70,12 +59,7 @@ async fn the_series_of_a_day_are_its_pairs_and_names() {
     let mut rollups = begun(&database).await;
     let [pair, name, all] = three_series(&mut *rollups).await;
     rollups
-        .mark_stale(&[
-            (pair, day(0)),
-            (all, day(0)),
-            (name, day(0)),
-            (name, day(1)),
-        ])
+        .mark_stale(&[(pair, day(0)), (all, day(0)), (name, day(0)), (name, day(1))])
         .await
         .unwrap();
     let summed = [(pair, day(0), tally(1, &["ann"]))];
@@ -100,9 +84,7 @@ async fn overflow_adds_up_and_a_rebuild_is_noted() {
     assert_eq!(rollups.overflow_on(day(1)).await.unwrap(), None);
     assert!(!rollups.rebuild_needed().await.unwrap());
     rollups.commit().await.unwrap();
-    database
-        .execute("UPDATE rollup_state SET rebuild_needed = 1")
-        .await;
+    database.execute("UPDATE rollup_state SET rebuild_needed = 1").await;
     let mut rollups = begun(&database).await;
     assert!(rollups.rebuild_needed().await.unwrap());
     rollups.set_rebuilt().await.unwrap();
@@ -128,10 +110,7 @@ async fn the_days_stored_span_all_tables() {
     let stored = rollups.days_stored().await.unwrap();
     assert_eq!(stored, Some((day(10), day(12))), "by events");
     rollups.commit().await.unwrap();
-    let later = [
-        event("alfa", "ann", noon(9)),
-        event("mike", "ann", noon(13)),
-    ];
+    let later = [event("alfa", "ann", noon(9)), event("mike", "ann", noon(13))];
     sink.flush(batch_of(3, &later).view()).await.unwrap();
     database.execute("DELETE FROM events").await;
     let mut rollups = begun(&database).await;

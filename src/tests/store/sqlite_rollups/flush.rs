@@ -82,13 +82,9 @@ async fn deltas_are_the_fold_of_what_is_stored() {
             )
         });
     }
-    sink.flush(batch_of(0, &events[..600]).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(0, &events[..600]).view()).await.unwrap();
     assert_eq!(deltas(&database), recount(&database, now));
-    sink.flush(batch_of(600, &events[600..]).view())
-        .await
-        .unwrap();
+    sink.flush(batch_of(600, &events[600..]).view()).await.unwrap();
     let deltas = deltas(&database);
     assert_eq!(deltas, recount(&database, now));
     let total: u64 = deltas.values().map(|(events, _)| events).sum();
@@ -155,10 +151,7 @@ async fn what_stores_no_event_adds_no_delta() {
     // An event that the database refuses, behind one that it does not.
     database.refuse_events_named("bad").await;
     let bad = event("bad", "bob", FEBRUARY);
-    let error = sink
-        .flush(batch_of(1, &[good, bad]).view())
-        .await
-        .unwrap_err();
+    let error = sink.flush(batch_of(1, &[good, bad]).view()).await.unwrap_err();
     assert!(matches!(error, StoreError::Data { .. }), "{error}");
     assert_eq!(database.count("events").await, 0);
     assert_eq!(database.count("rollup_deltas").await, 0);

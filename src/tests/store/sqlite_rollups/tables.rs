@@ -59,14 +59,7 @@ async fn a_series_keeps_its_number() {
     assert_eq!(again[1], again[3]);
     rollups.commit().await.unwrap();
     assert_eq!(database.count("rollup_series").await, 5);
-    assert!(
-        begun(&database)
-            .await
-            .series_ids(&[])
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(begun(&database).await.series_ids(&[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -98,10 +91,7 @@ async fn parts_are_found_by_series_bucket_and_day() {
     assert_eq!(all_told(&found), all_told(&expected));
     // Put again, a part is replaced.
     let replaced = part(name, FEBRUARY, Width::Quarter, tally(6, &["bob"]));
-    rollups
-        .put_parts(std::slice::from_ref(&replaced))
-        .await
-        .unwrap();
+    rollups.put_parts(std::slice::from_ref(&replaced)).await.unwrap();
     let found = rollups.parts_at(&wanted[..1]).await.unwrap();
     assert_eq!(all_told(&found), all_told(&[replaced]));
 }
@@ -116,17 +106,9 @@ async fn minutes_are_taken_the_oldest_first() {
         part(series, micros, Width::Minute, tally(n as u64, &["ann"]))
     };
     let quarter = part(pair, FEBRUARY, Width::Quarter, tally(1, &[]));
-    let minutes = [
-        minute(all, 4),
-        minute(pair, 3),
-        minute(pair, 2),
-        minute(name, 1),
-    ];
+    let minutes = [minute(all, 4), minute(pair, 3), minute(pair, 2), minute(name, 1)];
     rollups.put_parts(&minutes).await.unwrap();
-    rollups
-        .put_parts(std::slice::from_ref(&quarter))
-        .await
-        .unwrap();
+    rollups.put_parts(std::slice::from_ref(&quarter)).await.unwrap();
     let before = at(FEBRUARY + 4 * MINUTE_MICROS);
     let taken = rollups.take_minutes(before, 2).await.unwrap();
     let taken: Vec<_> = taken.iter().map(told).collect();
@@ -158,22 +140,13 @@ async fn the_events_of_a_range_are_handed_over() {
     let mut rollups = begun(&database).await;
     let mut read = Vec::new();
     rollups
-        .read_events(
-            at(FEBRUARY)..at(FEBRUARY + 10),
-            &mut |name, channel, user, time| {
-                read.push(format!(
-                    "{name} {channel} {user} {}",
-                    time.as_micros() - FEBRUARY
-                ));
-            },
-        )
+        .read_events(at(FEBRUARY)..at(FEBRUARY + 10), &mut |name, channel, user, time| {
+            read.push(format!("{name} {channel} {user} {}", time.as_micros() - FEBRUARY));
+        })
         .await
         .unwrap();
     read.sort();
-    assert_eq!(
-        read,
-        ["click app bob 9", "view web ann 0", "view web ann 9"]
-    );
+    assert_eq!(read, ["click app bob 9", "view web ann 0", "view web ann 9"]);
 }
 
 #[tokio::test]
@@ -184,8 +157,7 @@ async fn a_day_is_read_and_cleared_as_a_whole() {
     let [pair, name, all] = three_series(&mut *rollups).await;
     for n in [-1, 0, 1] {
         let micros = FEBRUARY + n * DAY_MICROS;
-        let parts = [pair, name, all]
-            .map(|series| part(series, micros, Width::Quarter, tally(2, &["ann"])));
+        let parts = [pair, name, all].map(|series| part(series, micros, Width::Quarter, tally(2, &["ann"])));
         rollups.put_parts(&parts).await.unwrap();
         let last = micros + DAY_MICROS - 1;
         let minute = part(pair, last, Width::Minute, tally(1, &["bob"]));
@@ -196,8 +168,7 @@ async fn a_day_is_read_and_cleared_as_a_whole() {
         rollups.add_overflow(day(n), 1).await.unwrap();
     }
     rollups.commit().await.unwrap();
-    let events =
-        [-1, 0, DAY_MICROS - 1, DAY_MICROS].map(|micros| event("view", "ann", FEBRUARY + micros));
+    let events = [-1, 0, DAY_MICROS - 1, DAY_MICROS].map(|micros| event("view", "ann", FEBRUARY + micros));
     sink.flush(batch_of(0, &events).view()).await.unwrap();
 
     let mut rollups = begun(&database).await;
@@ -209,10 +180,7 @@ async fn a_day_is_read_and_cleared_as_a_whole() {
         .map(|(key, part)| (key, told(&part)))
         .collect();
     on.sort();
-    let mut keys: Vec<_> = on
-        .iter()
-        .map(|(key, part)| (key.clone(), part.0, part.3))
-        .collect();
+    let mut keys: Vec<_> = on.iter().map(|(key, part)| (key.clone(), part.0, part.3)).collect();
     keys.dedup();
     let web = key(Some("view"), Some("web"));
     let expected = [

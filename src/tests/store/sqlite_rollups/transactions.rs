@@ -46,8 +46,7 @@ async fn whoever_waits_for_the_lock_gets_it() {
     };
     let flushing = tokio::spawn(async move {
         about_to.send(()).unwrap();
-        sink.flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
-            .await
+        sink.flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view()).await
     });
     begins.recv().unwrap();
     begins.recv().unwrap();

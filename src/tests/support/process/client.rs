@@ -55,10 +55,7 @@ impl Connection {
     pub(crate) fn receive(&mut self) -> io::Result<Answer> {
         let mut status_line = String::new();
         self.read_line(&mut status_line)?;
-        let status = status_line
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok());
+        let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| malformed(&status_line))?;
         let mut headers = String::new();
         loop {

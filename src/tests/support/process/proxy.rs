@@ -1,6 +1,6 @@
-//! A TCP proxy in front of PostgreSQL that does to connections what networks do: it cuts them around the COMMIT of a batch, holds
-//! them without closing anything, holds a COMMIT back until long after its sender gave up, passes bytes on slowly, or lets nobody
-//! through.
+//! A TCP proxy in front of PostgreSQL that does to connections what networks do: it cuts them around the COMMIT of a
+//! batch, holds them without closing anything, holds a COMMIT back until long after its sender gave up, passes bytes on
+//! slowly, or lets nobody through.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -13,7 +13,8 @@ use std::time::Duration;
 use super::PATIENCE;
 use super::stored::Database;
 
-/// The simple query `COMMIT` on the wire. It is alone in its packet, because the flush waits for every answer before it.
+/// The simple query `COMMIT` on the wire. It is alone in its packet, because the flush waits for every answer before
+/// it.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 /// What the first message of each batch has in it.
 const MOVE_CHECKPOINT: &[u8] = b"UPDATE wal_checkpoints";
@@ -245,20 +246,11 @@ fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
 }
 
 /// Passes on what `may_pass`; closes both sides at the first piece that may not, and at the end.
-fn pump(
-    mut from: &TcpStream,
-    mut to: &TcpStream,
-    trouble: &Trouble,
-    mut may_pass: impl FnMut(&[u8]) -> bool,
-) {
+fn pump(mut from: &TcpStream, mut to: &TcpStream, trouble: &Trouble, mut may_pass: impl FnMut(&[u8]) -> bool) {
     let mut piece = vec![0; 64 * 1024];
     loop {
         let rate = trouble.bytes_per_second();
-        let room = if rate.is_some() {
-            SLOW_PIECE
-        } else {
-            piece.len()
-        };
+        let room = if rate.is_some() { SLOW_PIECE } else { piece.len() };
         let Ok(length @ 1..) = from.read(&mut piece[..room]) else {
             break;
         };

@@ -101,9 +101,7 @@ impl Database {
                 let mut statement = connection.prepare(sql).unwrap();
                 let columns = statement.column_count();
                 let rows = statement.query_map([], |row| {
-                    let texts: Result<Vec<_>, _> = (0..columns)
-                        .map(|column| sqlite_text(row, column))
-                        .collect();
+                    let texts: Result<Vec<_>, _> = (0..columns).map(|column| sqlite_text(row, column)).collect();
                     Ok(texts?.join("|"))
                 });
                 rows.unwrap().map(Result::unwrap).collect()
@@ -128,10 +126,7 @@ impl Database {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let client = runtime.block_on(async {
             let client = postgres::connect(url).await;
-            client
-                .batch_execute(&format!("BEGIN; {sql}"))
-                .await
-                .unwrap();
+            client.batch_execute(&format!("BEGIN; {sql}")).await.unwrap();
             client
         });
         Held {
@@ -194,9 +189,7 @@ fn sqlite_text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Strin
 fn sqlite_events(path: &Path) -> Vec<StoredEvent> {
     let connection = open(path);
     let mut statement = connection
-        .prepare(
-            "SELECT user_id, event_name, channel, ts, event_id, campaign_id, tags, metadata FROM events",
-        )
+        .prepare("SELECT user_id, event_name, channel, ts, event_id, campaign_id, tags, metadata FROM events")
         .unwrap();
     let rows = statement.query_map([], |row| {
         Ok(StoredEvent {

@@ -1,5 +1,5 @@
-//! Requests that cost more than they look like: many invented pairs of name and channel, several exact questions at once, an event of every
-//! month of years ago. Beside clients who notice nothing; the stores take turns.
+//! Requests that cost more than they look like: many invented pairs of name and channel, several exact questions at
+//! once, an event of every month of years ago. Beside clients who notice nothing; the stores take turns.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -30,7 +30,8 @@ const NAMES: usize = 4_000;
 /// Room for one such question and not for all.
 const QUERY_BYTES_MAX: &str = "2MiB";
 const QUESTIONS_AT_ONCE: usize = 4;
-/// Three years that are long past, one event in each of their months. Not further back, because `verify` goes day by day.
+/// Three years that are long past, one event in each of their months. Not further back, because `verify` goes day by
+/// day.
 const HISTORY_BEGAN: u64 = 9 * 365;
 const HISTORY_MONTHS: u64 = 36;
 /// One for each of these years, which need not begin in January, and some for everything else.
@@ -49,13 +50,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     }
 }
 
-fn leg(
-    data_dir: &Path,
-    database: &Database,
-    faults: Range<u32>,
-    random: &mut Random,
-    report: &mut Report,
-) {
+fn leg(data_dir: &Path, database: &Database, faults: Range<u32>, random: &mut Random, report: &mut Report) {
     let launch = Rig::busy(data_dir, database)
         .with("--rollup-interval", "100ms")
         .with("--rollup-pairs-max", PAIRS_MAX)
@@ -92,27 +87,21 @@ fn invent_pairs(server: &Server, database: &Database) {
         database.rows("SELECT count(*) FROM rollup_series WHERE event_name LIKE 'real-%'")
             == [(2 * REAL.len()).to_string()]
     });
-    send(
-        server,
-        (0..BULK).map(|n| (format!("0-invented-{n}"), tomorrow)),
-    );
+    send(server, (0..BULK).map(|n| (format!("0-invented-{n}"), tomorrow)));
     let overflowed = "SELECT count(*) FROM rollup_overflow WHERE events > 800";
     database.wait_for("overflowed", |database| database.rows(overflowed) != ["0"]);
     send(server, REAL.map(|n| (format!("real-{n}"), tomorrow)));
     for n in REAL {
         let (from, to) = (tomorrow, tomorrow + 1);
-        let answer = server.request(
-            "GET",
-            &format!("/metrics?event_name=real-{n}&from={from}&to={to}"),
-            "",
-        );
+        let answer = server.request("GET", &format!("/metrics?event_name=real-{n}&from={from}&to={to}"), "");
         let report = answer.json();
         assert_eq!(report["total_events"], 1, "{report}");
         assert_eq!(report.get("overflowed"), None, "{report}");
     }
 }
 
-/// Several questions that each hold millions of bytes: each is answered or told that others are, and afterwards there is room again.
+/// Several questions that each hold millions of bytes: each is answered or told that others are, and afterwards there
+/// is room again.
 fn ask_at_once(server: &Server) {
     let at = now();
     for bulk in 0..NAMES / BULK {
@@ -120,16 +109,13 @@ fn ask_at_once(server: &Server) {
         send(server, names);
     }
     let (from, to) = (at - 1, at + 1);
-    let question = format!(
-        "/metrics?event_name=*&from={from}&to={to}&exact=true&group_by=event_name&limit=10"
-    );
+    let question = format!("/metrics?event_name=*&from={from}&to={to}&exact=true&group_by=event_name&limit=10");
     let ask = || server.request("GET", &question, "");
     thread::scope(|scope| {
         let asking: Vec<_> = (0..QUESTIONS_AT_ONCE).map(|_| scope.spawn(ask)).collect();
         for answer in asking.into_iter().map(|asking| asking.join().unwrap()) {
             let code = answer.json()["code"].clone();
-            let is_expected = answer.status == 200
-                || (answer.status, &code) == (503, &Value::from("query_memory"));
+            let is_expected = answer.status == 200 || (answer.status, &code) == (503, &Value::from("query_memory"));
             assert!(is_expected, "{answer:?}");
         }
     });

@@ -1,5 +1,6 @@
-//! What a user puts on `events`: unique indexes, checks, triggers that drop rows or complain of them, partitions that are detached.
-//! Each refuses some events; these are set aside with the reason, all others are stored, and clients notice nothing.
+//! What a user puts on `events`: unique indexes, checks, triggers that drop rows or complain of them, partitions that
+//! are detached. Each refuses some events; these are set aside with the reason, all others are stored, and clients
+//! notice nothing.
 
 use std::ops::Range;
 use std::thread;
@@ -16,8 +17,8 @@ use crate::torture::rig::Rig;
 const FAULTS_A_LEG: u32 = 8;
 /// Requests that must be acknowledged between two refusals.
 const ACKS_MEANWHILE: u64 = 20;
-/// How far ahead of the stored requests of a client those are that a unique index is about: their events must not be there when it is
-/// made.
+/// How far ahead of the stored requests of a client those are that a unique index is about: their events must not be
+/// there when it is made.
 const REQUESTS_AHEAD: u64 = 300;
 const FEBRUARY: &str = "FOR VALUES FROM ('2026-02-01 00:00:00+00') TO ('2026-03-01 00:00:00+00')";
 
@@ -39,11 +40,7 @@ type Fault = (Refusal, &'static str, &'static str);
 const ON_POSTGRES: [Fault; 8] = [
     (Refusal::UniqueIndex, "unique index", "23505"),
     (Refusal::Check, "check", "23514"),
-    (
-        Refusal::Trigger("RETURN NULL"),
-        "dropping trigger",
-        "dropped",
-    ),
+    (Refusal::Trigger("RETURN NULL"), "dropping trigger", "dropped"),
     (Refusal::Trigger("RAISE 'no'"), "raising trigger", "P0001"),
     (
         Refusal::Trigger("RAISE 'no' USING ERRCODE = 'check_violation'"),
@@ -150,11 +147,7 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
     match refusal {
         Refusal::UniqueIndex => {
             // On PostgreSQL an index of the whole table would have to contain the time, which no two events share.
-            let table = if is_postgres {
-                "events_2026_02"
-            } else {
-                "events"
-            };
+            let table = if is_postgres { "events_2026_02" } else { "events" };
             let users = users_to_come(database);
             change(
                 database,
@@ -194,10 +187,7 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
             change(database, "DROP TRIGGER own");
         }
         Refusal::Detached => {
-            change(
-                database,
-                "ALTER TABLE events DETACH PARTITION events_2026_02",
-            );
+            change(database, "ALTER TABLE events DETACH PARTITION events_2026_02");
             wait_until_seen();
             attach(database);
         }
@@ -206,8 +196,7 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
             let detaching = thread::spawn({
                 let database = database.clone();
                 move || {
-                    database
-                        .execute("ALTER TABLE events DETACH PARTITION events_2026_02 CONCURRENTLY");
+                    database.execute("ALTER TABLE events DETACH PARTITION events_2026_02 CONCURRENTLY");
                 }
             });
             wait_until_seen();
@@ -218,8 +207,8 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
     }
 }
 
-/// Changes the schema. PostgreSQL's locks are taken at once and from the top, as the flush takes them: each of the two would deadlock
-/// with the other now and then.
+/// Changes the schema. PostgreSQL's locks are taken at once and from the top, as the flush takes them: each of the two
+/// would deadlock with the other now and then.
 fn change(database: &Database, sql: &str) {
     match database {
         Database::Postgres(_) => {
@@ -248,7 +237,6 @@ fn users_to_come(database: &Database) -> String {
     let sql = format!("SELECT max({request}) FROM events WHERE user_id LIKE 'c0-r%'");
     let last: u64 = database.rows(&sql)[0].parse().unwrap();
     let first = last + REQUESTS_AHEAD;
-    let users = (first..first + 20)
-        .flat_map(|request| (0..10).map(move |index| format!("'c0-r{request}-e{index}'")));
+    let users = (first..first + 20).flat_map(|request| (0..10).map(move |index| format!("'c0-r{request}-e{index}'")));
     users.collect::<Vec<_>>().join(",")
 }

@@ -1,6 +1,6 @@
-//! A data directory is copied as people copy them, and both copies are used, under load, for one database. One of the two goes on as if
-//! nothing had happened; the other is refused as soon as it has an event of its own, and every event that it has acknowledged waits in
-//! its log. Copies that harm nobody are not refused.
+//! A data directory is copied as people copy them, and both copies are used, under load, for one database. One of the
+//! two goes on as if nothing had happened; the other is refused as soon as it has an event of its own, and every event
+//! that it has acknowledged waits in its log. Copies that harm nobody are not refused.
 
 mod harmless;
 mod making;
@@ -40,20 +40,12 @@ const RESTARTS_MAX: u64 = 3;
 /// A server that is stopped while the database is away leaves what it has in the log.
 const DRAIN_TIMEOUT: &str = "100ms";
 
-/// A contest of a copy that was made in this way, and what it is called when the original is refused and when the copy is.
+/// A contest of a copy that was made in this way, and what it is called when the original is refused and when the copy
+/// is.
 const CONTESTS: [(Way, [&str; 2]); 3] = [
-    (
-        Way::Stopped,
-        ["image: original refused", "image: copy refused"],
-    ),
-    (
-        Way::Running,
-        ["cp -r: original refused", "cp -r: copy refused"],
-    ),
-    (
-        Way::Frozen,
-        ["snapshot: original refused", "snapshot: copy refused"],
-    ),
+    (Way::Stopped, ["image: original refused", "image: copy refused"]),
+    (Way::Running, ["cp -r: original refused", "cp -r: copy refused"]),
+    (Way::Frozen, ["snapshot: original refused", "snapshot: copy refused"]),
 ];
 /// After so many contests come two harmless copies.
 const ROUND: u32 = 5;
@@ -103,12 +95,12 @@ struct Retired {
 impl Contest<'_> {
     fn hold(&self, names: [&'static str; 2], random: &mut Random, report: &mut Report) {
         let (dir, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let launch = Rig::busy(dir.path(), &self.proxy.leading_to(self.database))
-            .with("--drain-timeout", DRAIN_TIMEOUT);
+        let launch =
+            Rig::busy(dir.path(), &self.proxy.leading_to(self.database)).with("--drain-timeout", DRAIN_TIMEOUT);
         let mut original = self.start(&launch, dir.path(), 0);
         self.send(&original, random);
-        // While the database is away nothing is stored: both share what is acknowledged and not stored, and both have events of their
-        // own when the race begins.
+        // While the database is away nothing is stored: both share what is acknowledged and not stored, and both have
+        // events of their own when the race begins.
         let is_away = random.chance(50);
         if is_away {
             self.proxy.shut();
@@ -154,7 +146,8 @@ impl Contest<'_> {
         }
     }
 
-    /// Lets both run, while a supervisor restarts the copy, until one is refused, and stays so over restarts. Returns that one first.
+    /// Lets both run, while a supervisor restarts the copy, until one is refused, and stays so over restarts. Returns
+    /// that one first.
     fn race(
         &self,
         mut rigs: [Rig; 2],
@@ -220,16 +213,16 @@ impl Contest<'_> {
                 let answer = rig.load().probe_singly("").unwrap();
                 assert!([202, 503].contains(&answer.status), "{answer:?}");
                 if !is_away && random.chance(50) {
-                    rig.server()
-                        .wait_for_health("flushed or refused", |health| {
-                            health["flush"]["lag_events"] == 0 || is_refused(health)
-                        });
+                    rig.server().wait_for_health("flushed or refused", |health| {
+                        health["flush"]["lag_events"] == 0 || is_refused(health)
+                    });
                 }
             }
         }
     }
 
-    /// Of what only the refused one has, nothing is in the database; all else is there once. With a person's word it is there too.
+    /// Of what only the refused one has, nothing is in the database; all else is there once. With a person's word it is
+    /// there too.
     fn close_the_books(
         &self,
         refused: Retired,
@@ -262,12 +255,10 @@ impl Contest<'_> {
         report.add(Ledger { entries }.audit(&self.database.events()));
     }
 
-    /// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and starts it with new
-    /// clients.
+    /// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and
+    /// starts it with new clients.
     fn adopt(&self, refused: &Retired, from: u64, random: &mut Random, report: &mut Report) -> Rig {
-        let Retired {
-            launch, data_dir, ..
-        } = refused;
+        let Retired { launch, data_dir, .. } = refused;
         let is_running = random.chance(30);
         let running = is_running.then(|| launch.start());
         let unsaid = logs::adopt(data_dir, self.database, &["--yes"]);
@@ -292,9 +283,7 @@ impl Contest<'_> {
 fn wait_for_a_refusal(rigs: &[Rig; 2]) -> usize {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let refused = rigs
-            .each_ref()
-            .map(|rig| is_refused(&rig.server().health()));
+        let refused = rigs.each_ref().map(|rig| is_refused(&rig.server().health()));
         match refused {
             [true, true] => panic!("both are refused"),
             [true, false] => return 0,

@@ -1,5 +1,5 @@
-//! What happens to PostgreSQL itself: it stops, crashes, loses sessions, turns read-only, fills up, loses a column, holds a lock, freezes.
-//! Clients must notice none of it: every answer is a 202.
+//! What happens to PostgreSQL itself: it stops, crashes, loses sessions, turns read-only, fills up, loses a column,
+//! holds a lock, freezes. Clients must notice none of it: every answer is a 202.
 
 use std::ops::Range;
 use std::thread;
@@ -20,8 +20,7 @@ const FAULTS_A_LEG: u32 = 24;
 /// Requests that must be acknowledged while the database is broken, and between two faults.
 const ACKS_MEANWHILE: u64 = 20;
 /// Every session of this database but the one that asks.
-const OTHERS: &str =
-    "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+const OTHERS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
 /// What is done to the database.
 #[derive(Debug, Clone, Copy)]
@@ -121,10 +120,7 @@ fn break_and_mend(fault: Fault, cluster: &Cluster, database: &Database, rig: &Ri
         }
         Fault::ReadOnly => {
             let end = format!("SELECT pg_terminate_backend(pid) {OTHERS}");
-            database.execute(&format!(
-                "{}; {end}",
-                on_all("SET default_transaction_read_only = on")
-            ));
+            database.execute(&format!("{}; {end}", on_all("SET default_transaction_read_only = on")));
             wait_until_noticed(rig, "retrying");
             database.execute(&format!(
                 "SET TRANSACTION READ WRITE; {}; {end}",

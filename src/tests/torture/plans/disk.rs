@@ -1,5 +1,5 @@
-//! What happens to the log's own disk: system calls that fail, a disk that fills up, a directory that is moved away or may not be
-//! written to.
+//! What happens to the log's own disk: system calls that fail, a disk that fills up, a directory that is moved away or
+//! may not be written to.
 
 use std::fs;
 use std::path::Path;
@@ -97,8 +97,8 @@ fn wait_until_injected(trace: &Path) {
     }
 }
 
-/// No write or sync of a file follows a failed one, by the trace of all calls. Files are told apart by number and path: a number alone is
-/// soon another file's.
+/// No write or sync of a file follows a failed one, by the trace of all calls. Files are told apart by number and path:
+/// a number alone is soon another file's.
 #[track_caller]
 fn assert_not_touched_after_failure(trace: &str) {
     let mut failed = Vec::new();
@@ -116,8 +116,8 @@ fn assert_not_touched_after_failure(trace: &str) {
     assert!(trace.contains("(INJECTED)"), "nothing failed:\n{trace}");
 }
 
-/// The disk fills up: with a floor the server refuses in time, without one when a write finds no room. Either way it opens again by itself
-/// once there is some.
+/// The disk fills up: with a floor the server refuses in time, without one when a write finds no room. Either way it
+/// opens again by itself once there is some.
 pub(crate) fn full(random: &mut Random, cycles: u32, report: &mut Report) {
     if let Some(reason) = unavailable(&["mount"]) {
         report.skip(reason);
@@ -164,8 +164,7 @@ fn fill(has_floor: bool, random: &mut Random, report: &mut Report) -> Result<(),
     rig.load().wait_for_acks(20);
     cluster.start_again();
     let ledger = rig.finish(report);
-    let refused_otherwise =
-        ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));
+    let refused_otherwise = ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));
     assert_eq!(refused_otherwise, 0, "refused for another reason");
     drop(mount);
     Ok(())
@@ -176,7 +175,8 @@ fn fill_file(path: &Path) {
     fs::write(path, vec![1; usize::try_from(BALLAST_BYTES).unwrap()]).unwrap();
 }
 
-/// The log's directory is moved away under the server, which ends instead of acknowledging into nowhere; moved back, all is there.
+/// The log's directory is moved away under the server, which ends instead of acknowledging into nowhere; moved back,
+/// all is there.
 pub(crate) fn moved(random: &mut Random, cycles: u32, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());

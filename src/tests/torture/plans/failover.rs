@@ -1,6 +1,6 @@
-//! A primary dies with commits that its asynchronous standby has not got, the standby is promoted, and the server, whose URL names both,
-//! goes on there: what the standby lacks is stored again from the log, or, where the log keeps nothing, named and skipped on a person's
-//! word.
+//! A primary dies with commits that its asynchronous standby has not got, the standby is promoted, and the server,
+//! whose URL names both, goes on there: what the standby lacks is stored again from the log, or, where the log keeps
+//! nothing, named and skipped on a person's word.
 
 use rustix::process::Signal;
 
@@ -17,8 +17,8 @@ const ACKS_BETWEEN: u64 = 100;
 /// Where the only log is flushed through.
 const FLUSHED_THROUGH: &str = "SELECT flushed_through FROM wal_checkpoints";
 const SENDERS: &str = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
-/// Whether a standby has replayed all that it has received: nothing comes any more, and nothing whole is left. Of the last record only a
-/// part may have come.
+/// Whether a standby has replayed all that it has received: nothing comes any more, and nothing whole is left. Of the
+/// last record only a part may have come.
 const HAS_REPLAYED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AND EXISTS (SELECT FROM \
                             pg_stat_activity WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', \
                             'RecoveryWalStream'))";
@@ -88,8 +88,7 @@ impl Pair {
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
         let behind = ways.stop_following();
         rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
-        ways.primary
-            .wait_for("ahead", |primary| checkpoint(primary) > behind);
+        ways.primary.wait_for("ahead", |primary| checkpoint(primary) > behind);
         if !is_kept {
             ways.primary
                 .wait_for("rotated", |_| logs::oldest_of(dir.path()) > behind + 1);
@@ -102,10 +101,7 @@ impl Pair {
             ways.standby
                 .wait_for("stored again", |standby| checkpoint(standby) > ahead);
             rig.wait_until_well();
-            report.add_amount(
-                "sequences that a standby lacked and got",
-                ahead + 1 - lacks.start(),
-            );
+            report.add_amount("sequences that a standby lacked and got", ahead + 1 - lacks.start());
             report.fired("failover healed");
             rig.finish(report);
         } else {
@@ -125,7 +121,8 @@ impl Pair {
         Self::start(standby, port)
     }
 
-    /// Promotes the standby, while the server runs, or dies along with the primary. Returns the first sequence that the standby lacks.
+    /// Promotes the standby, while the server runs, or dies along with the primary. Returns the first sequence that the
+    /// standby lacks.
     fn promote(&self, ways: &Ways, rig: &mut Rig, random: &mut Random, report: &mut Report) -> u64 {
         let is_server_killed = random.chance(30);
         if is_server_killed {
@@ -147,7 +144,8 @@ impl Pair {
 }
 
 impl Ways {
-    /// Waits until the standby has followed, and stops the process that sends to it. Returns a place that it cannot have come beyond.
+    /// Waits until the standby has followed, and stops the process that sends to it. Returns a place that it cannot
+    /// have come beyond.
     fn stop_following(&self) -> u64 {
         let followed = checkpoint(&self.primary);
         self.standby.wait_for("replicated", |standby| {

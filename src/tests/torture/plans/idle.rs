@@ -1,5 +1,6 @@
-//! Sessions that end by themselves: closed because they idle, by PostgreSQL or by a pooler before it, or ended by an administrator, also in
-//! the middle of a read. Under light load beside a dashboard, all of whose questions are answered 200.
+//! Sessions that end by themselves: closed because they idle, by PostgreSQL or by a pooler before it, or ended by an
+//! administrator, also in the middle of a read. Under light load beside a dashboard, all of whose questions are
+//! answered 200.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,7 +22,8 @@ use crate::torture::rig::Rig;
 /// After so many faults the books are closed, and the next ones begin with an empty database and the other way to it.
 const FAULTS_A_LEG: u32 = 6;
 /// PostgreSQL closes a session that idles for so long. No step of the server takes nearly as long.
-const CLOSE_IDLE: &str = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = ''300ms''', current_database()); END $$";
+const CLOSE_IDLE: &str =
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = ''300ms''', current_database()); END $$";
 /// Whoever looks from outside uses a URL that ends in this, and may take their time.
 const NEVER_IDLE: &str = "?options=-c%20idle_session_timeout%3D0";
 /// Between two questions of the dashboard: its session idles too long, or never.
@@ -30,11 +32,9 @@ const QUICKLY: Duration = Duration::from_millis(5);
 /// Requests between two faults, at most, and questions that must be answered.
 const REQUESTS_MAX: u64 = 5;
 const READS_BETWEEN: u64 = 2;
-const QUESTION: &str =
-    "/metrics?event_name=*&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z&group_by=channel";
+const QUESTION: &str = "/metrics?event_name=*&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z&group_by=channel";
 /// The server's sessions, as PostgreSQL sees them.
-const SESSIONS: &str =
-    "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fast-ingest'";
+const SESSIONS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fast-ingest'";
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     for (number, faults) in legs(cycles, FAULTS_A_LEG).enumerate() {
@@ -170,10 +170,7 @@ impl Dashboard {
     fn wait_for_answers(&self, more: u64) {
         let wanted = self.answers() + more;
         while self.answers() < wanted {
-            assert!(
-                !self.asking.is_finished(),
-                "a read failed, for the reason above"
-            );
+            assert!(!self.asking.is_finished(), "a read failed, for the reason above");
             thread::sleep(LOOK_AGAIN);
         }
     }

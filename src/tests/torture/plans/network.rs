@@ -1,5 +1,5 @@
-//! What happens between the server and PostgreSQL: connections cut around a COMMIT, connections that say nothing any more, a
-//! transaction that commits long after its sender gave up.
+//! What happens between the server and PostgreSQL: connections cut around a COMMIT, connections that say nothing any
+//! more, a transaction that commits long after its sender gave up.
 
 use crate::support::postgres::Cluster;
 use crate::support::process::proxy::{Cut, Proxy};

@@ -1,5 +1,5 @@
-//! A real kernel, a real file system, a real power cut: ext4 on a loop device is shut down without its journal, so that writes and syncs
-//! fail from then on, and after the next mount all that was not synced is gone. Needs root.
+//! A real kernel, a real file system, a real power cut: ext4 on a loop device is shut down without its journal, so that
+//! writes and syncs fail from then on, and after the next mount all that was not synced is gone. Needs root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +20,8 @@ use crate::torture::rig::Rig;
 /// After so many cuts the books are closed, and the next ones begin with an empty database.
 const CUTS_A_LEG: u32 = 25;
 const IMAGE_BYTES: u64 = 256 * 1024 * 1024;
-/// Syncs are held up so long, longer than a disk would: here they take microseconds, and what was seen in the log would be synced long
-/// before the cut, which takes some milliseconds to come.
+/// Syncs are held up so long, longer than a disk would: here they take microseconds, and what was seen in the log would
+/// be synced long before the cut, which takes some milliseconds to come.
 const SLOW_SYNC: &str = "inject=fdatasync:delay_enter=30000";
 /// Exit status when the disk fails (`sysexits`).
 const IO: i32 = 74;
@@ -44,10 +44,7 @@ pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
     // A cut that always found everything synced would prove nothing.
     let with_loss = report.count("power cut that lost unsynced bytes");
     let wanted = u64::from(cycles) * 3 / 10;
-    assert!(
-        with_loss >= wanted,
-        "only {with_loss} of {cycles} cuts hurt"
-    );
+    assert!(with_loss >= wanted, "only {with_loss} of {cycles} cuts hurt");
 }
 
 fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result<(), String> {
@@ -89,7 +86,8 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
             false => "power cut",
         });
         rig.assert_log_is_sound();
-        // The kernel goes on without power, and a sync that is under way may then even succeed. Nobody could hear of it.
+        // The kernel goes on without power, and a sync that is under way may then even succeed. Nobody could hear of
+        // it.
         rig.note_dark(dark_since..Instant::now());
         rig.restart();
     }
@@ -111,14 +109,11 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files.filter_map(content).collect()
 }
 
-/// Whether a file that is still there lacks bytes that were seen in it. Zeros at its end are no loss: the log makes room with them.
+/// Whether a file that is still there lacks bytes that were seen in it. Zeros at its end are no loss: the log makes
+/// room with them.
 fn has_lost(seen: &BTreeMap<String, Vec<u8>>, left: &BTreeMap<String, Vec<u8>>) -> bool {
     seen.iter().any(|(name, seen)| {
-        let written = seen
-            .iter()
-            .rposition(|&byte| byte != 0)
-            .map_or(0, |last| last + 1);
-        left.get(name)
-            .is_some_and(|left| !left.starts_with(&seen[..written]))
+        let written = seen.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        left.get(name).is_some_and(|left| !left.starts_with(&seen[..written]))
     })
 }

@@ -108,17 +108,14 @@ impl Stage<'_> {
 
     /// Where the only checkpoint stands.
     fn checkpoint(&self) -> u64 {
-        let rows = self
-            .database
-            .rows("SELECT flushed_through FROM wal_checkpoints");
+        let rows = self.database.rows("SELECT flushed_through FROM wal_checkpoints");
         rows[0].parse().unwrap()
     }
 
     /// Waits until the checkpoint is beyond a sequence.
     #[track_caller]
     fn wait_until_beyond(&self, sequence: u64) {
-        self.database
-            .wait_for("stored", |_| self.checkpoint() > sequence);
+        self.database.wait_for("stored", |_| self.checkpoint() > sequence);
     }
 }
 

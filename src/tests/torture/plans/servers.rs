@@ -1,4 +1,5 @@
-//! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one directory.
+//! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one
+//! directory.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A database so slow that the log reaches its cap: refusals before anything is stored, then recovery without a restart.
+//! A database so slow that the log reaches its cap: refusals before anything is stored, then recovery without a
+//! restart.
 
 use std::path::Path;
 
@@ -44,12 +45,8 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
             .wait_for_health("open again", |health| health["status"] == "ok");
     }
     let ledger = rig.finish(report);
-    let otherwise =
-        ledger.count(|entry| !matches!(entry.outcome, Outcome::Ack | Outcome::Refused(503)));
-    assert_eq!(
-        otherwise, 0,
-        "an answer is a 202, or a 503 while the log is full"
-    );
+    let otherwise = ledger.count(|entry| !matches!(entry.outcome, Outcome::Ack | Outcome::Refused(503)));
+    assert_eq!(otherwise, 0, "an answer is a 202, or a 503 while the log is full");
 }
 
 fn assert_within_cap(data_dir: &Path) {

@@ -1,8 +1,8 @@
-//! A kill at every boundary between two system calls that change the log, one after the other: strace counts the calls of each thread
-//! and kills at the K-th, for K from 1 on.
+//! A kill at every boundary between two system calls that change the log, one after the other: strace counts the calls
+//! of each thread and kills at the K-th, for K from 1 on.
 //!
-//! A call is killed at its entry, so K stands for "everything up to call K - 1 was done, and nothing of call K". The first calls of
-//! a server belong to recovery, the later ones to the log thread.
+//! A call is killed at its entry, so K stands for "everything up to call K - 1 was done, and nothing of call K". The
+//! first calls of a server belong to recovery, the later ones to the log thread.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,14 +17,12 @@ use crate::torture::rig::Rig;
 /// After so many kills the books are closed, and the next ones begin with an empty database.
 const KILLS_A_LEG: u32 = 50;
 
-/// Calls whose boundaries are tried, and what the fault is called. The second list has what happens once a segment only, which the
-/// calls of the first, once a group, would never let a count get to. The third has the talk with clients and the database.
+/// Calls whose boundaries are tried, and what the fault is called. The second list has what happens once a segment
+/// only, which the calls of the first, once a group, would never let a count get to. The third has the talk with
+/// clients and the database.
 const SWEEPS: [(&str, &str); 3] = [
     ("pwrite64,fdatasync,ftruncate", "kill at a write or sync"),
-    (
-        "fsync,unlink,unlinkat,rename,ftruncate",
-        "kill at a change of a name",
-    ),
+    ("fsync,unlink,unlinkat,rename,ftruncate", "kill at a change of a name"),
     (
         "sendto,recvfrom,writev,write",
         "kill at a message to or from the database or a client",

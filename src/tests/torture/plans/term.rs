@@ -1,4 +1,5 @@
-//! SIGTERM under load, and often a second one soon after: everybody who was taken in is answered, and the exit is clean.
+//! SIGTERM under load, and often a second one soon after: everybody who was taken in is answered, and the exit is
+//! clean.
 
 use std::path::Path;
 use std::thread;
@@ -55,11 +56,7 @@ fn leg(data_dir: &Path, database: &Database, random: &mut Random, stops: u32, re
         } else {
             report.fired("SIGTERM");
             // The flush had time enough, so a stop under load leaves nothing behind.
-            assert!(
-                ended.stderr.contains("stopped; 0 events left"),
-                "{}",
-                ended.stderr
-            );
+            assert!(ended.stderr.contains("stopped; 0 events left"), "{}", ended.stderr);
         }
         rig.restart();
     }
@@ -67,12 +64,9 @@ fn leg(data_dir: &Path, database: &Database, random: &mut Random, stops: u32, re
     // What the server took in, it answered: no client is left in doubt about something that was stored.
     assert_eq!(report.unknown_stored(), 0, "stored without an answer");
     // What had been sent before the signal was taken in, and what was taken in was answered.
-    let was_before_signal =
-        |entry: &Entry| running.iter().any(|time| time.contains(&entry.sent_at));
-    let left_open =
-        ledger.count(|entry| entry.outcome == Outcome::Unknown && was_before_signal(entry));
+    let was_before_signal = |entry: &Entry| running.iter().any(|time| time.contains(&entry.sent_at));
+    let left_open = ledger.count(|entry| entry.outcome == Outcome::Unknown && was_before_signal(entry));
     assert_eq!(left_open, 0, "sent before the signal, never answered");
-    let refused =
-        ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));
+    let refused = ledger.count(|entry| matches!(entry.outcome, Outcome::Refused(status) if status != 503));
     assert_eq!(refused, 0, "refused for another reason than the stop");
 }

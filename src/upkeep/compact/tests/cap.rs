@@ -22,8 +22,7 @@ fn counts(model: &Model, days_later: i64) -> Vec<(String, u64)> {
     for ((series, bucket), tally) in &tables.parts {
         if bucket.day() == day {
             let key = tables.key(*series);
-            let [name, channel] = [&key.event_name, &key.channel]
-                .map(|text| text.as_deref().unwrap_or("*").to_owned());
+            let [name, channel] = [&key.event_name, &key.channel].map(|text| text.as_deref().unwrap_or("*").to_owned());
             *counts.entry(format!("{name}/{channel}")).or_default() += tally.events;
         }
     }
@@ -74,11 +73,7 @@ fn a_closed_day_lets_nobody_in_even_under_a_raised_cap() {
     for round in 1..3 {
         flush(&model, 0, &[("a", "x"), ("a", "y"), ("b", "x"), ("c", "x")]);
         compacted(&model, NOW, &capped(100));
-        let expected = [
-            ("*/*", 2 + 4 * round),
-            ("a/*", 1 + 2 * round),
-            ("a/x", 1 + round),
-        ];
+        let expected = [("*/*", 2 + 4 * round), ("a/*", 1 + 2 * round), ("a/x", 1 + round)];
         assert_eq!(counts(&model, 0), expect(&expected));
         assert_eq!(overflow(&model), [1 + 3 * round]);
     }
@@ -87,14 +82,8 @@ fn a_closed_day_lets_nobody_in_even_under_a_raised_cap() {
     flush(&model, 1, &[("b", "x"), ("a", "x"), ("c", "x")]);
     flush(&model, 4, &[("c", "x"), ("d", "x")]);
     compacted(&model, NOW + 4 * DAY_MICROS, &capped(1));
-    assert_eq!(
-        counts(&model, 1),
-        expect(&[("*/*", 3), ("a/*", 1), ("a/x", 1)])
-    );
-    assert_eq!(
-        counts(&model, 4),
-        expect(&[("*/*", 2), ("c/*", 1), ("c/x", 1)])
-    );
+    assert_eq!(counts(&model, 1), expect(&[("*/*", 3), ("a/*", 1), ("a/x", 1)]));
+    assert_eq!(counts(&model, 4), expect(&[("*/*", 2), ("c/*", 1), ("c/x", 1)]));
     assert_eq!(overflow(&model), [7, 2, 1]);
 }
 

@@ -5,36 +5,27 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::rollup_model::Fault;
 
-/// A database in which each step has something to do: deltas of today and of old days, minutes that are due, days that are over.
+/// A database in which each step has something to do: deltas of today and of old days, minutes that are due, days that
+/// are over.
 fn busy() -> Model {
     let model = Model::default();
-    let crowd: Vec<String> = (0..PART_EXACT_MAX + 50)
-        .map(|n| format!("user-{n}"))
-        .collect();
+    let crowd: Vec<String> = (0..PART_EXACT_MAX + 50).map(|n| format!("user-{n}")).collect();
     let flush = |now: i64, starts: &[i64]| {
         for start in starts {
-            let views = crowd
-                .iter()
-                .map(|user| ("view", "web", user.as_str(), at(*start)));
+            let views = crowd.iter().map(|user| ("view", "web", user.as_str(), at(*start)));
             let mut events: Vec<_> = views.collect();
             events.push(("click", "app", "ann", at(*start)));
             model.flush(at(now), &events);
         }
     };
     let earlier = NOW - 2 * DAY_MICROS;
-    flush(
-        earlier,
-        &[earlier, earlier + MINUTE_MICROS, earlier - DAY_MICROS],
-    );
+    flush(earlier, &[earlier, earlier + MINUTE_MICROS, earlier - DAY_MICROS]);
     settle(&model, earlier, &Limits::new(1_000));
     flush(NOW, &[NOW, earlier, earlier - DAY_MICROS]);
     model
 }
 
-fn failing_at_each_call(
-    step: impl Fn(&Model) -> Result<(), StoreError>,
-    calls_expected: std::ops::Range<usize>,
-) {
+fn failing_at_each_call(step: impl Fn(&Model) -> Result<(), StoreError>, calls_expected: std::ops::Range<usize>) {
     for fault in [Fault::Before as fn(usize) -> Fault, Fault::After] {
         let mut calls = 0;
         loop {
@@ -71,8 +62,7 @@ fn a_compaction_that_fails_anywhere_leaves_all_or_nothing() {
 fn a_sum_that_fails_anywhere_leaves_all_or_nothing() {
     let limits = Limits::new(1_000);
     let step = |model: &Model| {
-        block_on(sum_up_days(&mut model.connect(), at(NOW), &limits))
-            .map(|summed_up| assert!(summed_up.days > 0))
+        block_on(sum_up_days(&mut model.connect(), at(NOW), &limits)).map(|summed_up| assert!(summed_up.days > 0))
     };
     failing_at_each_call(step, 5..30);
 }
@@ -130,9 +120,7 @@ fn run(op: &Op, model: &Model, now: &mut i64) {
             let (names, channels) = (["a", "b", "c"], ["x", "y"]);
             let events: Vec<_> = rows
                 .iter()
-                .map(|(name, channel, user, start)| {
-                    (names[*name], channels[*channel], user.as_str(), *start)
-                })
+                .map(|(name, channel, user, start)| (names[*name], channels[*channel], user.as_str(), *start))
                 .collect();
             model.flush(at(*now), &events);
         }

@@ -112,7 +112,8 @@ async fn a_sum_without_parts_is_found() {
     .await;
 }
 
-/// Queries go by the row alone, and on a day with overflow they would not count the events of what they take to have a series.
+/// Queries go by the row alone, and on a day with overflow they would not count the events of what they take to have a
+/// series.
 #[tokio::test]
 async fn a_row_of_the_day_without_parts_is_found_stale_or_not() {
     for row in [None, Some(tally(0, 0..0))] {

@@ -40,21 +40,14 @@ async fn a_question_that_touches_too_much_fails_and_keeps_its_connection_from_th
         (12, cost(3, 16) - 1, 0),
     ] {
         let mut connection = database.connection().await;
-        let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory())
-            .await
-            .unwrap();
+        let mut snapshot = PgSnapshot::begin(&mut connection, TIMEOUT, memory()).await.unwrap();
         snapshot.allowance = Allowance::new(rows, QueryMemory::new(bytes).question());
         let range = at(0)..at(3 * DAY_MICROS);
         let days = snapshot.days(&filter, range.clone()).await.map(|_| ());
         let parts = async |snapshot: &mut PgSnapshot<'_>| {
-            snapshot
-                .parts(&filter, std::slice::from_ref(&range))
-                .await
-                .map(|_| ())
+            snapshot.parts(&filter, std::slice::from_ref(&range)).await.map(|_| ())
         };
-        let deltas = async |snapshot: &mut PgSnapshot<'_>| {
-            snapshot.deltas(&filter, range.clone()).await.map(|_| ())
-        };
+        let deltas = async |snapshot: &mut PgSnapshot<'_>| snapshot.deltas(&filter, range.clone()).await.map(|_| ());
         let mut answers = vec![days];
         if answers[0].is_ok() {
             answers.push(parts(&mut snapshot).await);
@@ -75,7 +68,8 @@ async fn a_question_that_touches_too_much_fails_and_keeps_its_connection_from_th
     }
 }
 
-/// Tables as a server leaves them that has run for long, but for the sizes: what counts is that reading all of them is dearer.
+/// Tables as a server leaves them that has run for long, but for the sizes: what counts is that reading all of them is
+/// dearer.
 #[tokio::test]
 async fn ranges_are_walked_in_the_primary_key_and_partitions_are_pruned() {
     let database = Database::new().await;
@@ -91,13 +85,8 @@ async fn ranges_are_walked_in_the_primary_key_and_partitions_are_pruned() {
         SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
     };
     let starts: Vec<_> = (0..5).map(|n| time(n * DAY_MICROS)).collect();
-    let ends: Vec<_> = (0..5)
-        .map(|n| time(n * DAY_MICROS + QUARTER_MICROS))
-        .collect();
-    let filters = [
-        series(one("name 7"), Names::All),
-        series(Names::Each, Names::All),
-    ];
+    let ends: Vec<_> = (0..5).map(|n| time(n * DAY_MICROS + QUARTER_MICROS)).collect();
+    let filters = [series(one("name 7"), Names::All), series(Names::Each, Names::All)];
     // Without statistics, as on a server that was just set up, and with them.
     for prepare in ["SELECT", "ANALYZE rollups; ANALYZE rollup_series"] {
         database.run(prepare).await;

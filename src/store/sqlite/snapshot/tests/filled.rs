@@ -32,9 +32,7 @@ pub(super) struct Event {
 pub(super) fn events() -> Vec<Event> {
     let mut state = 1u64;
     let mut random = move |below: usize| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (state >> 33) as usize % below
     };
     let event = |_| Event {
@@ -63,9 +61,7 @@ impl Filled {
         let place = Place::new();
         // So that the sets are known.
         let writer = rusqlite::Connection::open(&place.path).unwrap();
-        writer
-            .execute("UPDATE rollup_state SET user_key = NULL", [])
-            .unwrap();
+        writer.execute("UPDATE rollup_state SET user_key = NULL", []).unwrap();
         let mut in_parts = events();
         let in_deltas = in_parts.split_off(400);
         let wal_id = WalId(uuid::Uuid::from_u128(1));
@@ -110,10 +106,7 @@ impl Filled {
         }
     }
 
-    pub(super) fn ask<T>(
-        &self,
-        question: impl FnOnce(&mut SqliteSnapshot<'_>) -> rusqlite::Result<T>,
-    ) -> T {
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&mut SqliteSnapshot<'_>) -> rusqlite::Result<T>) -> T {
         SqliteSnapshot::with(&mut self.place.reader(), super::memory(), question).unwrap()
     }
 
@@ -174,9 +167,7 @@ pub(super) fn nth_day(n: i64) -> Day {
 pub(super) fn tallies<K: Ord>(events: &[&Event], key: impl Fn(&Event) -> K) -> BTreeMap<K, Tally> {
     let mut sums: BTreeMap<K, (u64, UserUnion)> = BTreeMap::new();
     for event in events {
-        let sum = sums
-            .entry(key(event))
-            .or_insert((0, UserUnion::new(PART_EXACT_MAX)));
+        let sum = sums.entry(key(event)).or_insert((0, UserUnion::new(PART_EXACT_MAX)));
         sum.0 += 1;
         sum.1.add(UserKey::PUBLIC.hash(&event.user_id));
     }
@@ -229,11 +220,7 @@ pub(super) fn telling(names: &Names, name: &str) -> Option<String> {
 }
 
 /// What rows of a filter come to, by the names that they tell and by bucket, counted one by one.
-pub(super) fn recount(
-    events: &[Event],
-    filter: &SeriesFilter,
-    bucket_of: impl Fn(&Event) -> Bucket,
-) -> Vec<RollupRow> {
+pub(super) fn recount(events: &[Event], filter: &SeriesFilter, bucket_of: impl Fn(&Event) -> Bucket) -> Vec<RollupRow> {
     let matching: Vec<&Event> = events
         .iter()
         .filter(|event| takes(&filter.event_names, event.event_name))

@@ -1,5 +1,5 @@
-//! Copies that harm nobody, and must not be taken for others: a log moved to another machine by a snapshot, whose server is then no more,
-//! and an embedded database copied with its log.
+//! Copies that harm nobody, and must not be taken for others: a log moved to another machine by a snapshot, whose
+//! server is then no more, and an embedded database copied with its log.
 
 use std::fs;
 use std::path::Path;
@@ -36,12 +36,7 @@ pub(super) fn move_beside_sqlite(random: &mut Random, report: &mut Report) {
     report.fired("moved by a snapshot, beside SQLite");
 }
 
-fn move_by_snapshot(
-    data_dir: &Path,
-    database: &Database,
-    random: &mut Random,
-    report: &mut Report,
-) {
+fn move_by_snapshot(data_dir: &Path, database: &Database, random: &mut Random, report: &mut Report) {
     let mut rig = Rig::start(data_dir, database, Rig::busy(data_dir, database));
     rig.load().wait_for_acks(1 + random.below(ACKS_MAX));
     let server = rig.take_server(report);
@@ -55,7 +50,8 @@ fn move_by_snapshot(
     rig.finish(report);
 }
 
-/// All that a server with an embedded database has is copied: each of the two is whole, and has nothing to do with the other.
+/// All that a server with an embedded database has is copied: each of the two is whole, and has nothing to do with the
+/// other.
 pub(super) fn database_and_all(random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::embedded(dir.path());
@@ -84,10 +80,7 @@ pub(super) fn database_and_all(random: &mut Random, report: &mut Report) {
     copy.load().wait_for_acks(1 + random.below(ACKS_MAX));
     let ledger = original.finish(report);
     let (mut copys, _) = copy.finish_unchecked(report);
-    let before = ledger
-        .entries
-        .iter()
-        .filter(|entry| entry.through <= Some(shared));
+    let before = ledger.entries.iter().filter(|entry| entry.through <= Some(shared));
     copys.entries.extend(before);
     report.add(copys.audit(&copied_database.events()));
     report.fired(if is_frozen {

@@ -31,13 +31,7 @@ pub(super) enum Way {
 }
 
 /// Copies the log. Returns the last sequence that both have then.
-pub(super) fn copy(
-    way: Way,
-    original: &Rig,
-    to: &Path,
-    random: &mut Random,
-    report: &mut Report,
-) -> u64 {
+pub(super) fn copy(way: Way, original: &Rig, to: &Path, random: &mut Random, report: &mut Report) -> u64 {
     match way {
         Way::Stopped => logs::copy(original.data_dir(), to),
         Way::Frozen => {
@@ -55,11 +49,7 @@ fn copy_until_whole(original: &Rig, to: &Path, random: &mut Random, report: &mut
     for attempt in 0..TORN_MAX {
         // The first ones take long, as those of a large log do.
         let is_slow = attempt < SLOW_COPIES && original.load().has_clients();
-        let acks = if is_slow {
-            random.below(ACKS_MEANWHILE)
-        } else {
-            0
-        };
+        let acks = if is_slow { random.below(ACKS_MEANWHILE) } else { 0 };
         logs::copy_running(original.data_dir(), to, random, || {
             original.load().wait_for_acks(acks);
         });

@@ -1,4 +1,5 @@
-//! A backup of the database is put back: what the log has kept is stored again, what it has not is named, and skipped on a person's word.
+//! A backup of the database is put back: what the log has kept is stored again, what it has not is named, and skipped
+//! on a person's word.
 
 use std::fs;
 use std::path::Path;
@@ -38,13 +39,14 @@ pub(super) fn within_the_log(stage: &Stage<'_>, random: &mut Random, report: &mu
     rig.finish(report);
 }
 
-/// The log keeps nothing that the database has: what came after the backup is lost, as far as it is not in the newest segment.
+/// The log keeps nothing that the database has: what came after the backup is lost, as far as it is not in the newest
+/// segment.
 pub(super) fn beyond_the_log(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let mut rig = stage.start(stage.launch().with("--wal-keep", "0"), random);
     let backup = back_up(stage, &mut rig, report);
-    stage.database.wait_for("rotated", |_| {
-        logs::oldest_of(stage.dir()) > backup.through + 1
-    });
+    stage
+        .database
+        .wait_for("rotated", |_| logs::oldest_of(stage.dir()) > backup.through + 1);
     rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
     restore(stage, &mut rig, backup, random, report);
     let gap = gaps::answer(&rig, "are neither in it nor in the log any more", None);
@@ -86,14 +88,9 @@ fn back_up(stage: &Stage<'_>, rig: &mut Rig, report: &mut Report) -> Backup {
     }
 }
 
-/// Puts the backup in the place of the database. A server beside PostgreSQL goes on meanwhile, or it is started afterwards.
-fn restore(
-    stage: &Stage<'_>,
-    rig: &mut Rig,
-    backup: Backup,
-    random: &mut Random,
-    report: &mut Report,
-) {
+/// Puts the backup in the place of the database. A server beside PostgreSQL goes on meanwhile, or it is started
+/// afterwards.
+fn restore(stage: &Stage<'_>, rig: &mut Rig, backup: Backup, random: &mut Random, report: &mut Report) {
     let is_running = backup.files.is_none() && random.chance(50);
     if !is_running {
         let server = rig.take_server(report);
@@ -105,9 +102,7 @@ fn restore(
     }
     match backup.files {
         None => {
-            stage
-                .cluster
-                .stop(random.pick(&[StopMode::Fast, StopMode::Immediate]));
+            stage.cluster.stop(random.pick(&[StopMode::Fast, StopMode::Immediate]));
             stage.cluster.restore();
             stage.cluster.start_again();
         }

@@ -1,4 +1,5 @@
-//! An older copy of the log's directory is put back, and a supervisor starts its server again and again while clients write.
+//! An older copy of the log's directory is put back, and a supervisor starts its server again and again while clients
+//! write.
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,8 +55,8 @@ pub(super) fn with_its_database(stage: &Stage<'_>, random: &mut Random, report: 
     ledger.verify(&stage.database.events());
 }
 
-/// The database is away, so the older log takes events, which nobody has lost when it is found out: they are in that log, and can be
-/// stored from there.
+/// The database is away, so the older log takes events, which nobody has lost when it is found out: they are in that
+/// log, and can be stored from there.
 pub(super) fn without_its_database(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let copies = put_old_log_back(stage, random, report);
     let checkpoint = stage.checkpoint();
@@ -69,10 +70,9 @@ pub(super) fn without_its_database(stage: &Stage<'_>, random: &mut Random, repor
     }
     let is_grown = random.chance(50);
     if is_grown {
-        old.server()
-            .wait_for_health("past the checkpoint", |health| {
-                health["log"]["durable_through"].as_u64() > Some(checkpoint)
-            });
+        old.server().wait_for_health("past the checkpoint", |health| {
+            health["log"]["durable_through"].as_u64() > Some(checkpoint)
+        });
     } else {
         old.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
     }
@@ -133,11 +133,7 @@ fn put_old_log_back(stage: &Stage<'_>, random: &mut Random, report: &mut Report)
     end(&mut rig, random, report);
     put_back(stage.dir(), newer.path());
     put_back(old.path(), stage.dir());
-    Copies {
-        rig,
-        newer,
-        old_end,
-    }
+    Copies { rig, newer, old_end }
 }
 
 /// Moves the log of a data directory to another one, which may have one.
