@@ -175,8 +175,8 @@ pub fn parse() -> Result<Typed, Failure> {
         let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
         let settings = settings.map_err(|error| said(&error)).or_exit(ExitStatus::Config)?;
         let known = variables_of(&command);
-        let is_strange = |name: &&String| name.starts_with(OURS) && !known.contains(*name);
-        if let Some(name) = settings.keys().find(is_strange) {
+        let is_unknown = |name: &&String| name.starts_with(OURS) && !known.contains(*name);
+        if let Some(name) = settings.keys().find(is_unknown) {
             let error = said(&format!("{name} is no setting of fast-ingest"));
             return Err(Failure::new(ExitStatus::Config, error));
         }

@@ -212,12 +212,12 @@ pub struct MetricsReport {
     /// Whether events of some day had to be counted because its rollups do not tell all names and channels apart.
     pub overflowed: bool,
     /// In order of time, then in the order that the query asks for. Empty when the query does not group.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ReportGroup>,
 }
 
 /// One group of a report.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Group {
+pub struct ReportGroup {
     /// What the group stands for.
     pub key: GroupKey,
     /// What was counted in it.

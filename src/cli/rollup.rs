@@ -147,7 +147,7 @@ async fn verify_one(
     day: Day,
     verified: &mut Verified,
     bar: &ProgressBar,
-) -> Result<(), Problem> {
+) -> Result<(), DayError> {
     let verdict = verify_day(store, day).await?;
     verified.counted.add_day(verdict.events);
     verified.days_with_differences += u64::from(!verdict.differences.is_empty());
@@ -196,18 +196,18 @@ impl Verified {
 }
 
 /// Why a day could not be gone through.
-enum Problem {
+enum DayError {
     Store(StoreError),
     Said(Failure),
 }
 
-impl From<StoreError> for Problem {
+impl From<StoreError> for DayError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<Failure> for Problem {
+impl From<Failure> for DayError {
     fn from(failure: Failure) -> Self {
         Self::Said(failure)
     }
@@ -221,7 +221,7 @@ fn on_each_day<T>(
     mut outcome: T,
     (first, each, last): (
         impl AsyncFn(&mut dyn RollupStore, &mut T) -> Result<(), StoreError>,
-        impl AsyncFn(&mut dyn RollupStore, Day, &mut T, &ProgressBar) -> Result<(), Problem>,
+        impl AsyncFn(&mut dyn RollupStore, Day, &mut T, &ProgressBar) -> Result<(), DayError>,
         impl AsyncFn(&mut dyn RollupStore, &mut T) -> Result<(), StoreError>,
     ),
 ) -> Result<T, Failure> {
@@ -258,8 +258,8 @@ fn on_each_day<T>(
     })
     .map_err(store_failure)?
     .map_err(|(day, problem)| match problem {
-        Problem::Said(failure) => failure,
-        Problem::Store(error) => {
+        DayError::Said(failure) => failure,
+        DayError::Store(error) => {
             let Failure { status, error } = store_failure(error);
             Failure::new(status, error.context(format!("stopped at day {}", day)))
         }

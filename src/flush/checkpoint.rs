@@ -14,7 +14,7 @@ use std::fmt;
 use crate::store::Flushed;
 use crate::wal::batch::BatchView;
 use crate::wal::flushed::{Commit, Commits};
-use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
+use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
 /// What a log knows of itself, to hold a checkpoint against.
 pub struct Lineage<'a> {
@@ -243,7 +243,7 @@ impl Checkpoint {
         self.confirm_moved(event, |counts| counts.quarantined += 1);
     }
 
-    fn confirm_moved(&mut self, batch: BatchView<'_>, count: impl FnOnce(&mut Counts)) {
+    fn confirm_moved(&mut self, batch: BatchView<'_>, count: impl FnOnce(&mut EventOutcomes)) {
         let (database, before) = self.known();
         let mut row = CheckpointRow {
             flushed_through: batch.through(),

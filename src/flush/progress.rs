@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::lag::{Behind, Looks};
 use crate::event::Timestamp;
 use crate::support::sync::watch;
-use crate::wal::id::{CheckpointRow, Counts, Sequence};
+use crate::wal::id::{CheckpointRow, EventOutcomes, Sequence};
 use crate::wal::log::DurableMark;
 
 /// Watermarks and the state of the flush. One for the process.
@@ -59,7 +59,7 @@ pub struct Balance {
     /// Events that are on disk or were: the log's last sequence.
     pub accepted: u64,
     /// What the database counts of them.
-    pub counts: Counts,
+    pub counts: EventOutcomes,
     /// Events that are not in the database yet.
     pub pending: u64,
 }

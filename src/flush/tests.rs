@@ -24,7 +24,7 @@ use crate::store::{self, EventSink, EventStore, Flushed, StoreError};
 use crate::wal::batch::BatchView;
 use crate::wal::flushed;
 use crate::wal::id::{Sequence, WalId};
-use crate::wal::tests::{Place, Running, block_on, start};
+use crate::wal::tests::{LogPlace, Running, block_on, start};
 
 /// A SQLite database beside the log of a test.
 struct Database {
@@ -33,7 +33,7 @@ struct Database {
 }
 
 impl Database {
-    fn new(place: &Place) -> Self {
+    fn new(place: &LogPlace) -> Self {
         let path = place.path().with_file_name("events.db");
         let location = StoreLocation::Sqlite(path.clone());
         upgrade::up(&location).unwrap();
@@ -150,7 +150,7 @@ fn drain(running: &Running, store: Arc<dyn EventStore>) -> Result<(), FlushError
 
 #[test]
 fn stores_what_the_log_holds_and_goes_on_from_the_checkpoint() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&(1..=25).collect::<Vec<_>>()).unwrap();
@@ -172,7 +172,7 @@ fn stores_what_the_log_holds_and_goes_on_from_the_checkpoint() {
 
 #[test]
 fn a_checkpoint_inside_a_record_is_gone_on_from() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1, 2, 3, 4, 5]).unwrap();
@@ -193,7 +193,7 @@ fn a_checkpoint_inside_a_record_is_gone_on_from() {
 
 #[test]
 fn the_one_event_that_the_database_refuses_is_quarantined_and_its_neighbours_are_stored() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     database
         .connect()
@@ -226,7 +226,7 @@ fn the_one_event_that_the_database_refuses_is_quarantined_and_its_neighbours_are
 
 #[test]
 fn told_to_end_now_it_leaves_the_rest_in_the_log() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1]).unwrap();

@@ -128,7 +128,7 @@ impl<'a> Answering<'a> {
         };
         self.entries.hash_with(state.user_key);
         let mut overflowed = state.overflowed;
-        if rule == OverflowRule::Unharmed {
+        if rule == OverflowRule::NotConcerned {
             overflowed.clear();
         }
         let asks_admission = rule == OverflowRule::UnlessAdmitted && !overflowed.is_empty();

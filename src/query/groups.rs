@@ -10,7 +10,7 @@ use super::error::AnswerError;
 use super::memory::{Holding, OutOfMemory};
 use super::snapshot::{Snapshot, UserCount};
 use super::sums::{Adder, Row, add_up};
-use super::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, MetricsQuery, Order};
+use super::{Counts, GROUPS_MAX, GroupKey, Grouping, MetricsQuery, Order, ReportGroup};
 use crate::event::Timestamp;
 use crate::rollup::users::{UserKey, UserUnion};
 
@@ -109,7 +109,7 @@ impl Entries {
         adder: &mut Adder<'_, S>,
         query: &MetricsQuery,
         mut calendar: Option<Calendar>,
-    ) -> Result<(Counts, Vec<Group>), AnswerError<S::Error>> {
+    ) -> Result<(Counts, Vec<ReportGroup>), AnswerError<S::Error>> {
         let places = self.places(adder, query).await?;
         for row in &mut self.rows {
             row.place.1 = places.of_text[row.place.1];
@@ -146,7 +146,7 @@ impl Entries {
         {
             summed = filled(summed, query, calendar, places.count)?;
         }
-        let groups = summed.into_iter().map(|((start, place), counts)| Group {
+        let groups = summed.into_iter().map(|((start, place), counts)| ReportGroup {
             key: self.group_key(
                 calendar.as_mut().map(|calendar| calendar.bucket_of(start)),
                 places.texts.get(place).copied(),

@@ -44,7 +44,7 @@ pub(super) fn series_filter(events: &EventFilter) -> SeriesFilter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OverflowRule {
     /// Not at all: it is about everything.
-    Unharmed,
+    NotConcerned,
     /// Not where its only series has a row.
     UnlessAdmitted,
     /// Its series cannot be complete.
@@ -54,7 +54,7 @@ pub(super) enum OverflowRule {
 impl OverflowRule {
     pub(super) fn of(events: &EventFilter) -> Self {
         match (&events.event_names, &events.channels) {
-            (Names::All, Names::All) => Self::Unharmed,
+            (Names::All, Names::All) => Self::NotConcerned,
             (Names::One(_), Names::All | Names::One(_)) => Self::UnlessAdmitted,
             _ => Self::Harmed,
         }

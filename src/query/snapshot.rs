@@ -200,7 +200,7 @@ pub trait Snapshot: Send {
 
     /// To be called every few milliseconds while what was read is summed up: lets others have the thread, and fails
     /// when the question's time is up or nobody waits for the answer.
-    fn breathe(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn pause(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
 #[cfg(test)]

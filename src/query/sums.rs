@@ -46,7 +46,7 @@ impl<'s, S: Snapshot> Adder<'s, S> {
         self.work += work;
         if self.work >= WORK_MAX {
             self.work = 0;
-            let breath = self.snapshot.breathe().await;
+            let breath = self.snapshot.pause().await;
             breath.map_err(AnswerError::Store)?;
         }
         Ok(())

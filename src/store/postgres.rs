@@ -47,7 +47,7 @@ use tokio::sync::OnceCell;
 use self::checkpoints::Checkpoints;
 use self::connect::Connector;
 use self::error::bounded;
-use self::metrics::{Failure, Metrics};
+use self::metrics::{Metrics, QueryFailure};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
 use super::{EventSink, EventStore, RollupStore, StoreError, Stretch};
@@ -160,10 +160,10 @@ impl EventStore for PostgresStore {
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
         match self.metrics.answer(query).await {
             Ok(report) => Ok(report),
-            Err(Failure::Store(error)) => Err(error),
-            Err(Failure::SessionEnded(message)) => Err(StoreError::Unavailable(message)),
+            Err(QueryFailure::Store(error)) => Err(error),
+            Err(QueryFailure::SessionEnded(message)) => Err(StoreError::Unavailable(message)),
             // Either the schema is at fault and says so, or it is not and the statement may be tried again.
-            Err(Failure::Refused(message)) => {
+            Err(QueryFailure::Refused(message)) => {
                 self.check_schema().await?;
                 Err(StoreError::Unavailable(message))
             }

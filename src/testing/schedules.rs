@@ -52,6 +52,6 @@ fn run(scheduler: impl Scheduler + Send + 'static, scenario: &Arc<impl Fn() + Se
 }
 
 /// A number of the scheduler's choice, from 0 on, below `sides`.
-fn throw(sides: u64) -> u64 {
+fn roll(sides: u64) -> u64 {
     thread_rng().gen_range(0..sides)
 }

@@ -16,7 +16,7 @@ mod difference;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::difference::{Difference, Fault, Place};
+pub use self::difference::{Difference, Fault, RollupPlace};
 use super::recount::{Admitted, Buckets, Recount, Recounted, Sum};
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
@@ -131,7 +131,7 @@ fn check_gone(day: Day, kept: &Kept, admitted: Option<&Admitted>) -> Option<Diff
     let rollups = merged.chain(summed).max()?;
     (rollups > 0).then_some(Difference {
         series: SeriesKey::EVERYTHING,
-        place: Place::Day(day),
+        place: RollupPlace::Day(day),
         fault: Fault::EventsGone { rollups },
     })
 }
@@ -156,7 +156,7 @@ fn check_overflow(
     if overflow + to_come != rows.overflow {
         differences.push(Difference {
             series: SeriesKey::EVERYTHING,
-            place: Place::Day(day),
+            place: RollupPlace::Day(day),
             fault: Fault::Overflow {
                 rollups: overflow + to_come,
                 rows: rows.overflow,
@@ -182,7 +182,7 @@ fn check_sums(
     let mut differs = |series: &SeriesKey, fault: Fault| {
         differences.push(Difference {
             series: series.clone(),
-            place: Place::Day(day),
+            place: RollupPlace::Day(day),
             fault,
         });
     };
@@ -284,7 +284,7 @@ fn check_quarters(
             if let Some(fault) = difference_of(rollups, rows) {
                 differences.push(Difference {
                     series: series.clone(),
-                    place: Place::Bucket(bucket),
+                    place: RollupPlace::Bucket(bucket),
                     fault,
                 });
             }

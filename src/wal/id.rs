@@ -82,13 +82,13 @@ pub struct CheckpointRow {
     /// Who says so.
     pub mark: Mark,
     /// What became of the events up to here.
-    pub counts: Counts,
+    pub counts: EventOutcomes,
 }
 
 /// What became of a log's events, as the database counts them. Their sum is the sequence of the checkpoint, or
 /// something was skipped or stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
+pub struct EventOutcomes {
     /// Events that became rows. What a release that did not count duplicates left out as such is among them.
     pub applied: u64,
     /// Events left out because their `event_id` was stored before.
@@ -100,7 +100,7 @@ pub struct Counts {
     pub skipped: u64,
 }
 
-impl Counts {
+impl EventOutcomes {
     /// All of them.
     pub fn sum(&self) -> u64 {
         self.applied + self.duplicates + self.quarantined + self.skipped

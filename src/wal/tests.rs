@@ -35,11 +35,11 @@ use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::submission::{EncodedRecord, Submission};
 
 /// A directory for one test, and settings that point at it.
-pub(crate) struct Place {
+pub(crate) struct LogPlace {
     dir: TempDir,
 }
 
-impl Place {
+impl LogPlace {
     pub(crate) fn new() -> Self {
         Self {
             dir: TempDir::new().unwrap(),

@@ -49,7 +49,7 @@ impl Endpoint {
 
 /// What became of one attempt.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum Attempt {
     /// The server has judged the request.
     Verdict(Verdict),
     /// It has not, or its judgement got lost: send the same again.
@@ -80,7 +80,7 @@ pub(super) enum Verdict {
     /// Nothing is stored: the request has more events than the server takes.
     TooMany(Reason),
     /// This is no answer of a fast-ingest server.
-    Strange(String),
+    NotOurs(String),
 }
 
 /// A keep-alive connection, opened on use and opened again after it broke.
@@ -108,21 +108,21 @@ impl Connection {
     }
 
     /// Sends one bulk request and reads the answer.
-    pub(super) async fn post(&self, body: Bytes) -> Answer {
+    pub(super) async fn post(&self, body: Bytes) -> Attempt {
         match tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(body)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => Answer::Retry {
+            Ok(Err(error)) => Attempt::Retry {
                 why: error.to_string(),
                 after: None,
             },
             Err(_) => {
                 let why = format!("no answer within {} s", REQUEST_TIMEOUT.as_secs());
-                Answer::Retry { why, after: None }
+                Attempt::Retry { why, after: None }
             }
         }
     }
 
-    async fn exchange(&self, body: Bytes) -> anyhow::Result<Answer> {
+    async fn exchange(&self, body: Bytes) -> anyhow::Result<Attempt> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(self.endpoint.uri.clone())
@@ -169,7 +169,7 @@ fn reason_of_line(problem: &Problem<'_>) -> Reason {
     Reason::of_line(problem.code.as_ref(), problem.text())
 }
 
-fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
+fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Attempt {
     let problem = serde_json::from_slice::<Problem<'static>>(body).ok();
     // Some JSON of another program has no code.
     let problem = problem.filter(|problem| !problem.code.is_empty());
@@ -181,15 +181,15 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
         let after = after
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
-        return Answer::Retry {
+        return Attempt::Retry {
             why: format!("{status}{detail}"),
             after,
         };
     }
-    Answer::Verdict(match (status, problem) {
+    Attempt::Verdict(match (status, problem) {
         (StatusCode::ACCEPTED, _) => match serde_json::from_slice::<Accepted>(body) {
             Ok(stored) => Verdict::Accepted(stored.accepted as usize),
-            Err(_) => Verdict::Strange(format!("{status} without a number of events")),
+            Err(_) => Verdict::NotOurs(format!("{status} without a number of events")),
         },
         (StatusCode::BAD_REQUEST, Some(problem)) if problem.code == Code::TooManyEvents.kind().name => {
             Verdict::TooMany(reason_of_line(&problem))
@@ -213,8 +213,8 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Answer {
             let message = "is larger than the server takes";
             Verdict::TooLarge(Reason::of_line("too_large", message))
         }
-        (_, Some(problem)) => Verdict::Strange(format!("{status}: {}", printable(problem.text()))),
-        (_, None) => Verdict::Strange(status.to_string()),
+        (_, Some(problem)) => Verdict::NotOurs(format!("{status}: {}", printable(problem.text()))),
+        (_, None) => Verdict::NotOurs(status.to_string()),
     })
 }
 

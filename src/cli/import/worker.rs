@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
 use super::batch::{Batch, EventLine};
-use super::client::{Answer, Connection, Verdict};
+use super::client::{Attempt, Connection, Verdict};
 use super::outage;
 use super::reader::Input;
 use super::refused::{Reason, RefusedLine};
@@ -121,7 +121,7 @@ impl Worker {
                     self.refused.events = count;
                     halve(&mut pieces, events);
                 }
-                Verdict::Strange(answer) => return Err(self.run.strange(&answer)),
+                Verdict::NotOurs(answer) => return Err(self.run.strange(&answer)),
             }
         }
         let last_line = end.map_or(batch.last_line, |end| end - 1);
@@ -142,11 +142,11 @@ impl Worker {
                 () = self.run.out_of_patience() => return Err(Stopped),
             };
             let (why, after) = match answer {
-                Answer::Verdict(verdict) => {
+                Attempt::Verdict(verdict) => {
                     self.run.server_answered();
                     return Ok(verdict);
                 }
-                Answer::Retry { why, after } => (why, after),
+                Attempt::Retry { why, after } => (why, after),
             };
             let left = self.run.attempt_failed(&why)?;
             tokio::select! {

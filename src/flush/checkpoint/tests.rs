@@ -2,7 +2,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::wal::flushed::tests::commits_of;
-use crate::wal::id::Counts;
+use crate::wal::id::EventOutcomes;
 
 const FIRST: LifeId = LifeId(Uuid::from_u128(1));
 const SECOND: LifeId = LifeId(Uuid::from_u128(2));
@@ -38,7 +38,7 @@ fn row(flushed_through: Sequence, life: LifeId, token: u128) -> CheckpointRow {
             life,
             token: Uuid::from_u128(token),
         },
-        counts: Counts::default(),
+        counts: EventOutcomes::default(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::wal::refusal::Refusal;
 use crate::wal::settings::WalSettings;
 
 /// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on behind `through`.
-fn answer(place: &Place, running: &Running, database: &Database, wal_id: WalId, through: Sequence) {
+fn answer(place: &LogPlace, running: &Running, database: &Database, wal_id: WalId, through: Sequence) {
     block_on(async {
         let mut sink = database.store().open_sink().await.unwrap();
         let adoption = Adoption {
@@ -36,7 +36,7 @@ fn answer(place: &Place, running: &Running, database: &Database, wal_id: WalId, 
 }
 
 /// Waits, on time that costs nothing, for the flush to ask; answers; and waits until all is stored.
-fn ask_and_answer(place: &Place, running: &Running, database: &Database, words: &str, answering: impl FnOnce()) {
+fn ask_and_answer(place: &LogPlace, running: &Running, database: &Database, words: &str, answering: impl FnOnce()) {
     let (flusher, progress, stop) = flusher(running, database.store(), FlushStop::Running);
     let end = running.log.durable().through;
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -67,7 +67,7 @@ fn gaps(database: &Database) -> Vec<(i64, i64)> {
 
 #[test]
 fn a_missing_checkpoint_asks_and_the_answer_stores_nothing_twice() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     database.connect().execute("DELETE FROM wal_checkpoints", []).unwrap();
@@ -84,7 +84,7 @@ fn a_missing_checkpoint_asks_and_the_answer_stores_nothing_twice() {
 
 #[test]
 fn another_database_asks_and_gets_what_the_first_one_does_not_have() {
-    let (place, elsewhere) = (Place::new(), Place::new());
+    let (place, elsewhere) = (LogPlace::new(), LogPlace::new());
     let (first, second) = (Database::new(&place), Database::new(&elsewhere));
     stay(&place, &first, &[1, 2]);
     let running = start(&place.settings());
@@ -111,7 +111,7 @@ fn another_database_asks_and_gets_what_the_first_one_does_not_have() {
 
 #[test]
 fn a_copy_becomes_a_log_of_its_own_and_opens_again() {
-    let (place, copied) = (Place::new(), Place::new());
+    let (place, copied) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2]);
     copy_log(&place, &copied);
@@ -140,7 +140,7 @@ fn a_copy_becomes_a_log_of_its_own_and_opens_again() {
 /// The checkpoint vanishes under a running flush, which has noted its last commit only as one that was tried.
 #[test]
 fn what_was_confirmed_is_known_when_the_checkpoint_vanishes() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1, 2, 3]).unwrap();
@@ -161,7 +161,7 @@ fn what_was_confirmed_is_known_when_the_checkpoint_vanishes() {
 
 #[test]
 fn a_refused_log_gives_nothing_up_over_restarts() {
-    let (place, copied) = (Place::new(), Place::new());
+    let (place, copied) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     let keeping = WalSettings {
         segment_bytes: 97,
@@ -193,7 +193,7 @@ fn a_refused_log_gives_nothing_up_over_restarts() {
 
 #[test]
 fn an_answer_that_cannot_be_read_is_none() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     std::fs::create_dir(place.path().join(adopted::NAME)).unwrap();
     assert_eq!(running.log.adopted(), None);
@@ -202,7 +202,7 @@ fn an_answer_that_cannot_be_read_is_none() {
 
 #[test]
 fn an_answer_that_is_not_in_the_database_changes_nothing() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     stay(&place, &database, &[1]);
     database.connect().execute("DELETE FROM wal_checkpoints", []).unwrap();

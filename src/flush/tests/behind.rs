@@ -22,7 +22,7 @@ fn restore(database: &Database, copy: &Path) {
 }
 
 /// Keeps what was flushed, in segments of one record each: the header alone has 96 bytes.
-fn keeping(place: &Place) -> WalSettings {
+fn keeping(place: &LogPlace) -> WalSettings {
     WalSettings {
         segment_bytes: 97,
         keep_bytes: 1 << 20,
@@ -32,7 +32,7 @@ fn keeping(place: &Place) -> WalSettings {
 
 #[test]
 fn it_gets_again_what_the_log_has_kept() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&keeping(&place));
     for user in 1..=5 {
@@ -62,7 +62,7 @@ fn it_gets_again_what_the_log_has_kept() {
 
 #[test]
 fn what_is_kept_takes_no_room_from_what_is_not_stored_until_it_has_to_be_stored_again() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&keeping(&place));
     running.append(&[1]).unwrap();
@@ -98,7 +98,7 @@ fn what_is_kept_takes_no_room_from_what_is_not_stored_until_it_has_to_be_stored_
 
 #[test]
 fn no_more_is_kept_than_was_asked_for() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let mut settings = keeping(&place);
     settings.keep_bytes = 1000;
@@ -117,7 +117,7 @@ fn no_more_is_kept_than_was_asked_for() {
 
 #[test]
 fn a_database_that_has_gone_back_too_far_stops_the_flush_and_nothing_else() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     let backup = copy_of(&database, "backup.db");

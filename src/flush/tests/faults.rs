@@ -109,7 +109,7 @@ impl EventSink for FatefulSink {
 
 #[test]
 fn lost_answers_and_lost_requests_store_everything_exactly_once() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     for chunk in (1..=60).collect::<Vec<u64>>().chunks(6) {
@@ -137,7 +137,7 @@ fn lost_answers_and_lost_requests_store_everything_exactly_once() {
 
 #[test]
 fn a_schema_that_is_not_ours_stops_the_flush_says_so_and_is_looked_at_again() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
@@ -168,7 +168,7 @@ fn a_schema_that_is_not_ours_stops_the_flush_says_so_and_is_looked_at_again() {
 
 #[test]
 fn a_session_is_given_up_for_a_fresh_one_when_it_is_old_idle_or_not() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     let store = Fateful::over(&database, &Arc::default());
@@ -196,7 +196,7 @@ fn a_session_is_given_up_for_a_fresh_one_when_it_is_old_idle_or_not() {
 
 #[test]
 fn a_database_that_answers_but_stores_nothing_is_not_back() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
@@ -230,7 +230,7 @@ fn a_database_that_answers_but_stores_nothing_is_not_back() {
 
 #[test]
 fn an_event_that_is_refused_for_an_unclear_reason_is_quarantined_once_others_would_be_taken() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     database
         .connect()
@@ -251,7 +251,7 @@ fn an_event_that_is_refused_for_an_unclear_reason_is_quarantined_once_others_wou
 
 #[test]
 fn while_all_events_are_refused_for_an_unclear_reason_none_is_set_aside() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     database
         .connect()
@@ -288,7 +288,7 @@ fn quarantined(database: &Database) -> i64 {
 /// The commit must not take place before its note is on disk: after a power cut the log would not know its own commit.
 #[test]
 fn a_commit_that_cannot_be_noted_does_not_take_place_and_ends_the_flush() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let faults = Arc::new(Faults::new());
     let disk = FaultyDisk {

@@ -7,7 +7,7 @@ use crate::wal::id::CheckpointRow;
 use crate::wal::refusal::Refusal;
 
 /// Copies a log's directory, as a machine image or `cp -r` does. The copy has no lock.
-pub(super) fn copy_log(from: &Place, to: &Place) {
+pub(super) fn copy_log(from: &LogPlace, to: &LogPlace) {
     let dir = to.path();
     fs::remove_dir_all(&dir).ok();
     fs::create_dir_all(&dir).unwrap();
@@ -18,7 +18,7 @@ pub(super) fn copy_log(from: &Place, to: &Place) {
 }
 
 /// Starts, takes the users' events, flushes all, and stops.
-pub(super) fn stay(place: &Place, database: &Database, users: &[u64]) {
+pub(super) fn stay(place: &LogPlace, database: &Database, users: &[u64]) {
     let running = start(&place.settings());
     for user in users {
         running.append(&[*user]).unwrap();
@@ -41,7 +41,7 @@ fn assert_refused(running: Running, words: &[&str]) {
 
 #[test]
 fn a_copy_of_a_stopped_log_beside_the_original_stores_nothing_in_its_name() {
-    let (place, copied) = (Place::new(), Place::new());
+    let (place, copied) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     copy_log(&place, &copied);
@@ -68,7 +68,7 @@ fn a_copy_of_a_stopped_log_beside_the_original_stores_nothing_in_its_name() {
 
 #[test]
 fn what_gathered_in_many_lives_is_stored_as_of_each() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let mut lives = Vec::new();
     // The database is down all the time.
@@ -94,7 +94,7 @@ fn what_gathered_in_many_lives_is_stored_as_of_each() {
 
 #[test]
 fn copies_that_start_again_and_again_stay_refused() {
-    let (place, copied) = (Place::new(), Place::new());
+    let (place, copied) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     copy_log(&place, &copied);
@@ -116,7 +116,7 @@ fn copies_that_start_again_and_again_stay_refused() {
 
 #[test]
 fn an_older_copy_is_refused_also_once_it_has_grown_past_the_checkpoint() {
-    let (place, older) = (Place::new(), Place::new());
+    let (place, older) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     copy_log(&place, &older);
@@ -139,7 +139,7 @@ fn an_older_copy_is_refused_also_once_it_has_grown_past_the_checkpoint() {
 
 #[test]
 fn the_look_before_the_start_closes_the_gate() {
-    let (place, older) = (Place::new(), Place::new());
+    let (place, older) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     stay(&place, &database, &[1, 2, 3]);
     copy_log(&place, &older);
@@ -155,7 +155,7 @@ fn the_look_before_the_start_closes_the_gate() {
 
 #[test]
 fn a_machine_copied_while_it_runs_is_told_from_its_copy() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1, 2]).unwrap();
@@ -186,7 +186,7 @@ fn a_machine_copied_while_it_runs_is_told_from_its_copy() {
 /// wrote the last one.
 #[test]
 fn a_checkpoint_at_the_end_of_a_segment_that_is_gone_is_known_by_the_next_one() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     let mut settings = place.settings();
     settings.segment_bytes = 97;
@@ -204,7 +204,7 @@ fn a_checkpoint_at_the_end_of_a_segment_that_is_gone_is_known_by_the_next_one() 
 
 #[test]
 fn what_becomes_of_every_event_is_counted_and_kept_over_restarts() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let database = Database::new(&place);
     database
         .connect()
@@ -238,7 +238,7 @@ fn what_becomes_of_every_event_is_counted_and_kept_over_restarts() {
 /// by their tokens, also after both were restarted.
 #[test]
 fn a_copy_of_a_running_log_is_told_from_it_over_restarts() {
-    let (place, copied) = (Place::new(), Place::new());
+    let (place, copied) = (LogPlace::new(), LogPlace::new());
     let database = Database::new(&place);
     let running = start(&place.settings());
     running.append(&[1, 2]).unwrap();

@@ -20,7 +20,7 @@ use crate::support::shutdown::Shutdown;
 use crate::support::sync::watch;
 use crate::wal::gate::Gate;
 use crate::wal::id;
-use crate::wal::id::{CheckpointRow, Counts};
+use crate::wal::id::{CheckpointRow, EventOutcomes};
 use crate::wal::log::DurableMark;
 
 const OWN: LifeId = LifeId(Uuid::from_u128(1));
@@ -133,9 +133,9 @@ fn note_skipped(app: &App, flushed_through: Sequence, skipped: u64) {
     app.progress.set_checkpoint(CheckpointRow {
         flushed_through,
         mark: id::Mark::default(),
-        counts: Counts {
+        counts: EventOutcomes {
             skipped,
-            ..Counts::default()
+            ..EventOutcomes::default()
         },
     });
 }

@@ -30,7 +30,7 @@ pub(super) fn answer<'a>(query: &'a MetricsQuery, report: &'a MetricsReport, beh
     }
 }
 
-fn group(group: &query::Group) -> Group<'_> {
+fn group(group: &query::ReportGroup) -> Group<'_> {
     let key = &group.key;
     Group {
         start: key.bucket.map(|bucket| bucket.start.to_string()),

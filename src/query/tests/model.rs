@@ -304,7 +304,7 @@ impl Snapshot for Model {
         &self.memory
     }
 
-    async fn breathe(&mut self) -> Result<(), OutOfMemory> {
+    async fn pause(&mut self) -> Result<(), OutOfMemory> {
         self.breaths += 1;
         Ok(())
     }

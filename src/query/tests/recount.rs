@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::Event;
 use crate::query::calendar::Calendar;
-use crate::query::{Counts, Group, GroupKey, MetricsQuery, MetricsReport, Order, TimeBucket};
+use crate::query::{Counts, GroupKey, MetricsQuery, MetricsReport, Order, ReportGroup, TimeBucket};
 
 type Names = (Option<String>, Option<String>);
 
@@ -103,7 +103,7 @@ pub(super) fn recount(events: &[Event], query: &MetricsQuery) -> MetricsReport {
             channel,
             is_other: place == limit,
         };
-        Group {
+        ReportGroup {
             key,
             counts: tally.counts(),
         }

@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use super::connect::{Connector, Session};
-use super::error::{Failure, bounded};
+use super::error::{StatementError, bounded};
 use crate::store::{StoreError, Stretch};
 use crate::wal::id::{LifeId, Sequence};
 
@@ -51,7 +51,7 @@ impl Checkpoints {
     pub(super) async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         match self.look(life).await {
             // It had idled, or its server has restarted. A new one tells more.
-            Err(Failure::SessionEnded(reason)) => {
+            Err(StatementError::SessionEnded(reason)) => {
                 tracing::debug!("looking at the checkpoints once more: {reason}");
                 Ok(self.look(life).await?)
             }
@@ -59,7 +59,7 @@ impl Checkpoints {
         }
     }
 
-    async fn look(&self, life: LifeId) -> Result<Vec<Stretch>, Failure> {
+    async fn look(&self, life: LifeId) -> Result<Vec<Stretch>, StatementError> {
         let reader = bounded(LOOK_TIMEOUT, self.reader()).await?;
         let id = life.to_string();
         let values: [&(dyn ToSql + Sync); 1] = [&id];
@@ -74,7 +74,7 @@ impl Checkpoints {
         rows.iter().map(stretch).collect()
     }
 
-    async fn reader(&self) -> Result<Arc<Reader>, Failure> {
+    async fn reader(&self) -> Result<Arc<Reader>, StatementError> {
         let mut slot = self.reader.lock().await;
         if let Some(reader) = slot.as_ref()
             && !reader.session.client.is_closed()
@@ -96,8 +96,8 @@ impl Checkpoints {
     }
 }
 
-fn stretch(row: &Row) -> Result<Stretch, Failure> {
-    let columns = || Ok::<_, Failure>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+fn stretch(row: &Row) -> Result<Stretch, StatementError> {
+    let columns = || Ok::<_, StatementError>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     let (first, flushed_through, next): (i64, i64, Option<i64>) = columns()?;
     let sequences = || {
         let next = next.map(Sequence::try_from).transpose().ok()?;

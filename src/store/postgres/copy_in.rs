@@ -7,7 +7,7 @@ use futures_util::SinkExt as _;
 use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::copy;
-use super::error::Failure;
+use super::error::StatementError;
 use crate::store::StoreError;
 
 /// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same
@@ -129,7 +129,7 @@ impl Copied {
     /// # Errors
     ///
     /// [`StoreError::Data`] when the server left rows out. Nothing tells which ones; halves of the batch do.
-    pub(super) fn must_be_all_events(self) -> Result<(), Failure> {
+    pub(super) fn must_be_all_events(self) -> Result<(), StatementError> {
         if self.sent == self.taken {
             return Ok(());
         }
@@ -141,7 +141,7 @@ impl Copied {
     /// # Errors
     ///
     /// [`StoreError::Schema`] when the server left rows out, which only a trigger can do.
-    pub(super) fn must_be_all(self, table: &str) -> Result<(), Failure> {
+    pub(super) fn must_be_all(self, table: &str) -> Result<(), StatementError> {
         let Self { sent, taken } = self;
         if sent == taken {
             return Ok(());

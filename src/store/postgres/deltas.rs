@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::copy::{self, POSTGRES_EPOCH_MICROS, length, put_text};
 use super::copy_in::{self, CopyIn, EncodedRows};
-use super::error::Failure;
+use super::error::StatementError;
 use super::instant::Instant;
 use crate::rollup::fold::{DeltaRef, Fold};
 use crate::wal::batch::BatchView;
@@ -74,7 +74,7 @@ impl Staging {
         copy: CopyIn,
         batch: BatchView<'_>,
         with_id: usize,
-    ) -> Result<Merged, Failure> {
+    ) -> Result<Merged, StatementError> {
         let events = batch.events().filter(|event| event.event_id.is_some());
         let sent = i64::try_from(with_id).expect("a batch fits into memory");
         // In this order: an error of the rows is the cause of the error that the merge then gets.
@@ -112,7 +112,7 @@ impl Merged {
     }
 
     /// Folds them.
-    pub(super) fn fold_into<'a>(&'a self, fold: &mut Fold<'a>, batch: BatchView<'a>) -> Result<(), Failure> {
+    pub(super) fn fold_into<'a>(&'a self, fold: &mut Fold<'a>, batch: BatchView<'a>) -> Result<(), StatementError> {
         let Some(stored) = &self.stored else {
             let events = batch.events().filter(|event| event.event_id.is_some());
             events.for_each(|event| fold.add(&event));
@@ -132,7 +132,7 @@ pub(super) fn encode(fold: Fold<'_>) -> EncodedRows {
 }
 
 /// Stores what was folded.
-pub(super) async fn write(client: &Client, statement: &Statement, deltas: EncodedRows) -> Result<(), Failure> {
+pub(super) async fn write(client: &Client, statement: &Statement, deltas: EncodedRows) -> Result<(), StatementError> {
     if deltas.is_empty() {
         return Ok(());
     }

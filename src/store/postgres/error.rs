@@ -22,7 +22,7 @@ pub(super) const POOLER_REMEDY: &str = "set pool_mode=session there, or let the 
 
 /// Why a statement of the flush failed.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum StatementError {
     /// No partition takes the row: it vanished after it was made. Make it again and repeat the batch.
     NoPartition(String),
     /// The session is over: the server, or what stands in between, has ended it. Another one may do.
@@ -31,13 +31,13 @@ pub(super) enum Failure {
     Store(StoreError),
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for StatementError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<tokio_postgres::Error> for StatementError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             // A trigger can raise the same code without a constraint's name, so only the place in the server tells.
@@ -50,25 +50,25 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-impl From<Failure> for StoreError {
+impl From<StatementError> for StoreError {
     /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not
     /// quarantined.
-    fn from(failure: Failure) -> Self {
+    fn from(failure: StatementError) -> Self {
         match failure {
-            Failure::NoPartition(message) | Failure::SessionEnded(message) => Self::Unavailable(message),
-            Failure::Store(error) => error,
+            StatementError::NoPartition(message) | StatementError::SessionEnded(message) => Self::Unavailable(message),
+            StatementError::Store(error) => error,
         }
     }
 }
 
 /// Waits for a reply, but not longer than `limit` and the grace.
-pub(super) async fn bounded<T, E: Into<Failure>>(
+pub(super) async fn bounded<T, E: Into<StatementError>>(
     limit: Duration,
     reply: impl Future<Output = Result<T, E>>,
-) -> Result<T, Failure> {
+) -> Result<T, StatementError> {
     match tokio::time::timeout(limit + REPLY_GRACE, reply).await {
         Ok(result) => result.map_err(Into::into),
-        Err(_) => Err(Failure::Store(StoreError::Unavailable(format!(
+        Err(_) => Err(StatementError::Store(StoreError::Unavailable(format!(
             "no answer within {:?}",
             limit + REPLY_GRACE
         )))),
@@ -137,13 +137,13 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
 }
 
 /// A refusal of one of our own tables. Taken for a fault of the data it would set events aside that are well.
-pub(super) fn no_event_to_blame(table: &str, failure: Failure) -> Failure {
+pub(super) fn no_event_to_blame(table: &str, failure: StatementError) -> StatementError {
     match failure {
-        Failure::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
+        StatementError::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
             "{table} refuses a row of the server's own: {message} ({code}); remove the constraint or trigger that forbids it"
         ))
         .into(),
-        Failure::Store(StoreError::Unclear { code, message }) => {
+        StatementError::Store(StoreError::Unclear { code, message }) => {
             StoreError::Unavailable(format!("{table}: {message} ({code})")).into()
         }
         other => other,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::error::bounded;
 use crate::store::{Adoption, StoreError};
-use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
+use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
 /// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
 const COLUMNS: &str = "flushed_through, life, token, applied, duplicates, quarantined, skipped";
@@ -121,7 +121,7 @@ fn checkpoint_row(row: &SimpleQueryRow) -> Option<CheckpointRow> {
             life: LifeId(uuid(1)?),
             token: uuid(2)?,
         },
-        counts: Counts {
+        counts: EventOutcomes {
             applied: count(3)?,
             duplicates: count(4)?,
             quarantined: count(5)?,

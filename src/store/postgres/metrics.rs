@@ -21,7 +21,7 @@ use crate::store::StoreError;
 use crate::store::settings::StoreSettings;
 
 /// Why a query has no answer.
-pub(super) enum Failure {
+pub(super) enum QueryFailure {
     /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the
     /// reason.
     Refused(String),
@@ -31,7 +31,7 @@ pub(super) enum Failure {
     Store(StoreError),
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for QueryFailure {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
@@ -55,11 +55,11 @@ impl Metrics {
     }
 
     /// Answers one query.
-    pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, Failure> {
+    pub(super) async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryFailure> {
         let mut connection = self.readers.checkout().await?;
         let started = Instant::now();
         let reason = match self.attempt(&mut connection, query, started).await {
-            Err(Failure::SessionEnded(reason)) => reason,
+            Err(QueryFailure::SessionEnded(reason)) => reason,
             answer => return answer,
         };
         tracing::debug!("asking once more on another connection: {reason}");
@@ -74,7 +74,7 @@ impl Metrics {
         connection: &mut AsyncPgConnection,
         query: &MetricsQuery,
         started: Instant,
-    ) -> Result<MetricsReport, Failure> {
+    ) -> Result<MetricsReport, QueryFailure> {
         let mut cancel = self.readers.cancel_on_drop(connection);
         let time_left = self.query_timeout.saturating_sub(started.elapsed());
         let answer = tokio::time::timeout(time_left + REPLY_GRACE, self.run(connection, query, time_left)).await;
@@ -119,18 +119,18 @@ impl Metrics {
 
     /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever
     /// fails after that came too late as well. That a session is over is told by what became of the connection.
-    fn classify(&self, error: DieselError, is_broken: bool, started: Instant) -> Failure {
+    fn classify(&self, error: DieselError, is_broken: bool, started: Instant) -> QueryFailure {
         use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         match error {
             DieselError::DatabaseError(kind, info)
                 if is_broken || matches!(kind, UnableToSendCommand | ClosedConnection) =>
             {
-                Failure::SessionEnded(info.message().to_owned())
+                QueryFailure::SessionEnded(info.message().to_owned())
             }
             DieselError::DatabaseError(..) if started.elapsed() >= self.query_timeout => {
                 StoreError::QueryTimeout(self.query_timeout).into()
             }
-            DieselError::DatabaseError(_, info) => Failure::Refused(info.message().to_owned()),
+            DieselError::DatabaseError(_, info) => QueryFailure::Refused(info.message().to_owned()),
             other => StoreError::Unavailable(other.to_string()).into(),
         }
     }

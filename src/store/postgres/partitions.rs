@@ -12,7 +12,7 @@ use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use tokio_postgres::Client;
 
-use super::error::Failure;
+use super::error::StatementError;
 use super::transaction::LOCK_TIMEOUT;
 use crate::event::Timestamp;
 use crate::store::StoreError;
@@ -154,7 +154,7 @@ impl Partitions {
     }
 
     /// Makes the partitions that are missing. The session must not be inside a transaction.
-    pub(super) async fn ensure(&mut self, client: &Client, months: &[Month]) -> Result<(), Failure> {
+    pub(super) async fn ensure(&mut self, client: &Client, months: &[Month]) -> Result<(), StatementError> {
         if self.attached.is_none() {
             self.attached = Some(read_attached(client).await?);
         }
@@ -170,7 +170,7 @@ impl Partitions {
     }
 }
 
-async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
+async fn read_attached(client: &Client) -> Result<HashSet<String>, StatementError> {
     let rows = client
         .query(
             "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'events'::regclass \
@@ -192,11 +192,11 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, Failure> {
 ///
 /// [`StoreError::Data`] for such a table: it concerns the events of its time alone. The session is then out of the
 /// transaction.
-async fn create(client: &Client, month: Month, this_year: i16) -> Result<String, Failure> {
+async fn create(client: &Client, month: Month, this_year: i16) -> Result<String, StatementError> {
     let begin =
         format!("BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})");
     let mut table = month.table();
-    let outcome: Result<Option<StoreError>, Failure> = async {
+    let outcome: Result<Option<StoreError>, StatementError> = async {
         client.batch_execute(&begin).await?;
         let partition = if month.is_history(this_year) && !has_months(client, month).await? {
             Partition::of_year(month)
@@ -229,10 +229,10 @@ async fn create(client: &Client, month: Month, this_year: i16) -> Result<String,
         Ok(None) => Ok(table),
         Ok(Some(detached)) => Err(detached.into()),
         // A constraint or trigger of somebody's forbids the table itself. That blames no event of this batch.
-        Err(Failure::Store(StoreError::Data { message, .. }) | Failure::NoPartition(message)) => {
+        Err(StatementError::Store(StoreError::Data { message, .. }) | StatementError::NoPartition(message)) => {
             Err(StoreError::Schema(format!("the partition {table} cannot be made: {message}")).into())
         }
-        Err(Failure::Store(StoreError::Unclear { code, message })) => {
+        Err(StatementError::Store(StoreError::Unclear { code, message })) => {
             Err(StoreError::Unavailable(format!("the partition {table} cannot be made: {message} ({code})")).into())
         }
         Err(other) => Err(other),
@@ -240,7 +240,7 @@ async fn create(client: &Client, month: Month, this_year: i16) -> Result<String,
 }
 
 /// Whether a month of the year has a table of its own, attached or archived: then the others get theirs as well.
-async fn has_months(client: &Client, month: Month) -> Result<bool, Failure> {
+async fn has_months(client: &Client, month: Month) -> Result<bool, StatementError> {
     let months = format!("^{}_[0-9]{{2}}$", month.year_table());
     let row = client
         .query_one(
@@ -260,7 +260,7 @@ enum State {
     Detached(String),
 }
 
-async fn read_state(client: &Client, table: &str) -> Result<State, Failure> {
+async fn read_state(client: &Client, table: &str) -> Result<State, StatementError> {
     let row = client
         .query_opt(
             "SELECT inhdetachpending FROM pg_class LEFT JOIN pg_inherits ON inhrelid = oid AND inhparent = 'events'::regclass

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::connect::{Connector, Session};
-use super::error::{Failure, POOLER_REMEDY, bounded};
+use super::error::{POOLER_REMEDY, StatementError, bounded};
 use crate::store::StoreError;
 
 /// Time for each step of the look.
@@ -40,7 +40,7 @@ pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), Stor
 }
 
 /// The server process in which a session is now. Asked without a prepared statement, which might get lost.
-async fn process(session: &Session) -> Result<Option<String>, Failure> {
+async fn process(session: &Session) -> Result<Option<String>, StatementError> {
     let asked = session.client.simple_query("SELECT pg_backend_pid()");
     let replies = bounded(LOOK_TIMEOUT, asked).await?;
     Ok(replies.iter().find_map(|reply| match reply {

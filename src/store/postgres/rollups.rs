@@ -26,7 +26,7 @@ use tokio_postgres::types::ToSql;
 use self::rows::{PartColumns, as_bigint, series_number};
 use self::session::Transactions;
 use super::connect::Session;
-use super::error::{Failure, bounded};
+use super::error::{StatementError, bounded};
 use super::instant::Instant;
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
@@ -63,10 +63,10 @@ impl PostgresRollups {
         &mut self,
         sql: &'static str,
         values: &[&(dyn ToSql + Sync)],
-        read: impl Fn(&Row) -> Result<T, Failure>,
+        read: impl Fn(&Row) -> Result<T, StatementError>,
     ) -> Result<Vec<T>, StoreError> {
         let rows = self.transactions.query(sql, values).await?;
-        let rows: Result<Vec<T>, Failure> = rows.iter().map(read).collect();
+        let rows: Result<Vec<T>, StatementError> = rows.iter().map(read).collect();
         Ok(rows?)
     }
 
@@ -74,7 +74,7 @@ impl PostgresRollups {
         &mut self,
         range: Range<Timestamp>,
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), StatementError> {
         let sql = "SELECT event_name, channel, user_id, ts FROM events WHERE ts >= $1 AND ts < $2";
         let limit = self.transactions.allow_long().await?;
         let values = [Instant(range.start), Instant(range.end)];
@@ -269,7 +269,7 @@ impl RollupStore for PostgresRollups {
         let [start, end] = ends(day);
         let values: [&(dyn ToSql + Sync); 3] = [&start, &end, &limit(pairs_max)];
         let rows = self.transactions.query_long(PAIRS, &values).await?;
-        let keys: Result<Vec<_>, Failure> = rows.iter().map(rows::key).collect();
+        let keys: Result<Vec<_>, StatementError> = rows.iter().map(rows::key).collect();
         Ok(keys?)
     }
 

@@ -24,7 +24,7 @@ use super::connect::Session;
 use super::copy;
 use super::copy_in;
 use super::deltas::{self, Staging};
-use super::error::{Failure, bounded, no_event_to_blame};
+use super::error::{StatementError, bounded, no_event_to_blame};
 use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
 use super::rollups::no_state;
@@ -78,7 +78,7 @@ impl PostgresSink {
 
     /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what
     /// users are hashed with: whoever changes that waits for all transactions that have moved a checkpoint.
-    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, Failure> {
+    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, StatementError> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
         let expected = format!(
@@ -119,13 +119,13 @@ impl PostgresSink {
         Ok(user_key)
     }
 
-    async fn commit(&self) -> Result<(), Failure> {
+    async fn commit(&self) -> Result<(), StatementError> {
         bounded(self.flush_timeout, self.client().batch_execute("COMMIT")).await
     }
 
     /// The same, with the batch's count corrected, all of which was taken for new. In one message: it costs no round
     /// trip.
-    async fn commit_with_duplicates(&self, wal_id: WalId, duplicates: u64) -> Result<(), Failure> {
+    async fn commit_with_duplicates(&self, wal_id: WalId, duplicates: u64) -> Result<(), StatementError> {
         if duplicates == 0 {
             return self.commit().await;
         }
@@ -137,11 +137,13 @@ impl PostgresSink {
     }
 
     /// Ends a transaction that failed. Where the caller may go on with this connection, it must be clean.
-    async fn rollback_after(&self, failure: Failure) -> Failure {
+    async fn rollback_after(&self, failure: StatementError) -> StatementError {
         let goes_on = matches!(
             failure,
-            Failure::NoPartition(_)
-                | Failure::Store(StoreError::Data { .. } | StoreError::Unclear { .. } | StoreError::CheckpointMoved)
+            StatementError::NoPartition(_)
+                | StatementError::Store(
+                    StoreError::Data { .. } | StoreError::Unclear { .. } | StoreError::CheckpointMoved
+                )
         );
         if !goes_on {
             return failure;
@@ -152,7 +154,7 @@ impl PostgresSink {
         }
     }
 
-    async fn ensure_partitions(&mut self, months: &[Month]) -> Result<(), Failure> {
+    async fn ensure_partitions(&mut self, months: &[Month]) -> Result<(), StatementError> {
         let Self {
             session,
             partitions,
@@ -163,7 +165,7 @@ impl PostgresSink {
     }
 
     /// Prepares what the batch needs, outside its transaction: a rollback would take the temporary table along.
-    async fn prepare(&mut self, staging_needed: bool) -> Result<(), Failure> {
+    async fn prepare(&mut self, staging_needed: bool) -> Result<(), StatementError> {
         let client = &self.session.client;
         if self.statements.is_none() {
             let events = copy_in::sql("events", copy::COLUMNS);
@@ -189,7 +191,7 @@ impl PostgresSink {
         batch: BatchView<'_>,
         shape: &Shape,
         before_commit: &mut Option<BeforeCommit<'_>>,
-    ) -> Result<Flushed, Failure> {
+    ) -> Result<Flushed, StatementError> {
         let flushed = self.store_uncommitted(batch, shape).await?;
         if let Some(before_commit) = before_commit.take() {
             before_commit.await?;
@@ -199,7 +201,7 @@ impl PostgresSink {
     }
 
     /// The same up to its COMMIT.
-    async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, Failure> {
+    async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, StatementError> {
         let user_key = self.begin_and_move(batch, "applied").await?;
         let statements = self.statements.as_ref().expect("prepared before the transaction");
         let (client, limit) = (self.client(), self.flush_timeout);
@@ -249,7 +251,7 @@ impl PostgresSink {
         })
     }
 
-    async fn store_in_quarantine(&self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), Failure> {
+    async fn store_in_quarantine(&self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StatementError> {
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
         self.begin_and_move(batch, "quarantined").await?;
@@ -301,7 +303,7 @@ impl EventSink for PostgresSink {
             Ok(flushed) => return Ok(flushed),
             Err(failure) => self.rollback_after(failure).await,
         };
-        let Failure::NoPartition(message) = failure else {
+        let StatementError::NoPartition(message) = failure else {
             return Err(failure.into());
         };
         tracing::warn!("a partition is not attached any more, looking again: {message}");

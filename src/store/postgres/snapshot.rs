@@ -199,7 +199,7 @@ impl Snapshot for PgSnapshot<'_> {
         self.allowance.memory()
     }
 
-    async fn breathe(&mut self) -> QueryResult<()> {
+    async fn pause(&mut self) -> QueryResult<()> {
         // The timeout around the whole query, and whoever drops it, come to their turn here.
         tokio::task::yield_now().await;
         Ok(())

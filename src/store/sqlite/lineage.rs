@@ -8,7 +8,7 @@ use super::error::{no_event_to_blame, store_error};
 use super::rows;
 use super::rows::as_integer;
 use crate::store::{Adoption, StoreError, Stretch};
-use crate::wal::id::{CheckpointRow, Counts, DatabaseId, LifeId, Mark, Sequence, WalId};
+use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
 /// Which database this is.
 pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreError> {
@@ -123,7 +123,7 @@ fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
             life: LifeId(uuid(row, 1)?),
             token: uuid(row, 2)?,
         },
-        counts: Counts {
+        counts: EventOutcomes {
             applied: rows::count(row, 3)?,
             duplicates: rows::count(row, 4)?,
             quarantined: rows::count(row, 5)?,

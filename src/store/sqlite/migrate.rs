@@ -65,12 +65,12 @@ fn create_file(path: &Path) -> std::io::Result<()> {
 }
 
 /// What a transaction may end with; diesel wants its own errors to convert into it.
-enum Problem {
+enum MigrationError {
     Diesel(diesel::result::Error),
     Migration(Box<dyn Error + Send + Sync>),
 }
 
-impl From<diesel::result::Error> for Problem {
+impl From<diesel::result::Error> for MigrationError {
     fn from(error: diesel::result::Error) -> Self {
         Self::Diesel(error)
     }
@@ -91,9 +91,9 @@ fn in_transaction(
         ))
         .map_err(|error| unusable(&error))?;
     connection
-        .immediate_transaction(|connection| work(connection).map_err(Problem::Migration))
+        .immediate_transaction(|connection| work(connection).map_err(MigrationError::Migration))
         .map_err(|problem| match problem {
-            Problem::Diesel(error) => unusable(&error),
-            Problem::Migration(error) => StoreError::Schema(format!("migration failed: {error}")),
+            MigrationError::Diesel(error) => unusable(&error),
+            MigrationError::Migration(error) => StoreError::Schema(format!("migration failed: {error}")),
         })
 }

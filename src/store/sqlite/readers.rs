@@ -181,7 +181,7 @@ mod tests {
             SqliteSnapshot::with(reader, QueryMemory::new(0).question(), |snapshot| {
                 snapshot.end_at(limit);
                 loop {
-                    snapshot.breathe().now_or_never().unwrap()?;
+                    snapshot.pause().now_or_never().unwrap()?;
                 }
                 #[allow(unreachable_code, reason = "it only ends by an error")]
                 Ok(())

@@ -100,14 +100,14 @@ mod tests {
     use super::*;
     use crate::store::sqlite::connection::{open_reader, open_writer};
 
-    struct Place {
+    struct DatabasePlace {
         _directory: tempfile::TempDir,
         database: PathBuf,
         writer: Connection,
         file: SideFile,
     }
 
-    impl Place {
+    impl DatabasePlace {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let database = directory.path().join("events.db");
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_file_shrinks_when_the_last_of_overlapping_readers_is_gone() {
-        let mut place = Place::new();
+        let mut place = DatabasePlace::new();
         let readers = [(); 2].map(|()| open_reader(&place.database).unwrap());
         let mut reading = begin_reading(&readers[0]);
         for round in 1..6 {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn it_rests_between_attempts_and_leaves_a_small_file_alone() {
-        let mut place = Place::new();
+        let mut place = DatabasePlace::new();
         place.file.rest = Duration::from_secs(3600);
         place.file.keep_small(&place.writer);
         assert!(place.bytes() > 0, "small");

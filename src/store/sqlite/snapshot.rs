@@ -148,7 +148,7 @@ impl Snapshot for SqliteSnapshot<'_> {
         self.allowance.memory()
     }
 
-    async fn breathe(&mut self) -> rusqlite::Result<()> {
+    async fn pause(&mut self) -> rusqlite::Result<()> {
         match &self.limit {
             Some(limit) if limit.is_reached() => Err(interrupted()),
             _ => Ok(()),

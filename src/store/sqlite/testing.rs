@@ -9,12 +9,12 @@ use tempfile::TempDir;
 use super::{connection, migrate};
 
 /// A migrated database of its own.
-pub(super) struct Place {
+pub(super) struct DatabasePlace {
     _directory: TempDir,
     pub(super) path: PathBuf,
 }
 
-impl Place {
+impl DatabasePlace {
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("events.db");

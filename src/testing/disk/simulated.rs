@@ -367,7 +367,7 @@ impl DiskFile for SimulatedFile {
         let written = match verdict {
             Verdict::Go | Verdict::PowerGoes => bytes.len(),
             Verdict::Strike(FaultKind::WriteNoSpace | FaultKind::ShortWrite) => {
-                world.dice.throw(bytes.len() as u64) as usize
+                world.dice.roll(bytes.len() as u64) as usize
             }
             _ => 0,
         };
@@ -400,7 +400,7 @@ impl DiskFile for SimulatedFile {
         match verdict {
             Verdict::Go => inode.sync(),
             Verdict::Strike(FaultKind::LyingSync) => inode.give_up(|| false),
-            Verdict::Strike(_) => inode.give_up(|| world.dice.throw(2) == 0),
+            Verdict::Strike(_) => inode.give_up(|| world.dice.roll(2) == 0),
             Verdict::PowerGoes | Verdict::PowerGone => {}
         }
         verdict.outcome()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use shuttle::future::block_on;
 use shuttle::thread::{self, JoinHandle};
 
-use super::throw;
+use super::roll;
 use crate::cli::serve::close_gate_on_drain;
 use crate::intake::Intake;
 use crate::support::budget::Budget;
@@ -73,7 +73,7 @@ pub(crate) fn run(course: Course) {
     } = open(disk.clone(), &settings).unwrap();
     let fault = course.fails.then(some_fault);
     if let Some(fault) = fault {
-        disk.arm(fault, throw(u64::MAX));
+        disk.arm(fault, roll(u64::MAX));
     }
     let budget = Budget::new(1 << 20);
     let (intake, ring) = Intake::new(course.ring_slots, Arc::clone(&budget), Arc::clone(&gate));
@@ -193,7 +193,7 @@ fn tail(log: &Arc<Log<SimulatedDisk>>, disk: &SimulatedDisk) -> Tailed {
         let read_through = tailed.users.len();
         assert!(read_through as u64 >= through, "everything durable can be read");
         tailed.looks.push((read_through, lost_power(disk)));
-        if throw(2) == 0 {
+        if roll(2) == 0 {
             tailed.outcome = log.retire_through(read_through as Sequence);
         }
         if is_over || tailed.outcome.is_err() {
@@ -319,8 +319,8 @@ fn some_fault() -> Fault {
         FaultKind::RenameError,
     ];
     Fault {
-        kind: KINDS[throw(KINDS.len() as u64) as usize],
-        at: 1 + throw(5) as usize,
-        lasts: throw(2) == 0,
+        kind: KINDS[roll(KINDS.len() as u64) as usize],
+        at: 1 + roll(5) as usize,
+        lasts: roll(2) == 0,
     }
 }

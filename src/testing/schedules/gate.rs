@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shuttle::thread;
 
-use super::{check, throw};
+use super::{check, roll};
 use crate::support::budget::Budget;
 use crate::wal::gate::Gate;
 use crate::wal::refusal::Refusal;
@@ -30,16 +30,16 @@ fn a_gate_with_room_is_never_left_closed() {
 
 fn come_and_go(gate: &Arc<Gate>) {
     for _ in 0..2 {
-        if throw(3) == 0 {
+        if roll(3) == 0 {
             gate.check_space(60).ok();
         }
         match gate.reserve(60) {
             Ok(mut reservation) => {
-                if throw(2) == 0 {
+                if roll(2) == 0 {
                     reservation.grow_to(95).ok();
                 }
                 reservation.fit_to(50).unwrap();
-                if throw(2) == 0 {
+                if roll(2) == 0 {
                     // The log thread writes it, the flush retires it.
                     reservation.consume();
                     gate.release(50);

@@ -3,7 +3,7 @@
 use shuttle::future::block_on;
 use shuttle::thread;
 
-use super::{check, throw};
+use super::{check, roll};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::shutdown::{Shutdown, Stage};
 
@@ -68,7 +68,7 @@ fn a_lost_switch_wakes_up_its_tokens() {
         let mut token = shutdown.hurry_token();
         let waiting = thread::spawn(move || block_on(token.stopped()));
         let other = shutdown.clone();
-        let drains = throw(2) == 0;
+        let drains = roll(2) == 0;
         let dropping = thread::spawn(move || {
             if drains {
                 other.drain();

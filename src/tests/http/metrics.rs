@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::TimeUnit;
-use fast_ingest::query::{Counts, Group, GroupKey, MetricsQuery, MetricsReport, Source, TimeBucket};
+use fast_ingest::query::{Counts, GroupKey, MetricsQuery, MetricsReport, ReportGroup, Source, TimeBucket};
 use fast_ingest::rollup::users::UniqueUsers;
 use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
 use fast_ingest::wal::id::LifeId;
@@ -101,7 +101,7 @@ fn report(query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
         channel: group_by.channel.then(|| "web".to_owned()),
         is_other: false,
     };
-    let group = Group {
+    let group = ReportGroup {
         key,
         counts: Counts::exactly(12, 9),
     };
@@ -171,7 +171,7 @@ fn estimates_say_how_far_off_they_may_be() {
         total_events: 5000,
         users,
     };
-    let other = Group {
+    let other = ReportGroup {
         key: GroupKey {
             is_other: true,
             ..GroupKey::default()

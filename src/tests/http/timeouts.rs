@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fast_ingest::query::{Counts, Group, GroupKey, MetricsReport};
+use fast_ingest::query::{Counts, GroupKey, MetricsReport, ReportGroup};
 
 use crate::support::http::{EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head, wait_until};
 
@@ -79,7 +79,7 @@ const HUGE: &str = "/metrics?event_name=a&from=0&to=1&group_by=channel";
 /// [`HUGE`] is answered with far more than the socket buffers of both sides hold.
 fn with_a_huge_answer() -> Setup {
     let answer = |_: &_| {
-        let group = |_| Group {
+        let group = |_| ReportGroup {
             key: GroupKey {
                 channel: Some("c".repeat(200)),
                 ..GroupKey::default()

@@ -6,12 +6,12 @@ use crate::event::bucket::Bucket;
 use crate::rollup::{PART_EXACT_MAX, Part, SeriesId, Tally, UserSet, UserUnion};
 
 /// A part by its place.
-pub(super) type Place = (SeriesId, Bucket);
+pub(super) type RollupPlace = (SeriesId, Bucket);
 
 /// A tally, by its index, that a part is to take in. One tally may go to several parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Addition {
-    pub(super) place: Place,
+    pub(super) place: RollupPlace,
     pub(super) tally: usize,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn by_place(additions: &mut [Addition]) -> Vec<&[Addition]> {
 ///
 /// One union is open at a time: each may hold a matrix of 64 KiB.
 pub(super) fn merged(existing: Vec<Part>, added: &[&[Addition]], tallies: &[Tally]) -> Vec<Part> {
-    let mut existing: HashMap<Place, Tally> = existing
+    let mut existing: HashMap<RollupPlace, Tally> = existing
         .into_iter()
         .map(|part| ((part.series, part.bucket), part.tally))
         .collect();
@@ -101,12 +101,12 @@ mod tests {
         Tally { events, users }
     }
 
-    fn place(series: SeriesId, minute: i64) -> Place {
+    fn place(series: SeriesId, minute: i64) -> RollupPlace {
         let start = Timestamp::from_micros(minute * MINUTE_MICROS);
         (series, Bucket::of(start, Width::Minute))
     }
 
-    fn seen(parts: &[Part]) -> Vec<(Place, u64, Vec<u8>)> {
+    fn seen(parts: &[Part]) -> Vec<(RollupPlace, u64, Vec<u8>)> {
         let seen = |part: &Part| ((part.series, part.bucket), part.tally.events, part.tally.users.encode());
         parts.iter().map(seen).collect()
     }

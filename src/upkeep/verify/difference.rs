@@ -12,14 +12,14 @@ pub struct Difference {
     /// What it counts.
     pub series: SeriesKey,
     /// Where it is.
-    pub place: Place,
+    pub place: RollupPlace,
     /// What is wrong with it.
     pub fault: Fault,
 }
 
 /// Where a difference is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum RollupPlace {
     /// In a bucket.
     Bucket(Bucket),
     /// In what is kept of the day as a whole.
@@ -79,14 +79,14 @@ pub enum Fault {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { series, place, fault } = self;
-        if let (Place::Day(day), Fault::EventsGone { .. }) = (place, fault) {
+        if let (RollupPlace::Day(day), Fault::EventsGone { .. }) = (place, fault) {
             return write!(f, "{day}: {fault}");
         }
         write!(f, "{}, {place}: {fault}", describe(series))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RollupPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bucket(bucket) => {

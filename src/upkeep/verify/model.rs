@@ -296,11 +296,16 @@ impl RollupStore for Model {
     }
 
     async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError> {
-        unimplemented!("no check asks for it")
+        let seen = self.seen();
+        let mut days: BTreeSet<Day> = seen.parts.keys().map(|(_, bucket)| bucket.day()).collect();
+        days.extend(seen.deltas.values().map(|delta| delta.bucket.day()));
+        days.extend(seen.days.keys().map(|(_, day)| *day));
+        Ok(days.into_iter().collect())
     }
 
-    async fn has_events(&mut self, _range: Range<Timestamp>) -> Result<bool, StoreError> {
-        unimplemented!("no check asks for it")
+    async fn has_events(&mut self, range: Range<Timestamp>) -> Result<bool, StoreError> {
+        let mut events = self.seen().events.iter();
+        Ok(events.any(|(.., micros)| range.contains(&Timestamp::from_micros(*micros))))
     }
 
     async fn read_events(

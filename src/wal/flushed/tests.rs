@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::disk::simulated::{Damage, Dice, SimulatedDisk};
 use crate::wal::disk::RealDisk;
-use crate::wal::id::Counts;
+use crate::wal::id::EventOutcomes;
 
 const LOG: WalId = WalId(Uuid::from_u128(1));
 const DATABASE: DatabaseId = DatabaseId(Uuid::from_u128(2));
@@ -34,7 +34,7 @@ fn row(commit: &Commit) -> CheckpointRow {
     CheckpointRow {
         flushed_through: commit.through,
         mark: commit.mark,
-        counts: Counts::default(),
+        counts: EventOutcomes::default(),
     }
 }
 

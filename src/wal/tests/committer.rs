@@ -7,7 +7,7 @@ use crossbeam_channel::bounded;
 use super::*;
 use crate::testing::disk::faulty::{Faults, FaultyDisk};
 
-fn start_faulty(place: &Place, faults: Faults) -> (Running<FaultyDisk>, Arc<Faults>) {
+fn start_faulty(place: &LogPlace, faults: Faults) -> (Running<FaultyDisk>, Arc<Faults>) {
     let faults = Arc::new(faults);
     let running = start_on(
         FaultyDisk {
@@ -21,7 +21,7 @@ fn start_faulty(place: &Place, faults: Faults) -> (Running<FaultyDisk>, Arc<Faul
 
 #[test]
 fn a_failed_sync_is_final() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let (running, faults) = start_faulty(&place, Faults::new());
     running.append(&[1]).unwrap();
     faults.fail_syncs.store(true, Ordering::SeqCst);
@@ -42,7 +42,7 @@ fn a_failed_sync_is_final() {
 
 #[test]
 fn a_failed_write_is_final() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let (running, faults) = start_faulty(&place, Faults::new());
     faults.fail_writes.store(true, Ordering::SeqCst);
     faults.arm();
@@ -59,7 +59,7 @@ fn a_failed_write_is_final() {
 
 #[test]
 fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_before_it() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let (announce, announced) = bounded(0);
     let (let_go, go_on) = bounded(0);
     let (running, faults) = start_faulty(
@@ -115,7 +115,7 @@ async fn poll_once<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<
 
 #[test]
 fn segments_rotate_retire_and_give_their_space_back() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let settings = WalSettings {
         segment_bytes: 300,
         ..place.settings()
@@ -155,7 +155,7 @@ fn segments_rotate_retire_and_give_their_space_back() {
 
 #[test]
 fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let settings = WalSettings {
         segment_bytes: 1100,
         bytes_max: 10_000,
@@ -186,7 +186,7 @@ fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
 
 #[test]
 fn a_disk_at_its_floor_closes_the_gate() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let faults = Faults::new();
     faults.no_space.store(true, Ordering::SeqCst);
     let settings = WalSettings {
@@ -209,7 +209,7 @@ fn a_disk_at_its_floor_closes_the_gate() {
 
 #[test]
 fn at_the_disks_floor_what_the_database_has_makes_way() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let faults = Arc::new(Faults::new());
     let settings = WalSettings {
         // A record each: the header alone has 96 bytes.
@@ -235,7 +235,7 @@ fn at_the_disks_floor_what_the_database_has_makes_way() {
 
 #[test]
 fn a_log_whose_file_was_removed_stops_acknowledging() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
     fs::remove_dir_all(place.path()).unwrap();
@@ -251,7 +251,7 @@ fn a_log_whose_file_was_removed_stops_acknowledging() {
 
 #[test]
 fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let settings = WalSettings {
         sync: SyncMode::Interval(std::time::Duration::from_secs(3600)),
         ..place.settings()
@@ -286,7 +286,7 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
 
 #[test]
 fn what_a_failed_sync_left_in_the_cache_is_not_believed_by_the_next_start() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let (running, faults) = start_faulty(&place, Faults::new());
     running.append(&[1]).unwrap();
     running.stop().unwrap();

@@ -28,8 +28,8 @@ fn record(header: &SegmentHeader, first: Sequence, durable: Sequence, users: &[u
 }
 
 /// Puts segments into a fresh directory.
-fn place_with(segments: &[(SegmentHeader, Vec<u8>)]) -> Place {
-    let place = Place::new();
+fn place_with(segments: &[(SegmentHeader, Vec<u8>)]) -> LogPlace {
+    let place = LogPlace::new();
     fs::create_dir(place.path()).unwrap();
     for (header, records) in segments {
         let path = segment::path_of(&place.path(), header.first_sequence);

@@ -9,17 +9,17 @@ use crate::wal::id::WalId;
 use crate::wal::inspect::{Verdict, inspect};
 use crate::wal::recovery::examine;
 
-fn end_path(place: &Place) -> PathBuf {
+fn end_path(place: &LogPlace) -> PathBuf {
     place.path().join(NAME)
 }
 
-fn read(place: &Place) -> End {
+fn read(place: &LogPlace) -> End {
     end::read(&RealDisk, &place.path()).unwrap().unwrap()
 }
 
 /// A log of two stays, each with two events and stopped cleanly.
-fn two_stays() -> Place {
-    let place = Place::new();
+fn two_stays() -> LogPlace {
+    let place = LogPlace::new();
     for users in [[1, 2], [3, 4]] {
         let running = start(&place.settings());
         running.append(&users[..1]).unwrap();
@@ -30,7 +30,7 @@ fn two_stays() -> Place {
     place
 }
 
-fn contents(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
+fn contents(place: &LogPlace) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = fs::read_dir(place.path()).unwrap();
     let mut files: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
@@ -42,7 +42,7 @@ fn contents(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// A start and an inspection both refuse with these words, and nothing is changed.
 #[track_caller]
-fn assert_damage(place: &Place, words: &[&str]) {
+fn assert_damage(place: &LogPlace, words: &[&str]) {
     let before = contents(place);
     let refused = open(RealDisk, &place.settings()).unwrap_err();
     assert!(matches!(refused, WalError::Damage { .. }), "{refused}");
@@ -74,7 +74,7 @@ fn a_log_without_any_segment_is_refused_with_what_it_held() {
 
 #[test]
 fn a_log_cut_between_records_after_a_clean_stop_is_refused_with_both_sequences() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     running.append(&[1]).unwrap();
     let cut = running.log.durable().active_end as usize;
@@ -124,7 +124,7 @@ fn the_end_of_another_log_is_refused() {
 
 #[test]
 fn every_start_rotation_and_stop_says_how_far_the_log_is() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let mut settings = place.settings();
     settings.segment_bytes = 100;
     let running = start(&settings);

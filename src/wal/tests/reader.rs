@@ -5,7 +5,7 @@ use crate::wal::reader::LogReader;
 
 #[test]
 fn a_checkpoint_inside_a_record_is_no_obstacle() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     running.append(&[1, 2, 3]).unwrap();
     running.append(&[4, 5]).unwrap();
@@ -18,7 +18,7 @@ fn a_checkpoint_inside_a_record_is_no_obstacle() {
 
 #[test]
 fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let settings = WalSettings {
         segment_bytes: 400,
         ..place.settings()
@@ -40,7 +40,7 @@ fn a_live_reader_sees_each_event_once_across_rotation_and_markers() {
 
 #[test]
 fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let settings = WalSettings {
         segment_bytes: 400,
         ..place.settings()
@@ -62,7 +62,7 @@ fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
 
 #[test]
 fn a_batch_keeps_its_limits_but_always_takes_one_record() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     running.append(&[1, 2, 3]).unwrap();
     running.append(&[4]).unwrap();
@@ -78,7 +78,7 @@ fn a_batch_keeps_its_limits_but_always_takes_one_record() {
 
 #[test]
 fn damage_in_a_sealed_segment_is_found_and_named_by_the_reader() {
-    let place = Place::new();
+    let place = LogPlace::new();
     for users in [[1, 2], [3, 4]] {
         let running = start(&place.settings());
         for user in users {

@@ -8,7 +8,7 @@ use crate::wal::{directory, record};
 
 /// A log of three records (users 1, 2 3, 4) in one segment; returns where each record ends. Stopped cleanly, so a
 /// marker follows.
-fn three_records(place: &Place) -> Vec<u64> {
+fn three_records(place: &LogPlace) -> Vec<u64> {
     let running = start(&place.settings());
     let mut ends = vec![];
     for users in [&[1][..], &[2, 3], &[4]] {
@@ -20,16 +20,16 @@ fn three_records(place: &Place) -> Vec<u64> {
 }
 
 /// Takes away what a clean stop says of the log's end, so that a cut tail may be one that a crash left.
-fn forget_the_stop(place: &Place) {
+fn forget_the_stop(place: &LogPlace) {
     fs::remove_file(place.path().join(crate::wal::end::NAME)).unwrap();
 }
 
-fn examined(place: &Place) -> Result<Findings, WalError> {
+fn examined(place: &LogPlace) -> Result<Findings, WalError> {
     examine(&RealDisk, &place.path())
 }
 
 /// Names and contents of all files but the lock.
-fn snapshot(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
+fn snapshot(place: &LogPlace) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(place.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -41,7 +41,7 @@ fn snapshot(place: &Place) -> Vec<(PathBuf, Vec<u8>)> {
 
 #[test]
 fn every_length_of_a_cut_tail_keeps_every_whole_record() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let ends = three_records(&place);
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
@@ -62,7 +62,7 @@ fn every_length_of_a_cut_tail_keeps_every_whole_record() {
 
 #[test]
 fn a_cut_header_is_damage_because_it_was_synced_before_the_file_got_its_name() {
-    let place = Place::new();
+    let place = LogPlace::new();
     three_records(&place);
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
@@ -77,7 +77,7 @@ fn a_cut_header_is_damage_because_it_was_synced_before_the_file_got_its_name() {
 
 #[test]
 fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let ends = three_records(&place);
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
@@ -103,7 +103,7 @@ fn a_torn_tail_is_cut_a_copy_kept_and_the_log_goes_on_in_a_new_segment() {
 
 #[test]
 fn a_crash_leaves_room_that_is_cut_without_a_copy_and_a_stop_leaves_none() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let ends = three_records(&place);
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
@@ -148,7 +148,7 @@ fn a_crash_leaves_room_that_is_cut_without_a_copy_and_a_stop_leaves_none() {
 
 #[test]
 fn each_torn_tail_keeps_its_own_copy_even_at_the_same_place() {
-    let place = Place::new();
+    let place = LogPlace::new();
     start(&place.settings()).stop().unwrap();
     let path = place.segments()[0].clone();
     for torn in [&b"first"[..], b"second"] {
@@ -166,7 +166,7 @@ fn each_torn_tail_keeps_its_own_copy_even_at_the_same_place() {
 
 #[test]
 fn the_last_copies_of_torn_tails_are_kept_and_no_others() {
-    let place = Place::new();
+    let place = LogPlace::new();
     start(&place.settings()).stop().unwrap();
     let path = place.segments()[0].clone();
     for torn in 0_u8..20 {
@@ -186,7 +186,7 @@ fn the_last_copies_of_torn_tails_are_kept_and_no_others() {
 
 #[test]
 fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let ends = three_records(&place);
     let path = place.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
@@ -214,7 +214,7 @@ fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
 
 #[test]
 fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let ends = three_records(&place);
     let path = place.segments()[0].clone();
     let mut bytes = fs::read(&path).unwrap();
@@ -237,7 +237,7 @@ fn damage_names_segment_offset_and_sequence_and_changes_nothing() {
 }
 
 /// Builds a segment whose records were all written in one group, so none proves that another was synced.
-fn one_unsynced_group(place: &Place) -> (PathBuf, Vec<usize>) {
+fn one_unsynced_group(place: &LogPlace) -> (PathBuf, Vec<usize>) {
     let header = SegmentHeader {
         version: segment::FORMAT_VERSION,
         life: crate::wal::id::LifeId::UNKNOWN,
@@ -266,7 +266,7 @@ fn one_unsynced_group(place: &Place) -> (PathBuf, Vec<usize>) {
 #[test]
 fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
     // A power cut may persist the pages of one write out of order: the third record arrived, the second did not.
-    let place = Place::new();
+    let place = LogPlace::new();
     let (path, starts) = one_unsynced_group(&place);
     let mut bytes = fs::read(&path).unwrap();
     bytes[starts[1]..starts[2]].fill(0);
@@ -285,7 +285,7 @@ fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
 
 #[test]
 fn a_missing_foreign_or_shortened_segment_is_damage() {
-    let place = Place::new();
+    let place = LogPlace::new();
     for user in 1..=3 {
         let running = start(&place.settings());
         running.append(&[user]).unwrap();
@@ -304,7 +304,7 @@ fn a_missing_foreign_or_shortened_segment_is_damage() {
     fs::write(&segments[1], &contents[1][..contents[1].len() - 1]).unwrap();
     assert!(is_damage(), "one byte short of its logical end");
 
-    let other = Place::new();
+    let other = LogPlace::new();
     start(&other.settings()).stop().unwrap();
     fs::write(&segments[1], &contents[1]).unwrap();
     fs::write(&segments[0], fs::read(&other.segments()[0]).unwrap()).unwrap();
@@ -313,7 +313,7 @@ fn a_missing_foreign_or_shortened_segment_is_damage() {
 
 #[test]
 fn a_newer_format_is_refused_untouched() {
-    let place = Place::new();
+    let place = LogPlace::new();
     three_records(&place);
     let path = place.segments()[0].clone();
     let mut bytes = fs::read(&path).unwrap();
@@ -337,7 +337,7 @@ fn a_newer_format_is_refused_untouched() {
 
 #[test]
 fn starts_without_events_leave_one_segment_and_keep_the_identity() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let first = start(&place.settings());
     let wal_id = first.log.wal_id();
     first.append(&[1]).unwrap();
@@ -357,7 +357,7 @@ fn starts_without_events_leave_one_segment_and_keep_the_identity() {
 
 #[test]
 fn a_second_process_is_kept_out_until_the_first_is_gone() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     assert!(matches!(
         open(RealDisk, &place.settings()),
@@ -375,7 +375,7 @@ fn a_second_process_is_kept_out_until_the_first_is_gone() {
 
 #[test]
 fn a_second_process_is_kept_out_although_somebody_removed_the_lock() {
-    let place = Place::new();
+    let place = LogPlace::new();
     let running = start(&place.settings());
     fs::remove_file(place.path().join(directory::LOCK_NAME)).unwrap();
     assert!(directory::is_in_use(&RealDisk, &place.path()).unwrap());
@@ -392,7 +392,7 @@ fn a_second_process_is_kept_out_although_somebody_removed_the_lock() {
 #[test]
 fn directory_and_files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
-    let place = Place::new();
+    let place = LogPlace::new();
     three_records(&place);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&place.path()), 0o700);

@@ -47,11 +47,11 @@ impl Counts {
 
 /// A few lots of a few requests, some of them bulks.
 fn plan(dice: &mut Dice, segment_bytes: u64) -> Plan {
-    let lots = (0..1 + dice.throw(5))
+    let lots = (0..1 + dice.roll(5))
         .map(|_| {
-            (0..1 + dice.throw(3))
-                .map(|_| match dice.throw(6) {
-                    0 => 2 + dice.throw(8) as usize,
+            (0..1 + dice.roll(3))
+                .map(|_| match dice.roll(6) {
+                    0 => 2 + dice.roll(8) as usize,
                     _ => 1,
                 })
                 .collect()
@@ -60,21 +60,21 @@ fn plan(dice: &mut Dice, segment_bytes: u64) -> Plan {
     Plan {
         lots,
         segment_bytes,
-        unflushed: dice.throw(12) as usize,
+        unflushed: dice.roll(12) as usize,
     }
 }
 
 /// The lives of one seed.
 fn live(seed: u64, counts: &mut Counts) {
     let mut dice = Dice(seed);
-    let segment_bytes = 200 << dice.throw(5);
+    let segment_bytes = 200 << dice.roll(5);
     let mut disk = SimulatedDisk::new();
     let mut ledger = Ledger::default();
-    for _ in 0..2 + dice.throw(3) {
+    for _ in 0..2 + dice.roll(3) {
         let plan = plan(&mut dice, segment_bytes);
         let mut armed = None;
         if dice.one_in(2) {
-            let index = dice.throw(FaultKind::RETURNED.len() as u64) as usize;
+            let index = dice.roll(FaultKind::RETURNED.len() as u64) as usize;
             let kind = FaultKind::RETURNED[index];
             // Tails are cut once in a start, files removed hardly more often.
             let places = match kind {
@@ -84,14 +84,14 @@ fn live(seed: u64, counts: &mut Counts) {
             };
             let fault = Fault {
                 kind,
-                at: 1 + dice.throw(places) as usize,
+                at: 1 + dice.roll(places) as usize,
                 lasts: dice.one_in(2),
             };
-            disk.arm(fault, dice.throw(u64::MAX));
+            disk.arm(fault, dice.roll(u64::MAX));
             armed = Some(index);
         }
         if dice.one_in(2) {
-            disk.cut_power_at(1 + dice.throw(30) as usize);
+            disk.cut_power_at(1 + dice.roll(30) as usize);
         }
         let outcome = stay(&disk, &mut ledger, &plan);
         let fired = armed.map_or(0, |index| {

@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 
 use super::*;
 
-fn answer(status: u16, body: &str) -> Answer {
+fn answer(status: u16, body: &str) -> Attempt {
     interpret(
         StatusCode::from_u16(status).unwrap(),
         &HeaderMap::new(),
@@ -17,8 +17,8 @@ fn answer(status: u16, body: &str) -> Answer {
 fn retry_after(status: u16, value: &str) -> Option<Duration> {
     let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
     match interpret(StatusCode::from_u16(status).unwrap(), &headers, b"") {
-        Answer::Retry { after, .. } => after,
-        verdict @ Answer::Verdict(_) => panic!("{verdict:?}"),
+        Attempt::Retry { after, .. } => after,
+        verdict @ Attempt::Verdict(_) => panic!("{verdict:?}"),
     }
 }
 
@@ -26,11 +26,11 @@ fn retry_after(status: u16, value: &str) -> Option<Duration> {
 fn a_202_counts_only_with_its_number() {
     assert_eq!(
         answer(202, r#"{"accepted":3,"receipt":"0a0b1"}"#),
-        Answer::Verdict(Verdict::Accepted(3))
+        Attempt::Verdict(Verdict::Accepted(3))
     );
     for body in ["", "{}", r#"{"accepted":-1}"#, "OK"] {
         assert!(
-            matches!(answer(202, body), Answer::Verdict(Verdict::Strange(_))),
+            matches!(answer(202, body), Attempt::Verdict(Verdict::NotOurs(_))),
             "{body}"
         );
     }
@@ -41,7 +41,7 @@ fn a_400_lists_events_in_order() {
     let body = r#"{"type":"about:blank","title":"Invalid events","status":400,"code":"invalid_events","invalid_count":2,
         "errors":[{"index":7,"field":"user_id","code":"required","message":"is missing"},
                   {"index":2,"field":"tags","code":"too_long","message":"is long"}]}"#;
-    let Answer::Verdict(Verdict::EventsRefused { reasons, invalid_count }) = answer(400, body) else {
+    let Attempt::Verdict(Verdict::EventsRefused { reasons, invalid_count }) = answer(400, body) else {
         panic!("{:?}", answer(400, body));
     };
     assert_eq!(invalid_count, 2);
@@ -58,15 +58,15 @@ fn a_400_without_a_list_and_a_413_refuse_the_request() {
     let reason = Reason::of_line("bad_json", "lone surrogate");
     assert_eq!(
         answer(400, unreadable),
-        Answer::Verdict(Verdict::RequestRefused(reason.clone()))
+        Attempt::Verdict(Verdict::RequestRefused(reason.clone()))
     );
-    assert_eq!(answer(413, unreadable), Answer::Verdict(Verdict::TooLarge(reason)));
+    assert_eq!(answer(413, unreadable), Attempt::Verdict(Verdict::TooLarge(reason)));
     let too_many = answer(400, r#"{"code":"too_many_events","detail":"at most 5"}"#);
     let reason = Reason::of_line("too_many_events", "at most 5");
-    assert_eq!(too_many, Answer::Verdict(Verdict::TooMany(reason)));
+    assert_eq!(too_many, Attempt::Verdict(Verdict::TooMany(reason)));
     let from_a_proxy = answer(413, "<html>");
     assert!(
-        matches!(from_a_proxy, Answer::Verdict(Verdict::TooLarge(_))),
+        matches!(from_a_proxy, Attempt::Verdict(Verdict::TooLarge(_))),
         "{from_a_proxy:?}"
     );
 }
@@ -76,7 +76,7 @@ fn an_answer_of_another_server_is_strange() {
     for status in [200, 204, 301, 400, 401, 404, 405, 415] {
         let answer = answer(status, "<html>hello</html>");
         assert!(
-            matches!(answer, Answer::Verdict(Verdict::Strange(_))),
+            matches!(answer, Attempt::Verdict(Verdict::NotOurs(_))),
             "{status}: {answer:?}"
         );
     }
@@ -88,7 +88,7 @@ fn what_passes_is_tried_again_when_the_server_says() {
         assert_eq!(retry_after(status, "7"), Some(Duration::from_secs(7)), "{status}");
     }
     assert_eq!(retry_after(503, "Wed, 21 Oct 2026 07:28:00 GMT"), None);
-    let Answer::Retry { why, .. } = answer(503, r#"{"code":"wal_full","detail":"the log is full"}"#) else {
+    let Attempt::Retry { why, .. } = answer(503, r#"{"code":"wal_full","detail":"the log is full"}"#) else {
         panic!("503 must be tried again");
     };
     assert_eq!(why, "503 Service Unavailable: the log is full");
@@ -139,8 +139,8 @@ fn an_answer_that_is_too_long_counts_by_its_status() {
         .build()
         .unwrap();
     let post = || runtime.block_on(Connection::new(&endpoint).post(Bytes::from_static(b"[]")));
-    assert_eq!(post(), Answer::Verdict(Verdict::Strange("400 Bad Request".to_owned())));
-    let Answer::Retry { why, .. } = post() else {
+    assert_eq!(post(), Attempt::Verdict(Verdict::NotOurs("400 Bad Request".to_owned())));
+    let Attempt::Retry { why, .. } = post() else {
         panic!("a proxy's trouble passes");
     };
     assert_eq!(why, "502 Bad Gateway");

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Row;
 
-use super::super::error::Failure;
+use super::super::error::StatementError;
 use super::super::instant::Instant;
 use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserSet};
@@ -50,7 +50,7 @@ pub(super) fn as_bigint(events: u64) -> i64 {
 }
 
 /// Reads `event_name, channel, bucket, minutes, events, users`.
-pub(super) fn delta(row: &Row) -> Result<Delta, Failure> {
+pub(super) fn delta(row: &Row) -> Result<Delta, StatementError> {
     Ok(Delta {
         event_name: row.try_get(0)?,
         channel: row.try_get(1)?,
@@ -60,7 +60,7 @@ pub(super) fn delta(row: &Row) -> Result<Delta, Failure> {
 }
 
 /// Reads `series_id, bucket, minutes, events, users`, from the column `first` on.
-pub(super) fn part(row: &Row, first: usize) -> Result<Part, Failure> {
+pub(super) fn part(row: &Row, first: usize) -> Result<Part, StatementError> {
     Ok(Part {
         series: series(row, first)?,
         bucket: bucket(row, first + 1)?,
@@ -69,7 +69,7 @@ pub(super) fn part(row: &Row, first: usize) -> Result<Part, Failure> {
 }
 
 /// Reads `event_name, channel`.
-pub(super) fn key(row: &Row) -> Result<SeriesKey, Failure> {
+pub(super) fn key(row: &Row) -> Result<SeriesKey, StatementError> {
     Ok(SeriesKey {
         event_name: row.try_get(0)?,
         channel: row.try_get(1)?,
@@ -77,18 +77,18 @@ pub(super) fn key(row: &Row) -> Result<SeriesKey, Failure> {
 }
 
 /// Reads a series' number.
-pub(super) fn series(row: &Row, column: usize) -> Result<SeriesId, Failure> {
+pub(super) fn series(row: &Row, column: usize) -> Result<SeriesId, StatementError> {
     Ok(SeriesId::from(row.try_get::<_, i32>(column)?))
 }
 
 /// Reads a day.
-pub(super) fn day(row: &Row, column: usize) -> Result<Day, Failure> {
+pub(super) fn day(row: &Row, column: usize) -> Result<Day, StatementError> {
     let Instant(start) = row.try_get(column)?;
     Ok(Day::of(start))
 }
 
 /// Reads `events, users`, from the column `first` on.
-pub(super) fn tally(row: &Row, first: usize) -> Result<Tally, Failure> {
+pub(super) fn tally(row: &Row, first: usize) -> Result<Tally, StatementError> {
     let users = UserSet::decode(row.try_get(first + 1)?);
     Ok(Tally {
         events: count(row, first)?,
@@ -97,7 +97,7 @@ pub(super) fn tally(row: &Row, first: usize) -> Result<Tally, Failure> {
 }
 
 /// Reads a count.
-pub(super) fn count(row: &Row, column: usize) -> Result<u64, Failure> {
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, StatementError> {
     let count: i64 = row.try_get(column)?;
     u64::try_from(count).map_err(|_| damaged(&format!("a rollup counts {count} events")).into())
 }
@@ -107,7 +107,7 @@ fn damaged(what: &dyn std::fmt::Display) -> StoreError {
     StoreError::Schema(format!("{what}; `fast-ingest rollup rebuild` makes the rollups afresh"))
 }
 
-fn bucket(row: &Row, first: usize) -> Result<Bucket, Failure> {
+fn bucket(row: &Row, first: usize) -> Result<Bucket, StatementError> {
     let Instant(start) = row.try_get(first)?;
     let minutes: i16 = row.try_get(first + 1)?;
     let width = Width::from_minutes(i64::from(minutes));

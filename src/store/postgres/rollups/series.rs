@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio_postgres::Row;
 
-use super::super::error::Failure;
+use super::super::error::StatementError;
 use super::session::Transactions;
 use crate::rollup::{SeriesId, SeriesKey};
 use crate::store::StoreError;
@@ -22,7 +22,7 @@ const MAKE: &str = "INSERT INTO rollup_series (event_name, channel) SELECT * FRO
     ON CONFLICT DO NOTHING RETURNING event_name, channel, id";
 
 /// The numbers of the keys, in their order; makes those that are missing.
-pub(super) async fn ids(transactions: &mut Transactions, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, Failure> {
+pub(super) async fn ids(transactions: &mut Transactions, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StatementError> {
     let wanted: BTreeSet<&SeriesKey> = keys.iter().collect();
     let (names, channels) = columns(&wanted);
     let mut ids = HashMap::new();
@@ -46,7 +46,7 @@ fn columns<'a>(keys: &BTreeSet<&'a SeriesKey>) -> (Vec<Option<&'a str>>, Vec<Opt
         .unzip()
 }
 
-fn read(rows: &[Row], ids: &mut HashMap<SeriesKey, SeriesId>) -> Result<(), Failure> {
+fn read(rows: &[Row], ids: &mut HashMap<SeriesKey, SeriesId>) -> Result<(), StatementError> {
     for row in rows {
         ids.insert(super::rows::key(row)?, super::rows::series(row, 2)?);
     }

@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement};
 
 use super::super::connect::Session;
-use super::super::error::{Failure, bounded};
+use super::super::error::{StatementError, bounded};
 use super::super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use crate::store::StoreError;
 
@@ -54,7 +54,7 @@ impl Transactions {
     }
 
     /// Begins under the lock; `false` when it is taken.
-    pub(super) async fn begin(&mut self, wait: bool) -> Result<bool, Failure> {
+    pub(super) async fn begin(&mut self, wait: bool) -> Result<bool, StatementError> {
         if !self.lock(wait).await? {
             return Ok(false);
         }
@@ -64,11 +64,11 @@ impl Transactions {
     }
 
     /// Begins without the lock.
-    pub(super) async fn begin_reading(&mut self) -> Result<(), Failure> {
+    pub(super) async fn begin_reading(&mut self) -> Result<(), StatementError> {
         self.begin_as("ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), Failure> {
+    pub(super) async fn commit(&mut self) -> Result<(), StatementError> {
         // The SELECT fails in a transaction that has failed, where COMMIT would roll back and call that a success.
         let mut end = "SELECT; COMMIT".to_owned();
         if self.holds_lock {
@@ -93,12 +93,16 @@ impl Transactions {
         &mut self,
         sql: &'static str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, StatementError> {
         let statement = self.prepared(sql).await?;
         bounded(self.timeout, self.client().query(&statement, values)).await
     }
 
-    pub(super) async fn execute(&mut self, sql: &'static str, values: &[&(dyn ToSql + Sync)]) -> Result<u64, Failure> {
+    pub(super) async fn execute(
+        &mut self,
+        sql: &'static str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, StatementError> {
         let statement = self.prepared(sql).await?;
         bounded(self.timeout, self.client().execute(&statement, values)).await
     }
@@ -108,7 +112,7 @@ impl Transactions {
         &mut self,
         sql: &'static str,
         values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Failure> {
+    ) -> Result<Vec<Row>, StatementError> {
         self.allow_long().await?;
         let statement = self.prepared(sql).await?;
         bounded(LONG_TIMEOUT, self.client().query(&statement, values)).await
@@ -116,7 +120,7 @@ impl Transactions {
 
     /// Lets the statements that follow take long, and says how long to wait for each of their rows. What is read may
     /// take long to be worked up as well, between this statement and the next, so the transaction may idle longer too.
-    pub(super) async fn allow_long(&self) -> Result<Duration, Failure> {
+    pub(super) async fn allow_long(&self) -> Result<Duration, StatementError> {
         let allow = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
             LONG_TIMEOUT.as_millis(),
@@ -126,7 +130,7 @@ impl Transactions {
         Ok(LONG_SILENCE)
     }
 
-    async fn lock(&self, wait: bool) -> Result<bool, Failure> {
+    async fn lock(&self, wait: bool) -> Result<bool, StatementError> {
         let millis = self.timeout.as_millis().max(1);
         let take = if wait {
             format!("SELECT true FROM pg_advisory_lock({ROLLUP_LOCK})")
@@ -144,7 +148,7 @@ impl Transactions {
             .any(|reply| matches!(reply, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))
     }
 
-    async fn begin_as(&mut self, mode: &str) -> Result<(), Failure> {
+    async fn begin_as(&mut self, mode: &str) -> Result<(), StatementError> {
         self.deltas_deleted = 0;
         // Compiling costs more than any of these statements, and arrays of unknown length are planned too badly to keep
         // the plan.
@@ -156,7 +160,7 @@ impl Transactions {
         bounded(self.timeout, self.client().batch_execute(&begin)).await
     }
 
-    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, Failure> {
+    async fn prepared(&mut self, sql: &'static str) -> Result<Statement, StatementError> {
         if let Some(statement) = self.statements.get(sql) {
             return Ok(statement.clone());
         }
@@ -181,7 +185,7 @@ impl Transactions {
     }
 }
 
-fn locked_out(error: tokio_postgres::Error) -> Failure {
+fn locked_out(error: tokio_postgres::Error) -> StatementError {
     if error.code().is_some_and(|code| code.code() == "55P03") {
         let text = "another process is changing the rollups and did not finish in time (55P03)";
         return StoreError::Unavailable(text.to_owned()).into();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::super::error::{Failure, bounded};
+use super::super::error::{StatementError, bounded};
 use super::super::instant::Instant;
 use super::session::Transactions;
 use crate::event::Timestamp;
@@ -41,7 +41,7 @@ const HAS_EVENTS: &str = "SELECT EXISTS (SELECT FROM events WHERE ts >= $1 AND t
 type Ends = Option<(Timestamp, Timestamp)>;
 
 /// First and last day.
-pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day, Day)>, Failure> {
+pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day, Day)>, StatementError> {
     let ranges = ranges(&transactions.query(RANGES, &[]).await?)?;
     let limit = transactions.allow_long().await?;
     let kept = bounded(limit, transactions.client().query_one(KEPT, &[])).await?;
@@ -53,7 +53,7 @@ pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day,
 }
 
 /// The days that have parts, deltas or sums, in order.
-pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day>, Failure> {
+pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day>, StatementError> {
     let rows = transactions.query_long(DAYS_KEPT, &[]).await?;
     let day = |row: &Row| {
         let Instant(start) = row.try_get(0)?;
@@ -63,7 +63,10 @@ pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day
 }
 
 /// Whether any event of a range is stored.
-pub(super) async fn has_events(transactions: &mut Transactions, range: Range<Timestamp>) -> Result<bool, Failure> {
+pub(super) async fn has_events(
+    transactions: &mut Transactions,
+    range: Range<Timestamp>,
+) -> Result<bool, StatementError> {
     let limit = transactions.allow_long().await?;
     // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it
     // has none.
@@ -79,7 +82,11 @@ pub(super) async fn has_events(transactions: &mut Transactions, range: Range<Tim
 }
 
 /// Looks from both sides for the first range that is not empty, for ranges of partitions do not overlap.
-async fn of_events(transactions: &Transactions, limit: Duration, ranges: &[(String, String)]) -> Result<Ends, Failure> {
+async fn of_events(
+    transactions: &Transactions,
+    limit: Duration,
+    ranges: &[(String, String)],
+) -> Result<Ends, StatementError> {
     let read = async |(lower, upper): &(String, String)| {
         let values: [&(dyn ToSql + Sync); 2] = [lower, upper];
         let asked = transactions.client().query_one(ENDS, &values);
@@ -103,7 +110,7 @@ async fn of_events(transactions: &Transactions, limit: Duration, ranges: &[(Stri
 }
 
 /// One range for all where a partition may hold any time.
-fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, Failure> {
+fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, StatementError> {
     let mut ranges: Vec<(String, String)> = Vec::new();
     for row in rows {
         let range = (row.try_get(0)?, row.try_get(1)?);
@@ -115,7 +122,7 @@ fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, Failure> {
     Ok(ranges)
 }
 
-fn ends(row: &Row) -> Result<Ends, Failure> {
+fn ends(row: &Row) -> Result<Ends, StatementError> {
     let first: Option<Instant> = row.try_get(0)?;
     let last: Option<Instant> = row.try_get(1)?;
     Ok(first.zip(last).map(|(Instant(first), Instant(last))| (first, last)))

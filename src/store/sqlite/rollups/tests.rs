@@ -1,10 +1,10 @@
 use super::*;
-use crate::store::sqlite::testing::{Place, plan};
+use crate::store::sqlite::testing::{DatabasePlace, plan};
 
 /// The tables grow for as long as the server runs: what looks for little must not read all of them.
 #[test]
 fn statements_find_their_rows_by_an_index() {
-    let place = Place::new();
+    let place = DatabasePlace::new();
     let reader = place.reader();
     let events_by_name_and_time = "INDEX events_name_ts (event_name=? AND ts>? AND ts<?)";
     let sure = [

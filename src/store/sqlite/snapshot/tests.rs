@@ -8,7 +8,7 @@ use crate::event::bucket::DAY_MICROS;
 use crate::event::bucket::{Bucket, QUARTER_MICROS, Width};
 use crate::query::memory::{Holding, QueryMemory};
 use crate::store::sqlite::sink::SqliteSink;
-use crate::store::sqlite::testing::{Place, now, plan};
+use crate::store::sqlite::testing::{DatabasePlace, now, plan};
 
 /// Enough for everything here.
 fn memory() -> Holding {
@@ -119,7 +119,7 @@ fn overflowed_days_and_stored_events_are_those_of_the_range() {
         let expected = count(&filled.in_parts, part_bucket) + count(&filled.in_deltas, delta_bucket);
         assert_eq!(stored, expected, "{within:?}");
     }
-    let empty = Place::new();
+    let empty = DatabasePlace::new();
     let stored = SqliteSnapshot::with(&mut empty.reader(), memory(), |snapshot| {
         now(snapshot.events_stored(range(0, 1)))
     });
@@ -226,7 +226,7 @@ fn a_snapshot_does_not_see_what_is_flushed_meanwhile() {
 
 #[test]
 fn a_snapshot_ends_also_when_its_work_fails() {
-    let place = Place::new();
+    let place = DatabasePlace::new();
     let mut reader = place.reader();
     let failed = SqliteSnapshot::with(&mut reader, memory(), |_| {
         Err::<(), _>(rusqlite::Error::QueryReturnedNoRows)
@@ -237,7 +237,7 @@ fn a_snapshot_ends_also_when_its_work_fails() {
 
 #[test]
 fn statements_find_their_rows_by_an_index() {
-    let place = Place::new();
+    let place = DatabasePlace::new();
     let reader = place.reader();
     let by_name = "USING INDEX events_name_ts (event_name=? AND ts>? AND ts<?)";
     for filter in event_filters() {

@@ -8,7 +8,7 @@ pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     /// A number from 0 on, below `sides`.
-    pub(crate) fn throw(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,11 +18,11 @@ impl Dice {
 
     /// True once in so many throws, on the average.
     pub(crate) fn one_in(&mut self, sides: u64) -> bool {
-        self.throw(sides) == 0
+        self.roll(sides) == 0
     }
 
     fn up_to(&mut self, most: usize) -> usize {
-        self.throw(most as u64 + 1) as usize
+        self.roll(most as u64 + 1) as usize
     }
 }
 
@@ -47,7 +47,7 @@ impl Damage {
 
     /// One of them, the plain prefix as the most common.
     pub(crate) fn thrown(dice: &mut Dice) -> Self {
-        match dice.throw(8) {
+        match dice.roll(8) {
             0 => Self::Lost,
             1 => Self::Kept,
             2..=4 => Self::Prefix,
@@ -74,7 +74,7 @@ impl Damage {
             Self::Zeros => new,
             Self::Mixed => {
                 persist_sectors(pending, &mut image, dice);
-                match dice.throw(3) {
+                match dice.roll(3) {
                     0 => old,
                     1 => new,
                     _ => old.min(new) + dice.up_to(old.abs_diff(new)),
@@ -119,7 +119,7 @@ fn persist_sectors(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) {
     sectors.dedup();
     for sector in sectors {
         let mut writes: Vec<_> = pending.iter().filter(|write| write.sector() == sector).collect();
-        let fate = dice.throw(8);
+        let fate = dice.roll(8);
         if fate == 7 {
             writes.truncate(dice.up_to(writes.len()));
         }
@@ -128,7 +128,7 @@ fn persist_sectors(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) {
             match fate {
                 0 | 1 => continue,
                 5 => bytes.fill(0),
-                6 => bytes.fill_with(|| dice.throw(256) as u8),
+                6 => bytes.fill_with(|| dice.roll(256) as u8),
                 7 if dice.one_in(4) => bytes.truncate(dice.up_to(bytes.len())),
                 _ => {}
             }

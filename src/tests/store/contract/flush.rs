@@ -128,7 +128,7 @@ async fn what_becomes_of_every_event_is_counted_at_the_checkpoint(database: Data
     sink.rehearse(batch_of(6, &again).view()).await.unwrap();
     sink.flush(batch_of(6, &again).view()).await.unwrap();
     let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
-    let expected = id::Counts {
+    let expected = id::EventOutcomes {
         applied: 3,
         duplicates: 2,
         quarantined: 1,

@@ -1,7 +1,7 @@
 //! Every way to filter, split and order an answer, from rows that were just flushed.
 
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
-use fast_ingest::query::{Counts, Group, Grouping, MetricsQuery, MetricsReport, Order, Source};
+use fast_ingest::query::{Counts, Grouping, MetricsQuery, MetricsReport, Order, ReportGroup, Source};
 
 use super::contract;
 use crate::support::database::{Database, Event, FEBRUARY, batch_of, event, query};
@@ -57,7 +57,7 @@ async fn ask_again(database: &Database, change: impl FnOnce(&mut MetricsQuery)) 
 /// Groups in short: hours from [`FEBRUARY`] to the start, name, channel, events, users.
 type Short<'a> = (i64, &'a str, &'a str, u64, u64);
 
-fn short(group: &Group) -> Short<'_> {
+fn short(group: &ReportGroup) -> Short<'_> {
     let key = &group.key;
     let hours = key.bucket.map_or(0, |bucket| {
         (bucket.start.as_micros() - FEBRUARY).div_euclid(HOUR_MICROS)

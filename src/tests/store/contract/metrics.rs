@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
-use fast_ingest::query::{Counts, GROUPS_MAX, Group, GroupKey, Grouping, Source, TimeBucket};
+use fast_ingest::query::{Counts, GROUPS_MAX, GroupKey, Grouping, ReportGroup, Source, TimeBucket};
 use fast_ingest::store::settings::StoreSettings;
 use fast_ingest::store::{self, StoreError};
 
@@ -96,7 +96,7 @@ async fn metrics_group_by_channel_in_order_of_bytes(database: Database) {
     let mut expected = channels;
     expected.sort_unstable();
     let one = Counts::exactly(1, 1);
-    let expected = expected.map(|channel| Group {
+    let expected = expected.map(|channel| ReportGroup {
         key: GroupKey {
             channel: Some(channel.to_owned()),
             ..GroupKey::default()
@@ -182,12 +182,12 @@ async fn a_query_that_takes_too_long_is_ended(database: Database) {
     );
 }
 
-fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> Group {
+fn bucket(start: i64, width: i64, total_events: u64, unique_users: u64) -> ReportGroup {
     let bucket = TimeBucket {
         start: Timestamp::from_micros(start),
         end: Timestamp::from_micros(start + width),
     };
-    Group {
+    ReportGroup {
         key: GroupKey {
             bucket: Some(bucket),
             ..GroupKey::default()

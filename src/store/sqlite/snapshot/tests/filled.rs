@@ -11,7 +11,7 @@ use crate::rollup::{PART_EXACT_MAX, Part, SeriesKey, Tally, UserKey, UserUnion, 
 use crate::store::sqlite::rollups::SqliteRollups;
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::snapshot::SqliteSnapshot;
-use crate::store::sqlite::testing::{Place, now};
+use crate::store::sqlite::testing::{DatabasePlace, now};
 use crate::store::{EventSink as _, RollupStore as _};
 use crate::wal::batch::Batch;
 use crate::wal::id::{Mark, WalId};
@@ -51,14 +51,14 @@ pub(super) fn events() -> Vec<Event> {
 
 /// What is in parts, what is in deltas and the database that holds both.
 pub(super) struct Filled {
-    pub(super) place: Place,
+    pub(super) place: DatabasePlace,
     pub(super) in_parts: Vec<Event>,
     pub(super) in_deltas: Vec<Event>,
 }
 
 impl Filled {
     pub(super) fn new() -> Self {
-        let place = Place::new();
+        let place = DatabasePlace::new();
         // So that the sets are known.
         let writer = rusqlite::Connection::open(&place.path).unwrap();
         writer.execute("UPDATE rollup_state SET user_key = NULL", []).unwrap();
