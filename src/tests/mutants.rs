@@ -29,7 +29,7 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    /// Reads words such as `unit wal::tests::swarm`, `integration store_contract::flush` or `plan kill 10`.
+    /// Reads words such as `unit wal::tests::swarm`, `integration store::contract::flush` or `plan kill 10`.
     pub(crate) fn parse(words: &str) -> Option<Self> {
         match *words.split(' ').collect::<Vec<_>>() {
             ["unit", filter] => Some(Self::Unit(filter.to_owned())),
