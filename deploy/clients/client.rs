@@ -5,8 +5,8 @@
 //! FAST_INGEST_URL=http://127.0.0.1:8080 cargo run --example client < events.ndjson > not-accepted.ndjson
 //! ```
 //!
-//! reads one JSON event a line and ends with status 0 once all of them are accepted. Otherwise it says why, ends with status 1 and writes
-//! those that were not accepted to standard output, with their ids: sending these again is safe.
+//! reads one JSON event a line and ends with status 0 once all of them are accepted. Otherwise it says why, ends with
+//! status 1 and writes those that were not accepted to standard output, with their ids: sending these again is safe.
 
 use std::env;
 use std::io::{self, Write as _};
@@ -63,8 +63,8 @@ impl Client {
         }
     }
 
-    /// Returns once the server has all `events` safe on disk; otherwise with why, and how many of them, from the front, it has. The others
-    /// may be sent again: they have their ids.
+    /// Returns once the server has all `events` safe on disk; otherwise with why, and how many of them, from the front,
+    /// it has. The others may be sent again: they have their ids.
     fn send(&self, events: &mut [Event]) -> Result<(), (String, usize)> {
         for event in events.iter_mut() {
             // Before the first try, and never again: by it the server knows an event that it has already.

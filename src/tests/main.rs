@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod clients;
 mod hostile;
 mod http;
 mod import;

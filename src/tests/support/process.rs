@@ -67,14 +67,14 @@ impl Ended {
 pub(crate) fn run(arguments: &[&str]) -> Ended {
     let mut command = binary();
     command.args(arguments);
-    run_to_end(command)
+    run_to_end(&mut command)
 }
 
 /// The same with these variables.
 pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let mut command = binary();
     command.args(arguments).envs(variables.iter().copied());
-    run_to_end(command)
+    run_to_end(&mut command)
 }
 
 /// Runs a command whose answer goes to `stdout`; returns its exit status and what it says on stderr.
@@ -108,7 +108,8 @@ fn binary() -> Command {
     command
 }
 
-fn run_to_end(mut command: Command) -> Ended {
+/// Runs any command to its end.
+pub(crate) fn run_to_end(command: &mut Command) -> Ended {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the binary starts");
     let stdout = read_aside(child.stdout.take().unwrap());
@@ -289,7 +290,7 @@ impl Launch {
 
     /// Starts it where a start must fail, and waits for its end.
     pub(crate) fn run_to_end(&self) -> Ended {
-        run_to_end(self.command())
+        run_to_end(&mut self.command())
     }
 }
 
