@@ -37,8 +37,16 @@ use crate::upkeep::settings::RollupCap;
 
 /// What the names of our own variables begin with.
 const OURS: &str = "FAST_INGEST_";
-/// What the names of the tests' variables begin with.
-const OURS_IN_TESTS: &str = "FAST_INGEST_TEST_";
+/// What the names of variables begin with that look like ours and are for others: tests, the clients in `deploy/clients`, and what
+/// Kubernetes tells a container of a service called fast-ingest.
+const OF_OTHERS: [&str; 6] = [
+    "FAST_INGEST_TEST_",
+    "FAST_INGEST_KEY",
+    "FAST_INGEST_GIVE_UP_AFTER",
+    "FAST_INGEST_TRY_TIMEOUT",
+    "FAST_INGEST_SERVICE_",
+    "FAST_INGEST_PORT",
+];
 
 /// A durable front door for events, in front of PostgreSQL.
 ///
@@ -175,8 +183,7 @@ pub fn parse() -> Result<Typed, Failure> {
         let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
         let settings = settings.map_err(|error| said(&error)).or_exit(ExitStatus::Config)?;
         let known = variables_of(&command);
-        let is_unknown = |name: &&String| name.starts_with(OURS) && !known.contains(*name);
-        if let Some(name) = settings.keys().find(is_unknown) {
+        if let Some(name) = settings.keys().find(|name| is_unknown(name, &known)) {
             let error = said(&format!("{name} is no setting of fast-ingest"));
             return Err(Failure::new(ExitStatus::Config, error));
         }
@@ -201,11 +208,14 @@ pub fn parse() -> Result<Typed, Failure> {
     })
 }
 
-/// Most likely misspelt. Those of the tests are of no concern to a server.
+fn is_unknown(name: &str, known: &BTreeSet<String>) -> bool {
+    name.starts_with(OURS) && !known.contains(name) && !OF_OTHERS.iter().any(|others| name.starts_with(others))
+}
+
+/// Most likely misspelt.
 fn unknown_variables(known: &BTreeSet<String>) -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let ours = names.filter(|name| name.starts_with(OURS) && !name.starts_with(OURS_IN_TESTS));
-    let mut unknown: Vec<_> = ours.filter(|name| !known.contains(name)).collect();
+    let mut unknown: Vec<_> = names.filter(|name| is_unknown(name, known)).collect();
     unknown.sort();
     unknown
 }

@@ -12,8 +12,7 @@ use tokio::runtime::Builder;
 
 use super::serve;
 use super::settings::ServeArgs;
-use crate::cli::args::WHEN_REFUSED;
-use crate::cli::args::WhenRefused;
+use crate::cli::args::{WHEN_REFUSED, WhenRefused};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::shutdown::Shutdown;
 

@@ -205,7 +205,7 @@ fn start_log_thread(
     spawn_part("wal", shutdown, move || {
         // A panic must close the gate as much as an error does.
         let _poison = OnDrop(|| gate.poison());
-        committer.run(&ring).map_err(log_failure)
+        committer.run(&ring).map_err(failure_while_running)
     })
 }
 
@@ -320,32 +320,40 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
     }
 }
 
+/// Of a log that cannot be opened, or read by a command.
 pub(super) fn log_failure(error: WalError) -> Failure {
+    match &error {
+        WalError::Io { cause, .. } => match cause.kind() {
+            // No restart mends it.
+            ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => Failure::new(
+                ExitStatus::Config,
+                anyhow!("{error}; --data-dir must be a directory that this user may write to"),
+            ),
+            _ => failure_while_running(error),
+        },
+        _ => failure_while_running(error),
+    }
+}
+
+/// Of a log that was open: what a disk says then is the disk's fault, whatever it calls it.
+fn failure_while_running(error: WalError) -> Failure {
     match &error {
         WalError::Locked { .. } => Failure::new(ExitStatus::Locked, error),
         WalError::Damage { .. } => Failure::new(ExitStatus::Data, error),
         WalError::NewerVersion { .. } => Failure::new(ExitStatus::Config, error),
         WalError::Io { cause, .. } => {
-            let (status, advice) = match cause.kind() {
-                ErrorKind::StorageFull => (
-                    ExitStatus::Io,
-                    "; free some space and start again, what was acknowledged is safe",
-                ),
-                // No restart mends it.
-                ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => (
-                    ExitStatus::Config,
-                    "; --data-dir must be a directory that this user may write to",
-                ),
-                _ => (ExitStatus::Io, ""),
+            let advice = match cause.kind() {
+                ErrorKind::StorageFull => "; free some space and start again, what was acknowledged is safe",
+                _ => "",
             };
-            Failure::new(status, anyhow!("{error}{advice}"))
+            Failure::new(ExitStatus::Io, anyhow!("{error}{advice}"))
         }
     }
 }
 
 fn flush_failure(error: FlushError) -> Failure {
     match error {
-        FlushError::Log(error) => log_failure(error),
+        FlushError::Log(error) => failure_while_running(error),
     }
 }
 

@@ -65,12 +65,12 @@ pub struct Settings {
     /// The flush.
     #[command(flatten)]
     pub flush: FlushSettings,
-    /// The database.
-    #[command(flatten)]
-    pub store: StoreSettings,
     /// The rollups.
     #[command(flatten)]
     pub rollup: RollupSettings,
+    /// The database.
+    #[command(flatten)]
+    pub store: StoreSettings,
     /// Time after SIGTERM for flushing what the log holds; the rest stays safe in the log for the next start
     #[arg(long, env = "FAST_INGEST_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = positive_duration, help_heading = "Flush")]
     pub drain_timeout: Duration,

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Integers are little-endian. There is no padding, so equal events have equal bytes. There is no checksum either: the
-//! record around the events has one. **An encoded event is never longer than its JSON**: every field costs fewer bytes
+//! record around the events has one. **With nothing added, an encoded event is never longer than its JSON**: every field costs fewer bytes
 //! here than its key and quotes cost there. Budgets and space in the log are reserved by the length of a body, relying
 //! on it.
 

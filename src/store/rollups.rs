@@ -79,7 +79,7 @@ pub trait RollupStore: Send {
     /// First and last day that has events, parts, deltas or sums; `None` when there is nothing at all. Reads a lot.
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError>;
 
-    /// The days that have parts, deltas or sums, in order. Reads all of these rows, once.
+    /// The days that have parts, deltas, sums or overflow, in order. Reads all of these rows, once.
     async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError>;
 
     /// Whether any event of a range is stored.

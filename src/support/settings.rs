@@ -24,8 +24,10 @@ pub fn bytes<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let size: ByteSize = text
         .parse()
         .map_err(|_| "expected a number of bytes, KiB, MiB or GiB, for example 500000, 64MiB or 1.5GiB".to_owned())?;
-    let bytes = size.as_u64().min(BYTES_MAX);
-    N::try_from(bytes).map_err(|_| "larger than this machine can address".to_owned())
+    let bytes = Some(size.as_u64()).filter(|bytes| *bytes <= BYTES_MAX);
+    bytes
+        .and_then(|bytes| N::try_from(bytes).ok())
+        .ok_or_else(|| "must be at most 1024PiB, for example 1GiB".to_owned())
 }
 
 /// Reads a whole number.

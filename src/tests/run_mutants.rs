@@ -19,11 +19,9 @@
 //!    What the bug is, and which mechanism it takes out, in one sentence.
 //!    ```
 //!
-//! What catches it is `unit` or `integration` with words from the path of tests, or `plan` with a plan of `make
-//! torture` and its cycles.
-//! The quicker the better. A check that does not end within a minute has not noticed the bug: a test must not wait for
-//! ever for
-//!    what the bug prevents.
+//!    What catches it is `unit` or `integration` with words from the path of tests, or `plan` with a plan of
+//!    `make torture` and its cycles. The quicker the better. A check that does not end within a minute has not noticed
+//!    the bug: a test must not wait for ever for what the bug prevents.
 //! 3. Undo the change in the sources, and run `make mutants BUG=NameOfTheBug`.
 //!
 //! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change

@@ -71,6 +71,8 @@ pub struct Committer<D: Disk> {
     was_full: bool,
     /// Whether the log says so.
     is_full_told: bool,
+    /// When it last said that the disk is at its floor.
+    low_told_at: Option<Instant>,
     watched_at: Instant,
     watched_end: u64,
     /// Kept between groups, so that a group costs no allocation.
@@ -102,6 +104,7 @@ impl<D: Disk> Committer<D> {
             marker_due: false,
             was_full: false,
             is_full_told: false,
+            low_told_at: None,
             watched_at: Instant::now(),
             watched_end: 0,
             group: Group::default(),

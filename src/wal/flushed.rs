@@ -319,7 +319,19 @@ pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), Wa
 ///
 /// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commits>, WalError> {
-    read_named(disk, dir, NAME, wal_id)
+    let commits = read_named(disk, dir, NAME, wal_id)?;
+    if commits.is_some() {
+        let path = dir.join(NAME);
+        let file = disk.open(&path).map_err(|error| WalError::io("open", &path, error))?;
+        let there = file
+            .bytes_len()
+            .map_err(|error| WalError::io("measure", &path, error))?;
+        if there != FILE_BYTES as u64 {
+            let detail = format!("it has {there} bytes instead of {FILE_BYTES}, so its places mean others");
+            return Err(WalError::damage(&path, there, 1, detail));
+        }
+    }
+    Ok(commits)
 }
 
 /// As [`read`], of a file of this format with another name.

@@ -33,7 +33,7 @@ pub struct EncodedRecord {
 }
 
 impl EncodedRecord {
-    /// Makes room for the events of a body of `body_bytes`. An encoded event is never longer than its JSON.
+    /// Makes room for the events of a body of `body_bytes`. An encoded event is about as long as its JSON, and with nothing added never longer.
     pub fn with_capacity_for(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
         bytes.resize(record::HEADER_BYTES, 0);

@@ -187,7 +187,10 @@ fn describe_segment(report: &SegmentReport, is_last: bool, done: Option<Done>, i
             true => ", all in the database or skipped",
             false => ", all in the database",
         },
-        (Some(_), Some(done)) if begins_by(done.through) => ", partly in the database",
+        (Some(_), Some(done)) if begins_by(done.through) => match done.has_skipped {
+            true => ", partly in the database or skipped",
+            false => ", partly in the database",
+        },
         (Some(_), _) if is_refused => ", waits for a person's word",
         (Some(_), _) => ", to be flushed",
         (None, _) => ", no events",

@@ -3,7 +3,7 @@
 //! ```text
 //! session   transactions, the lock, the vacuum
 //! rows      columns ↔ deltas, parts, days
-//! span      first and last day of anything
+//! span      which days have anything
 //! ```
 //!
 //! Rows go in by `INSERT … SELECT FROM unnest(…)`, in order of their key, which is the order of the index that takes

@@ -293,6 +293,7 @@ impl RollupStore for Connection {
             let mut days: BTreeSet<Day> = tables.days.keys().map(|(_, day)| *day).collect();
             days.extend(tables.deltas.values().map(|delta| delta.bucket.day()));
             days.extend(tables.parts.keys().map(|(_, bucket)| bucket.day()));
+            days.extend(tables.overflow.keys());
             days.into_iter().collect()
         };
         self.on_tables(false, read).await

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use crate::mutants::{self, Check, Mutant, PatchFile};
+use crate::torture::PLANS;
 
 #[test]
 fn every_patch_applies() {
@@ -16,6 +17,38 @@ fn every_patch_applies() {
         let asks = format!("is_planted(\"{bug}\")");
         assert!(patched.values().any(|text| text.contains(&asks)), "{bug}");
     }
+}
+
+/// A check whose tests have moved would find nothing to run, and take that for a bug that nobody noticed.
+#[test]
+fn what_catches_each_bug_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for patch in mutants::read(root).unwrap() {
+        let Some(Mutant { bug, check }) = patch.mutant else {
+            continue;
+        };
+        let is_there = match &check {
+            Check::Unit(path) => has_tests(&root.join("src"), path),
+            Check::Integration(path) => has_tests(&root.join("src/tests"), path),
+            Check::Plan(name, _) => PLANS.iter().any(|plan| plan.name == name),
+        };
+        assert!(is_there, "{bug}: {check:?} finds nothing");
+    }
+}
+
+/// Whether the modules of a path are files, as far as it names files, and the last of these has what it names then.
+fn has_tests(sources: &Path, path: &str) -> bool {
+    let mut file = sources.to_owned();
+    let mut names = path.split("::").peekable();
+    while let Some(name) = names.next_if(|name| file.join(name).with_extension("rs").is_file()) {
+        file.push(name);
+    }
+    let Ok(text) = std::fs::read_to_string(file.with_extension("rs")) else {
+        return false;
+    };
+    // Made by a macro.
+    let named = names.find(|name| !name.starts_with("on_"));
+    named.is_none_or(|name| text.contains(&format!("fn {name}")) || text.contains(&format!("mod {name}")))
 }
 
 const SOUND: &str = "\

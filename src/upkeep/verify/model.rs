@@ -300,6 +300,7 @@ impl RollupStore for Model {
         let mut days: BTreeSet<Day> = seen.parts.keys().map(|(_, bucket)| bucket.day()).collect();
         days.extend(seen.deltas.values().map(|delta| delta.bucket.day()));
         days.extend(seen.days.keys().map(|(_, day)| *day));
+        days.extend(seen.overflow.keys());
         Ok(days.into_iter().collect())
     }
 

@@ -5,7 +5,7 @@
 //! until there is room again. Only a write may fail like this. After a failed sync nobody knows what the device has,
 //! and that stays final.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::room::ROOM_BYTES;
 use super::{Committer, GROUP_BYTES_MAX};
@@ -14,6 +14,8 @@ use crate::wal::error::WalError;
 use crate::wal::refusal::Refusal;
 use crate::wal::submission::Submission;
 
+/// While the disk is at its floor, or wavers around it, the log says so this often.
+const LOW_REMINDER: Duration = Duration::from_secs(60);
 /// What must be free after the disk was found full, whatever the floor, or the next group would find it full again.
 const FREE_AGAIN_BYTES: u64 = ROOM_BYTES + GROUP_BYTES_MAX as u64;
 
@@ -46,8 +48,8 @@ impl<D: Disk> Committer<D> {
             self.make_room(1)?;
             is_low = self.was_full;
         }
-        if is_low && !self.is_full_told {
-            self.is_full_told = true;
+        if is_low && !self.is_full_told && self.low_told_at.is_none_or(|at| at.elapsed() >= LOW_REMINDER) {
+            self.low_told_at = Some(Instant::now());
             let (free, floor) = (self.free_bytes()?, self.disk_free_min);
             tracing::warn!(
                 free,

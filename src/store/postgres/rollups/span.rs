@@ -35,6 +35,7 @@ const KEPT: &str = "SELECT min(first), max(last) FROM (
 /// Days of what the rollups hold.
 const DAYS_KEPT: &str = "SELECT DISTINCT date_bin('1 day', kept.at, '1970-01-01T00:00:00Z') AS day FROM (
         SELECT bucket AS at FROM rollups UNION ALL SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days
+        UNION ALL SELECT day FROM rollup_overflow
     ) AS kept ORDER BY day";
 const HAS_EVENTS: &str = "SELECT EXISTS (SELECT FROM events WHERE ts >= $1 AND ts < $2)";
 

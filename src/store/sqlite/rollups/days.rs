@@ -156,7 +156,7 @@ pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<Day>> {
     connection
         .prepare(
             "SELECT DISTINCT at - at % ?1 AS day FROM (SELECT bucket AS at FROM rollups UNION ALL \
-             SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days) ORDER BY day",
+             SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days UNION ALL SELECT day FROM rollup_overflow) ORDER BY day",
         )?
         .query_map([DAY_MICROS], |row| rows::day(row, 0))?
         .collect()
