@@ -130,13 +130,8 @@ fn serve(
         progress: Arc::clone(&progress),
         applied,
     });
-    let cut = runtime.block_on(server::serve(
-        listener,
-        app,
-        shutdown.drain_token(),
-        server::DRAIN_TIME_MAX,
-    ));
-    announce::cut(cut);
+    let serving = server::serve(listener, app, shutdown.drain_token(), server::DRAIN_TIME_MAX);
+    announce::cut(runtime.block_on(serving));
     // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
     join(log_thread);
     announce::last_flush(&progress, settings.drain_timeout);
