@@ -15,9 +15,10 @@ const BENCHES: &str = include_str!("../../../benches/main.rs");
 const README: &str = include_str!("../../../README.md");
 
 /// What people read beside the code.
-const PAPERS: [&str; 9] = [
+const PAPERS: [&str; 10] = [
     "README.md",
     ".github/CONTRIBUTING.md",
+    "deploy/clients/README.md",
     "migrations/README.md",
     "src/ARCHITECTURE.md",
     "src/CHANGELOG.md",
