@@ -1,40 +1,20 @@
 //! A store of rollups in memory, for tests: transactions, the lock, and calls that fail when they are told to.
 
 mod connection;
+mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) use self::connection::Connection;
+pub(crate) use self::tables::Tables;
 use crate::event::Timestamp;
-use crate::event::bucket::{Bucket, Day};
-use crate::rollup::fold::Fold;
-use crate::rollup::{Delta, SeriesId, SeriesKey, Tally, UserKey};
+use crate::event::bucket::Day;
 
 /// A stored event: name, channel, user, time.
 pub(crate) type Row = (String, String, String, Timestamp);
-
-/// What the tables hold.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tables {
-    pub(crate) events: Vec<Row>,
-    /// By a number that grows.
-    pub(crate) deltas: BTreeMap<u64, Delta>,
-    /// The series' numbers are their places here.
-    pub(crate) series: Vec<SeriesKey>,
-    pub(crate) parts: BTreeMap<(SeriesId, Bucket), Tally>,
-    /// `None`: stale.
-    pub(crate) days: BTreeMap<(SeriesId, Day), Option<Tally>>,
-    pub(crate) overflow: BTreeMap<Day, u64>,
-    pub(crate) rebuild_needed: bool,
-}
-
-impl Tables {
-    /// What a series counts.
-    pub(crate) fn key(&self, series: SeriesId) -> &SeriesKey {
-        &self.series[usize::try_from(series).unwrap()]
-    }
-}
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +27,51 @@ pub(crate) enum Fault {
     Hang(usize),
 }
 
+/// What others commit in between.
+type Interruption = Box<dyn FnOnce(&mut Tables) + Send>;
+
 /// A database. Clones are the same one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     shared: Arc<Mutex<Shared>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     tables: Tables,
-    next_delta: u64,
     is_locked: bool,
     fault: Option<Fault>,
+    /// Commits of changes until one fails, that one included.
+    commits_until_fault: Option<usize>,
+    before_commit: Option<Interruption>,
     calls: usize,
+    /// How often the events of a range that begins on a day were read.
+    reads: HashMap<Day, usize>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("tables", &self.tables)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tables themselves, past all transactions.
+pub(crate) struct Edit<'m>(MutexGuard<'m, Shared>);
+
+impl Deref for Edit<'_> {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.0.tables
+    }
+}
+
+impl DerefMut for Edit<'_> {
+    fn deref_mut(&mut self) -> &mut Tables {
+        &mut self.0.tables
+    }
 }
 
 impl Model {
@@ -70,35 +82,22 @@ impl Model {
 
     /// Stores events and their deltas, as a flush does.
     pub(crate) fn flush(&self, now: Timestamp, events: &[(&str, &str, &str, Timestamp)]) {
-        let mut fold = Fold::new(now, UserKey::PUBLIC);
-        for (name, channel, user, timestamp) in events {
-            fold.add_one(name, channel, user, *timestamp);
-        }
-        let mut shared = self.lock();
-        for delta in fold.finish() {
-            let number = shared.next_delta;
-            shared.next_delta += 1;
-            let delta = Delta {
-                event_name: delta.event_name.to_owned(),
-                channel: delta.channel.to_owned(),
-                bucket: delta.bucket,
-                tally: Tally {
-                    events: delta.events,
-                    users: delta.users,
-                },
-            };
-            shared.tables.deltas.insert(number, delta);
-        }
         let row = |(name, channel, user, timestamp): &(&str, &str, &str, Timestamp)| {
             let [name, channel, user] = [name, channel, user].map(|text| (*text).to_owned());
             (name, channel, user, *timestamp)
         };
-        shared.tables.events.extend(events.iter().map(row));
+        let rows: Vec<Row> = events.iter().map(row).collect();
+        self.edit().flush(&rows, now);
     }
 
     /// What is committed.
     pub(crate) fn tables(&self) -> Tables {
         self.lock().tables.clone()
+    }
+
+    /// What is committed, to be looked at or changed while nobody else does.
+    pub(crate) fn edit(&self) -> Edit<'_> {
+        Edit(self.lock())
     }
 
     /// Lets a call fail; replaces a fault that has not happened yet.
@@ -111,9 +110,24 @@ impl Model {
         self.lock().fault.take().is_some()
     }
 
+    /// Lets the n-th commit of changes fail, from 1, before it does anything; `None`: none.
+    pub(crate) fn fail_commit(&self, commits: Option<usize>) {
+        self.lock().commits_until_fault = commits;
+    }
+
+    /// What others commit before the next commit of changes.
+    pub(crate) fn before_commit(&self, interruption: impl FnOnce(&mut Tables) + Send + 'static) {
+        self.lock().before_commit = Some(Box::new(interruption));
+    }
+
     /// How many calls were made on all connections.
     pub(crate) fn calls(&self) -> usize {
         self.lock().calls
+    }
+
+    /// How often events were read from a day on.
+    pub(crate) fn reads(&self, day: Day) -> usize {
+        self.lock().reads.get(&day).copied().unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -312,6 +312,4 @@ fn nothing() -> Tally {
 }
 
 #[cfg(test)]
-pub(crate) mod model;
-#[cfg(test)]
 mod tests;

@@ -1,15 +1,15 @@
 //! A connection to the model: the store's trait over copies of its tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use async_trait::async_trait;
 
-use super::{Fault, Model, Tables};
+use super::{Edit, Fault, Model, Tables};
 use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::users::NewKey;
-use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
+use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey, series_of};
 use crate::store::{RollupStore, StoreError};
 
 /// One connection.
@@ -22,8 +22,8 @@ pub(crate) struct Connection {
 
 #[derive(Debug)]
 struct Transaction {
+    /// A snapshot and what was changed in it. Deltas from its next number on came later.
     tables: Tables,
-    /// Deltas from this number on came later than the snapshot.
     next_delta: u64,
     has_lock: bool,
 }
@@ -43,6 +43,21 @@ impl Connection {
             transaction: None,
             is_broken: false,
         }
+    }
+
+    /// Another one to the same database.
+    pub(crate) fn reconnect(self) -> Self {
+        self.model.connect()
+    }
+
+    /// The database.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What is committed there, to be looked at or changed.
+    pub(crate) fn edit(&self) -> Edit<'_> {
+        self.model.edit()
     }
 
     /// Decides about a call before it is made.
@@ -97,7 +112,7 @@ impl Connection {
         shared.is_locked |= has_lock;
         let transaction = Transaction {
             tables: shared.tables.clone(),
-            next_delta: shared.next_delta,
+            next_delta: shared.tables.next_delta,
             has_lock,
         };
         drop(shared);
@@ -144,12 +159,23 @@ impl RollupStore for Connection {
         let transaction = self.transaction.take().expect("begun");
         if transaction.has_lock {
             let mut shared = self.model.lock();
+            shared.is_locked = false;
+            if let Some(commits) = &mut shared.commits_until_fault {
+                *commits -= 1;
+                if *commits == 0 {
+                    drop(shared);
+                    return Err(self.broken());
+                }
+            }
+            if let Some(interrupt) = shared.before_commit.take() {
+                interrupt(&mut shared.tables);
+            }
             let mut tables = transaction.tables;
             let mut later = shared.tables.deltas.split_off(&transaction.next_delta);
             tables.deltas.append(&mut later);
+            tables.next_delta = shared.tables.next_delta;
             tables.events = std::mem::take(&mut shared.tables.events);
             shared.tables = tables;
-            shared.is_locked = false;
         }
         match fate {
             Fate::Done => Ok(()),
@@ -184,17 +210,7 @@ impl RollupStore for Connection {
     }
 
     async fn series_ids(&mut self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError> {
-        let number = |tables: &mut Tables| {
-            let mut id = |key: &SeriesKey| {
-                let known = tables.series.iter().position(|known| known == key);
-                let place = known.unwrap_or_else(|| {
-                    tables.series.push(key.clone());
-                    tables.series.len() - 1
-                });
-                SeriesId::try_from(place).unwrap()
-            };
-            keys.iter().map(&mut id).collect()
-        };
+        let number = |tables: &mut Tables| keys.iter().map(|key| tables.series_id(key)).collect();
         self.on_tables(true, number).await
     }
 
@@ -312,6 +328,7 @@ impl RollupStore for Connection {
         range: Range<Timestamp>,
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError> {
+        *self.model.lock().reads.entry(Day::of(range.start)).or_default() += 1;
         let events = self.on_tables(false, |tables| tables.events.clone()).await?;
         for (name, channel, user, timestamp) in events {
             if range.contains(&timestamp) {
@@ -321,8 +338,21 @@ impl RollupStore for Connection {
         Ok(())
     }
 
-    async fn pairs_on(&mut self, _: Day, _: usize) -> Result<Vec<SeriesKey>, StoreError> {
-        unreachable!("a rebuild's")
+    async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError> {
+        let read = |tables: &mut Tables| {
+            let mut pairs: BTreeMap<SeriesKey, u64> = BTreeMap::new();
+            let on_day = tables.events.iter().filter(|event| Day::of(event.3) == day);
+            for (name, channel, ..) in on_day {
+                let [pair, ..] = series_of(name, channel);
+                *pairs.entry(pair).or_default() += 1;
+            }
+            let mut pairs: Vec<_> = pairs.into_iter().collect();
+            // Stable, so ties stay in the order of their names.
+            pairs.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+            pairs.truncate(pairs_max);
+            pairs.into_iter().map(|(pair, _)| pair).collect()
+        };
+        self.on_tables(false, read).await
     }
 
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
@@ -344,8 +374,13 @@ impl RollupStore for Connection {
         self.on_tables(false, read).await
     }
 
-    async fn stale_on(&mut self, _: Day) -> Result<Vec<SeriesKey>, StoreError> {
-        unreachable!("verifying's")
+    async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
+        let read = |tables: &mut Tables| {
+            let days = tables.days.iter();
+            let stale = days.filter(|((_, of), sum)| *of == day && sum.is_none());
+            stale.map(|((series, _), _)| tables.key(*series).clone()).collect()
+        };
+        self.on_tables(false, read).await
     }
 
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError> {
@@ -380,7 +415,7 @@ impl RollupStore for Connection {
     }
 
     async fn make_user_key(&mut self) -> Result<NewKey, StoreError> {
-        unreachable!("a rebuild's")
+        unreachable!("only the stores have keys")
     }
 
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError> {
@@ -388,11 +423,11 @@ impl RollupStore for Connection {
     }
 
     async fn build_from(&mut self) -> Result<Option<Day>, StoreError> {
-        unreachable!("a rebuild's")
+        self.on_tables(false, |tables| tables.build_from).await
     }
 
-    async fn set_build_from(&mut self, _: Day) -> Result<(), StoreError> {
-        unreachable!("a rebuild's")
+    async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
+        self.on_tables(true, |tables| tables.build_from = Some(day)).await
     }
 
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use super::*;
 async fn assert_found(spoil: impl FnOnce(&mut Tables), expected: &[&str]) {
     let mut model = settled(&few_events(), PAIRS_MAX);
     assert_eq!(verify(&mut model).await, [""; 0]);
-    spoil(&mut model.tables());
+    spoil(&mut model.edit());
     assert_eq!(verify(&mut model).await, expected);
     rebuild(&mut model, PAIRS_MAX).await;
     assert_eq!(verify(&mut model).await, [""; 0]);
@@ -96,7 +96,7 @@ async fn a_wrong_or_missing_sum_is_found() {
     }
     // One that is stale may say what it likes.
     let mut model = settled(&few_events(), PAIRS_MAX);
-    sum(&mut model.tables(), Some(None));
+    sum(&mut model.edit(), Some(None));
     assert_eq!(verify(&mut model).await, [""; 0]);
 }
 
