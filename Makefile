@@ -23,7 +23,7 @@ HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/b
 FUZZ_TARGETS := parse segment mutated_segment metrics_query copy
 # The build has to find cargo-fuzz as `cargo fuzz`, wherever it was installed.
 FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
-DENY := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny
+DENY := env PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny
 # Inputs found in a run stay here; a run begins with the committed corpus and with them.
 FUZZ_FOUND := fuzz/target/found
 
@@ -64,7 +64,7 @@ deny: ## Licences, duplicates and sources of dependencies, as deny.toml has it; 
 		echo "deny: skipped, cargo-deny is not installed: \`cargo install --locked cargo-deny\` does it"; exit 0; fi; \
 	set -e; \
 	$(DENY) --locked check --hide-inclusion-graph licenses bans sources; \
-	if $(DENY) --locked fetch db >/dev/null 2>&1; then $(DENY) --locked check advisories; \
+	if $(shell command -v timeout >/dev/null && echo timeout 60) $(DENY) --locked fetch db >/dev/null 2>&1; then $(DENY) --locked check advisories; \
 		else echo "deny: no look at advisories, their database could not be fetched"; fi
 
 test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target

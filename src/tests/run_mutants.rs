@@ -173,7 +173,10 @@ impl Copy {
         // ask for it, so these would be built anew, for the copy and then again for the original.
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
-            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
+                .iter()
+                .any(|start| name.starts_with(start))
+            {
                 command.env_remove(&*name);
             }
         }

@@ -72,6 +72,17 @@ pub(super) fn rust() -> Result<Command, String> {
             .args(["build", "--locked", "--offline", "--example", "client"])
             .arg("--message-format=json")
             .current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies
+        // ask for it, so these would be built anew, now and at the next build.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
+                .iter()
+                .any(|start| text.starts_with(start));
+            if is_of_package {
+                cargo.env_remove(name);
+            }
+        }
         let messages = compile(&mut cargo);
         let mut messages = messages
             .lines()
