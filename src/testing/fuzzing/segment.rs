@@ -47,6 +47,10 @@ pub fn segment(data: &[u8]) {
         }
         segments.push((named(&bytes), bytes));
     }
+    // Each start begins a segment with the next number, and `read_log` starts twice: no log has been started so often.
+    if segments.iter().any(|(_, bytes)| field(bytes, 32) >= u64::MAX - 2) {
+        return;
+    }
     // A directory has each name once, and the log reads them in order.
     segments.sort_by_key(|(named, _)| *named);
     segments.dedup_by_key(|(named, _)| *named);
@@ -64,7 +68,12 @@ pub fn segment(data: &[u8]) {
 
 /// The name that makes the header right in this respect.
 fn named(bytes: &[u8]) -> u64 {
-    let field = bytes.get(40..).and_then(|rest| rest.first_chunk());
+    field(bytes, 40)
+}
+
+/// A field of a header; 1 where there is none.
+fn field(bytes: &[u8], at: usize) -> u64 {
+    let field = bytes.get(at..).and_then(|rest| rest.first_chunk());
     field.map_or(1, |field| u64::from_le_bytes(*field))
 }
 
