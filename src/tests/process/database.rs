@@ -157,6 +157,10 @@ fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
     assert!(matches!(wait, Some(Ok(1..))), "{refusal:?}");
     assert!(log_bytes(dir.path()) <= 256 * 1024 + 1024);
 
+    // What a commit will be noted in has its room already, as the format document says, though no database was there.
+    let flushed = std::fs::metadata(dir.path().join("wal/FLUSHED")).unwrap();
+    assert_eq!(flushed.len(), 262_656);
+
     // The next client is told before it has sent a body.
     let mut patient = Connection::open(server.address()).unwrap();
     let body = body_of("refused");
