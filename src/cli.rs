@@ -177,12 +177,12 @@ pub struct Typed {
 /// When that file cannot be read (74), or what stands in it (78).
 pub fn parse() -> Result<Typed, Failure> {
     let mut command = Cli::command();
+    let known = variables_of(&command);
     if let Some(path) = env_file::path_in(std::env::args_os()) {
         let said = |error: &dyn Display| anyhow!("{} {}: {error}", env_file::FLAG, path.display());
         let text = fs::read(&path).map_err(|error| said(&error));
         let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
         let settings = settings.map_err(|error| said(&error)).or_exit(ExitStatus::Config)?;
-        let known = variables_of(&command);
         if let Some(name) = settings.keys().find(|name| is_unknown(name, &known)) {
             let error = said(&format!("{name} is no setting of fast-ingest"));
             return Err(Failure::new(ExitStatus::Config, error));
@@ -193,7 +193,7 @@ pub fn parse() -> Result<Typed, Failure> {
             value.filter(|value| !value.is_empty()).cloned()
         });
     }
-    let unknown_variables = unknown_variables(&variables_of(&command));
+    let unknown_variables = unknown_variables(&known);
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut empty = BTreeSet::new();
     let command = without_variables(command, &is_empty, &mut empty);

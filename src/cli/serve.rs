@@ -317,15 +317,13 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
 
 /// Of a log that cannot be opened, or read by a command.
 pub(super) fn log_failure(error: WalError) -> Failure {
+    use ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match &error {
-        WalError::Io { cause, .. } => match cause.kind() {
-            // No restart mends it.
-            ErrorKind::PermissionDenied | ErrorKind::NotADirectory | ErrorKind::ReadOnlyFilesystem => Failure::new(
-                ExitStatus::Config,
-                anyhow!("{error}; --data-dir must be a directory that this user may write to"),
-            ),
-            _ => failure_while_running(error),
-        },
+        // No restart mends it.
+        WalError::Io { cause, .. } if matches!(cause.kind(), PermissionDenied | NotADirectory | ReadOnlyFilesystem) => {
+            let advice = "--data-dir must be a directory that this user may write to";
+            Failure::new(ExitStatus::Config, anyhow!("{error}; {advice}"))
+        }
         _ => failure_while_running(error),
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue};
 
 use super::lag::Lag;
 use super::response::{self, Response};
@@ -109,10 +109,8 @@ impl ApiError {
             ..Problem::new(code, self.detail())
         };
         let mut response = response::problem(status(code.kind()), &body);
+        response::add_retry_after(&mut response, code.kind());
         let headers = response.headers_mut();
-        if let Some(seconds) = code.kind().retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
         match self {
             Self::MethodNotAllowed { allow } => headers.insert(ALLOW, HeaderValue::from_static(allow)),
             Self::UnsupportedEncoding => headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity")),
@@ -197,35 +195,32 @@ impl ApiError {
         match self {
             Self::Parse(ParseError::Invalid { errors, .. }) => errors
                 .iter()
-                .map(|error| ListedError {
-                    index: Some(error.index),
-                    field: error.field.as_str().into(),
-                    code: error.code.into(),
-                    message: error.message.as_str().into(),
-                })
+                .map(|error| listed(Some(error.index), &error.field, error.code, &error.message))
                 .collect(),
-            Self::BadQuery { errors, .. } => errors.iter().map(ListedError::from).collect(),
-            Self::BadWait(error) => vec![error.into()],
+            Self::BadQuery { errors, .. } => errors.iter().map(listed_parameter).collect(),
+            Self::BadWait(error) => vec![listed_parameter(error)],
             _ => Vec::new(),
         }
     }
 }
 
-impl<'a> From<&'a ParameterError> for ListedError<'a> {
-    fn from(error: &'a ParameterError) -> Self {
-        Self {
-            index: None,
-            field: error.field.as_str().into(),
-            code: error.code.into(),
-            message: error.message.as_str().into(),
-        }
+fn listed_parameter(error: &ParameterError) -> ListedError<'_> {
+    listed(None, &error.field, error.code, &error.message)
+}
+
+fn listed<'a>(index: Option<usize>, field: &'a str, code: &'static str, message: &'a str) -> ListedError<'a> {
+    ListedError {
+        index,
+        field: field.into(),
+        code: code.into(),
+        message: message.into(),
     }
 }
 
 /// # Panics
 ///
 /// When the table of codes has a number that is no HTTP status.
-pub(super) fn status(kind: &Kind) -> StatusCode {
+fn status(kind: &Kind) -> StatusCode {
     StatusCode::from_u16(kind.status).expect("the table of codes has HTTP statuses")
 }
 

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderValue, RETRY_AFTER};
 
 use super::App;
 use super::error::code_of_refusal;
@@ -67,10 +66,7 @@ pub(super) fn health(app: &App) -> Response {
     };
     let mut response = response::json(http_status, &body);
     if let Some(refusal) = refusal {
-        let kind = code_of_refusal(refusal).kind();
-        if let Some(seconds) = kind.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        response::add_retry_after(&mut response, code_of_refusal(refusal).kind());
     }
     response
 }

@@ -7,9 +7,10 @@ use std::io::{Cursor, Write as _};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::StatusCode;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use serde::Serialize;
 
+use crate::api::problem::Kind;
 use crate::api::receipt::Receipt;
 
 /// An answer whose body is in memory.
@@ -67,6 +68,14 @@ pub(super) fn problem(status: StatusCode, value: &impl Serialize) -> Response {
     with_body(status, "application/problem+json", to_json(value))
 }
 
+/// Tells the client when to ask again, where that may help.
+pub(super) fn add_retry_after(response: &mut Response, kind: &Kind) {
+    if let Some(seconds) = kind.retry_after {
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
 fn with_body(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
@@ -89,6 +98,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::api::events::Accepted;
 
     async fn text(response: Response) -> (u16, String) {
         let status = response.status().as_u16();
@@ -122,5 +132,22 @@ mod tests {
                 format!(r#"{{"accepted":2,"receipt":"{zeros}2","applied":true}}"#) + "\n"
             )
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_written_by_hand_is_what_its_readers_take_it_for() {
+        let receipt = || Receipt {
+            life: Uuid::from_u128(7),
+            through: 9,
+        };
+        for applied in [None, Some(false), Some(true)] {
+            let answer = Accepted {
+                accepted: 3,
+                receipt: receipt().to_string(),
+                applied,
+            };
+            let (_, body) = text(accepted(3, receipt(), applied)).await;
+            assert_eq!(body, serde_json::to_string(&answer).unwrap() + "\n");
+        }
     }
 }

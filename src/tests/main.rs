@@ -12,6 +12,7 @@ mod http;
 mod import;
 mod migrations;
 mod mutants;
+mod nested_cargo;
 mod process;
 mod project;
 mod rollup;

@@ -31,6 +31,7 @@
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
 mod mutants;
+mod nested_cargo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -45,6 +46,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use mutants::{Check, Mutant};
+use nested_cargo::forget_package;
 
 /// A check that takes longer has not noticed the bug.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
@@ -169,17 +171,7 @@ impl Copy {
         command.args(["test", "--quiet", "--locked", "--features", "mutants"]);
         command.args(arguments).env_remove("PLANTED_BUG");
         command.current_dir(&self.tree).env("CARGO_TARGET_DIR", &self.target);
-        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies
-        // ask for it, so these would be built anew, for the copy and then again for the original.
-        for (name, _) in env::vars_os() {
-            let name = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
-                .iter()
-                .any(|start| name.starts_with(start))
-            {
-                command.env_remove(&*name);
-            }
-        }
+        forget_package(&mut command);
         command
     }
 

@@ -22,7 +22,7 @@ pub const NAME: &str = "ADOPTED";
 /// [`WalError`] when it cannot be read, or is none.
 pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commit>, WalError> {
     let commits = flushed::read_named(disk, dir, NAME, wal_id)?;
-    Ok(commits.and_then(|commits| commits.home().copied()))
+    Ok(commits.and_then(|(commits, _)| commits.home().copied()))
 }
 
 /// Makes the file. On return it survives a power cut.

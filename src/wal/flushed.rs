@@ -325,28 +325,23 @@ pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), Wa
 ///
 /// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commits>, WalError> {
-    let commits = read_named(disk, dir, NAME, wal_id)?;
-    if commits.is_some() {
-        let path = dir.join(NAME);
-        let file = disk.open(&path).map_err(|error| WalError::io("open", &path, error))?;
-        let there = file
-            .bytes_len()
-            .map_err(|error| WalError::io("measure", &path, error))?;
-        if there != FILE_BYTES as u64 {
-            let detail = format!("it has {there} bytes instead of {FILE_BYTES}, so its places mean others");
-            return Err(WalError::damage(&path, there, 1, detail));
-        }
+    let Some((commits, there)) = read_named(disk, dir, NAME, wal_id)? else {
+        return Ok(None);
+    };
+    if there != FILE_BYTES as u64 {
+        let detail = format!("it has {there} bytes instead of {FILE_BYTES}, so its places mean others");
+        return Err(WalError::damage(&dir.join(NAME), there, 1, detail));
     }
-    Ok(commits)
+    Ok(Some(commits))
 }
 
-/// As [`read`], of a file of this format with another name.
+/// What a file of this format says, and how many bytes it has; `None` if it is not there.
 pub(super) fn read_named<D: Disk>(
     disk: &D,
     dir: &Path,
     name: &str,
     wal_id: WalId,
-) -> Result<Option<Commits>, WalError> {
+) -> Result<Option<(Commits, u64)>, WalError> {
     let path = dir.join(name);
     let file = match disk.open(&path) {
         Ok(file) => file,
@@ -378,7 +373,7 @@ pub(super) fn read_named<D: Disk>(
         let detail = format!("it belongs to another log ({found} instead of {wal_id})");
         return Err(WalError::damage(&path, 16, 1, detail));
     }
-    Ok(Some(Commits::of_slots(&bytes[HEADER_BYTES..])))
+    Ok(Some((Commits::of_slots(&bytes[HEADER_BYTES..]), there)))
 }
 
 #[cfg(test)]

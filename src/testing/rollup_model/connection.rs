@@ -295,10 +295,8 @@ impl RollupStore for Connection {
 
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError> {
         let read = |tables: &mut Tables| {
-            let mut days: BTreeSet<Day> = tables.days.keys().map(|(_, day)| *day).collect();
+            let mut days = days_of_rollups(tables);
             days.extend(tables.events.iter().map(|event| Day::of(event.3)));
-            days.extend(tables.deltas.values().map(|delta| delta.bucket.day()));
-            days.extend(tables.parts.keys().map(|(_, bucket)| bucket.day()));
             Some((*days.first()?, *days.last()?))
         };
         self.on_tables(false, read).await
@@ -306,9 +304,7 @@ impl RollupStore for Connection {
 
     async fn days_kept(&mut self) -> Result<Vec<Day>, StoreError> {
         let read = |tables: &mut Tables| {
-            let mut days: BTreeSet<Day> = tables.days.keys().map(|(_, day)| *day).collect();
-            days.extend(tables.deltas.values().map(|delta| delta.bucket.day()));
-            days.extend(tables.parts.keys().map(|(_, bucket)| bucket.day()));
+            let mut days = days_of_rollups(tables);
             days.extend(tables.overflow.keys());
             days.into_iter().collect()
         };
@@ -433,6 +429,13 @@ impl RollupStore for Connection {
     async fn set_rebuilt(&mut self) -> Result<(), StoreError> {
         self.on_tables(true, |tables| tables.rebuild_needed = false).await
     }
+}
+
+fn days_of_rollups(tables: &Tables) -> BTreeSet<Day> {
+    let mut days: BTreeSet<Day> = tables.days.keys().map(|(_, day)| *day).collect();
+    days.extend(tables.deltas.values().map(|delta| delta.bucket.day()));
+    days.extend(tables.parts.keys().map(|(_, bucket)| bucket.day()));
+    days
 }
 
 fn parts_of(tables: &Tables, day: Day) -> Vec<Part> {

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::nested_cargo::forget_package;
+
 /// Where the clients are.
 pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/clients");
 /// Where those are put that have to be compiled.
@@ -72,17 +74,7 @@ pub(super) fn rust() -> Result<Command, String> {
             .args(["build", "--locked", "--offline", "--example", "client"])
             .arg("--message-format=json")
             .current_dir(env!("CARGO_MANIFEST_DIR"));
-        // What cargo tells this process about its package, another cargo must not hear: build scripts of dependencies
-        // ask for it, so these would be built anew, now and at the next build.
-        for (name, _) in std::env::vars_os() {
-            let text = name.to_string_lossy();
-            let is_of_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "OUT_DIR"]
-                .iter()
-                .any(|start| text.starts_with(start));
-            if is_of_package {
-                cargo.env_remove(name);
-            }
-        }
+        forget_package(&mut cargo);
         let messages = compile(&mut cargo);
         let mut messages = messages
             .lines()

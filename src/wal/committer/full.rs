@@ -36,12 +36,14 @@ impl<D: Disk> Committer<D> {
         let directory = self.log.directory();
         let free_min = self.free_min();
         // A quota does not show in what is free.
-        let needs_room = self.was_full || self.free_bytes()? < free_min;
+        let mut free = self.free_bytes()?;
+        let needs_room = self.was_full || free < free_min;
         // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
         if needs_room && self.log.mismatch().is_none() {
             directory.drop_kept(0)?;
+            free = self.free_bytes()?;
         }
-        let mut is_low = needs_room && self.free_bytes()? < free_min;
+        let mut is_low = needs_room && free < free_min;
         if !is_low && self.was_full {
             // The proof is a write.
             self.was_full = false;
@@ -50,7 +52,7 @@ impl<D: Disk> Committer<D> {
         }
         if is_low && !self.is_full_told && self.low_told_at.is_none_or(|at| at.elapsed() >= LOW_REMINDER) {
             self.low_told_at = Some(Instant::now());
-            let (free, floor) = (self.free_bytes()?, self.disk_free_min);
+            let floor = self.disk_free_min;
             tracing::warn!(
                 free,
                 floor,

@@ -130,6 +130,12 @@ impl Transactions {
         Ok(LONG_SILENCE)
     }
 
+    /// Changes a setting for the rest of the transaction.
+    pub(super) async fn set_local(&self, setting: &str) -> Result<(), StatementError> {
+        let set = format!("SET LOCAL {setting}");
+        bounded(self.timeout, self.client().batch_execute(&set)).await
+    }
+
     async fn lock(&self, wait: bool) -> Result<bool, StatementError> {
         let millis = self.timeout.as_millis().max(1);
         let take = if wait {

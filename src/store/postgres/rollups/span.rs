@@ -53,7 +53,7 @@ pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day,
     Ok(first.zip(last))
 }
 
-/// The days that have parts, deltas or sums, in order.
+/// The days that have parts, deltas, sums or overflow, in order.
 pub(super) async fn days_kept(transactions: &mut Transactions) -> Result<Vec<Day>, StatementError> {
     let rows = transactions.query_long(DAYS_KEPT, &[]).await?;
     let day = |row: &Row| {
@@ -68,17 +68,12 @@ pub(super) async fn has_events(
     transactions: &mut Transactions,
     range: Range<Timestamp>,
 ) -> Result<bool, StatementError> {
-    let limit = transactions.allow_long().await?;
     // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it
     // has none.
-    let by_index = transactions.client().batch_execute("SET LOCAL enable_seqscan = off");
-    bounded(limit, by_index).await?;
+    transactions.set_local("enable_seqscan = off").await?;
     let values: [&(dyn ToSql + Sync); 2] = [&Instant(range.start), &Instant(range.end)];
     let rows = transactions.query_long(HAS_EVENTS, &values).await?;
-    let by_any = transactions
-        .client()
-        .batch_execute("SET LOCAL enable_seqscan TO DEFAULT");
-    bounded(limit, by_any).await?;
+    transactions.set_local("enable_seqscan TO DEFAULT").await?;
     Ok(rows[0].try_get(0)?)
 }
 

@@ -151,7 +151,7 @@ pub(super) fn stored_sql() -> String {
     format!("SELECT min(lowest), max(highest) FROM ({})", tables.join(" UNION ALL "))
 }
 
-/// The days that have parts, deltas or sums, in order.
+/// The days that have parts, deltas, sums or overflow, in order.
 pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<Day>> {
     connection
         .prepare(
