@@ -4,7 +4,9 @@
 //! thrown away on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a
 //! commit happened.
 
+mod error;
 pub mod migrations;
+pub(crate) mod outage;
 
 pub(crate) mod postgres;
 mod quarantine;
@@ -19,100 +21,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use self::error::{QueryError, SinkError, StoreError};
 use self::postgres::PostgresStore;
 pub use self::rollups::RollupStore;
 use self::sqlite::SqliteStore;
-use crate::query::error::AnswerError;
-use crate::query::memory::OutOfMemory;
-use crate::query::snapshot::QueryTooLarge;
-use crate::query::{GROUPS_MAX, MetricsQuery, MetricsReport};
+use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
-
-/// What went wrong in a store, sorted by what the caller should do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database cannot be reached, restarts, is full, read-only or too slow. Retry on a new connection, for ever.
-    #[error("database unavailable: {0}")]
-    Unavailable(String),
-    /// A value that the database refuses, or that a constraint, trigger or partition of the user's own refuses.
-    /// Retrying cannot help: find the event, quarantine it.
-    #[error("the database refuses the data ({code}): {message}")]
-    Data {
-        /// SQLSTATE, SQLite's extended result code by name, or a word of ours for what the database does without an
-        /// error.
-        code: String,
-        /// The database's own words.
-        message: String,
-    },
-    /// A code that says neither whose fault it is, such as one that a trigger made up. Nothing was stored. It is about
-    /// the data once other events go through while one is refused; until then retry.
-    #[error("the database fails, and does not say whether that is about the data ({code}): {message}")]
-    Unclear {
-        /// As above.
-        code: String,
-        /// The database's own words.
-        message: String,
-    },
-    /// Tables are missing or of another shape (class 42, or a schema version that is not ours). A person must act.
-    #[error("{0}")]
-    Schema(String),
-    /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from
-    /// there.
-    #[error("the checkpoint stands elsewhere: nothing stored")]
-    CheckpointMoved,
-    /// All connections for metrics queries are in use by others, and stayed so. The database itself may be well.
-    #[error("{0}")]
-    QueriesBusy(String),
-    /// A metrics query ran into its statement timeout.
-    #[error("the query took longer than {0:?}")]
-    QueryTimeout(std::time::Duration),
-    /// A metrics query has more groups than one answer may hold.
-    #[error("the answer would have more than {max} groups")]
-    TooManyGroups {
-        /// The limit.
-        max: usize,
-    },
-    /// A metrics query touches more than may be held in memory. The text says what to ask instead.
-    #[error("{0}")]
-    QueryTooLarge(String),
-    /// A metrics query had to be given up because other questions hold the memory. Asked again it may have an answer.
-    #[error("{0}")]
-    QueryMemory(String),
-}
-
-impl From<AnswerError<Self>> for StoreError {
-    fn from(error: AnswerError<Self>) -> Self {
-        match error {
-            AnswerError::Store(error) => error,
-            AnswerError::TooManyGroups => Self::TooManyGroups { max: GROUPS_MAX },
-            AnswerError::TooLarge(message) => Self::QueryTooLarge(message),
-            AnswerError::Memory(error) => error.into(),
-            AnswerError::Damaged(error) => Self::Schema(format!(
-                "{error}; `fast-ingest rollup rebuild` makes the rollups afresh"
-            )),
-        }
-    }
-}
-
-impl From<OutOfMemory> for StoreError {
-    fn from(error: OutOfMemory) -> Self {
-        match error {
-            OutOfMemory::Question { .. } => Self::QueryTooLarge(error.to_string()),
-            OutOfMemory::Others => Self::QueryMemory(error.to_string()),
-        }
-    }
-}
-
-impl From<QueryTooLarge> for StoreError {
-    fn from(error: QueryTooLarge) -> Self {
-        match error {
-            QueryTooLarge::Rows => Self::QueryTooLarge(error.to_string()),
-            QueryTooLarge::Memory(error) => error.into(),
-        }
-    }
-}
 
 /// What must be over before a transaction may be committed.
 pub type BeforeCommit<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
@@ -228,9 +144,8 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`],
-    /// [`StoreError::QueryTimeout`], or what is wrong with the database.
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError>;
+    /// [`QueryError`]: a limit of this server that the query ran into, or what is wrong with the database.
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError>;
 
     /// Opens a connection for keeping the rollups.
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
@@ -240,11 +155,11 @@ pub trait EventStore: Send + Sync {
     ///
     /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the
     /// whole log.
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError>;
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError>;
 }
 
 /// One connection that flushes. After any error but [`StoreError::Data`], [`StoreError::Unclear`] and
-/// [`StoreError::CheckpointMoved`] it must be dropped.
+/// [`SinkError::CheckpointMoved`] it must be dropped.
 #[async_trait]
 pub trait EventSink: Send {
     /// Whether the database has closed the connection while nobody used it, as far as that is known without asking.
@@ -266,8 +181,8 @@ pub trait EventSink: Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError::CheckpointMoved`] when it is not any more what the person saw; nothing was changed then.
-    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError>;
+    /// [`SinkError::CheckpointMoved`] when it is not any more what the person saw; nothing was changed then.
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError>;
 
     /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to
     /// its end and to the mark [`BatchView::to`], in one transaction. On return the commit is confirmed. All of the
@@ -275,9 +190,9 @@ pub trait EventSink: Send {
     ///
     /// # Errors
     ///
-    /// On [`StoreError::Data`] and [`StoreError::CheckpointMoved`] nothing was stored. On every other error the outcome
+    /// On [`StoreError::Data`] and [`SinkError::CheckpointMoved`] nothing was stored. On every other error the outcome
     /// is unknown until the checkpoint is read on a new connection.
-    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         self.flush_and_wait(batch, Box::pin(async { Ok(()) })).await
     }
 
@@ -287,26 +202,26 @@ pub trait EventSink: Send {
         &mut self,
         batch: BatchView<'_>,
         before_commit: BeforeCommit<'_>,
-    ) -> Result<Flushed, StoreError>;
+    ) -> Result<Flushed, SinkError>;
 
     /// Puts one event that the database refuses into quarantine and moves the checkpoint past it, in one transaction.
     ///
     /// # Panics
     ///
     /// When the batch is not exactly one event long.
-    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError>;
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError>;
 
     /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped.
     ///
     /// # Errors
     ///
-    /// [`StoreError::CheckpointMoved`] when somebody else has made it meanwhile.
+    /// [`SinkError::CheckpointMoved`] when somebody else has made it meanwhile.
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,
         flushed_through: Sequence,
         mark: Mark,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), SinkError> {
         let adoption = Adoption {
             wal_id,
             seen: None,
@@ -319,9 +234,9 @@ pub trait EventSink: Send {
 
     /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink
     /// that cannot do so fails, so that nothing is concluded from it.
-    async fn rehearse(&mut self, _batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn rehearse(&mut self, _batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         let text = "this store cannot rehearse";
-        Err(StoreError::Unavailable(text.to_owned()))
+        Err(StoreError::Unavailable(text.to_owned()).into())
     }
 }
 

@@ -137,16 +137,7 @@ pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
         }
         (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Sqlite(_)) => ExitStatus::Io,
         (StoreError::Schema(_), _) => ExitStatus::Config,
-        (
-            StoreError::Data { .. }
-            | StoreError::CheckpointMoved
-            | StoreError::QueriesBusy(_)
-            | StoreError::QueryTimeout(_)
-            | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge(_)
-            | StoreError::QueryMemory(_),
-            _,
-        ) => ExitStatus::Software,
+        (StoreError::Data { .. }, _) => ExitStatus::Software,
     };
     Failure::new(status, error)
 }

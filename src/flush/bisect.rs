@@ -6,7 +6,7 @@ use tokio::task::{spawn_blocking, yield_now};
 
 use super::checkpoint::Checkpoint;
 use super::look::Trouble;
-use crate::store::{BeforeCommit, EventSink, StoreError};
+use crate::store::{BeforeCommit, EventSink, SinkError, StoreError};
 use crate::wal::Log;
 use crate::wal::batch::{Batch, BatchView};
 use crate::wal::disk::Disk;
@@ -44,12 +44,12 @@ pub(super) async fn flush<D: Disk>(
                 checkpoint.confirm_applied(part, flushed);
                 went_through |= is_doubted && flushed.stored > 0;
             }
-            Err(StoreError::Data { code, message }) if part.len() == 1 => {
+            Err(SinkError::Store(StoreError::Data { code, message })) if part.len() == 1 => {
                 log.sync_notes()?;
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm_quarantined(part);
             }
-            Err(StoreError::Unclear { code, message }) if part.len() == 1 => {
+            Err(SinkError::Store(StoreError::Unclear { code, message })) if part.len() == 1 => {
                 went_through = went_through || another_would_go_through(sink, part, &parts).await?;
                 if !went_through {
                     return Err(StoreError::Unclear { code, message }.into());
@@ -58,7 +58,7 @@ pub(super) async fn flush<D: Disk>(
                 quarantine(sink, part, &code, &message).await?;
                 checkpoint.confirm_quarantined(part);
             }
-            Err(error @ (StoreError::Data { .. } | StoreError::Unclear { .. })) => {
+            Err(SinkError::Store(error @ (StoreError::Data { .. } | StoreError::Unclear { .. }))) => {
                 is_doubted |= matches!(error, StoreError::Unclear { .. });
                 let (left, right) = part.split_at(part.len() / 2);
                 parts.push(right);
@@ -94,7 +94,7 @@ async fn another_would_go_through(
     sink: &mut dyn EventSink,
     refused: BatchView<'_>,
     rest: &[BatchView<'_>],
-) -> Result<bool, StoreError> {
+) -> Result<bool, SinkError> {
     // The next part is the last one.
     let next = rest.iter().rev().flat_map(BatchView::encoded);
     for encoded in next.take(WITNESSES) {
@@ -103,19 +103,14 @@ async fn another_would_go_through(
         let view = witness.view().with_marks(refused.from(), refused.to());
         match sink.rehearse(view).await {
             Ok(flushed) if flushed.stored > 0 => return Ok(true),
-            Ok(_) | Err(StoreError::Data { .. } | StoreError::Unclear { .. }) => {}
+            Ok(_) | Err(SinkError::Store(StoreError::Data { .. } | StoreError::Unclear { .. })) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(false)
 }
 
-async fn quarantine(
-    sink: &mut dyn EventSink,
-    part: BatchView<'_>,
-    code: &str,
-    message: &str,
-) -> Result<(), StoreError> {
+async fn quarantine(sink: &mut dyn EventSink, part: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError> {
     let sequence = part.through();
     // Before it is done: if the answer to its commit gets lost, this line is all that names the event.
     tracing::error!(
@@ -124,10 +119,11 @@ async fn quarantine(
         "the database refuses the event at sequence {sequence}, quarantining it: {message}"
     );
     sink.quarantine(part, code, message).await.map_err(|error| match error {
-        StoreError::Data { code, message } => StoreError::Schema(format!(
+        SinkError::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
             "the event at sequence {sequence} is refused by events and by quarantine too: {message} ({code}); look for \
              constraints or triggers on the table quarantine"
-        )),
+        ))
+        .into(),
         other => other,
     })
 }

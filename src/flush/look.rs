@@ -1,7 +1,7 @@
 //! The look at the checkpoint with which every stay on a connection begins.
 
 use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
-use crate::store::{EventSink, EventStore, StoreError};
+use crate::store::{EventSink, EventStore, SinkError, StoreError};
 use crate::wal::disk::Disk;
 use crate::wal::flushed::{Commit, Commits};
 use crate::wal::id::{CheckpointRow, DatabaseId, Mark};
@@ -15,10 +15,16 @@ pub(super) enum Trouble {
     Log(#[from] WalError),
     /// The database fails.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Sink(#[from] SinkError),
     /// Log and database do not belong together.
     #[error("{0}")]
     Mismatch(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Sink(error.into())
+    }
 }
 
 /// What a look found.

@@ -20,21 +20,16 @@ use super::look::{self, Looked, Trouble, look};
 use super::stop::{FlushStop, unless_stopped};
 use crate::flush::progress::Progress;
 use crate::flush::settings::FlushSettings;
-use crate::store::{EventSink, EventStore, StoreError};
-use crate::support::backoff::{Backoff, Reminder};
+use crate::store::outage::{Outage, SESSION_AGE_MAX};
+use crate::store::{EventSink, EventStore, SinkError, StoreError};
 use crate::wal::batch::Batch;
 use crate::wal::disk::{Disk, RealDisk};
 use crate::wal::id::{CheckpointRow, Sequence};
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 
-/// Wait between looks at a schema that is not ours: a person has to act first.
-const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
 /// Wait between looks for a person's answer, who may be waiting for it to be taken up.
 const ANSWER_RECHECK: Duration = Duration::from_secs(2);
-/// Age at which a session is given up for a fresh one. A temporary table of an older one would hold back PostgreSQL's
-/// transaction-id horizon, because autovacuum cannot freeze it.
-const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
 /// A session that was used more lately is taken as it is: if sessions end as soon as they begin, that has to meet the
 /// backoff.
 const IDLE_MIN: Duration = Duration::from_millis(50);
@@ -57,11 +52,8 @@ pub struct Flusher<D: Disk = RealDisk> {
     progress: Arc<Progress>,
     stop: watch::Receiver<FlushStop>,
     checkpoint: Checkpoint,
-    /// Rows of the next batch, beyond which no record is added: halved when a flush fails, so that a database that is
-    /// too slow for its timeout gets batches that it can finish.
-    rows_max: usize,
-    backoff: Backoff,
-    reminder: Reminder,
+    /// Its rows are those of the next batch, beyond which no record is added.
+    outage: Outage,
 }
 
 /// A connection, and the checkpoint that was found there.
@@ -74,7 +66,7 @@ enum Ended {
     /// Go on with a fresh one.
     Aged,
     /// Try again on a new connection.
-    Doubt(StoreError),
+    Doubt(SinkError),
     /// A person has to know something first.
     Asks(Question),
 }
@@ -90,14 +82,12 @@ impl<D: Disk> Flusher<D> {
     ) -> Self {
         Self {
             checkpoint: Checkpoint::default(),
-            rows_max: settings.rows_max,
+            outage: Outage::new(ROWS_MIN, settings.rows_max),
             log,
             store,
             settings,
             progress,
             stop,
-            backoff: Backoff::default(),
-            reminder: Reminder::default(),
         }
     }
 
@@ -158,7 +148,7 @@ impl<D: Disk> Flusher<D> {
                 }
                 Ok(())
             }
-            Err(Trouble::Store(error)) => {
+            Err(Trouble::Sink(error)) => {
                 tracing::debug!("no look at the checkpoint before the start: {error}");
                 Ok(())
             }
@@ -188,7 +178,7 @@ impl<D: Disk> Flusher<D> {
                 None => return Ok(Ended::Stopped),
                 Some(Ok(true)) => return Ok(Ended::Aged),
                 Some(Ok(false) | Err(Trouble::Mismatch(_))) => {}
-                Some(Err(Trouble::Store(error))) => {
+                Some(Err(Trouble::Sink(error))) => {
                     tracing::debug!("no look for an answer: {error}");
                 }
                 Some(Err(Trouble::Log(error))) => return Err(error.into()),
@@ -270,11 +260,10 @@ impl<D: Disk> Flusher<D> {
                 return Ok(Ended::Stopped);
             };
             if let Err(trouble) = flushed {
-                self.rows_max = (self.rows_max / 2).max(ROWS_MIN.min(self.settings.rows_max));
+                self.outage.halve();
                 return self.end_of(trouble);
             }
-            // Slowly, or a database that is too slow for full batches would fail every other one.
-            self.rows_max = (self.rows_max + self.rows_max / 8 + 1).min(self.settings.rows_max);
+            self.outage.grow();
             flushed_through = batch.view().through();
             used_at = Instant::now();
             self.note_flushed(flushed_through)?;
@@ -286,8 +275,11 @@ impl<D: Disk> Flusher<D> {
     fn end_of(&self, trouble: Trouble) -> Result<Ended, FlushError> {
         match trouble {
             Trouble::Log(error) => Err(error.into()),
-            Trouble::Store(error) => {
-                if matches!(error, StoreError::CheckpointMoved | StoreError::Schema(_)) {
+            Trouble::Sink(error) => {
+                if matches!(
+                    error,
+                    SinkError::CheckpointMoved | SinkError::Store(StoreError::Schema(_))
+                ) {
                     // The database answered, and it is a definite no: what was noted of that commit is no doubt.
                     look::note_confirmed(&self.log, &self.checkpoint)?;
                 }
@@ -311,11 +303,10 @@ impl<D: Disk> Flusher<D> {
         Ok(())
     }
 
-    /// A flush went well, or there was nothing to flush. A mere connection is no proof: the disk behind it may be full.
+    /// A flush went well, or there was nothing to flush.
     fn note_well(&mut self) {
         self.progress.set_running();
-        self.backoff.reset();
-        if self.reminder.end() {
+        if self.outage.end() {
             tracing::info!(backlog = self.progress.flush_lag(), "flushing goes on");
         }
     }

@@ -21,7 +21,7 @@ use super::App;
 use super::error::{ApiError, ParameterError};
 use super::lag::Lag;
 use crate::api::receipt::Receipt;
-use crate::store::{EventStore, StoreError, Stretch};
+use crate::store::{EventStore, QueryError, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
 use crate::wal::id::{LifeId, Sequence};
 
@@ -85,7 +85,7 @@ impl Applied {
         store: &dyn EventStore,
         receipt: Receipt,
         since: Option<Instant>,
-    ) -> Result<Found, StoreError> {
+    ) -> Result<Found, QueryError> {
         let Receipt { life, through } = receipt;
         let life = LifeId(life);
         let mut looks = self.looks.lock().await;
@@ -186,12 +186,15 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
             tracing::warn!(%error, "cannot tell what of life {life} of a log is flushed: {error}");
             Err(error.into())
         }
-        (Err(_), None) => Err(StoreError::Unavailable(format!("no answer within {QUERY_WAIT_MAX:?}")).into()),
+        (Err(_), None) => {
+            let text = format!("no answer within {QUERY_WAIT_MAX:?}");
+            Err(QueryError::from(StoreError::Unavailable(text)).into())
+        }
     }
 }
 
 /// Waits for the event of a receipt, and says meanwhile in `lag` why it is not there, as far as that is known.
-async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), StoreError> {
+async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), QueryError> {
     let mut since = None;
     if LifeId(receipt.life) == app.applied.life {
         *lag = Some(Lag::Behind(QUERY_WAIT_MAX));

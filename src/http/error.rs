@@ -11,7 +11,8 @@ use super::response::{self, Response};
 use crate::api::problem::{Code, Kind, ListedError, Problem};
 use crate::api::routes;
 use crate::event::parse::ParseError;
-use crate::store::StoreError;
+use crate::query::GROUPS_MAX;
+use crate::store::{QueryError, StoreError};
 use crate::wal::refusal::Refusal;
 
 /// Why a request is not answered as asked.
@@ -63,7 +64,7 @@ pub(super) enum ApiError {
     /// The events of a receipt are not in the database yet.
     NotAppliedYet(Lag),
     /// The store could not answer.
-    Store(StoreError),
+    Query(QueryError),
     /// All connections are taken.
     TooManyConnections,
 }
@@ -91,9 +92,9 @@ impl From<ParseError> for ApiError {
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
     }
 }
 
@@ -139,7 +140,7 @@ impl ApiError {
             Self::Parse(ParseError::Invalid { .. }) => Code::InvalidEvent,
             Self::BadQuery { .. } | Self::BadWait(_) => Code::BadQuery,
             Self::NotAppliedYet(_) => Code::NotAppliedYet,
-            Self::Store(error) => code_of_store(error),
+            Self::Query(error) => code_of_query(error),
             Self::TooManyConnections => Code::TooManyConnections,
         }
     }
@@ -179,7 +180,7 @@ impl ApiError {
             }
             Self::BadWait(_) => "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned(),
             Self::NotAppliedYet(lag) => format!("{lag}; ask again with the same receipt"),
-            Self::Store(error) => detail_of_store(error),
+            Self::Query(error) => detail_of_query(error),
             Self::TooManyConnections => "all connections are taken; keep connections open and share them".to_owned(),
         }
     }
@@ -237,41 +238,43 @@ pub(super) fn code_of_refusal(refusal: Refusal) -> Code {
     }
 }
 
-fn code_of_store(error: &StoreError) -> Code {
+fn code_of_query(error: &QueryError) -> Code {
     match error {
-        StoreError::Unavailable(_) | StoreError::Unclear { .. } => Code::DatabaseUnavailable,
-        StoreError::QueriesBusy(_) => Code::QueriesBusy,
-        StoreError::QueryTimeout(_) => Code::QueryTimeout,
-        StoreError::Schema(_) => Code::DatabaseSchema,
-        StoreError::TooManyGroups { .. } => Code::TooManyGroups,
-        StoreError::QueryTooLarge(_) => Code::QueryTooLarge,
-        StoreError::QueryMemory(_) => Code::QueryMemory,
-        StoreError::Data { .. } | StoreError::CheckpointMoved => Code::Internal,
+        QueryError::Store(StoreError::Unavailable(_) | StoreError::Unclear { .. }) => Code::DatabaseUnavailable,
+        QueryError::Busy(_) => Code::QueriesBusy,
+        QueryError::Timeout(_) => Code::QueryTimeout,
+        QueryError::Store(StoreError::Schema(_)) => Code::DatabaseSchema,
+        QueryError::TooManyGroups => Code::TooManyGroups,
+        QueryError::TooLarge(_) => Code::QueryTooLarge,
+        QueryError::Memory(_) => Code::QueryMemory,
+        QueryError::Store(StoreError::Data { .. }) => Code::Internal,
     }
 }
 
 /// The database's own words stay in the log: they may name hosts and users.
-fn detail_of_store(error: &StoreError) -> String {
+fn detail_of_query(error: &QueryError) -> String {
     match error {
-        StoreError::Unavailable(_) | StoreError::Unclear { .. } => {
+        QueryError::Store(StoreError::Unavailable(_) | StoreError::Unclear { .. }) => {
             "the database does not answer; events are still accepted and will be counted".to_owned()
         }
-        StoreError::QueriesBusy(_) => {
+        QueryError::Busy(_) => {
             "other queries use all the connections that the server has for them; ask again, or let it have more \
              (--query-connections)"
                 .to_owned()
         }
-        StoreError::QueryTimeout(limit) => {
+        QueryError::Timeout(limit) => {
             format!("the query took longer than {limit:?}; ask for a shorter range")
         }
-        StoreError::Schema(_) => {
+        QueryError::Store(StoreError::Schema(_)) => {
             "the database schema is not the one that this server needs; see the server's log".to_owned()
         }
-        StoreError::TooManyGroups { max } => {
-            format!("the answer would have more than {max} groups; ask for a shorter range or group in another way")
+        QueryError::TooManyGroups => {
+            format!(
+                "the answer would have more than {GROUPS_MAX} groups; ask for a shorter range or group in another way"
+            )
         }
-        StoreError::QueryTooLarge(reason) | StoreError::QueryMemory(reason) => reason.clone(),
-        StoreError::Data { .. } | StoreError::CheckpointMoved => {
+        QueryError::TooLarge(reason) | QueryError::Memory(reason) => reason.clone(),
+        QueryError::Store(StoreError::Data { .. }) => {
             "the query failed in a way it should not; see the server's log".to_owned()
         }
     }

@@ -14,7 +14,7 @@ use super::applied;
 use super::error::ApiError;
 use super::response::{self, Response};
 use crate::api::metrics::PARAMETERS;
-use crate::store::StoreError;
+use crate::store::QueryError;
 
 /// Answers a metrics query.
 pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, ApiError> {
@@ -32,13 +32,13 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
         Err(error) => {
             match &error {
                 // What the client asked for, not what is wrong with us.
-                StoreError::QueryTimeout(_)
-                | StoreError::TooManyGroups { .. }
-                | StoreError::QueryTooLarge(_)
-                | StoreError::QueryMemory(_) => {
+                QueryError::Timeout(_)
+                | QueryError::TooManyGroups
+                | QueryError::TooLarge(_)
+                | QueryError::Memory(_) => {
                     tracing::info!(%error, "metrics query failed: {error}")
                 }
-                _ => tracing::warn!(%error, "metrics query failed: {error}"),
+                QueryError::Store(_) | QueryError::Busy(_) => tracing::warn!(%error, "metrics query failed: {error}"),
             }
             Err(error.into())
         }

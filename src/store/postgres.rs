@@ -50,7 +50,7 @@ use self::error::bounded;
 use self::metrics::{Metrics, QueryFailure};
 use self::rollups::PostgresRollups;
 use self::sink::PostgresSink;
-use super::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use super::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::settings::StoreSettings;
 use crate::support::settings::ConfigError;
@@ -153,19 +153,19 @@ impl EventStore for PostgresStore {
         Ok(Box::new(PostgresRollups::new(session, self.flush_timeout)))
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
-        self.checkpoints.stored_of(life).await
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError> {
+        Ok(self.checkpoints.stored_of(life).await?)
     }
 
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         match self.metrics.answer(query).await {
             Ok(report) => Ok(report),
-            Err(QueryFailure::Store(error)) => Err(error),
-            Err(QueryFailure::SessionEnded(message)) => Err(StoreError::Unavailable(message)),
+            Err(QueryFailure::Query(error)) => Err(error),
+            Err(QueryFailure::SessionEnded(message)) => Err(StoreError::Unavailable(message).into()),
             // Either the schema is at fault and says so, or it is not and the statement may be tried again.
             Err(QueryFailure::Refused(message)) => {
                 self.check_schema().await?;
-                Err(StoreError::Unavailable(message))
+                Err(StoreError::Unavailable(message).into())
             }
         }
     }

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use self::readers::Readers;
 use self::rollups::SqliteRollups;
 use self::sink::SqliteSink;
-use super::{EventSink, EventStore, RollupStore, StoreError, Stretch, schema};
+use super::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch, schema};
 use crate::query::memory::QueryMemory;
 use crate::query::{MetricsQuery, MetricsReport};
 use crate::store::settings::StoreSettings;
@@ -82,7 +82,7 @@ impl EventStore for SqliteStore {
         Ok(Box::new(SqliteSink::open(&self.path)?))
     }
 
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         metrics::answer(&self.readers, self.memory.question(), query).await
     }
 
@@ -90,7 +90,7 @@ impl EventStore for SqliteStore {
         Ok(Box::new(SqliteRollups::open(&self.path)?))
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError> {
         self.readers.read(move |reader| lineage::stored_of(reader, life)).await
     }
 }

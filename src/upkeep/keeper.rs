@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 use super::compact::{Limits, compact, sum_up_days};
 use super::rebuild::{Settled, settle_one_day};
 use crate::event::Timestamp;
+use crate::store::outage::{Failed, Outage, SESSION_AGE_MAX};
 use crate::store::{EventStore, RollupStore, StoreError};
-use crate::support::backoff::{Backoff, Reminder};
 use crate::support::shutdown::StopToken;
 use crate::support::words::plural;
 use crate::upkeep::settings::RollupSettings;
@@ -35,10 +35,6 @@ const SUMS_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const SUMS_PAUSE_FACTOR: u32 = 10;
 /// Compactions that fail are made smaller, down to this many rows.
 const ROWS_MIN: usize = 100;
-/// Age at which a connection is given up for a fresh one: as in the flush, temporary tables should not grow old.
-const SESSION_AGE_MAX: Duration = Duration::from_secs(3600);
-/// Wait between looks at a schema that is not ours: a person has to act first.
-const SCHEMA_RECHECK: Duration = Duration::from_secs(30);
 
 /// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the
 /// work.
@@ -47,14 +43,11 @@ pub struct Keeper {
     interval: Duration,
     limits: Limits,
     stop: StopToken,
-    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's
-    /// timeouts.
-    deltas_max: usize,
+    /// Its rows are the deltas of the next compaction.
+    outage: Outage,
     /// Whether the last compaction left some.
     left_some: bool,
     sums: Sums,
-    backoff: Backoff,
-    reminder: Reminder,
 }
 
 /// When the next step is due.
@@ -84,7 +77,7 @@ impl Keeper {
         Self {
             store,
             interval: settings.interval,
-            deltas_max: limits.deltas_max,
+            outage: Outage::new(ROWS_MIN, limits.deltas_max),
             left_some: false,
             limits,
             stop,
@@ -92,8 +85,6 @@ impl Keeper {
                 due_at: Instant::now(),
                 spent: Duration::ZERO,
             },
-            backoff: Backoff::default(),
-            reminder: Reminder::default(),
         }
     }
 
@@ -111,7 +102,7 @@ impl Keeper {
     async fn keep(&mut self) -> Infallible {
         loop {
             if let Err(error) = self.keep_on_one_connection().await {
-                self.deltas_max = (self.deltas_max / 2).max(ROWS_MIN.min(self.limits.deltas_max));
+                self.outage.halve();
                 let wait = self.report(&error);
                 sleep(wait).await;
             }
@@ -145,11 +136,11 @@ impl Keeper {
     /// Compacts, or sums up days when nothing is left to compact. Returns when to go on.
     async fn step(&mut self, store: &mut dyn RollupStore) -> Result<Next, StoreError> {
         let limits = Limits {
-            deltas_max: self.deltas_max,
+            deltas_max: self.outage.rows(),
             ..self.limits
         };
         let compacted = compact(store, Timestamp::now(), &limits).await?;
-        self.deltas_max = (self.deltas_max + self.deltas_max / 8 + 1).min(self.limits.deltas_max);
+        self.outage.grow();
         if compacted.is_locked_elsewhere {
             return Ok(if self.left_some {
                 Next::Soon
@@ -205,29 +196,28 @@ impl Keeper {
         Ok(())
     }
 
-    /// A step went well. A mere connection is no proof: the disk behind it may be full.
+    /// A step went well.
     fn note_well(&mut self) {
-        self.backoff.reset();
-        if self.reminder.end() {
+        if self.outage.end() {
             tracing::info!("the database is back, rollups are kept again");
         }
     }
 
     /// Says what went wrong, once and then now and again, and how long to wait.
     fn report(&mut self, error: &StoreError) -> Duration {
-        let is_due = self.reminder.is_due();
-        if let StoreError::Schema(reason) = error {
+        let Failed { wait, is_due } = self.outage.note_failure(error.schema());
+        if let Some(reason) = error.schema() {
             if is_due {
                 tracing::error!("rollups are not kept, queries read more and more rows: {reason}");
             }
-            return SCHEMA_RECHECK;
+            return wait;
         }
         if is_due {
             tracing::warn!(
                 "cannot keep the rollups, trying again; until then a query that the database answers reads more rows, and none is wrong: {error}"
             );
         }
-        self.backoff.next_wait()
+        wait
     }
 }
 

@@ -11,7 +11,7 @@ use super::super::args::DatabaseArgs;
 use super::super::serve::log_failure;
 use crate::flush::checkpoint::{Lineage, Standing};
 use crate::store::settings::{StoreLocation, StoreSettings};
-use crate::store::{self, EventSink, StoreError};
+use crate::store::{self, EventSink, SinkError, StoreError};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::wal::directory::{self, Segment};
 use crate::wal::disk::RealDisk;
@@ -106,14 +106,14 @@ impl FoundLog {
 }
 
 /// What a database that fails means for a command.
-pub(super) fn store_failure(error: StoreError) -> Failure {
-    match error {
-        StoreError::Schema(_) => Failure::new(ExitStatus::Config, error),
-        StoreError::CheckpointMoved => Failure::new(
+pub(super) fn store_failure(error: impl Into<SinkError>) -> Failure {
+    match error.into() {
+        SinkError::Store(error @ StoreError::Schema(_)) => Failure::new(ExitStatus::Config, error),
+        SinkError::CheckpointMoved => Failure::new(
             ExitStatus::Unavailable,
             anyhow::anyhow!("the checkpoint was moved meanwhile, so nothing was changed; look again"),
         ),
-        other => Failure::new(ExitStatus::Unavailable, other),
+        SinkError::Store(error) => Failure::new(ExitStatus::Unavailable, error),
     }
 }
 
@@ -191,7 +191,7 @@ impl Contact {
     }
 
     /// Puts a log's checkpoint where a person wants it.
-    pub(super) fn adopt(&mut self, adoption: &store::Adoption) -> Result<(), StoreError> {
+    pub(super) fn adopt(&mut self, adoption: &store::Adoption) -> Result<(), SinkError> {
         self.runtime.block_on(self.sink.adopt(adoption))
     }
 }

@@ -1,7 +1,7 @@
 //! What the database may do to a flush, put between the flush and a real store.
 
 use super::*;
-use crate::store::{Adoption, BeforeCommit, RollupStore, Stretch};
+use crate::store::{Adoption, BeforeCommit, QueryError, RollupStore, SinkError, Stretch};
 use crate::testing::disk::faulty::{Faults, FaultyDisk};
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId};
 use crate::wal::tests::start_on;
@@ -64,10 +64,10 @@ impl EventStore for Fateful {
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
         self.inner.open_rollups().await
     }
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError> {
         self.inner.stored_of(life).await
     }
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         self.inner.metrics(query).await
     }
 }
@@ -80,29 +80,33 @@ impl EventSink for FatefulSink {
     async fn database_id(&mut self) -> Result<DatabaseId, StoreError> {
         self.inner.database_id().await
     }
-    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError> {
         self.inner.adopt(adoption).await
     }
     async fn flush_and_wait(
         &mut self,
         batch: BatchView<'_>,
         before_commit: BeforeCommit<'_>,
-    ) -> Result<Flushed, StoreError> {
+    ) -> Result<Flushed, SinkError> {
         let fate = self.fates.lock().unwrap().pop();
         match fate {
             None => self.inner.flush_and_wait(batch, before_commit).await,
             Some(Fate::LostAnswer) => {
                 self.inner.flush_and_wait(batch, before_commit).await?;
-                Err(StoreError::Unavailable("the answer to COMMIT was lost".to_owned()))
+                Err(SinkError::Store(StoreError::Unavailable(
+                    "the answer to COMMIT was lost".to_owned(),
+                )))
             }
-            Some(Fate::LostRequest) => Err(StoreError::Unavailable("the connection broke".to_owned())),
-            Some(Fate::BadSchema) => Err(StoreError::Schema("a column is missing".to_owned())),
+            Some(Fate::LostRequest) => Err(SinkError::Store(StoreError::Unavailable(
+                "the connection broke".to_owned(),
+            ))),
+            Some(Fate::BadSchema) => Err(SinkError::Store(StoreError::Schema("a column is missing".to_owned()))),
         }
     }
-    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError> {
         self.inner.quarantine(batch, code, message).await
     }
-    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         self.inner.rehearse(batch).await
     }
 }

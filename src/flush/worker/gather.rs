@@ -35,7 +35,7 @@ impl<D: Disk> Flusher<D> {
         reader: &mut LogReader<D>,
         batch: &mut Batch,
     ) -> Result<Gathered, FlushError> {
-        let rows_max = self.rows_max;
+        let rows_max = self.outage.rows();
         let FlushSettings {
             bytes_max, interval, ..
         } = self.settings;

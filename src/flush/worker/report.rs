@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Flusher, HOW_TO_ANSWER, Question, SCHEMA_RECHECK};
-use crate::store::StoreError;
+use super::{Flusher, HOW_TO_ANSWER, Question};
+use crate::store::SinkError;
+use crate::store::outage::Failed;
 use crate::wal::disk::Disk;
 
 impl<D: Disk> Flusher<D> {
@@ -15,23 +16,22 @@ impl<D: Disk> Flusher<D> {
             self.progress.set_flushed_through(first - 1);
         }
         let backlog = self.progress.flush_lag();
-        if self.progress.set_asking(&text) | self.reminder.is_due() {
+        if self.progress.set_asking(&text) | self.outage.is_due() {
             tracing::error!(%wal_id, backlog, "flushing stopped: {text}");
         }
     }
 
     /// Says what went wrong, once and then now and again, and how long to wait.
-    pub(super) fn report(&mut self, error: &StoreError) -> Duration {
+    pub(super) fn report(&mut self, error: &SinkError) -> Duration {
         self.progress.look();
         let backlog = self.progress.flush_lag();
-        let is_due = self.reminder.is_due();
-        if let StoreError::Schema(reason) = error {
+        let Failed { wait, is_due } = self.outage.note_failure(error.schema());
+        if let Some(reason) = error.schema() {
             if self.progress.set_stopped(reason) || is_due {
                 tracing::error!(backlog, "flushing stopped, ingestion goes on: {reason}");
             }
-            return SCHEMA_RECHECK;
+            return wait;
         }
-        let wait = self.backoff.next_wait();
         let failing_for = self.progress.set_retrying(&error.to_string());
         if is_due {
             let failing_for_s = failing_for.as_secs();

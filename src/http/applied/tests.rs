@@ -60,11 +60,11 @@ impl EventStore for Marks {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         Ok(MetricsReport::default())
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError> {
         assert_eq!(life, self.life);
         self.looks.fetch_add(1, Ordering::Relaxed);
         if self.hangs {
@@ -294,7 +294,10 @@ async fn after_the_own_flush_the_database_is_looked_at_afresh() {
 #[tokio::test(start_paused = true)]
 async fn a_database_that_is_down_is_told_at_once_and_a_frozen_one_in_the_end() {
     let (waited, after) = wait_for_other(marks(|_| Err(StoreError::Unavailable("gone".to_owned())))).await;
-    assert!(matches!(waited, Err(ApiError::Store(StoreError::Unavailable(_)))));
+    assert!(matches!(
+        waited,
+        Err(ApiError::Query(QueryError::Store(StoreError::Unavailable(_))))
+    ));
     assert_eq!(after, Duration::ZERO);
 
     let frozen = Marks {
@@ -302,7 +305,10 @@ async fn a_database_that_is_down_is_told_at_once_and_a_frozen_one_in_the_end() {
         ..Arc::into_inner(marks(|_| Ok(None))).unwrap()
     };
     let (waited, after) = wait_for_other(Arc::new(frozen)).await;
-    assert!(matches!(waited, Err(ApiError::Store(StoreError::Unavailable(_)))));
+    assert!(matches!(
+        waited,
+        Err(ApiError::Query(QueryError::Store(StoreError::Unavailable(_))))
+    ));
     assert_eq!(after.as_secs(), QUERY_WAIT_MAX.as_secs());
 }
 

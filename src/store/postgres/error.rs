@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-use crate::store::StoreError;
+use crate::store::{SinkError, StoreError};
 
 /// How long past the server's own statement timeout a reply is awaited. A frozen peer keeps TCP alive and would never
 /// answer.
@@ -58,6 +58,36 @@ impl From<StatementError> for StoreError {
             StatementError::NoPartition(message) | StatementError::SessionEnded(message) => Self::Unavailable(message),
             StatementError::Store(error) => error,
         }
+    }
+}
+
+/// Why a batch was not stored.
+#[derive(Debug)]
+pub(super) enum FlushFailure {
+    /// The checkpoint did not stand where the batch begins.
+    CheckpointMoved,
+    /// A statement failed.
+    Statement(StatementError),
+}
+
+impl<E: Into<StatementError>> From<E> for FlushFailure {
+    fn from(error: E) -> Self {
+        Self::Statement(error.into())
+    }
+}
+
+impl From<FlushFailure> for SinkError {
+    fn from(failure: FlushFailure) -> Self {
+        match failure {
+            FlushFailure::CheckpointMoved => Self::CheckpointMoved,
+            FlushFailure::Statement(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<StatementError> for SinkError {
+    fn from(failure: StatementError) -> Self {
+        StoreError::from(failure).into()
     }
 }
 
@@ -212,12 +242,6 @@ mod tests {
                 assert_eq!(kept, code);
                 "unclear"
             }
-            StoreError::CheckpointMoved
-            | StoreError::QueriesBusy(_)
-            | StoreError::QueryTimeout(_)
-            | StoreError::TooManyGroups { .. }
-            | StoreError::QueryTooLarge(_)
-            | StoreError::QueryMemory(_) => "other",
         }
     }
 

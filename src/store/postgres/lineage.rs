@@ -8,7 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 use uuid::Uuid;
 
 use super::error::bounded;
-use crate::store::{Adoption, StoreError};
+use crate::store::{Adoption, SinkError, StoreError};
 use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
 /// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
@@ -44,12 +44,7 @@ pub(super) async fn checkpoint(
 }
 
 /// Puts the checkpoint where a person wants it, and records what that skips. `begin` begins a transaction.
-pub(super) async fn adopt(
-    client: &Client,
-    begin: &str,
-    adoption: &Adoption,
-    limit: Duration,
-) -> Result<(), StoreError> {
+pub(super) async fn adopt(client: &Client, begin: &str, adoption: &Adoption, limit: Duration) -> Result<(), SinkError> {
     let (wal_id, through, skipped) = (adoption.wal_id, adoption.through, adoption.skipped());
     let Mark { life, token } = adoption.mark;
     let moved = match &adoption.seen {
@@ -68,7 +63,7 @@ pub(super) async fn adopt(
     let replies = bounded(limit, client.simple_query(&format!("{begin}{moved}"))).await?;
     if last_row_count(&replies) != 1 {
         bounded(limit, client.batch_execute("ROLLBACK")).await?;
-        return Err(StoreError::CheckpointMoved);
+        return Err(SinkError::CheckpointMoved);
     }
     let record = if skipped == 0 {
         String::new()

@@ -17,8 +17,8 @@ use super::snapshot::{PgSnapshot, too_large};
 use crate::query::error::AnswerError;
 use crate::query::memory::QueryMemory;
 use crate::query::{self, MetricsQuery, MetricsReport};
-use crate::store::StoreError;
 use crate::store::settings::StoreSettings;
+use crate::store::{QueryError, StoreError};
 
 /// Why a query has no answer.
 pub(super) enum QueryFailure {
@@ -28,12 +28,12 @@ pub(super) enum QueryFailure {
     /// The session is over.
     SessionEnded(String),
     /// Anything else, classified.
-    Store(StoreError),
+    Query(QueryError),
 }
 
-impl From<StoreError> for QueryFailure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
+impl From<QueryError> for QueryFailure {
+    fn from(error: QueryError) -> Self {
+        Self::Query(error)
     }
 }
 
@@ -87,13 +87,13 @@ impl Metrics {
                 // Rows are still on their way. The guard stops them, and the open transaction keeps the connection from
                 // being used again.
                 if let Some(error) = too_large(&error) {
-                    return Err(StoreError::from(error).into());
+                    return Err(QueryError::from(error).into());
                 }
                 cancel.disarm();
                 Err(self.classify(error, connection.is_broken(), started))
             }
             // The guard cancels what may still run.
-            Err(_) => Err(StoreError::QueryTimeout(self.query_timeout).into()),
+            Err(_) => Err(QueryError::Timeout(self.query_timeout).into()),
         }
     }
 
@@ -103,7 +103,7 @@ impl Metrics {
         connection: &mut AsyncPgConnection,
         query: &MetricsQuery,
         statement_timeout: Duration,
-    ) -> Result<Result<MetricsReport, StoreError>, DieselError> {
+    ) -> Result<Result<MetricsReport, QueryError>, DieselError> {
         let memory = self.memory.question();
         let mut snapshot = PgSnapshot::begin(connection, statement_timeout, memory).await?;
         let answer = match query::answer(&mut snapshot, query).await {
@@ -128,10 +128,10 @@ impl Metrics {
                 QueryFailure::SessionEnded(info.message().to_owned())
             }
             DieselError::DatabaseError(..) if started.elapsed() >= self.query_timeout => {
-                StoreError::QueryTimeout(self.query_timeout).into()
+                QueryError::Timeout(self.query_timeout).into()
             }
             DieselError::DatabaseError(_, info) => QueryFailure::Refused(info.message().to_owned()),
-            other => StoreError::Unavailable(other.to_string()).into(),
+            other => QueryError::from(StoreError::Unavailable(other.to_string())).into(),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Notify, OnceCell};
 use tokio_postgres::CancelToken;
 
 use super::connect::Connector;
-use crate::store::StoreError;
+use crate::store::{QueryError, StoreError};
 
 /// Longest wait for a free connection, or for a new one.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ impl Readers {
     }
 
     /// A connection that answers.
-    pub(super) async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, StoreError> {
+    pub(super) async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, QueryError> {
         let pool = self.pool.get_or_init(async || self.build_pool()).await;
         let asked = Instant::now();
         let mut checkout = pin!(pool.get());
@@ -73,21 +73,22 @@ impl Readers {
     }
 
     /// Why a query that asked at `asked` got no connection.
-    fn no_connection(&self, pool: &Pool<AsyncPgConnection>, asked: Instant) -> StoreError {
+    fn no_connection(&self, pool: &Pool<AsyncPgConnection>, asked: Instant) -> QueryError {
         let connected = pool.state().connections;
         // An older error belongs to an outage that may be over.
         let error = self.connect_errors.recent(asked);
         let busy = format!("all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}");
         match (connected, error) {
-            (0, Some(error)) => StoreError::Unavailable(error),
+            (0, Some(error)) => StoreError::Unavailable(error).into(),
             (0, None) => StoreError::Unavailable(format!(
                 "no connection to {} within {CHECKOUT_TIMEOUT:?}",
                 self.connector.address()
-            )),
+            ))
+            .into(),
             (_, Some(error)) if connected < self.connections => {
-                StoreError::QueriesBusy(format!("{busy}, and no other came about: {error}"))
+                QueryError::Busy(format!("{busy}, and no other came about: {error}"))
             }
-            (..) => StoreError::QueriesBusy(busy),
+            (..) => QueryError::Busy(busy),
         }
     }
 

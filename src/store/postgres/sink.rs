@@ -24,7 +24,7 @@ use super::connect::Session;
 use super::copy;
 use super::copy_in;
 use super::deltas::{self, Staging};
-use super::error::{StatementError, bounded, no_event_to_blame};
+use super::error::{FlushFailure, StatementError, bounded, no_event_to_blame};
 use super::lineage::{self, last_row_count};
 use super::partitions::{Month, Months, Partitions};
 use super::rollups::no_state;
@@ -32,7 +32,7 @@ use super::transaction::{DURABLE, IDLE_TIMEOUT, LOCK_TIMEOUT};
 use crate::event::Timestamp;
 use crate::rollup::UserKey;
 use crate::rollup::fold::Fold;
-use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, SinkError, StoreError, quarantine};
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
@@ -78,7 +78,7 @@ impl PostgresSink {
 
     /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what
     /// users are hashed with: whoever changes that waits for all transactions that have moved a checkpoint.
-    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, StatementError> {
+    async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, FlushFailure> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
         let expected = format!(
@@ -99,7 +99,7 @@ impl PostgresSink {
         let replies = moving.map_err(|failure| no_event_to_blame("wal_checkpoints", failure))?;
         match last_row_count(&replies) {
             1 => {}
-            0 => return Err(StoreError::CheckpointMoved.into()),
+            0 => return Err(FlushFailure::CheckpointMoved),
             // The primary key forbids it; if it is gone, nothing here may be trusted.
             rows => {
                 let text = format!("wal_checkpoints holds {rows} rows for one log");
@@ -137,12 +137,13 @@ impl PostgresSink {
     }
 
     /// Ends a transaction that failed. Where the caller may go on with this connection, it must be clean.
-    async fn rollback_after(&self, failure: StatementError) -> StatementError {
+    async fn rollback_after(&self, failure: FlushFailure) -> FlushFailure {
         let goes_on = matches!(
             failure,
-            StatementError::NoPartition(_)
-                | StatementError::Store(
-                    StoreError::Data { .. } | StoreError::Unclear { .. } | StoreError::CheckpointMoved
+            FlushFailure::CheckpointMoved
+                | FlushFailure::Statement(
+                    StatementError::NoPartition(_)
+                        | StatementError::Store(StoreError::Data { .. } | StoreError::Unclear { .. })
                 )
         );
         if !goes_on {
@@ -150,7 +151,7 @@ impl PostgresSink {
         }
         match bounded(self.flush_timeout, self.client().batch_execute("ROLLBACK")).await {
             Ok(()) => failure,
-            Err(broken) => broken,
+            Err(broken) => broken.into(),
         }
     }
 
@@ -191,7 +192,7 @@ impl PostgresSink {
         batch: BatchView<'_>,
         shape: &Shape,
         before_commit: &mut Option<BeforeCommit<'_>>,
-    ) -> Result<Flushed, StatementError> {
+    ) -> Result<Flushed, FlushFailure> {
         let flushed = self.store_uncommitted(batch, shape).await?;
         if let Some(before_commit) = before_commit.take() {
             before_commit.await?;
@@ -201,7 +202,7 @@ impl PostgresSink {
     }
 
     /// The same up to its COMMIT.
-    async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, StatementError> {
+    async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, FlushFailure> {
         let user_key = self.begin_and_move(batch, "applied").await?;
         let statements = self.statements.as_ref().expect("prepared before the transaction");
         let (client, limit) = (self.client(), self.flush_timeout);
@@ -251,7 +252,7 @@ impl PostgresSink {
         })
     }
 
-    async fn store_in_quarantine(&self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StatementError> {
+    async fn store_in_quarantine(&self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), FlushFailure> {
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
         self.begin_and_move(batch, "quarantined").await?;
@@ -262,7 +263,7 @@ impl PostgresSink {
                       VALUES ($1::text::uuid, $2, $3, $4, $5, $6)";
         let values: [&(dyn ToSql + Sync); 6] = [&wal_id, &sequence, &code, &message, &readable, &encoded];
         bounded(self.flush_timeout, self.client().execute(insert, &values)).await?;
-        self.commit().await
+        Ok(self.commit().await?)
     }
 }
 
@@ -280,7 +281,7 @@ impl EventSink for PostgresSink {
         lineage::database_id(self.client(), self.flush_timeout).await
     }
 
-    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError> {
         lineage::adopt(self.client(), &self.begin(), adoption, self.flush_timeout).await
     }
 
@@ -288,7 +289,7 @@ impl EventSink for PostgresSink {
         &mut self,
         batch: BatchView<'_>,
         before_commit: BeforeCommit<'_>,
-    ) -> Result<Flushed, StoreError> {
+    ) -> Result<Flushed, SinkError> {
         let mut before_commit = Some(before_commit);
         if batch.is_empty() {
             return Ok(Flushed {
@@ -303,7 +304,7 @@ impl EventSink for PostgresSink {
             Ok(flushed) => return Ok(flushed),
             Err(failure) => self.rollback_after(failure).await,
         };
-        let StatementError::NoPartition(message) = failure else {
+        let FlushFailure::Statement(StatementError::NoPartition(message)) = failure else {
             return Err(failure.into());
         };
         tracing::warn!("a partition is not attached any more, looking again: {message}");
@@ -315,7 +316,7 @@ impl EventSink for PostgresSink {
         }
     }
 
-    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError> {
         assert_eq!(batch.len(), 1, "quarantine takes one event");
         match self.store_in_quarantine(batch, code, message).await {
             Ok(()) => Ok(()),
@@ -323,19 +324,20 @@ impl EventSink for PostgresSink {
         }
     }
 
-    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         let shape = Shape::of(batch);
         self.prepare(shape.with_id > 0).await?;
         self.ensure_partitions(shape.months.seen()).await?;
-        let rehearsed = async {
+        let rehearsed: Result<_, FlushFailure> = async {
             let flushed = self.store_uncommitted(batch, &shape).await?;
             // What waits for COMMIT shall have its say as well.
             let deferred = self.client().batch_execute("SET CONSTRAINTS ALL IMMEDIATE");
             bounded(self.flush_timeout, deferred).await?;
             bounded(self.flush_timeout, self.client().batch_execute("ROLLBACK")).await?;
             Ok(flushed)
-        };
-        match rehearsed.await {
+        }
+        .await;
+        match rehearsed {
             Ok(flushed) => Ok(flushed),
             Err(failure) => Err(self.rollback_after(failure).await.into()),
         }

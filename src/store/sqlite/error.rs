@@ -5,7 +5,7 @@ use rusqlite::{Error, ffi};
 
 use crate::query::snapshot::QueryTooLarge;
 use crate::rollup::users::DamagedSet;
-use crate::store::StoreError;
+use crate::store::{QueryError, StoreError};
 
 /// Classifies an error.
 pub(super) fn store_error(error: &Error) -> StoreError {
@@ -15,9 +15,6 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             message.clone().unwrap_or_else(|| failure.to_string()),
         ),
         Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
-        Error::UserFunctionError(cause) if let Some(error) = cause.downcast_ref::<QueryTooLarge>() => {
-            return (*error).into();
-        }
         Error::FromSqlConversionFailure(.., cause) if cause.is::<DamagedSet>() => {
             return StoreError::Schema(format!(
                 "{cause}; `fast-ingest rollup rebuild` makes the rollups afresh"
@@ -40,6 +37,14 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             message,
         },
         _ => StoreError::Unavailable(format!("{message} ({})", name(code))),
+    }
+}
+
+/// Classifies an error of a query, which may have been given up by the code that reads its rows.
+pub(super) fn query_error(error: &Error) -> QueryError {
+    match error {
+        Error::UserFunctionError(cause) if let Some(error) = cause.downcast_ref::<QueryTooLarge>() => (*error).into(),
+        other => store_error(other).into(),
     }
 }
 
@@ -127,12 +132,6 @@ mod tests {
                 StoreError::Data { .. } => "data",
                 StoreError::Schema(_) => "schema",
                 StoreError::Unclear { .. } => "unclear",
-                StoreError::CheckpointMoved
-                | StoreError::QueriesBusy(_)
-                | StoreError::QueryTimeout(_)
-                | StoreError::TooManyGroups { .. }
-                | StoreError::QueryTooLarge(_)
-                | StoreError::QueryMemory(_) => "other",
             };
             assert_eq!(class, expected, "{code} {message}");
         }

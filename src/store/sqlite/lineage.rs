@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::error::{no_event_to_blame, store_error};
 use super::rows;
 use super::rows::as_integer;
-use crate::store::{Adoption, StoreError, Stretch};
+use crate::store::{Adoption, SinkError, StoreError, Stretch};
 use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
 /// Which database this is.
@@ -70,7 +70,7 @@ pub(super) fn begin_life(
 }
 
 /// Puts the checkpoint where a person wants it, and records what that skips.
-pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Result<(), StoreError> {
+pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Result<(), SinkError> {
     let wal_id = adoption.wal_id.to_string();
     let (through, skipped) = (as_integer(adoption.through), as_integer(adoption.skipped()));
     let (life, token) = (adoption.mark.life.to_string(), adoption.mark.token.to_string());
@@ -96,7 +96,7 @@ pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Resul
         ),
     };
     if moved.map_err(|error| store_error(&error))? != 1 {
-        return Err(StoreError::CheckpointMoved);
+        return Err(SinkError::CheckpointMoved);
     }
     if skipped > 0 {
         let first = as_integer(adoption.seen_through() + 1);

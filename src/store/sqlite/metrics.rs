@@ -8,14 +8,14 @@ use super::snapshot::SqliteSnapshot;
 use crate::query::error::AnswerError;
 use crate::query::memory::Holding;
 use crate::query::{self, MetricsQuery, MetricsReport};
-use crate::store::StoreError;
+use crate::store::QueryError;
 
 /// Answers one query.
 pub(super) async fn answer(
     readers: &Readers,
     memory: Holding,
     query: &MetricsQuery,
-) -> Result<MetricsReport, StoreError> {
+) -> Result<MetricsReport, QueryError> {
     let query = query.clone();
     let reading = readers.read_until(move |reader, limit| {
         SqliteSnapshot::with(reader, memory, |snapshot| {
@@ -26,9 +26,9 @@ pub(super) async fn answer(
             match answer {
                 // The readers judge these: some mean that the connection is of no more use.
                 Err(AnswerError::Store(error)) => Err(error),
-                answer => Ok(answer.map_err(|error| error.map_store(|error| store_error(&error)))),
+                answer => Ok(answer.map_err(|error| QueryError::from(error.map_store(|error| store_error(&error))))),
             }
         })
     });
-    Ok(reading.await??)
+    reading.await?
 }

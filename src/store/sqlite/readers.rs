@@ -12,9 +12,9 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::connection;
-use super::error::{is_interrupt, store_error};
+use super::error::{is_interrupt, query_error};
 use super::limit::Limit;
-use crate::store::StoreError;
+use crate::store::{QueryError, StoreError};
 
 /// Longest wait for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ impl Readers {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, QueryError> {
         self.read_until(|reader, _| work(reader)).await
     }
 
@@ -55,11 +55,11 @@ impl Readers {
     pub(super) async fn read_until<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection, Limit) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> Result<T, QueryError> {
         let permit = match tokio::time::timeout(CHECKOUT_TIMEOUT, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(permit) => permit.expect("the semaphore is never closed"),
             Err(_) => {
-                return Err(StoreError::QueriesBusy(format!(
+                return Err(QueryError::Busy(format!(
                     "all {} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}",
                     self.connections
                 )));
@@ -82,13 +82,13 @@ impl Readers {
                     idle.put(reader);
                     Ok(result)
                 }
-                Err(error) if is_interrupt(&error) => Err(StoreError::QueryTimeout(query_timeout)),
-                Err(error) => Err(store_error(&error)),
+                Err(error) if is_interrupt(&error) => Err(QueryError::Timeout(query_timeout)),
+                Err(error) => Err(query_error(&error)),
             }
         });
         match reading.await {
             Ok(result) => result,
-            Err(error) => Err(StoreError::Unavailable(format!("the query ended early: {error}"))),
+            Err(error) => Err(StoreError::Unavailable(format!("the query ended early: {error}")).into()),
         }
     }
 }
@@ -188,7 +188,7 @@ mod tests {
             })
         });
         let error = reading.await.unwrap_err();
-        assert!(matches!(error, StoreError::QueryTimeout(_)), "{error}");
+        assert!(matches!(error, QueryError::Timeout(_)), "{error}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{connection, deltas, lineage};
 use crate::event::{EventRef, Tags, Timestamp};
 use crate::rollup::fold::Fold;
 use crate::store::sqlite::rows::as_integer;
-use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, StoreError, quarantine};
+use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, SinkError, StoreError, quarantine};
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, WalId};
 
@@ -57,17 +57,17 @@ impl EventSink for SqliteSink {
         lineage::database_id(&self.connection)
     }
 
-    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), StoreError> {
+    async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError> {
         let transaction = self.begin()?;
         lineage::adopt(&transaction, adoption)?;
-        commit(transaction)
+        Ok(commit(transaction)?)
     }
 
     async fn flush_and_wait(
         &mut self,
         batch: BatchView<'_>,
         before_commit: BeforeCommit<'_>,
-    ) -> Result<Flushed, StoreError> {
+    ) -> Result<Flushed, SinkError> {
         if batch.is_empty() {
             return Ok(Flushed {
                 stored: 0,
@@ -86,7 +86,7 @@ impl EventSink for SqliteSink {
         Ok(Flushed { stored, duplicates })
     }
 
-    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), StoreError> {
+    async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError> {
         assert_eq!(batch.len(), 1, "quarantine takes one event");
         let encoded = batch.encoded().next().expect("a batch of one event");
         let event = batch.events().next().expect("a batch of one event");
@@ -105,10 +105,10 @@ impl EventSink for SqliteSink {
                 ],
             )
             .map_err(|error| store_error(&error))?;
-        commit(transaction)
+        Ok(commit(transaction)?)
     }
 
-    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, StoreError> {
+    async fn rehearse(&mut self, batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         let transaction = self.begin()?;
         move_checkpoint(&transaction, batch, "applied")?;
         let stored = insert(&transaction, batch)?;
@@ -127,7 +127,7 @@ pub(super) fn forget(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
-fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>, column: &str) -> Result<(), StoreError> {
+fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>, column: &str) -> Result<(), SinkError> {
     let (from, to) = (batch.from(), batch.to());
     let moved = transaction
         .prepare_cached(&format!(
@@ -148,7 +148,7 @@ fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>, column: 
         })
         .map_err(|error| store_error(&error))?;
     if moved != 1 {
-        return Err(StoreError::CheckpointMoved);
+        return Err(SinkError::CheckpointMoved);
     }
     if from.life != to.life {
         lineage::begin_life(transaction, batch.wal_id(), batch.after() + 1, to.life)?;

@@ -62,7 +62,7 @@ fn the_answer_of_a_real_server_comes_in_three_forms() {
 
 #[test]
 fn a_server_that_cannot_answer_is_69_and_says_why() {
-    let unavailable = |_: &MetricsQuery| Err(StoreError::Unavailable("secret-host".to_owned()));
+    let unavailable = |_: &MetricsQuery| Err(StoreError::Unavailable("secret-host".to_owned()).into());
     let (server, _stored) = TestServer::acknowledging(Setup {
         store: Arc::new(StoreStub(unavailable)),
         ..Setup::default()

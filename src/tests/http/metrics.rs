@@ -16,7 +16,7 @@ use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::TimeUnit;
 use fast_ingest::query::{Counts, GroupKey, MetricsQuery, MetricsReport, ReportGroup, Source, TimeBucket};
 use fast_ingest::rollup::users::UniqueUsers;
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
 use fast_ingest::wal::id::LifeId;
 
 use crate::support::http::{PATIENCE, Setup, StoreStub, TestServer, get};
@@ -27,7 +27,7 @@ fn instant(text: &str) -> Timestamp {
     Timestamp::parse(text).unwrap()
 }
 
-type StoreAnswer = fn(&MetricsQuery) -> Result<MetricsReport, StoreError>;
+type StoreAnswer = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>;
 
 fn server_with(answer: StoreAnswer) -> TestServer {
     TestServer::acknowledging(Setup {
@@ -87,7 +87,7 @@ fn plain_query() -> MetricsQuery {
     )
 }
 
-fn report(query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+fn report(query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
     assert_eq!(query.event_name.as_deref(), Some("page_view"));
     assert_eq!((query.from, query.to), (plain_query().from, plain_query().to));
     let bucket = TimeBucket {
@@ -199,45 +199,45 @@ fn estimates_say_how_far_off_they_may_be() {
 fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
     let table: [(StoreAnswer, u16, &str); 7] = [
         (
-            |_| Err(StoreError::Unavailable("connect to secret-host failed".to_owned())),
+            |_| {
+                Err(QueryError::Store(StoreError::Unavailable(
+                    "connect to secret-host failed".to_owned(),
+                )))
+            },
             503,
             "database_unavailable",
         ),
         (
-            |_| Err(StoreError::QueriesBusy("no connection to secret-host".to_owned())),
+            |_| Err(QueryError::Busy("no connection to secret-host".to_owned())),
             503,
             "queries_busy",
         ),
+        (|_| Err(QueryError::TooManyGroups), 400, "too_many_groups"),
         (
-            |_| Err(StoreError::TooManyGroups { max: 10_000 }),
-            400,
-            "too_many_groups",
-        ),
-        (
-            |_| Err(StoreError::QueryTooLarge("ask for less".to_owned())),
+            |_| Err(QueryError::TooLarge("ask for less".to_owned())),
             400,
             "query_too_large",
         ),
         (
-            |_| Err(StoreError::QueryTimeout(Duration::from_secs(10))),
+            |_| Err(QueryError::Timeout(Duration::from_secs(10))),
             503,
             "query_timeout",
         ),
         (
             |_| {
-                Err(StoreError::Schema(
+                Err(QueryError::Store(StoreError::Schema(
                     "relation \"events\" on secret-host does not exist".to_owned(),
-                ))
+                )))
             },
             503,
             "database_schema",
         ),
         (
             |_| {
-                Err(StoreError::Data {
+                Err(QueryError::Store(StoreError::Data {
                     code: "22P02".to_owned(),
                     message: "secret-host".to_owned(),
-                })
+                }))
             },
             500,
             "internal",
@@ -287,11 +287,11 @@ impl EventStore for EndlessStore {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
-        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, QueryError> {
+        Err(QueryError::Store(StoreError::Unavailable("not to be asked".to_owned())))
     }
 
-    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         let _guard = SaysWhenDropped(self.0.clone());
         self.0.send("began").ok();
         std::future::pending().await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
 use fast_ingest::wal::id::{LifeId, Sequence};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -130,12 +130,12 @@ impl EventStore for Marked {
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         self.asked.send("metrics").ok();
         self.stub.metrics(query).await
     }
 
-    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
+    async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError> {
         let _guard = self.hangs.then(|| SaysWhenDropped(self.asked.clone()));
         self.asked.send("stored_of").ok();
         if self.hangs {

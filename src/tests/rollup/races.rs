@@ -17,7 +17,7 @@ use fast_ingest::event::bucket::Day;
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS};
 use fast_ingest::query::MetricsQuery;
 use fast_ingest::store::settings::StoreLocation;
-use fast_ingest::store::{EventStore, RollupStore, StoreError, open};
+use fast_ingest::store::{EventStore, RollupStore, SinkError, StoreError, open};
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::upkeep::compact::{Limits, compact, sum_up_days};
 use fast_ingest::upkeep::keeper::Keeper;
@@ -288,8 +288,10 @@ async fn flush(store: &dyn EventStore, batch: Batch) {
     let mut parts = vec![view];
     while let Some(part) = parts.pop() {
         let outcome = match sink.flush(part).await {
-            Err(StoreError::Data { code, message }) if part.len() == 1 => sink.quarantine(part, &code, &message).await,
-            Err(StoreError::Data { .. }) => {
+            Err(SinkError::Store(StoreError::Data { code, message })) if part.len() == 1 => {
+                sink.quarantine(part, &code, &message).await
+            }
+            Err(SinkError::Store(StoreError::Data { .. })) => {
                 let (left, right) = part.split_at(part.len() / 2);
                 parts.extend([right, left]);
                 continue;
@@ -299,7 +301,7 @@ async fn flush(store: &dyn EventStore, batch: Batch) {
         match outcome {
             Ok(()) => {}
             // Two flushes with the same event ids may well end in a deadlock.
-            Err(StoreError::Unavailable(reason)) => {
+            Err(SinkError::Store(StoreError::Unavailable(reason))) => {
                 eprintln!("again: {reason}");
                 sink = store.open_sink().await.unwrap();
                 let row = sink.checkpoint(part.wal_id()).await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
-use fast_ingest::store::{self, StoreError};
+use fast_ingest::store::{self, SinkError, StoreError};
 use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::Mark;
 use tokio::net::{TcpListener, TcpStream};
@@ -71,7 +71,7 @@ async fn a_frozen_server_does_not_hold_the_flush_for_ever() {
     proxy.freeze();
     let error = sink.flush(batch_for(1, "bob").view()).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("no answer")),
+        matches!(&error, SinkError::Store(StoreError::Unavailable(text)) if text.contains("no answer")),
         "{error}"
     );
     // The server is well, only the way to it was not: the checkpoint tells what happened.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fast_ingest::query::Counts;
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
-use fast_ingest::store::{self, Flushed, StoreError};
+use fast_ingest::store::{self, Flushed, QueryError, SinkError, StoreError};
 use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{Mark, WalId};
 use uuid::Uuid;
@@ -49,7 +49,7 @@ async fn a_zombie_that_commits_late_wins_and_the_retry_stores_nothing() {
     wait_until(&observer, waits).await;
     zombie.batch_execute("COMMIT").await.unwrap();
     let (outcome, checkpoint) = retry.await.unwrap();
-    assert!(matches!(outcome, Err(StoreError::CheckpointMoved)), "{outcome:?}");
+    assert!(matches!(outcome, Err(SinkError::CheckpointMoved)), "{outcome:?}");
     assert_eq!(checkpoint.unwrap().map(|row| row.flushed_through), Some(1));
     assert_eq!(database.count("events").await, 0);
 }
@@ -188,7 +188,7 @@ async fn a_read_only_server_is_unavailable_and_blames_no_event() {
     let mut sink = database.store().open_sink().await.unwrap();
     let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Unavailable(text) if text.contains("25006")),
+        matches!(&error, SinkError::Store(StoreError::Unavailable(text)) if text.contains("25006")),
         "{error}"
     );
 }
@@ -200,7 +200,7 @@ async fn a_missing_column_stops_the_flush_as_a_schema_error() {
     database.execute("ALTER TABLE events DROP COLUMN tags").await;
     let error = sink.flush(batch_for(0, "ann").view()).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Schema(text) if text.contains("42703")),
+        matches!(&error, SinkError::Store(StoreError::Schema(text)) if text.contains("42703")),
         "{error}"
     );
 }
@@ -243,7 +243,7 @@ async fn busy_connections_are_said_to_be_busy() {
     wait_until(&observer, "EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%rollup%' AND wait_event_type = 'Lock')").await;
     let error = store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::QueriesBusy(text) if text.contains("busy")),
+        matches!(&error, QueryError::Busy(text) if text.contains("busy")),
         "{error}"
     );
     waiting.abort();
@@ -270,7 +270,7 @@ async fn every_query_is_told_that_the_database_is_down() {
     for answer in asking {
         let error = answer.await.unwrap().unwrap_err();
         assert!(
-            matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:1")),
+            matches!(&error, QueryError::Store(StoreError::Unavailable(text)) if text.contains("127.0.0.1:1")),
             "{error}"
         );
     }
@@ -287,14 +287,17 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
 
     tokio::task::block_in_place(|| cluster.stop(StopMode::Immediate));
     let error = sink.flush(batch_for(1, "bob").view()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(matches!(error, SinkError::Store(StoreError::Unavailable(_))), "{error}");
     let error = database.store().open_sink().await.err().unwrap();
     assert!(
         matches!(&error, StoreError::Unavailable(text) if text.contains("127.0.0.1:")),
         "{error}"
     );
     let error = database.store().metrics(&metrics).await.unwrap_err();
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(
+        matches!(error, QueryError::Store(StoreError::Unavailable(_))),
+        "{error}"
+    );
 
     tokio::task::block_in_place(|| cluster.start_again());
     let mut sink = database.store().open_sink().await.unwrap();

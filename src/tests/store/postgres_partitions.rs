@@ -1,7 +1,7 @@
 //! Which partitions PostgreSQL gets: a month each, and a year for what is long past.
 
 use fast_ingest::event::Timestamp;
-use fast_ingest::store::StoreError;
+use fast_ingest::store::{SinkError, StoreError};
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 
@@ -71,7 +71,7 @@ async fn an_archived_year_is_named_and_left_alone() {
     let mut sink = database.store().open_sink().await.unwrap();
     let late = [event("view", "ann", at(2003, 5))];
     match sink.flush(batch_of(1, &late).view()).await {
-        Err(StoreError::Data { code, message }) => {
+        Err(SinkError::Store(StoreError::Data { code, message })) => {
             assert_eq!(code, "detached");
             assert!(message.contains("events_2003 exists but is not attached"), "{message}");
         }

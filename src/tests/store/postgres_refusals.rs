@@ -1,7 +1,7 @@
 //! What only on PostgreSQL can keep a row out: partitions that are detached, constraints that wait for COMMIT,
 //! functions that fail.
 
-use fast_ingest::store::{EventSink, StoreError};
+use fast_ingest::store::{EventSink, SinkError, StoreError};
 
 use crate::support::database::{Database, Event, FEBRUARY, batch_of, event, wal_id};
 
@@ -14,7 +14,7 @@ async fn assert_refused(sink: &mut dyn EventSink, event: Event<'_>, expected: &s
     for event_id in [None, Some("1")] {
         let event = Event { event_id, ..event };
         match sink.flush(batch_of(after, &[event]).view()).await {
-            Err(StoreError::Data { code, message }) => {
+            Err(SinkError::Store(StoreError::Data { code, message })) => {
                 assert_eq!(code, expected, "{message}");
                 assert!(message.contains(words), "{message}");
             }
@@ -112,7 +112,7 @@ async fn what_a_deferred_constraint_refuses_at_the_end_is_data() {
         let batch = batch_of(2, &[bad]);
         for outcome in [sink.flush(batch.view()).await, sink.rehearse(batch.view()).await] {
             assert!(
-                matches!(&outcome, Err(StoreError::Data { code, .. }) if code == "23503"),
+                matches!(&outcome, Err(SinkError::Store(StoreError::Data { code, .. })) if code == "23503"),
                 "{outcome:?}"
             );
         }
@@ -137,7 +137,7 @@ async fn a_function_that_is_broken_is_named_as_such() {
         .await
         .unwrap_err();
     assert!(
-        matches!(&error, StoreError::Schema(text) if text.contains("own()") && !text.contains("migrate up")),
+        matches!(&error, SinkError::Store(StoreError::Schema(text)) if text.contains("own()") && !text.contains("migrate up")),
         "{error}"
     );
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::{Bucket, Day, Width};
 use fast_ingest::rollup::{Part, SeriesKey, Tally, UserKey, UserUnion};
-use fast_ingest::store::{Flushed, RollupStore, StoreError, migrations};
+use fast_ingest::store::{Flushed, RollupStore, SinkError, StoreError, migrations};
 
 use crate::support::database::{Database, Event, FEBRUARY, batch_of, event, wal_id};
 
@@ -144,13 +144,13 @@ async fn what_is_not_stored_leaves_no_deltas() {
     for one in [event("bad", "ann", FEBRUARY), with_id("bad", "web", "ann", "1")] {
         let batch = batch_of(0, &[event("view", "bob", FEBRUARY), one]);
         let error = sink.flush(batch.view()).await.unwrap_err();
-        assert!(matches!(error, StoreError::Data { .. }), "{error}");
+        assert!(matches!(error, SinkError::Store(StoreError::Data { .. })), "{error}");
     }
     let bad = batch_of(0, &[event("bad", "ann", FEBRUARY)]);
     sink.quarantine(bad.view(), "23514", "no").await.unwrap();
     for one in [event("view", "ann", FEBRUARY), with_id("view", "web", "ann", "1")] {
         let moved = sink.flush(batch_of(0, &[one]).view()).await.unwrap_err();
-        assert!(matches!(moved, StoreError::CheckpointMoved), "{moved}");
+        assert!(matches!(moved, SinkError::CheckpointMoved), "{moved}");
     }
     assert_eq!(database.count("rollup_deltas").await, 0);
     // The connection is as good as new.
@@ -172,7 +172,7 @@ async fn a_trigger_that_leaves_rows_of_our_own_table_out_stops_the_flush() {
     let batch = batch_of(0, &[event("view", "ann", FEBRUARY)]);
     let error = sink.flush(batch.view()).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Schema(text) if text.contains("triggers on rollup_deltas")),
+        matches!(&error, SinkError::Store(StoreError::Schema(text)) if text.contains("triggers on rollup_deltas")),
         "{error}"
     );
     drop(sink);
@@ -194,7 +194,7 @@ async fn a_constraint_on_our_own_tables_blames_no_event() {
     let batch = batch_of(0, &[event("view", "ann", FEBRUARY)]);
     let error = sink.flush(batch.view()).await.unwrap_err();
     assert!(
-        matches!(&error, StoreError::Schema(text) if text.contains("rollup_deltas")),
+        matches!(&error, SinkError::Store(StoreError::Schema(text)) if text.contains("rollup_deltas")),
         "{error}"
     );
 }

@@ -1,7 +1,7 @@
 //! Sessions that PostgreSQL, or what stands before it, ends while nobody uses them, or in the middle of a read. Nobody
 //! who asks hears of it.
 
-use fast_ingest::store::StoreError;
+use fast_ingest::store::QueryError;
 use fast_ingest::wal::id::LifeId;
 use uuid::Uuid;
 
@@ -56,7 +56,7 @@ async fn a_read_whose_session_ends_under_it_is_asked_once_more() {
             } else {
                 asking.store().stored_of(LifeId(Uuid::nil())).await?;
             }
-            Ok::<_, StoreError>(())
+            Ok::<_, QueryError>(())
         });
         wait_until(&observer, &format!("EXISTS (SELECT {waiting})")).await;
         let end = format!("SELECT pg_terminate_backend(pid, 10000) {waiting}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fast_ingest::event::{EventRef, TagsBuf, Timestamp, codec};
 use fast_ingest::query::{Grouping, MetricsQuery};
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
-use fast_ingest::store::{self, EventSink, EventStore, StoreError};
+use fast_ingest::store::{self, EventSink, EventStore, QueryError, StoreError};
 use fast_ingest::wal::batch::Batch;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use tempfile::TempDir;
@@ -180,7 +180,7 @@ impl Database {
     }
 
     /// How far a log is flushed, as it is told for receipts of releases that knew no lives.
-    pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, StoreError> {
+    pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, QueryError> {
         let stored = self.store.stored_of(LifeId(wal_id.0)).await?;
         Ok(stored.first().map(|stored| *stored.sequences().end()))
     }

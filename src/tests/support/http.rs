@@ -24,7 +24,7 @@ use fast_ingest::http::settings::HttpSettings;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Clock, Intake};
 use fast_ingest::query::{MetricsQuery, MetricsReport};
-use fast_ingest::store::{EventSink, EventStore, RollupStore, StoreError, Stretch};
+use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
 use fast_ingest::support::budget::Budget;
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::wal::gate::Gate;
@@ -381,7 +381,7 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
 }
 
 /// Answers metrics queries with whatever the function says; stores nothing.
-pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, StoreError>>(pub(crate) F);
+pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>>(pub(crate) F);
 
 impl Default for StoreStub {
     fn default() -> Self {
@@ -392,7 +392,7 @@ impl Default for StoreStub {
 #[async_trait]
 impl<F> EventStore for StoreStub<F>
 where
-    F: Fn(&MetricsQuery) -> Result<MetricsReport, StoreError> + Send + Sync,
+    F: Fn(&MetricsQuery) -> Result<MetricsReport, QueryError> + Send + Sync,
 {
     fn name(&self) -> &'static str {
         "stub"
@@ -410,11 +410,11 @@ where
         Err(StoreError::Unavailable("not to be asked".to_owned()))
     }
 
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
-        Err(StoreError::Unavailable("not to be asked".to_owned()))
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, QueryError> {
+        Err(QueryError::Store(StoreError::Unavailable("not to be asked".to_owned())))
     }
 
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         (self.0)(query)
     }
 }

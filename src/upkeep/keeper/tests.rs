@@ -9,7 +9,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::event::bucket::DAY_MICROS;
 use crate::query::{MetricsQuery, MetricsReport};
-use crate::store::{EventSink, Stretch};
+use crate::store::outage::SCHEMA_RECHECK;
+use crate::store::{EventSink, QueryError, Stretch};
 use crate::support::shutdown::Shutdown;
 use crate::testing::rollup_model::{Fault, Model};
 use crate::upkeep::settings::RollupCap;
@@ -39,10 +40,10 @@ impl EventStore for Store {
     async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
         unreachable!("not the keeper's business")
     }
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, StoreError> {
+    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, QueryError> {
         unreachable!("not the keeper's business")
     }
-    async fn metrics(&self, _query: &MetricsQuery) -> Result<MetricsReport, StoreError> {
+    async fn metrics(&self, _query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         unreachable!("not the keeper's business")
     }
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
@@ -114,7 +115,7 @@ async fn goes_on_at_once_while_there_is_more_and_sums_up_when_there_is_not() {
         store.flush(name, days_ago(2));
     }
     let mut keeper = keeper(&store, &shutdown);
-    keeper.deltas_max = 2;
+    keeper.outage = Outage::new(1, 2);
     keeper.limits.deltas_max = 2;
     keeper.limits.days_max = 3;
     let began_at = Instant::now();
@@ -188,7 +189,7 @@ async fn compactions_become_smaller_by_failures() {
     let hangs = tokio::time::timeout(Duration::from_secs(60), keeper.keep()).await;
     assert!(hangs.is_err());
     assert_eq!(store.opened(), 3);
-    assert_eq!(keeper.deltas_max, keeper.limits.deltas_max / 4);
+    assert_eq!(keeper.outage.rows(), keeper.limits.deltas_max / 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +252,7 @@ async fn summing_up_pauses_for_many_times_what_it_took() {
 async fn a_lock_that_is_busy_delays_what_is_left_only_shortly() {
     let (store, shutdown) = (Arc::<Store>::default(), Shutdown::new());
     let mut keeper = keeper(&store, &shutdown);
-    (keeper.deltas_max, keeper.limits.deltas_max) = (2, 2);
+    (keeper.outage, keeper.limits.deltas_max) = (Outage::new(1, 2), 2);
     let mut connection = store.model.connect();
     let mut other = store.model.connect();
     other.begin(true).await.unwrap();

@@ -1,7 +1,7 @@
 //! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an
 //! `event_id`.
 
-use fast_ingest::store::{EventSink, Flushed, StoreError};
+use fast_ingest::store::{EventSink, Flushed, SinkError, StoreError};
 use fast_ingest::wal::batch::BatchView;
 
 use super::contract;
@@ -52,7 +52,7 @@ async fn what_a_trigger_leaves_out_is_data(database: Database) {
     let [good, bad, _] = events(true);
     let error = sink.flush(batch_of(6, &[good, bad]).view()).await;
     assert!(
-        matches!(&error, Err(StoreError::Data { code, message }) if code == "dropped" && message.contains("trigger")),
+        matches!(&error, Err(SinkError::Store(StoreError::Data { code, message })) if code == "dropped" && message.contains("trigger")),
         "{error:?}"
     );
     let duplicate = sink.flush(batch_of(6, &[good]).view()).await.unwrap();
@@ -85,12 +85,12 @@ async fn an_error_that_says_nothing_is_unclear_and_others_can_be_rehearsed(datab
         let [good, bad, _] = events(with_id);
         for refused in [&[bad][..], &[good, bad]] {
             let error = sink.flush(batch_of(0, refused).view()).await.unwrap_err();
-            assert!(matches!(error, StoreError::Unclear { .. }), "{error}");
+            assert!(matches!(error, SinkError::Store(StoreError::Unclear { .. })), "{error}");
         }
         let rehearsed = sink.rehearse(batch_of(0, &[good]).view()).await.unwrap();
         assert_eq!(rehearsed.stored, 1);
         let error = sink.rehearse(batch_of(0, &[bad]).view()).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unclear { .. }), "{error}");
+        assert!(matches!(error, SinkError::Store(StoreError::Unclear { .. })), "{error}");
     }
     assert_eq!(database.count("events").await, 0);
     assert_eq!(database.count("rollup_deltas").await, 0);
@@ -151,7 +151,7 @@ async fn assert_refused(sink: &mut dyn EventSink, database: &Database, after: u6
 
 async fn refusal(sink: &mut dyn EventSink, batch: BatchView<'_>, expected: &str) -> String {
     match sink.flush(batch).await {
-        Err(StoreError::Data { code, message }) => {
+        Err(SinkError::Store(StoreError::Data { code, message })) => {
             assert_eq!(code, expected, "{message}");
             message
         }

@@ -2,7 +2,7 @@
 
 use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::query::Counts;
-use fast_ingest::store::{Flushed, StoreError};
+use fast_ingest::store::{Flushed, SinkError, StoreError};
 use fast_ingest::wal::id;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use uuid::Uuid;
@@ -60,10 +60,10 @@ async fn a_batch_that_does_not_follow_the_checkpoint_stores_nothing(database: Da
         with_id.event_id = Some("id");
         let batch = batch_of(after, &[event("view", "ann", FEBRUARY), with_id]);
         let error = sink.flush(batch.view()).await.unwrap_err();
-        assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+        assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
         let one = batch_of(after, &[event("view", "ann", FEBRUARY)]);
         let error = sink.quarantine(one.view(), "22000", "no").await.unwrap_err();
-        assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+        assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
     }
     assert_eq!(
         sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
@@ -99,7 +99,7 @@ async fn a_batch_that_expects_another_mark_stores_nothing(database: Database) {
             sink.quarantine(batch, "22000", "no").await.err(),
         ];
         for outcome in outcomes {
-            let is_it = matches!(outcome, Some(StoreError::CheckpointMoved));
+            let is_it = matches!(outcome, Some(SinkError::CheckpointMoved));
             assert!(is_it, "{expected:?}: {outcome:?}");
         }
     }
@@ -145,14 +145,14 @@ async fn an_unknown_log_has_no_checkpoint(database: Database) {
         .flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
         .await
         .unwrap_err();
-    assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+    assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
     assert_eq!(sink.checkpoint(wal_id()).await.unwrap(), None);
 }
 
 async fn a_checkpoint_is_made_once(database: Database) {
     let mut sink = database.sink_at(5).await;
     let error = sink.create_checkpoint(wal_id(), 0, Mark::default()).await.unwrap_err();
-    assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+    assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
     assert_eq!(
         sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(5)
@@ -381,7 +381,7 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     let batch = batch_of(0, &events);
     let mut sink = database.sink_at(0).await;
     let error = sink.flush(batch.view()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Data { .. }), "{error}");
+    assert!(matches!(error, SinkError::Store(StoreError::Data { .. })), "{error}");
     assert_eq!(
         sink.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),
         Some(0)
@@ -391,12 +391,15 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
     let (left, right) = batch.view().split_at(2);
     sink.flush(left).await.unwrap();
     // The halves apply in order only.
-    assert!(matches!(sink.flush(left).await, Err(StoreError::CheckpointMoved)));
-    assert!(matches!(sink.flush(right).await, Err(StoreError::Data { .. })));
+    assert!(matches!(sink.flush(left).await, Err(SinkError::CheckpointMoved)));
+    assert!(matches!(
+        sink.flush(right).await,
+        Err(SinkError::Store(StoreError::Data { .. }))
+    ));
     let (good, right) = right.split_at(1);
     let (poison, rest) = right.split_at(1);
     sink.flush(good).await.unwrap();
-    let Err(StoreError::Data { code, message }) = sink.flush(poison).await else {
+    let Err(SinkError::Store(StoreError::Data { code, message })) = sink.flush(poison).await else {
         panic!("poison must be refused alone, too")
     };
     sink.quarantine(poison, &code, &message).await.unwrap();

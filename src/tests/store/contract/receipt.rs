@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use fast_ingest::store::{Adoption, StoreError, Stretch};
+use fast_ingest::store::{Adoption, SinkError, Stretch};
 use fast_ingest::wal::batch::BatchView;
 use fast_ingest::wal::id::{LifeId, Mark, WalId};
 use uuid::Uuid;
@@ -94,7 +94,7 @@ async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
         let batch = batch_of(after, &events);
         let foreign = batch.view().with_marks(mark(1, 2), mark(9, 5));
         let error = sink.flush(foreign).await.unwrap_err();
-        assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+        assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
         assert_eq!(stored_of(&database, 9).await, []);
     }
 

@@ -1,6 +1,6 @@
 //! Versions of the schema: what is said when it is missing or newer than the binary.
 
-use fast_ingest::store::{StoreError, migrations};
+use fast_ingest::store::{SinkError, StoreError, migrations};
 use fast_ingest::upkeep::upgrade;
 
 use super::contract;
@@ -20,22 +20,24 @@ async fn a_missing_schema_names_the_command(database: Database) {
     let store = database.store();
     let mut sink = store.open_sink().await.unwrap();
     let errors = [
-        store.check_schema().await.unwrap_err(),
-        sink.checkpoint(wal_id()).await.unwrap_err(),
+        store.check_schema().await.unwrap_err().to_string(),
+        sink.checkpoint(wal_id()).await.unwrap_err().to_string(),
         store
             .open_sink()
             .await
             .unwrap()
             .flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
             .await
-            .unwrap_err(),
-        store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap_err(),
+            .unwrap_err()
+            .to_string(),
+        store
+            .metrics(&query("view", 0, FEBRUARY, None))
+            .await
+            .unwrap_err()
+            .to_string(),
     ];
     for error in errors {
-        assert!(
-            matches!(&error, StoreError::Schema(text) if text.contains("`fast-ingest migrate up`")),
-            "{error}"
-        );
+        assert!(error.contains("`fast-ingest migrate up`"), "{error}");
     }
 }
 
@@ -66,7 +68,7 @@ async fn a_server_of_the_release_before_can_store_nothing_more(database: Databas
         .execute("ALTER TABLE wal_checkpoints RENAME COLUMN flushed_at TO later")
         .await;
     let error = sink.flush(batch_of(0, &events).view()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Schema(_)), "{error}");
+    assert!(matches!(error, SinkError::Store(StoreError::Schema(_))), "{error}");
     assert_eq!(database.count("events").await, 0);
     database
         .execute("ALTER TABLE wal_checkpoints RENAME COLUMN later TO flushed_at")

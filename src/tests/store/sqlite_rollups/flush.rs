@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::rollup::{UserKey, UserSet, UserUnion};
-use fast_ingest::store::{Flushed, StoreError};
+use fast_ingest::store::{Flushed, SinkError, StoreError};
 
 use super::{bucket, file, width_at};
 use crate::support::database::{Database, Event, FEBRUARY, batch_of, event};
@@ -147,12 +147,12 @@ async fn what_stores_no_event_adds_no_delta() {
         .unwrap();
     // A checkpoint that stands elsewhere.
     let error = sink.flush(batch_of(0, &[good]).view()).await.unwrap_err();
-    assert!(matches!(error, StoreError::CheckpointMoved), "{error}");
+    assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
     // An event that the database refuses, behind one that it does not.
     database.refuse_events_named("bad").await;
     let bad = event("bad", "bob", FEBRUARY);
     let error = sink.flush(batch_of(1, &[good, bad]).view()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Data { .. }), "{error}");
+    assert!(matches!(error, SinkError::Store(StoreError::Data { .. })), "{error}");
     assert_eq!(database.count("events").await, 0);
     assert_eq!(database.count("rollup_deltas").await, 0);
     // The good one alone.
