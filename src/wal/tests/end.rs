@@ -195,7 +195,7 @@ fn a_file_without_a_valid_slot_is_damage_and_none_at_all_is_accepted() {
         Vec::new(),
     ] {
         fs::write(end_path(&place), garbage).unwrap();
-        assert_damage(&place, &["END", "neither slot holds"]);
+        assert_damage(&place, &["END", "neither slot is valid"]);
     }
     fs::remove_file(end_path(&place)).unwrap();
     let running = start(&place.settings());
