@@ -54,7 +54,7 @@
 //! | 4..8 | length | of the payload, in bytes |
 //! | 8..16 | first sequence | of its first event |
 //! | 16..24 | durable through | everything up to this sequence was synced before this record was written |
-//! | 24..28 | events | their number; 0 for a *marker*: no payload, written when no more records come, proves earlier ones |
+//! | 24..28 | events | number; 0: a *marker* without payload, written when no more records come, proves earlier ones |
 //! | 28..32 | reserved | 0 |
 //! | 32.. | payload | the events, each as in [`crate::event::codec`] |
 //!

@@ -56,8 +56,8 @@ impl<D: Disk> Committer<D> {
             tracing::warn!(
                 free,
                 floor,
-                "the disk of the log has {free} bytes free, less than --disk-free-min ({floor}): events are refused until \
-                 more is free"
+                "the disk of the log has {free} bytes free, less than --disk-free-min ({floor}): \
+                 events are refused until more is free"
             );
         }
         if !is_low && self.is_full_told {
