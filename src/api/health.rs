@@ -26,7 +26,7 @@ pub struct Health {
     /// What became of all events of this server's log, over all its starts; absent until the database has answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Events>,
-    /// Lines that the log on stderr has lost since the start, because nobody read it fast enough.
+    /// Log lines lost since the start, because stderr failed or did not take them in time.
     pub log_lines_dropped: u64,
 }
 

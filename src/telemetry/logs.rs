@@ -73,8 +73,8 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a word alone that is no level, such as a misspelt one: `EnvFilter` would take it for the name of a module,
-/// and silence all the others.
+/// Refuses a single word that is not a level, such as a misspelt one: `EnvFilter` would take it for the name of a
+/// module, and silence all the others.
 fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
     let words = filter.split(',').map(str::trim);
     let mut alone = words.filter(|word| !word.contains(['=', '[']));

@@ -57,7 +57,7 @@ pub struct Directory<D> {
     disk: D,
     path: PathBuf,
     list: Mutex<List>,
-    /// Held while segments are removed, and while segments are taken back, so that none is both.
+    /// Held while segments are removed, and while kept ones are taken back, so that none is removed once it is needed.
     removing: Mutex<()>,
 }
 

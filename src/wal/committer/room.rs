@@ -8,7 +8,7 @@ use crate::wal::error::WalError;
 /// and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms. The sync that
 /// makes room takes some milliseconds, so it should be rare: at 40,000 events a second it is one in a thousand.
 pub(super) const ROOM_BYTES: u64 = 4 * 1024 * 1024;
-/// A piece of room.
+/// The zeros of one write that makes room.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// A group of this size or more makes no room: it is large enough to spread the cost of a longer file, and would soon
 /// overwrite much of the room.

@@ -201,7 +201,7 @@ fn a_file_without_a_valid_slot_is_damage_and_none_at_all_is_accepted() {
     let running = start(&place.settings());
     assert_eq!(running.log.recovered_through(), 4);
     running.stop().unwrap();
-    assert_eq!(read(&place).durable_through, 4, "made anew");
+    assert_eq!(read(&place).durable_through, 4, "made again");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn damage_in_a_sealed_segment_is_found_and_named_by_the_reader() {
     assert_eq!(
         running.read_after(2).unwrap(),
         [3, 4],
-        "what is behind it can still be read"
+        "what follows it can still be read"
     );
     running.stop().unwrap();
 }
