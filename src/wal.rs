@@ -18,13 +18,14 @@
 //! LOCK                                    flock()ed by the one process that uses the log
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
-//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
+//! 00000000000000004711.wal.torn-8192      copy, for people, of a torn tail that recovery cut off at byte 8192
+//! 00000000000000004711.wal.torn-8192-1    copy of the next torn tail at that byte
 //! FLUSHED                                 which database has the log, up to where, and the last commits tried there
 //! ADOPT.LOCK                              flock()ed by the one `wal adopt` that gives an answer
 //! ADOPTED                                 a checkpoint that a person has put into a database, until the flush uses it
-//! MISMATCH                                the log was found not to belong to its database: what was found, in a sentence
+//! MISMATCH                                the log does not belong to its database: what was found, in a sentence
 //! END                                     how far the log was when it last started, rotated or stopped cleanly
-//! next.tmp, flushed.tmp, …                a file being made: written, not yet renamed; removed before the next is made
+//! next.tmp, flushed.tmp, …                a file being made, not yet renamed; removed before the next is made
 //! ```
 //!
 //! **Segment header**, 96 bytes. A segment gets its name only after its header is synced, so a bad header is damage.

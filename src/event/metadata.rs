@@ -98,7 +98,7 @@ const fn repeated(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Marks (by its highest bit) every byte of `word` that is zero.
+/// Marks (by its highest bit) every byte of `word` that is zero; above the lowest mark, others may be false.
 fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(repeated(0x01)) & !word & repeated(0x80)
 }
