@@ -1,4 +1,4 @@
-//! The domain's first noun: one fact that a client reports, the limits it must keep, and its encoded form.
+//! An event: one fact that a client reports, the limits that it must keep, and its encoded form.
 //!
 //! An event is never held as an owned struct. [`parse`] walks the JSON once and appends each event, validated, to the
 //! record that goes into the write-ahead log; from there on it is bytes, looked at through [`EventRef`].
@@ -14,7 +14,7 @@ mod value;
 
 pub use timestamp::Timestamp;
 
-/// What stands for every event name where metrics are asked for. No event has it for a name.
+/// Stands for all event names in a metrics query. No event can have this name.
 pub const EVERY_NAME: &str = "*";
 /// Longest `event_name`, `channel`, `user_id` and `campaign_id`, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 200;
@@ -38,11 +38,11 @@ pub struct EventRef<'a> {
     pub channel: &'a str,
     /// Who did it, 1..=200 bytes.
     pub user_id: &'a str,
-    /// When it happened.
+    /// When it happened, to the microsecond.
     pub timestamp: Timestamp,
     /// Makes retries safe: events that share user, time and id are stored once.
     pub event_id: Option<&'a str>,
-    /// Campaign, 1..=200 bytes.
+    /// Campaign that it belongs to, 1..=200 bytes.
     pub campaign_id: Option<&'a str>,
     /// Tags; an empty list differs from an absent one.
     pub tags: Option<Tags<'a>>,

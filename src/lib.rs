@@ -2,7 +2,7 @@
 //!
 #![doc = include_str!("ARCHITECTURE.md")]
 
-// The stair, from the ground up: a layer names those before it.
+// The layers, lowest first: each uses only those before it.
 
 pub mod support;
 
@@ -30,7 +30,7 @@ pub mod http;
 
 pub mod cli;
 
-// Around it.
+// Scaffolding for tests and fuzzers.
 
 #[cfg(any(test, fuzzing))]
 pub mod testing;

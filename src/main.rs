@@ -23,10 +23,10 @@ fn main() -> ExitCode {
         return end_early(&Failure::new(ExitStatus::Config, anyhow::Error::msg(error)));
     }
     if !empty_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
-        tracing::info!("set but empty, and so taken for unset: {}", empty_variables.join(", "));
+        tracing::info!("empty variables count as unset: {}", empty_variables.join(", "));
     }
     if !unknown_variables.is_empty() && matches!(cli.command, Command::Serve(_)) {
-        tracing::warn!("set, but no settings of fast-ingest: {}", unknown_variables.join(", "));
+        tracing::warn!("unknown variables, perhaps misspelt: {}", unknown_variables.join(", "));
     }
     let outcome = match cli.command {
         Command::Serve(args) => cli::refusal::serve(*args),
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// As [`end`], where there are no settings yet.
+/// Like [`end`], for a failure before the settings are known.
 fn end_early(failure: &Failure) -> ExitCode {
     let code = end(failure);
     cli::refusal::stay(failure.status);

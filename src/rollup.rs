@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * A **delta** is what one flush adds to one (name, channel, bucket). It is inserted in the transaction that stores
-//!   the rows, so rollups and rows can never disagree, and being only inserted it makes no server wait for another.
+//!   the rows, so rollups and rows can never disagree. As it is only inserted, no server waits for another.
 //! * A **part** is a row of the series that compaction keeps: (name, channel), (name, all), (all, all). Buckets are a
 //!   minute or a quarter of an hour wide and never overlap in content: each event is in exactly one delta or, for each
 //!   of its series, in exactly one part. Minutes are kept while they are fresh, then merged. A quarter is the coarsest
@@ -16,8 +16,8 @@
 //! * A **day** is the sum of a series' parts over a UTC day. It is a copy: compaction marks it stale in the transaction
 //!   that changes a part, and until it is summed up again the query reads the parts.
 //!
-//! Everything here is pure: it knows no store. What reads and writes the rows is [`crate::store`], what merges and
-//! checks them [`crate::upkeep`].
+//! Everything here is pure: it knows no store. [`crate::store`] reads and writes the rows, [`crate::upkeep`] merges and
+//! checks them.
 
 pub mod users;
 
@@ -30,7 +30,7 @@ pub use users::{UserHash, UserKey, UserSet, UserUnion};
 /// Most users that a part or a delta names one by one; beyond that it holds a sketch. 800 bytes, about what a sketch of
 /// some hundred users takes.
 pub const PART_EXACT_MAX: usize = 100;
-/// The same for a day: 4.8 KB, which is what a full sketch takes.
+/// Most users that a day names one by one: 4.8 KB, which is what a full sketch takes.
 pub const DAY_EXACT_MAX: usize = 600;
 
 /// Events and the users among them.
@@ -49,9 +49,9 @@ pub struct Delta {
     pub event_name: String,
     /// Channel of the events.
     pub channel: String,
-    /// When they happened.
+    /// Bucket of time in which they happened.
     pub bucket: Bucket,
-    /// What they come to.
+    /// Number of the events, and their users.
     pub tally: Tally,
 }
 
@@ -78,15 +78,15 @@ pub type SeriesId = i64;
 /// One row of a series.
 #[derive(Debug, Clone)]
 pub struct Part {
-    /// Which series.
+    /// The series that the row belongs to.
     pub series: SeriesId,
-    /// When.
+    /// The bucket of time that the row covers.
     pub bucket: Bucket,
-    /// What happened in it.
+    /// Events of the series in this bucket, and their users.
     pub tally: Tally,
 }
 
-/// The series that an event counts in: its pair, its name, everything.
+/// The series that an event counts in: (name, channel), (name, all), (all, all).
 pub fn series_of(event_name: &str, channel: &str) -> [SeriesKey; 3] {
     let (name, channel) = (Some(event_name.to_owned()), Some(channel.to_owned()));
     [

@@ -1,5 +1,5 @@
-//! What every layer may use and which knows none of them: synchronisation, stopping, waiting between tries, ends of
-//! commands, words.
+//! Helpers that every layer may use and that know no layer: backoff, byte budgets, exit statuses, settings, shutdown,
+//! synchronisation, words.
 
 pub(crate) mod backoff;
 pub mod budget;

@@ -1,7 +1,7 @@
-//! The write-ahead log: what a 202 rests on.
+//! The write-ahead log: the promise behind a 202.
 //!
 //! [`open()`] takes the lock, recovers, and begins a fresh segment; a [`committer`] thread appends groups and syncs
-//! them; a [`reader::LogReader`] follows behind for the flush. Live operation and recovery read through the same code.
+//! them; a [`reader::LogReader`] follows for the flush. Live operation and recovery read through the same code.
 //!
 //! # Format, version 2
 //!
@@ -9,8 +9,8 @@
 //!
 //! **Limits and invariants.** A record's payload is at most 64 MiB. Sequences count events from 1 without a gap, over
 //! all segments. A record is one request: it is never split, so bulk requests are atomic. With `--sync group` at most
-//! one group is written and not yet synced. A segment is begun at every start and after every sealed one; nothing is
-//! ever appended behind a tail that another process wrote.
+//! one group is written and not yet synced. A new segment begins at every start and after every sealed one; nothing is
+//! ever appended after a tail that another process wrote.
 //!
 //! **Directory** (mode 0700, files 0600):
 //!
@@ -18,13 +18,14 @@
 //! LOCK                                    flock()ed by the one process that uses the log
 //! 00000000000000000001.wal                a segment, named by its first sequence (20 digits)
 //! 00000000000000004711.wal
-//! 00000000000000004711.wal.torn-8192      copy of a torn tail that recovery cut off at byte 8192 (the next one there: -1); for people
-//! FLUSHED                                 which database has how much of it, and the last commits that were tried there
+//! 00000000000000004711.wal.torn-8192      copy, for people, of a torn tail that recovery cut off at byte 8192
+//! 00000000000000004711.wal.torn-8192-1    copy of the next torn tail at that byte
+//! FLUSHED                                 which database has the log, up to where, and the last commits tried there
 //! ADOPT.LOCK                              flock()ed by the one `wal adopt` that gives an answer
-//! ADOPTED                                 a checkpoint that a person has put into a database, until the flush takes it up
-//! MISMATCH                                the log was found not to belong to its database: what was found, in a sentence
-//! END                                     how far the log was when it last started, rotated or stopped cleanly: the second witness
-//! next.tmp, flushed.tmp, …                a file being made: written, not yet renamed; removed before the next is made
+//! ADOPTED                                 a checkpoint that a person has put into a database, until the flush uses it
+//! MISMATCH                                the log does not belong to its database: what was found, in a sentence
+//! END                                     how far the log was when it last started, rotated or stopped cleanly
+//! next.tmp, flushed.tmp, …                a file being made, not yet renamed; removed before the next is made
 //! ```
 //!
 //! **Segment header**, 96 bytes. A segment gets its name only after its header is synced, so a bad header is damage.
@@ -54,15 +55,15 @@
 //! | 4..8 | length | of the payload, in bytes |
 //! | 8..16 | first sequence | of its first event |
 //! | 16..24 | durable through | everything up to this sequence was synced before this record was written |
-//! | 24..28 | events | their number; 0 marks a *marker*: no payload, written when the log falls quiet, proves what is before it |
+//! | 24..28 | events | number; 0: a *marker* without payload, written when no more records come, proves earlier ones |
 //! | 28..32 | reserved | 0 |
 //! | 32.. | payload | the events, each as in [`crate::event::codec`] |
 //!
-//! **END**, 1024 bytes: two slots, at 0 and 512. Each start makes the file anew; each rotation and each clean stop
-//! writes the older slot, and the valid slot with the higher counter counts. Everything that it says was synced before.
-//! A log that has less than END says is damaged: its newest segment or all of them are missing, or it was cut between
-//! records. So is a directory whose END has no valid slot. Without END (a log of an earlier version; a copy of only the
-//! segments) nothing is known, and the segments are believed.
+//! **END**, 1024 bytes: two slots, at 0 and 512. Each start replaces the file; each rotation and each clean stop writes
+//! the older slot, and the valid slot with the higher counter counts. Everything that END says was synced before. A log
+//! that has less than END says is damaged: its newest segment or all of them are missing, or it was cut between
+//! records. A directory whose END has no valid slot is damaged too. Without END (a log of an earlier version; a copy of
+//! only the segments) the segments alone decide.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
@@ -77,35 +78,34 @@
 //! | 64..68 | checksum | over bytes 0..64 |
 //! | 68..512 | reserved | 0 |
 //!
-//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made whole with the
-//! log, so that a note needs no room on a full disk. The header: magic `FSTINGFL`, at 8..12 the version (1), at 16..32
-//! the WAL id of the segments, at 32..36 the checksum over bytes 0..32. Entry *n*, from 1, is at place *n* modulo 2048.
-//! An entry is synced before the commit that it tells of is tried; one that is torn was not. ADOPTED is the same with
-//! one entry.
+//! **FLUSHED**, 262,656 bytes: a header of 512 bytes, then a ring of 2048 entries of 128 bytes, made at full size with
+//! the log, so that a note needs no space on a full disk. The header: magic `FSTINGFL`, at 8..12 the version (1), at
+//! 16..32 the WAL id of the segments, at 32..36 the checksum over bytes 0..32. Entry *n*, from 1, is at place *n*
+//! modulo 2048. An entry is synced before its commit is tried; the commit of a torn entry was not tried. ADOPTED has
+//! the same format, with one entry.
 //!
 //! | bytes | field | meaning |
 //! |---|---|---|
 //! | 0..4 | checksum | over bytes 4..128 |
-//! | 4..8 | flags | 1: this database is known to have the log; not so while the first commit there is tried |
+//! | 4..8 | flags | 1: this database is known to have the log; 0 while the first commit there is tried |
 //! | 8..16 | number | *n* |
-//! | 16..32 | database | its identity |
-//! | 32..48 | WAL id | under which the database knows the log: that of the segments, or another one that a person has given it |
+//! | 16..32 | database | identity of the database |
+//! | 32..48 | WAL id | under which the database knows the log: that of the segments, or one that a person gave it |
 //! | 48..56 | confirmed through | the database certainly had everything up to this sequence |
 //! | 56..64 | through | where the checkpoint stands if the commit happened |
-//! | 64..80 | life | that wrote the event there |
+//! | 64..80 | life | the life that wrote the event at *through* |
 //! | 80..96 | token | of the commit |
-//! | 96..104 | forgotten through | commits up to this sequence may have been made and are in the ring no more |
+//! | 96..104 | forgotten through | commits up to this sequence may have been made and may be missing in the ring |
 //! | 104..128 | reserved | 0 |
 //!
-//! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record behind
-//! it says "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the
-//! server refuses to start. If none does, the bytes were never synced (with `--sync group` they are the one group of
-//! the crash): a torn tail, cut off, a copy kept. What nothing testifies to is damage to the newest group that befell
-//! it behind its sync and before anything was written after it (a group, the marker that follows within moments, the
-//! end of a stop): it looks the same, and is cut as well. Where they are all zeros there is nothing to keep: the log
-//! writes zeros ahead of its records, so that most syncs have no metadata to write, and a crash leaves some of them.
-//! Sealed segments end with their last record. Anything invalid before a segment's logical end in any other segment is
-//! damage.
+//! **Torn tail or damage.** Say the record at sequence *s* of the last segment is invalid. If any valid record after it
+//! says "durable through *s*" or more, then *s* had been synced and maybe acknowledged: that is damage, and the server
+//! refuses to start. If none does, the bytes were never synced (with `--sync group` they are the one group of the
+//! crash): a torn tail, which is cut off and a copy kept. One kind of damage looks the same and is cut as well: damage
+//! to the newest group after its sync, but before anything was written after it (a group, the marker that follows
+//! within moments, END at a stop). If the bytes are all zeros, no copy is kept: the log writes zeros ahead of its
+//! records, so that most syncs have no metadata to write, and a crash leaves some of them. Sealed segments end with
+//! their last record. Anything invalid before a segment's logical end in any other segment is damage.
 
 pub mod adopted;
 pub mod batch;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 pub struct Accepted {
     /// How many events are stored: all of the request.
     pub accepted: u64,
-    /// Names them where a question is to wait for them. Opaque to clients.
+    /// Names the events to a later metrics query that must wait for them. Opaque to clients.
     #[serde(default)]
     pub receipt: String,
-    /// Whether they are in the database as well; only where the request asked to wait for that.
+    /// Whether the events are in the database too; absent unless the request asked to wait for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<bool>,
 }

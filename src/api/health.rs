@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// How a server is. A member that an older server does not send has its default.
+/// The state of a server. A member that an older server does not send has its default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Health {
@@ -13,7 +13,7 @@ pub struct Health {
     /// Why it is not `ok`, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Of the program.
+    /// Version of the program.
     pub version: Cow<'static, str>,
     /// `postgresql` or `sqlite`.
     pub store: Cow<'static, str>,
@@ -26,7 +26,7 @@ pub struct Health {
     /// What became of all events of this server's log, over all its starts; absent until the database has answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Events>,
-    /// Lines that the log on stderr has lost since the start, because nobody read it fast enough.
+    /// Log lines lost since the start, because stderr failed or did not take them in time.
     pub log_lines_dropped: u64,
 }
 
@@ -34,9 +34,9 @@ pub struct Health {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Queue {
-    /// How many wait.
+    /// Requests that wait now.
     pub depth: usize,
-    /// How many may wait.
+    /// Most requests that may wait.
     pub capacity: usize,
 }
 
@@ -61,18 +61,18 @@ pub struct Flush {
     /// Events on disk that are not known to be in the database.
     pub lag_events: u64,
     /// Seconds, rounded up to tenths: everything that was accepted longer ago is in the database. Absent while events
-    /// from before the start wait.
+    /// wait that were accepted before the server's start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<f64>,
 }
 
-/// What became of events. `accepted` is the sum of the others, and `unaccounted` is 0.
+/// What became of events. `accepted` is the sum of the others, in which `unaccounted` is 0 unless there is a defect.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Events {
     /// Answered with 202, or 200 after waiting.
     pub accepted: u64,
-    /// Now rows.
+    /// Stored as rows.
     pub applied: u64,
     /// Left out, because their `event_id` was stored before.
     pub duplicates: u64,
@@ -82,6 +82,6 @@ pub struct Events {
     pub skipped: u64,
     /// Still in the log.
     pub pending: u64,
-    /// What is missing; negative where there is too much.
+    /// Events missing from the sum; negative if the sum is too large.
     pub unaccounted: i64,
 }

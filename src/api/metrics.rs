@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// Every parameter.
+/// Every parameter of the query string.
 pub const PARAMETERS: &[&str] = &[
     "event_name",
     "from",
@@ -20,7 +20,7 @@ pub const PARAMETERS: &[&str] = &[
     "after",
 ];
 
-/// The answer. A server leaves out what says nothing.
+/// The answer. A server leaves out members that say nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer<'a> {
     /// What was asked for; `*` for every name.
@@ -33,13 +33,13 @@ pub struct Answer<'a> {
     /// Name of the time zone in which buckets begin; absent for UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tz: Option<Cow<'a, str>>,
-    /// As it was asked for, such as `day,channel`.
+    /// The grouping that was asked for, such as `day,channel`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group_by: Option<String>,
-    /// Over the whole range.
+    /// Counts over the whole range.
     #[serde(flatten)]
     pub total: Counts,
-    /// `rollups` or `events`.
+    /// What the answer was computed from: `rollups` or `events`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Cow<'a, str>>,
     /// Whether events of some day had to be counted because its rollups do not tell all names and channels apart.
@@ -48,8 +48,8 @@ pub struct Answer<'a> {
     /// Events that this server has accepted and that are not counted yet, of whatever name; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_events: Option<u64>,
-    /// While some are pending: all that this server had accepted before this time is counted; absent while events from
-    /// before its start wait.
+    /// While events are pending: all that this server accepted before this time is counted. Absent while events wait
+    /// that were accepted before the server's start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted_until: Option<String>,
     /// Absent where nothing was grouped.
@@ -64,13 +64,13 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// One group; it has what it is grouped by.
+/// One group; only the members that it is grouped by are present.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Group<'a> {
     /// First instant of its bucket of time, in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
-    /// First instant after it.
+    /// First instant after that bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// Its event name.
@@ -79,31 +79,31 @@ pub struct Group<'a> {
     /// Its channel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Cow<'a, str>>,
-    /// Whether it stands for all names and channels beyond the limit.
+    /// Whether the group stands for all names and channels beyond the limit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub other: bool,
-    /// What was counted in it.
+    /// What was counted in the group.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
-/// What was counted.
+/// Number of events and of distinct users.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Events.
+    /// Number of events; always exact.
     pub total_events: u64,
-    /// Distinct users among them.
+    /// Distinct users of these events.
     pub unique_users: u64,
-    /// How far off that may be.
+    /// How far off `unique_users` may be.
     #[serde(default)]
     pub unique_users_error: RelativeError,
-    /// Between which numbers the true one most probably is; absent where users were counted.
+    /// The range that most probably holds the true number of users; absent where users were counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique_users_range: Option<[u64; 2]>,
 }
 
 impl Counts {
-    /// Between which numbers the true number of users most probably is.
+    /// The range that most probably holds the true number of users.
     pub fn users_range(&self) -> [u64; 2] {
         self.unique_users_range
             .unwrap_or([self.unique_users, self.unique_users])
@@ -116,12 +116,12 @@ impl Counts {
 pub enum RelativeError {
     /// The number was counted: 0, without a decimal point.
     Exact(u8),
-    /// It was estimated.
+    /// The number was estimated.
     About(f64),
 }
 
 impl RelativeError {
-    /// Of an error, 0 where the number was counted. It is rounded up to four decimals, so that it never promises too
+    /// Wraps an error, 0 where the number was counted. Rounds it up to four decimals, so that it never promises too
     /// much.
     pub fn of(error: f64) -> Self {
         if error == 0.0 {
@@ -131,7 +131,7 @@ impl RelativeError {
         }
     }
 
-    /// As a number, 0 where the number was counted.
+    /// The error, 0 where the number was counted.
     pub fn value(self) -> f64 {
         match self {
             Self::Exact(_) => 0.0,

@@ -1,6 +1,6 @@
 //! Problems: what the body of a refusal says, and the one table of its codes.
 //!
-//! RFC 9457, section 3, with extension members behind `detail`. Clients may rely on `type` and `code`; `title` and
+//! RFC 9457, section 3, with extension members after `detail`. Clients may rely on `type` and `code`; `title` and
 //! `detail` are for people.
 
 use std::borrow::Cow;
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 /// What is the same for every problem of one code.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    /// The code that this is about.
+    /// The code that this row describes.
     pub code: Code,
-    /// As it stands in `code`, and at the end of `type`.
+    /// The value of the member `code`, and the end of `type`.
     pub name: &'static str,
     /// HTTP status.
     pub status: u16,
-    /// For people, the same for each occurrence.
+    /// A title for people, the same for each occurrence.
     pub title: &'static str,
-    /// Seconds after which asking again may help, as the header `Retry-After`; `None` where the same request has the
-    /// same answer.
+    /// Seconds after which asking again may help, as in the header `Retry-After`; `None` where the same request gets
+    /// the same answer.
     pub retry_after: Option<u16>,
 }
 
@@ -46,7 +46,7 @@ codes! {
     MethodNotAllowed = "method_not_allowed", 405, "Wrong method", None;
     /// No `Host`, or several.
     BadHost = "bad_host", 400, "Bad Host header", None;
-    /// A `Host` that this server is not called by.
+    /// A `Host` that is none of this server's names.
     HostNotAllowed = "host_not_allowed", 403, "Not served by that name", None;
     /// An `Origin` that this server does not serve.
     OriginNotAllowed = "origin_not_allowed", 403, "Not served to that site", None;
@@ -74,17 +74,17 @@ codes! {
     QueueFull = "queue_full", 429, "Slow down", Some(1);
     /// The log is at its cap, or its disk is full.
     LogFull = "log_full", 503, "Cannot store", Some(5);
-    /// Log and database do not belong together. A person takes a while.
+    /// Log and database do not belong together. A person has to decide, which takes a while.
     LogMismatch = "log_mismatch", 503, "Cannot store", Some(60);
     /// The log has failed. Nothing of this request is stored.
     LogFailed = "log_failed", 503, "Cannot store", Some(2);
-    /// The log failed while it had the request: of all refusals the one after which sending again may store twice.
+    /// The log failed while it had the request: the only refusal after which sending again may store events twice.
     OutcomeUnknown = "outcome_unknown", 503, "Outcome unknown", Some(2);
     /// The server is shutting down.
     Draining = "draining", 503, "Cannot store", Some(2);
-    /// The server's clock stands before its release. A network takes a while to come up, and its time with it.
+    /// The server's clock is set before its release. After a boot it takes a while until the network sets the clock.
     ClockUnset = "clock_unset", 503, "Cannot store", Some(10);
-    /// Parameters that cannot be read, or do not go together.
+    /// Parameters that cannot be read, or contradict each other.
     BadQuery = "bad_query", 400, "Bad query parameters", None;
     /// The events of a receipt are not in the database yet. The request has waited already.
     NotAppliedYet = "not_applied_yet", 503, "Not in the database yet", Some(1);
@@ -115,7 +115,7 @@ impl Code {
     }
 }
 
-/// The body of a refusal. Of another program's answer, whatever it has of these members.
+/// The body of a refusal. Read from another program's answer, it has those of these members that the answer has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Problem<'a> {
@@ -130,7 +130,7 @@ pub struct Problem<'a> {
     pub detail: Cow<'a, str>,
     /// [`Kind::name`].
     pub code: Cow<'a, str>,
-    /// How many events are refused, where that is why.
+    /// Number of invalid events, where they are the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid_count: Option<usize>,
     /// What is wrong with events or parameters, as far as it is listed.
@@ -154,7 +154,7 @@ pub struct ListedError<'a> {
 }
 
 impl<'a> Problem<'a> {
-    /// The body for a code, with what this occurrence says.
+    /// The body for a code, with the detail of this occurrence.
     pub fn new(code: Code, detail: impl Into<Cow<'a, str>>) -> Self {
         let kind = code.kind();
         Self {

@@ -1,15 +1,16 @@
 //! Receipts: what a client holds to find its own events again.
 //!
 //! A receipt names a place in a log: the life of the log in which it was given out, and the sequence of the request's
-//! last event. The flush moves through a log in order, and stores with the events whose they are and how far it is, so
-//! "is this in the database?" can be told by any server that has the same database, also of a log whose copy has given
-//! out the same sequences. To clients it is opaque: 33 to 48 hexadecimal digits, which no query string has to encode.
+//! last event. The flush moves through a log in order, and stores with the events which life wrote them and how far the
+//! flush is. So any server on the same database can answer "is this in the database?", even if a copy of the log has
+//! given out the same sequences. To clients a receipt is opaque: 33 to 48 hexadecimal digits, which need no encoding in
+//! a query string.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// Digits of the life; the sequence takes the rest.
+/// Hexadecimal digits of the life; the sequence takes the rest.
 const LIFE_DIGITS: usize = 32;
 /// Most digits of a sequence.
 const SEQUENCE_DIGITS_MAX: usize = 16;
@@ -17,7 +18,7 @@ const SEQUENCE_DIGITS_MAX: usize = 16;
 /// A place in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// In which life of which log. In a receipt of a release that told no lives, the identity of the log.
+    /// The life of the log. In a receipt of a release that knew no lives, the identity of the log.
     pub life: Uuid,
     /// Sequence of the last event of the request, at least 1.
     pub through: u64,
@@ -26,7 +27,7 @@ pub struct Receipt {
 impl Receipt {
     /// Most characters of a receipt.
     pub const CHARS_MAX: usize = LIFE_DIGITS + SEQUENCE_DIGITS_MAX;
-    /// What to tell a client whose receipt is none.
+    /// The message to a client that sends a malformed receipt.
     pub const FORM: &str = "must be the `receipt` in the answer to a POST of events, unchanged";
 
     /// Reads a receipt as this or another server wrote it.

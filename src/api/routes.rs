@@ -3,7 +3,7 @@
 /// One route.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    /// How it is asked.
+    /// HTTP method.
     pub method: Method,
     /// Its path, from the first slash on.
     pub path: &'static str,
@@ -11,7 +11,7 @@ pub struct Route {
     pub endpoint: Endpoint,
 }
 
-/// How a route is asked.
+/// HTTP method of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// GET, and HEAD for its headers alone.
@@ -29,21 +29,20 @@ pub enum Endpoint {
     Bulk,
     /// Counts events and users.
     Metrics,
-    /// Tells how the server is.
+    /// Reports the state of the server.
     Health,
 }
 
-/// Where an array of events goes.
+/// Path to send an array of events to.
 pub const BULK: &str = "/events/bulk";
-/// Where metrics are asked for.
+/// Path of the metrics query.
 pub const METRICS: &str = "/metrics";
-/// Where health is asked for.
+/// Path of the health check.
 pub const HEALTH: &str = "/health";
 
-/// Every route. GET routes answer HEAD too, and each answers OPTIONS, which load balancers use to see whether anybody
-/// is there: with the methods, and without leave for other sites' pages. A POST takes one parameter, `wait`; the rest
-/// of its query string is ignored, because proxies and trackers add parameters of their own, and an event must not get
-/// lost for that.
+/// Every route. GET routes answer HEAD too. Each route answers OPTIONS, which load balancers use as a check: with its
+/// methods, and without permission for pages of other sites (CORS). A POST takes one parameter, `wait`; the rest of its
+/// query string is ignored, because proxies and trackers add parameters of their own, and that must not lose an event.
 pub const ROUTES: [Route; 4] = [
     Route {
         method: Method::Post,
@@ -68,7 +67,7 @@ pub const ROUTES: [Route; 4] = [
 ];
 
 impl Method {
-    /// As a request line has it.
+    /// The method as a request line has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -76,7 +75,7 @@ impl Method {
         }
     }
 
-    /// Value of the `Allow` header of a route that is asked like this.
+    /// Value of the `Allow` header of a route with this method.
     pub fn allow(self) -> &'static str {
         match self {
             Self::Get => "GET, HEAD, OPTIONS",
@@ -85,7 +84,7 @@ impl Method {
     }
 }
 
-/// The routes in a sentence, for whoever asked for another one.
+/// The routes in a sentence, for the answer to an unknown path.
 pub fn listed() -> String {
     let routes = ROUTES.map(|route| format!("{} {}", route.method.as_str(), route.path));
     let (last, others) = routes.split_last().expect("there are routes");

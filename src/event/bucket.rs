@@ -13,7 +13,7 @@ pub const HOUR_MICROS: i64 = 3_600_000_000;
 /// Microseconds in a day.
 pub const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
-/// How wide a bucket is.
+/// Width of a rollup's bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Width {
     /// One minute.
@@ -23,7 +23,7 @@ pub enum Width {
 }
 
 impl Width {
-    /// As the store's column `minutes` holds it.
+    /// The width in minutes, as the store's column `minutes` holds it.
     pub const fn minutes(self) -> i16 {
         match self {
             Self::Minute => 1,
@@ -40,7 +40,7 @@ impl Width {
         }
     }
 
-    /// In microseconds.
+    /// The width in microseconds.
     pub const fn micros(self) -> i64 {
         self.minutes() as i64 * MINUTE_MICROS
     }
@@ -49,9 +49,9 @@ impl Width {
 /// A fixed interval of time, aligned to its own width from the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bucket {
-    /// First instant.
+    /// First instant of the bucket.
     pub start: Timestamp,
-    /// How long it is.
+    /// Width of the bucket.
     pub width: Width,
 }
 
@@ -64,17 +64,17 @@ impl Bucket {
         }
     }
 
-    /// First instant after it.
+    /// First instant after the bucket.
     pub fn end(self) -> Timestamp {
         Timestamp::from_micros(self.start.as_micros() + self.width.micros())
     }
 
-    /// The quarter that holds it, or itself.
+    /// The quarter of an hour that holds the bucket; the bucket itself if it is one.
     pub fn quarter(self) -> Self {
         Self::of(self.start, Width::Quarter)
     }
 
-    /// The UTC day that holds it.
+    /// The UTC day that holds the bucket.
     pub fn day(self) -> Day {
         Day::of(self.start)
     }
@@ -95,12 +95,12 @@ impl Day {
         Self(floor(instant, DAY_MICROS))
     }
 
-    /// First instant.
+    /// First instant of the day.
     pub fn start(self) -> Timestamp {
         self.0
     }
 
-    /// First instant after it.
+    /// First instant after the day.
     pub fn end(self) -> Timestamp {
         Timestamp::from_micros(self.0.as_micros() + DAY_MICROS)
     }
@@ -120,23 +120,23 @@ pub fn floor(instant: Timestamp, width_micros: i64) -> Timestamp {
     Timestamp::from_micros(micros - micros.rem_euclid(width_micros))
 }
 
-/// How long a bucket of time is.
+/// A unit of time that a metrics query may group by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimeUnit {
     /// A minute of the clock.
     Minute,
     /// An hour of the clock.
     Hour,
-    /// A date.
+    /// A calendar day.
     Day,
-    /// Seven dates from a Monday on.
+    /// Seven calendar days from a Monday on.
     Week,
     /// A month of the calendar.
     Month,
 }
 
 impl TimeUnit {
-    /// Shortest first.
+    /// All units, shortest first.
     pub const ALL: [Self; 5] = [Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month];
 
     /// The word used on the wire.

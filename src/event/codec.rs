@@ -4,7 +4,7 @@
 //! offset  bytes  field
 //!      0      4  length of the whole encoded event, these four bytes included; u32
 //!      4      8  timestamp in microseconds since 1970-01-01T00:00:00Z; i64
-//!     12      1  flags: 1 event_id, 2 campaign_id, 4 tags, 8 metadata is there; the other bits are 0
+//!     12      1  flags of fields that are present: 1 event_id, 2 campaign_id, 4 tags, 8 metadata; the other bits are 0
 //!     13         event_name, channel, user_id; then those that the flags announce, in this order:
 //!                event_id, campaign_id   (each of these five a text: one length byte, then so many bytes of UTF-8)
 //!                tags                    (one byte with their number, then so many texts)
@@ -12,9 +12,9 @@
 //! ```
 //!
 //! Integers are little-endian. There is no padding, so equal events have equal bytes. There is no checksum either: the
-//! record around the events has one. **With nothing added, an encoded event is never longer than its JSON**: every field costs fewer bytes
-//! here than its key and quotes cost there. Budgets and space in the log are reserved by the length of a body, relying
-//! on it.
+//! record around the events has one. **With nothing added, an encoded event is never longer than its JSON**: every
+//! field costs fewer bytes here than its key and quotes cost in JSON. Budgets and space in the log rely on that: they
+//! are reserved by the length of a body.
 
 use super::{EventRef, Tags, Timestamp};
 
@@ -74,13 +74,13 @@ pub fn encode(event: &EventRef<'_>, out: &mut Vec<u8>) {
 ///
 /// # Errors
 ///
-/// [`CodecError`] for anything that [`encode`] could not have written. It checks the layout, not the rules of
-/// [`super::validate`]: those may become stricter, while the log still holds events of before.
+/// [`CodecError`] for anything that [`encode`] could not have written. Only the layout is checked, not the rules of
+/// [`super::validate`]: they may become stricter while the log still holds older events.
 pub fn decode(bytes: &[u8]) -> Result<(EventRef<'_>, &[u8]), CodecError> {
     decode_event(bytes).ok_or(CodecError)
 }
 
-/// Reads when an encoded event happened and whether it has an `event_id`, and nothing else of it.
+/// Reads the timestamp of an encoded event and whether it has an `event_id`, and no other field.
 pub fn decode_head(bytes: &[u8]) -> Result<(Timestamp, bool), CodecError> {
     let (event, _) = split_event(bytes).ok_or(CodecError)?;
     let micros = event[LENGTH_BYTES..].first_chunk().ok_or(CodecError)?;
@@ -89,7 +89,7 @@ pub fn decode_head(bytes: &[u8]) -> Result<(Timestamp, bool), CodecError> {
     Ok((timestamp, flags & HAS_EVENT_ID != 0))
 }
 
-/// Length of the encoded event at the front of `bytes`, without decoding it. It lies wholly within `bytes`.
+/// Length of the encoded event at the front of `bytes`, without decoding it; never more than `bytes` has.
 pub fn encoded_len(bytes: &[u8]) -> Result<usize, CodecError> {
     split_event(bytes).map(|(event, _)| event.len()).ok_or(CodecError)
 }
@@ -155,7 +155,7 @@ fn decode_event(bytes: &[u8]) -> Option<(EventRef<'_>, &[u8])> {
     ))
 }
 
-/// Reads a field that may be absent: `None` is damage, `Some((None, _))` absence.
+/// Reads a field that may be absent: `None` means damage, `Some((None, _))` absence.
 fn optional<'a, T>(
     bit: u8,
     bytes: &'a [u8],
@@ -287,7 +287,7 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(decode(&whole[..cut]), Err(CodecError), "{cut} bytes");
             assert_eq!(encoded_len(&whole[..cut]), Err(CodecError), "{cut} bytes");
-            // The same with a length that claims to be right: the fields inside must notice.
+            // Now with a length field that fits the cut bytes: decoding the fields must notice the cut.
             let mut shortened = whole[..cut].to_vec();
             if let Some(length) = shortened.first_chunk_mut::<LENGTH_BYTES>() {
                 *length = u32::try_from(cut).unwrap().to_le_bytes();
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(decode(&broken), Err(CodecError));
     }
 
-    /// Bytes with a plausible head, so that the fields behind it are reached.
+    /// Bytes with a plausible head, so that decoding reaches the fields after it.
     fn plausible() -> impl Strategy<Value = Vec<u8>> {
         (
             0..16u8,
@@ -362,7 +362,7 @@ mod tests {
             let mut bytes = encoded(&event);
             prop_assert_eq!(encoded_len(&bytes), Ok(bytes.len()));
             prop_assert_eq!(decode_head(&bytes), Ok((event.timestamp, event.event_id.is_some())));
-            // Any cut is seen.
+            // A missing byte is noticed.
             prop_assert!(decode(&bytes[..bytes.len() - 1]).is_err());
             bytes.extend_from_slice(&behind);
             prop_assert_eq!(decode(&bytes), Ok((event, &behind[..])));

@@ -1,8 +1,8 @@
 //! Checks on `metadata` that serde_json does not make.
 //!
 //! `RawValue` proves that the text is well-formed JSON and keeps it as sent, but PostgreSQL's `jsonb` is narrower: no
-//! U+0000, no lone surrogates, numbers only as far as `numeric` goes. One pass over the bytes finds them. It looks at
-//! structure, escapes and numbers only, skips the inside of strings eight bytes at a time, and allocates nothing.
+//! U+0000, no lone surrogates, no numbers beyond `numeric`. One pass over the bytes finds them. It looks at structure,
+//! escapes and numbers only, skips the inside of strings eight bytes at a time, and allocates nothing.
 
 use super::METADATA_DEPTH_MAX;
 use super::rule::BrokenRule;
@@ -42,7 +42,7 @@ pub(super) fn check(raw: &str) -> Result<(), BrokenRule> {
     Ok(())
 }
 
-/// Checks the string whose first byte (behind the quote) is at `at`; returns where the text goes on behind it.
+/// Checks the string whose first byte (after the quote) is at `at`; returns the index after its closing quote.
 fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, BrokenRule> {
     loop {
         at = find_quote_or_backslash(bytes, at);
@@ -56,8 +56,8 @@ fn check_string(bytes: &[u8], mut at: usize) -> Result<usize, BrokenRule> {
 /// Checks the escape at the front of `text`, a surrogate pair being one escape; returns its length.
 fn check_escape(text: &[u8]) -> Result<usize, BrokenRule> {
     match escaped_unit(text) {
-        // The other byte of a short escape is skipped with its backslash, so that the second one of `\\` begins
-        // nothing.
+        // The other byte of a short escape is skipped with its backslash, so that the second backslash of `\\` begins
+        // no escape.
         None => Ok(2),
         Some(0) => Err(BrokenRule::NulCharacter),
         Some(0xD800..=0xDBFF) => match text.get(6..).and_then(escaped_unit) {
@@ -69,7 +69,7 @@ fn check_escape(text: &[u8]) -> Result<usize, BrokenRule> {
     }
 }
 
-/// The UTF-16 unit of the `\uXXXX` at the front of `text`, if that is what stands there.
+/// The UTF-16 unit of the `\uXXXX` at the front of `text`, if there is one.
 fn escaped_unit(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(br"\u")?.first_chunk::<4>()?;
     digits
@@ -98,12 +98,12 @@ const fn repeated(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Marks (by its highest bit) every byte of `word` that is zero.
+/// Marks (by its highest bit) every byte of `word` that is zero; above the lowest mark, others may be false.
 fn zero_bytes(word: u64) -> u64 {
     word.wrapping_sub(repeated(0x01)) & !word & repeated(0x80)
 }
 
-/// Checks the number that begins at `start`; returns where the text goes on behind it.
+/// Checks the number that begins at `start`; returns the index after it.
 fn check_number(bytes: &[u8], start: usize) -> Result<usize, BrokenRule> {
     let mut end = start + 1;
     let mut has_exponent = false;
@@ -124,8 +124,8 @@ fn check_number(bytes: &[u8], start: usize) -> Result<usize, BrokenRule> {
 
 /// Whether PostgreSQL's `numeric` can hold a number, judged by where its digits stand.
 ///
-/// Leading zeros count as digits, which PostgreSQL sees more generously (`0e131072`, `0.5e131072`): refusing such a
-/// number too keeps the rule free of its value.
+/// Leading zeros count as digits, although PostgreSQL accepts such numbers (`0e131072`, `0.5e131072`): so the rule does
+/// not depend on the values of digits.
 fn fits_numeric(number: &[u8]) -> bool {
     let number = number.strip_prefix(b"-").unwrap_or(number);
     let mut parts = number.splitn(2, |byte| matches!(byte, b'e' | b'E'));
@@ -138,7 +138,7 @@ fn fits_numeric(number: &[u8]) -> bool {
     digits_before_point <= NUMERIC_INTEGER_DIGITS_MAX && digits_behind_point <= NUMERIC_FRACTION_DIGITS_MAX
 }
 
-/// The value of an exponent; one that is too long for 64 bits stays at the end of their range, far out of every limit.
+/// The value of an exponent; one that is too long for 64 bits becomes the largest that fits, far beyond every limit.
 fn saturating_exponent(text: &[u8]) -> i64 {
     let (digits, sign) = match text {
         [b'-', digits @ ..] => (digits, -1),
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// Checks a text after making sure that serde_json lets it through: else the test would show nothing.
+    /// Checks a text after making sure that serde_json accepts it: otherwise the test would show nothing.
     fn check_json(raw: &str) -> Result<(), BrokenRule> {
         serde_json::from_str::<&RawValue>(raw).unwrap_or_else(|error| panic!("{raw:.60}: {error}"));
         check(raw)

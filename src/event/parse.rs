@@ -2,9 +2,9 @@
 //!
 //! Nothing is owned on the way: texts are slices of the body (copied only where an escape forces it), and each event is
 //! encoded straight into the record as soon as its object ends. Two kinds of fault are kept apart: broken JSON ends the
-//! parse, a broken rule is noted and the parse goes on, so that one answer names every bad event. Two things that JSON
-//! allows end it too, because serde_json reads no further: half of a surrogate pair and a number beyond 64-bit floats,
-//! both outside `metadata`.
+//! parse; a broken rule is noted and the parse goes on, so that one answer names every bad event. Two things that JSON
+//! allows end the parse too, because serde_json reads no further: half of a surrogate pair and a number beyond 64-bit
+//! floats, both outside `metadata`.
 
 mod object;
 mod problems;
@@ -17,7 +17,7 @@ use object::EventReader;
 
 /// Most bad events whose problems an answer lists.
 pub const EVENTS_LISTED_MAX: usize = 100;
-/// Most problems that it lists of one event: one for each field. An event with more is wrong as a whole.
+/// Most problems that an answer lists for one event: as many as an event has fields. With more, all of it is wrong.
 pub const PROBLEMS_LISTED_MAX: usize = 8;
 
 /// Why a body is refused. Nothing of it may be stored.
@@ -50,8 +50,8 @@ pub enum ParseError {
 pub struct EventError {
     /// Place in the array, from 0; 0 for a single event.
     pub index: usize,
-    /// Name of the field, `tags[3]` for a single tag, as sent (cut to 64 bytes) for an unknown one; empty when the
-    /// event is no object.
+    /// Name of the field; `tags[3]` for a single tag; for an unknown field the name as sent, cut to 64 bytes; empty
+    /// when the event is not an object.
     pub field: String,
     /// Stable machine code: `required`, `wrong_type`, `empty`, `too_long`, `unknown_field`, …
     pub code: &'static str,
@@ -59,7 +59,7 @@ pub struct EventError {
     pub message: String,
 }
 
-/// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes behind its
+/// Parses the body of `POST /events` and appends the event to `out`. On an error `out` holds undefined bytes after its
 /// old end.
 pub fn parse_event(body: &[u8], window: impl Into<Window>, out: &mut Vec<u8>) -> Result<(), ParseError> {
     let text = check_text(body)?;
@@ -84,7 +84,7 @@ pub fn parse_event(body: &[u8], window: impl Into<Window>, out: &mut Vec<u8>) ->
 /// Parses the body of `POST /events/bulk` and appends its events to `out`; returns how many there were.
 ///
 /// It stops at the first event beyond `events_max`, so that an overlong array costs no more than a full one. On an
-/// error `out` holds undefined bytes behind its old end.
+/// error `out` holds undefined bytes after its old end.
 pub fn parse_bulk(
     body: &[u8],
     events_max: usize,
@@ -127,7 +127,7 @@ pub fn parse_bulk(
 struct EventArray<'r, 'out> {
     reader: &'r mut EventReader<'out>,
     events_max: usize,
-    /// Set when the parse was ended by the limit and not by its JSON, which serde's error cannot tell.
+    /// Set when the limit ended the parse, not broken JSON; serde's error does not tell the two apart.
     is_too_many: &'r mut bool,
 }
 
@@ -146,8 +146,8 @@ impl<'de> Nested<'de> for EventArray<'_, '_> {
     }
 }
 
-/// The body as text. Checked once and whole, so that serde_json need not check each string. Without the byte order mark
-/// that some editors and libraries put in front of UTF-8: RFC 8259, section 8.1, lets a reader ignore it.
+/// The body as text. UTF-8 is checked once for the whole body, so that serde_json need not check each string. Skips the
+/// byte order mark that some editors and libraries put in front: RFC 8259, section 8.1, lets a reader ignore it.
 fn check_text(body: &[u8]) -> Result<&str, ParseError> {
     let text = std::str::from_utf8(body)
         .map_err(|error| json(&format!("the body is not UTF-8 from byte {} on", error.valid_up_to())))?;
@@ -162,13 +162,13 @@ fn json(what_to_do: &str) -> ParseError {
     ParseError::Json(what_to_do.to_owned())
 }
 
-/// What ended the parse, in which event of an array, and where: line and column, and never a part of the input.
+/// Says what ended the parse, in which event of an array, and at which line and column; never echoes the input.
 /// (serde_json's errors about types do echo values, but the visitors here take every type.)
 fn unreadable(error: &serde_json::Error, event: Option<usize>) -> ParseError {
     let what = error.to_string();
     let place = format!("at line {} column {}", error.line(), error.column());
-    // serde_json tells its errors apart only in words. Should they change, the last line still fits all but the first
-    // two cases, and a test says so.
+    // Only the wording tells serde_json's errors apart. If it changes, the first two cases get the text of the last
+    // one, and a test fails.
     let what = if what.starts_with("lone leading surrogate") || what.starts_with("unexpected end of hex escape") {
         format!("a text holds half of a surrogate pair, such as \\ud83d alone, {place}")
     } else if what.starts_with("number out of range") {

@@ -35,7 +35,7 @@ impl Field {
         })
     }
 
-    /// The field that somebody meant who writes names in another style: `userId`, `User-ID`.
+    /// The field that is likely meant by a name in another style: `userId`, `User-ID`.
     pub(super) fn meant_by(name: &str) -> Option<Self> {
         fn letters(name: &str) -> impl Iterator<Item = u8> {
             name.bytes()
@@ -62,7 +62,7 @@ impl Field {
         }
     }
 
-    /// Whether an event without it is refused.
+    /// Whether an event without this field is refused.
     pub(super) fn is_required(self) -> bool {
         Self::REQUIRED.contains(&self)
     }
@@ -78,7 +78,7 @@ impl Field {
     }
 }
 
-/// A broken rule. Small and free of text, which is made only for the problems that an answer lists.
+/// A broken rule. Small, because its text is made only for the problems that an answer lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BrokenRule {
     #[error("must be a JSON object")]
@@ -99,7 +99,7 @@ pub(super) enum BrokenRule {
     TooMany,
     #[error("must not contain the character U+0000, which the database cannot store")]
     NulCharacter,
-    #[error("must not be `*`, which stands for every name where metrics are asked for")]
+    #[error("must not be `*`, which stands for all names in a metrics query")]
     Reserved,
     #[error("must not contain half of a surrogate pair, such as \\ud83d alone")]
     LoneSurrogate,
@@ -113,7 +113,7 @@ pub(super) enum BrokenRule {
     BeforeEpoch(TimestampError),
     #[error("must not be more than 24 hours ahead of the server's clock")]
     TooFarAhead,
-    #[error("lies further back than the server takes events (--event-age-max); fast-ingest serve --help says how far")]
+    #[error("is older than the server accepts (--event-age-max; see fast-ingest serve --help)")]
     TooOld,
 }
 

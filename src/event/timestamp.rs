@@ -1,9 +1,9 @@
 //! Instants to the microsecond: reading them from the wire, and writing them back.
 //!
-//! The RFC 3339 parser is our own, because it runs once an event and accepts little else: calendar libraries take many
-//! forms besides. What it takes beyond RFC 3339 is what databases and standard libraries print: a space for the `T`, an
-//! offset without its colon or minutes. A property test holds it against `jiff`. Digits beyond the microsecond are cut,
-//! never rounded, so that an instant cannot move into the next second or day.
+//! The RFC 3339 parser is our own, because it runs once per event and accepts little else, while calendar libraries
+//! accept many other forms. Beyond RFC 3339 it accepts what databases and standard libraries print: a space for the
+//! `T`, an offset without its colon or minutes. A property test compares it with `jiff`. Digits beyond the microsecond
+//! are cut, never rounded, so that an instant cannot move into the next second or day.
 
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The wall clock's time. A clock that stands before 1970 counts as 1970.
+    /// The wall clock's time. A clock that is set before 1970 counts as 1970.
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
@@ -61,9 +61,9 @@ impl Timestamp {
         i64::try_from(micros).map(Self).map_err(|_| TimestampError::TooLarge)
     }
 
-    /// A Unix time with a fraction or an exponent, as JSON libraries read it. Its shortest decimal text is what counts,
-    /// which is the text that was sent if that has at most 15 digits, or was written by a library that prints doubles:
-    /// so microseconds are exact.
+    /// A Unix time with a fraction or an exponent, as JSON libraries read it. The shortest decimal text of the double
+    /// counts. It is the text that was sent if that has at most 15 digits, or was written by a library that prints
+    /// doubles: so microseconds are exact.
     pub fn from_unix_f64(number: f64) -> Result<Self, TimestampError> {
         if number < 0.0 {
             return Err(TimestampError::BeforeEpoch);
@@ -80,7 +80,7 @@ impl Timestamp {
             UnixUnit::Millis => 3,
             UnixUnit::Micros | UnixUnit::Nanos => 0,
         };
-        // Below any unit's largest number there is room for a whole one more.
+        // Cannot overflow: the largest number of each unit with a fraction is far below `i64::MAX` microseconds.
         Self::from_unix(whole).map(|Self(micros)| Self(micros + leading_digits(fraction.as_bytes(), micros_digits)))
     }
 
@@ -95,7 +95,7 @@ impl Timestamp {
         Ok(Self(micros))
     }
 
-    /// Either form, from a query string.
+    /// A Unix time or an RFC 3339 text, from a query string.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let (number, is_negative) = match text.strip_prefix('-') {
             Some(number) => (number, true),
@@ -136,7 +136,7 @@ impl UnixUnit {
     }
 }
 
-/// RFC 3339 in UTC with `Z`. A fraction stands only where it is not zero, without trailing zeros: `.5`, not `.500000`.
+/// RFC 3339 in UTC with `Z`. A fraction is written only if it is not zero, without trailing zeros: `.5`, not `.500000`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.div_euclid(MICROS_PER_SECOND);
@@ -157,7 +157,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Microseconds since the epoch, or `None` if the text is no date and time with an offset.
+/// Microseconds since the epoch, or `None` if the text is not a date and time with an offset.
 fn rfc3339_micros(text: &[u8]) -> Option<i64> {
     let (date_time, rest) = text.split_first_chunk::<DATE_TIME_BYTES>()?;
     let (fraction_micros, offset) = split_fraction(rest)?;
@@ -166,7 +166,7 @@ fn rfc3339_micros(text: &[u8]) -> Option<i64> {
     if !is_leap_second {
         return Some(seconds * MICROS_PER_SECOND + fraction_micros);
     }
-    // Counted as the first second of the next day, before which leap seconds are put.
+    // `seconds` is now the first second of the next day: leap seconds exist only at the end of a UTC day.
     let begins_a_day = seconds.rem_euclid(SECONDS_PER_DAY) == 0;
     begins_a_day.then_some(seconds * MICROS_PER_SECOND - 1)
 }
@@ -207,7 +207,7 @@ fn leading_digits(digits: &[u8], count: usize) -> i64 {
     })
 }
 
-/// How far local time is ahead of UTC.
+/// How far local time is ahead of UTC, in seconds.
 fn offset_seconds(text: &[u8]) -> Option<i64> {
     let (sign, hours, minutes) = match text {
         b"Z" | b"z" => return Some(0),
@@ -224,7 +224,7 @@ fn offset_seconds(text: &[u8]) -> Option<i64> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// The number that a few digits write; `None` if one of them is none.
+/// The number that a few digits write; `None` if a byte is not a digit.
 fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |number, byte| {
         byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'))

@@ -1,7 +1,7 @@
 //! The rules an event must keep: what each of its fields may hold.
 //!
-//! Pure functions from a value to that value or a `BrokenRule`. They stand apart from the parser so that a rule can be
-//! read, and tested, without serde.
+//! Pure functions from a value to that value or a `BrokenRule`. They are kept apart from the parser so that a rule can
+//! be read, and tested, without serde.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::{EVENT_ID_BYTES_MAX, EVERY_NAME, METADATA_BYTES_MAX, NAME_BYTES_MAX, 
 /// How far ahead of the server's clock an event may lie: a client's clock may be wrong by a time zone, not by more.
 pub const AHEAD_MICROS_MAX: i64 = 24 * 3_600 * 1_000_000;
 
-/// When an event may have happened.
+/// The timestamps that an event may have, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     earliest_micros: i64,
@@ -32,7 +32,7 @@ impl Window {
     }
 }
 
-/// From 1970 on.
+/// From 1970 to [`AHEAD_MICROS_MAX`] after `now`.
 impl From<Timestamp> for Window {
     fn from(now: Timestamp) -> Self {
         Self {
@@ -82,7 +82,7 @@ fn bounded_text(value: Value<'_>, bytes_max: usize) -> Result<Cow<'_, str>, Brok
     Ok(text)
 }
 
-/// `timestamp`: in either form, within the window.
+/// `timestamp`: a Unix time or an RFC 3339 text, within the window.
 pub(super) fn timestamp(value: &Value<'_>, window: Window) -> Result<Timestamp, BrokenRule> {
     let timestamp = match value {
         Value::Unsigned(number) => Timestamp::from_unix(*number)?,

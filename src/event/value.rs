@@ -1,5 +1,5 @@
-//! A serde visitor that takes any JSON value, so that one of the wrong type becomes a problem of its event instead of
-//! an end of the whole parse.
+//! A serde visitor that takes any JSON value, so that a value of the wrong type becomes a problem of its event instead
+//! of ending the whole parse.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::event::NAME_BYTES_MAX;
 
-/// Longest text that any rule allows: that of the names. A timestamp is shorter, but for zeros that nobody writes.
+/// Longest text that any rule allows: a name. A timestamp is shorter, except with zeros that nobody writes.
 const TEXT_BYTES_MAX: usize = NAME_BYTES_MAX;
 
 /// A JSON value, as far as a rule may ask about it.
@@ -22,17 +22,17 @@ pub(in crate::event) enum Value<'de> {
     Negative,
     /// Every other number.
     Float(f64),
-    /// Borrowed, unless an escape stands in it.
+    /// Borrowed, unless it contains an escape.
     Text(Cow<'de, str>),
     /// A text with an escape that is longer than any field may be. Not kept: the copy could be as large as the body.
     OverlongText,
-    /// Read by [`Nested::array`].
+    /// Its elements were read by [`Nested::array`].
     Array,
-    /// Read by [`Nested::object`].
+    /// Its entries were read by [`Nested::object`].
     Object,
 }
 
-/// What to do with an array or object. Each must be read to its end; by default it is read past.
+/// What to do with an array or object. Each must be read to its end; by default its contents are ignored.
 pub(super) trait Nested<'de>: Sized {
     fn array<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         while elements.next_element::<IgnoredAny>()?.is_some() {}
@@ -45,7 +45,7 @@ pub(super) trait Nested<'de>: Sized {
     }
 }
 
-/// Reads past arrays and objects.
+/// Ignores the contents of arrays and objects.
 pub(super) struct Skip;
 
 impl Nested<'_> for Skip {}

@@ -9,19 +9,19 @@ use super::{PART_EXACT_MAX, UserHash, UserKey, UserSet};
 use crate::event::bucket::{Bucket, Width};
 use crate::event::{EventRef, Timestamp};
 
-/// How long minutes are worth keeping apart: dashboards of the last hour, with an hour to spare. Older events go to
-/// quarters at once.
+/// Age up to which events are counted by the minute: enough for dashboards of the last hour, with an hour to spare.
+/// Older events are counted by the quarter of an hour at once.
 pub const MINUTES_KEPT_MICROS: i64 = 2 * 3_600_000_000;
 
-/// Deltas in the making. Names are borrowed from the batch.
+/// Deltas that are being built. Names are borrowed from the batch.
 #[derive(Debug)]
 pub struct Fold<'a> {
-    /// From here on events go to minutes.
+    /// Events from this instant on are counted by the minute.
     minutes_from: Timestamp,
-    /// The database's.
+    /// The database's key for hashing users.
     user_key: UserKey,
     sums: Vec<Sum<'a>>,
-    /// Where each key's sum is.
+    /// Index in `sums` of each key's sum.
     places: HashMap<Key<'a>, usize, SeededState>,
 }
 
@@ -35,8 +35,8 @@ struct Key<'a> {
 #[derive(Debug)]
 struct Sum<'a> {
     key: Key<'a>,
-    /// The user of each event. Telling them apart can wait until all are there: sorting is cheaper than a look-up for
-    /// each.
+    /// The user of each event. Repetitions are removed only at the end: sorting once is cheaper than a look-up for each
+    /// event.
     users: Vec<UserHash>,
 }
 
@@ -47,17 +47,17 @@ pub struct DeltaRef<'a> {
     pub event_name: &'a str,
     /// Channel of the events.
     pub channel: &'a str,
-    /// When they happened.
+    /// Bucket of time in which they happened.
     pub bucket: Bucket,
-    /// How many they are.
+    /// Number of events.
     pub events: u64,
-    /// Whose they are.
+    /// Users of the events.
     pub users: UserSet,
 }
 
 impl<'a> Fold<'a> {
-    /// Nothing folded yet. Which events are fresh enough for minutes is judged at `now`. The key is that of the
-    /// database, read in the transaction that stores what is folded.
+    /// An empty fold. The age of events is measured at `now`. The key is that of the database, read in the transaction
+    /// that stores the deltas.
     pub fn new(now: Timestamp, user_key: UserKey) -> Self {
         Self {
             user_key,
@@ -72,7 +72,7 @@ impl<'a> Fold<'a> {
         self.add_one(event.event_name, event.channel, event.user_id, event.timestamp);
     }
 
-    /// The same, from what of an event matters.
+    /// Adds an event, given the fields that rollups use.
     pub fn add_one(&mut self, event_name: &'a str, channel: &'a str, user_id: &str, timestamp: Timestamp) {
         let width = if timestamp >= self.minutes_from {
             Width::Minute
@@ -107,7 +107,8 @@ impl<'a> Fold<'a> {
     }
 }
 
-/// Hashes of keys, with a seed of its own for each fold: whoever chooses names must not be able to choose collisions.
+/// Hashes of keys, with a seed of its own for each fold: a client that chooses names must not be able to choose
+/// collisions.
 #[derive(Debug)]
 struct SeededState(u64);
 
@@ -141,7 +142,7 @@ impl Hasher for SeededHasher {
     }
 
     fn finish(&self) -> u64 {
-        // The table goes by the highest and the lowest bits; a product has its best ones in the middle.
+        // The table uses the highest and the lowest bits; the best mixed bits of a product are in its middle.
         self.0 ^ (self.0 >> 29)
     }
 }

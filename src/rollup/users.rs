@@ -7,7 +7,7 @@
 //! HyperLogLog at the same error takes 8 KB and 1.5 KB, and its union is slower (measured with the same crate: 94 µs
 //! against 49 µs for reading and merging a full sketch).
 //!
-//! Encoded form, one byte of kind and then:
+//! Encoded form: one byte for the kind, then the content.
 //!
 //! | kind | content |
 //! |------|---------|
@@ -31,7 +31,7 @@ const LG_K: u8 = 13;
 const KIND_EXACT: u8 = 0;
 const KIND_SKETCH: u8 = 1;
 
-/// A user, as rollups know it: see [`UserKey::hash`].
+/// A user in rollups: the hash of a `user_id` by [`UserKey::hash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserHash(u64);
 
@@ -59,7 +59,7 @@ impl UniqueUsers {
         }
     }
 
-    /// No more than there are events: each user has at least one, which an estimate does not know.
+    /// The numbers, limited to that of events: each user has at least one, which an estimate does not know.
     pub fn at_most(self, events: u64) -> Self {
         Self {
             count: self.count.min(events),
@@ -70,7 +70,7 @@ impl UniqueUsers {
     }
 }
 
-/// Bytes that are no set of users: somebody else wrote them.
+/// Bytes that are not a set of users: another program wrote them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a rollup's set of users cannot be read: {0}")]
 pub struct DamagedSet(String);
@@ -89,7 +89,7 @@ enum Form {
 }
 
 impl UserSet {
-    /// The set of nobody.
+    /// The empty set.
     pub fn empty() -> Self {
         Self(Form::Exact(Vec::new()))
     }
@@ -106,7 +106,7 @@ impl UserSet {
         union.finish()
     }
 
-    /// How many they are.
+    /// Number of users.
     pub fn count(&self) -> UniqueUsers {
         match &self.0 {
             Form::Exact(hashes) => UniqueUsers::exactly(hashes.len() as u64),
@@ -179,7 +179,7 @@ impl UserSet {
     }
 }
 
-/// A union of users and of sets of users in the making.
+/// A union of users and of sets of users that is being built.
 #[derive(Debug)]
 pub struct UserUnion {
     /// Most users that are told apart one by one.
@@ -209,7 +209,7 @@ impl std::fmt::Debug for State {
 }
 
 impl UserUnion {
-    /// Of nobody yet. Stays exact up to `exact_max` users, as long as no sketch comes in.
+    /// An empty union. Stays exact up to `exact_max` users, as long as no sketch is added.
     pub fn new(exact_max: usize) -> Self {
         Self {
             exact_max,
@@ -252,7 +252,7 @@ impl UserUnion {
         }
     }
 
-    /// The set that came about.
+    /// The set of everything that was added.
     pub fn finish(self) -> UserSet {
         match self.state {
             State::Exact(hashes) => {
@@ -273,7 +273,7 @@ impl UserUnion {
         }
     }
 
-    /// Goes over to a sketch, if that has not happened yet.
+    /// Changes to a sketch, unless the union is one already.
     fn sketch(&mut self) -> (&mut Box<CpcSketch>, &mut bool, &mut Option<CpcUnion>) {
         if let State::Exact(hashes) = &self.state {
             let mut sketch = Box::new(CpcSketch::new(LG_K).expect("lg K is in range"));
@@ -297,8 +297,8 @@ impl UserUnion {
     }
 }
 
-/// What goes into the set is a hash already, but in old databases one that everybody can compute: whoever chooses user
-/// ids could choose those that meet in one place of the table. So it is mixed with a secret of the process.
+/// Hashes elements that are hashes already. In old databases everybody can compute these: a client could choose user
+/// ids that collide in the table. So each is mixed with a secret of the process.
 #[derive(Debug, Default)]
 struct AlreadyHashed(u64);
 

@@ -1,14 +1,14 @@
-//! How long to wait before asking a database again that has failed, and how often to say so.
+//! How long to wait before the next try after a database has failed, and how often to log the failure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 const FIRST: Duration = Duration::from_millis(100);
-/// A database that is back is noticed this soon; asking more often would only load one that is struggling.
+/// A database that has recovered is noticed within this time; more tries would only add load to one that struggles.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Exponential backoff with jitter: between half and all of a span that doubles.
+/// Exponential backoff with jitter: each wait is between half and all of a span that doubles.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     span: Duration,
@@ -21,31 +21,31 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait.
+    /// The wait before the next try, between 50 ms and 5 s.
     pub(crate) fn next_wait(&mut self) -> Duration {
         let half = self.span / 2;
         self.span = (self.span * 2).min(LONGEST);
         half + half.mul_f64(fastrand::f64())
     }
 
-    /// The last attempt went well.
+    /// Starts over with the shortest span, after a try that succeeded.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 }
 
-/// While a database stays away, the log says so this often.
+/// Time between two log lines about a failure that lasts.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// Says when a failure that goes on is worth a line in the log: at first, and then now and again.
+/// Decides when a failure that lasts is logged: at once, and then every [`REMINDER`].
 #[derive(Debug, Default)]
 pub(crate) struct Reminder {
-    /// When it was last said; `None` while all is well.
+    /// When the failure was last logged; `None` while there is none.
     said_at: Option<Instant>,
 }
 
 impl Reminder {
-    /// Whether to say it now; whoever asks does.
+    /// Whether the caller must log the failure now; `true` counts as logged.
     pub(crate) fn is_due(&mut self) -> bool {
         let is_due = self.said_at.is_none_or(|said_at| said_at.elapsed() >= REMINDER);
         if is_due {
@@ -54,7 +54,7 @@ impl Reminder {
         is_due
     }
 
-    /// All is well. Returns whether something else was said before.
+    /// Ends the failure. Returns whether it was logged.
     pub(crate) fn end(&mut self) -> bool {
         self.said_at.take().is_some()
     }

@@ -1,7 +1,7 @@
 //! One byte budget for all that is in flight: bodies being read and records waiting for their sync.
 //!
-//! It is what bounds memory. A reservation is taken before a body is read, grows with what has arrived of it, and is
-//! given back when its owner drops it.
+//! The budget bounds memory. A reservation is taken before a body is read, grows with the bytes that have arrived, and
+//! is given back when its owner drops it.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::support::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct Budget {
     bytes_max: usize,
-    /// How far reservations may grow it. What is left is for new ones, which begin small.
+    /// Most bytes reserved in all after a reservation grows. The rest is for new reservations, which begin small.
     growth_max: usize,
-    /// Bytes reserved now; raised by connections, lowered by whoever drops a reservation.
+    /// Bytes reserved now; raised by connections, lowered by each reservation that is dropped.
     reserved: AtomicUsize,
 }
 
@@ -23,8 +23,8 @@ impl Budget {
         Self::with_share_for_small(bytes_max, 0)
     }
 
-    /// The same with a share that only new reservations may use, and growing ones may not: a few large bodies that
-    /// stall would else keep every small one out.
+    /// A budget of `bytes_max` with a share that only new reservations may use, not growing ones: otherwise a few large
+    /// bodies that stall would keep every small one out.
     pub fn with_share_for_small(bytes_max: usize, share: usize) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
@@ -33,7 +33,7 @@ impl Budget {
         })
     }
 
-    /// Reserves `bytes`, or says `None` at once when that would exceed the budget.
+    /// Reserves `bytes`, or returns `None` at once when that would exceed the budget.
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.try_take(bytes, self.bytes_max).then(|| Reservation {
             budget: Arc::clone(self),
@@ -41,7 +41,7 @@ impl Budget {
         })
     }
 
-    /// Whether a reservation could grow to `bytes` now. Reserves nothing.
+    /// Whether reservations could grow by `bytes` now. Reserves nothing.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.reserved()
             .checked_add(bytes)
@@ -70,8 +70,8 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Makes it `bytes` long, or says `false` and leaves it alone when that would exceed the budget. Never makes it
-    /// shorter.
+    /// Grows the reservation to `bytes`, or returns `false` and changes nothing when that would exceed the budget.
+    /// Never shrinks it.
     pub fn try_grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let fits = more == 0 || self.budget.try_take(more, self.budget.growth_max);

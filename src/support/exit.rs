@@ -1,4 +1,4 @@
-//! What a command says, and how it ends when it fails: one line that says what to do, and an exit status from
+//! What a command prints, and how it ends when it fails: with one line that says what to do, and an exit status from
 //! `sysexits.h`.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 /// Exit statuses beside 0 (success). Numbers from BSD's `sysexits.h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// What was asked for cannot be, as clap says it.
+    /// The command line is wrong; the status that clap uses.
     Usage = 2,
     /// `EX_DATAERR`: acknowledged data is damaged, or input was refused.
     Data = 65,
@@ -21,14 +21,14 @@ pub enum ExitStatus {
     Io = 74,
     /// `EX_TEMPFAIL`: another process holds the lock or the port, or the address is not there yet.
     Locked = 75,
-    /// `EX_CONFIG`: settings contradict each other or the world.
+    /// `EX_CONFIG`: settings contradict each other or their surroundings.
     Config = 78,
     /// Ended by Ctrl-C, as shells count it (128 + SIGINT).
     Interrupted = 130,
 }
 
 impl ExitStatus {
-    /// Whether a second try ends the same way for as long as nobody changes settings, schema or data.
+    /// Whether each further try fails the same way until somebody changes settings, schema or data.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Usage | Self::Data | Self::Config)
     }
@@ -37,9 +37,9 @@ impl ExitStatus {
 /// A failed command: what the user reads and the status the shell sees.
 #[derive(Debug)]
 pub struct Failure {
-    /// Why, as numbers go.
+    /// Exit status of the process.
     pub status: ExitStatus,
-    /// Why, and what to do about it.
+    /// What happened, and what to do about it.
     pub error: anyhow::Error,
 }
 
@@ -73,8 +73,8 @@ impl<T, E: Into<anyhow::Error>> OrExit<T> for Result<T, E> {
 
 /// Prints one line of a command's answer.
 ///
-/// A reader that has heard enough, as in `| head -1`, is no failure: what the command did counts, and its other lines
-/// go nowhere.
+/// A reader that closes the pipe early, as in `| head -1`, is not a failure: what the command did counts, and its other
+/// lines are dropped.
 ///
 /// # Errors
 ///
@@ -86,9 +86,8 @@ pub fn say(line: impl fmt::Display) -> Result<(), Failure> {
     }
 }
 
-/// Prints one line beside a command's answer, on standard error, if that can be written. `eprintln!` would panic where
-/// it cannot.
+/// Prints one line beside a command's answer, on standard error. Ignores a failed write, where `eprintln!` would panic.
 pub fn say_aside(line: impl fmt::Display) {
-    // Nobody is left to be told.
+    // There is nowhere to report the failure.
     writeln!(io::stderr(), "{line}").ok();
 }

@@ -1,7 +1,6 @@
-//! What settings have in common: how the text of a value is read, and what is said about one that cannot work.
+//! What all settings share: parsing the text of a value, and the error for a value that cannot work.
 //!
-//! What cannot be read is answered with what is allowed, in words for whoever typed it: clap puts the value and the
-//! flag in front.
+//! The error of a parser says in words what is allowed; clap puts the value and the flag in front of it.
 
 use std::time::Duration;
 
@@ -12,14 +11,14 @@ use bytesize::ByteSize;
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// Most bytes that a setting may name: sums of several still fit into the type.
+/// Most bytes that a setting may name: sums of several settings still fit into a `u64`.
 const BYTES_MAX: u64 = 1 << 60;
 
 /// Reads a size such as `64MiB`.
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What is allowed, as a text for the user.
 pub fn bytes<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let size: ByteSize = text
         .parse()
@@ -34,7 +33,7 @@ pub fn bytes<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What is allowed, as a text for the user.
 pub fn count<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     count_between::<0, { u64::MAX }, N>(text)
 }
@@ -43,7 +42,7 @@ pub fn count<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What is allowed, as a text for the user.
 pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_digits {
@@ -67,7 +66,7 @@ pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What is allowed, as a text for the user.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > Duration::ZERO => Ok(duration),

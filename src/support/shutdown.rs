@@ -1,7 +1,7 @@
 //! How the process is asked to stop: by signals from outside, by a fatal failure from inside.
 //!
-//! Both advance the same [`Stage`], which never goes back. Parts that must stop hold a [`StopToken`] for the stage at
-//! which they do; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
+//! Both advance the same [`Stage`], which never goes back. Each part of the server holds a [`StopToken`] for the stage
+//! at which it stops; nobody polls a flag. Only `cli::serve` knows in which order the parts end.
 
 use std::io;
 use std::sync::{Arc, PoisonError};
@@ -12,18 +12,18 @@ use tokio::task::JoinHandle;
 use crate::support::exit::Failure;
 use crate::support::sync::{Mutex, MutexGuard, watch};
 
-/// How far the process is on its way out.
+/// How far the process has come in its shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Serving.
+    /// Serving; no stop was asked for.
     Running,
-    /// Accept nothing new, answer what is in flight, sync, flush for a while, go.
+    /// Accept nothing new, answer the requests in flight, sync, flush for a limited time, exit.
     Drain,
-    /// As `Drain`, but without the flush: the log keeps what is left for the next start.
+    /// Like `Drain`, but without the flush: the log keeps the remaining events for the next start.
     Hurry,
 }
 
-/// The process's one stop switch. Clones work the same switch.
+/// The one stop switch of the process, which all clones share.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     inner: Arc<Inner>,
@@ -48,7 +48,7 @@ impl Shutdown {
         }
     }
 
-    /// Where the process is.
+    /// The stage that was reached.
     pub fn stage(&self) -> Stage {
         *self.inner.stage.borrow()
     }
@@ -63,13 +63,13 @@ impl Shutdown {
         self.advance(Stage::Hurry);
     }
 
-    /// Asks for an orderly stop because a part cannot go on. The first failure is kept: later ones are mostly its echo.
+    /// Asks for an orderly stop because a part cannot go on. Keeps the first failure: it mostly causes the later ones.
     pub fn fail(&self, failure: Failure) {
         self.lock_failure().get_or_insert(failure);
         self.drain();
     }
 
-    /// The failure that stopped the process, if one did. Leaves `None` behind.
+    /// The failure that stopped the process, if one did. Later calls return `None`.
     pub fn take_failure(&self) -> Option<Failure> {
         self.lock_failure().take()
     }
@@ -91,11 +91,11 @@ impl Shutdown {
     }
 
     /// Lets SIGTERM and SIGINT advance the stage: the first to [`Stage::Drain`], the next to [`Stage::Hurry`]. SIGHUP,
-    /// which a closed terminal or a habit of reloading sends, is ignored.
+    /// sent by a closed terminal or by somebody who expects a reload, is ignored.
     ///
     /// The handlers are in place on return. The task ends after the second signal; later ones change nothing, because
-    /// what is left to do then is short and must not be cut. SIGHUP does not end the process then either: its handler
-    /// stays.
+    /// the work left is short and must not be interrupted. The handler of SIGHUP stays too, so that SIGHUP never ends
+    /// the process.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Default for Shutdown {
     }
 }
 
-/// Tells one part when it is its turn to stop.
+/// Tells one part of the server when to stop.
 #[derive(Debug, Clone)]
 pub struct StopToken {
     stage: watch::Receiver<Stage>,
@@ -162,12 +162,12 @@ pub struct StopToken {
 }
 
 impl StopToken {
-    /// Whether it is time.
+    /// Whether the token's stage was reached.
     pub fn is_stopped(&self) -> bool {
         *self.stage.borrow() >= self.stops_at
     }
 
-    /// Returns when it is time; at once if it was already. A dropped [`Shutdown`] counts as time.
+    /// Returns once the token's stage was reached, or the [`Shutdown`] and all its clones were dropped.
     pub async fn stopped(&mut self) {
         let stops_at = self.stops_at;
         drop(self.stage.wait_for(|stage| *stage >= stops_at).await);
@@ -217,7 +217,7 @@ mod tests {
         kill_process(getpid(), Signal::INT).unwrap();
         listening.await.unwrap();
         assert_eq!(shutdown.stage(), Stage::Hurry);
-        // Would end this test's process if nobody held it off any more.
+        // Without a handler this signal would end the test's process.
         kill_process(getpid(), Signal::HUP).unwrap();
     }
 

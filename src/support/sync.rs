@@ -1,8 +1,9 @@
-//! What threads share on an event's way into the log: atomics, locks, acks, watermarks and the ring, by one name each.
+//! The primitives that threads share on an event's way into the log, under one name each: atomics, locks, channels for
+//! acks and watermarks, and the ring.
 //!
-//! Everywhere but in one build they are plain re-exports of std, tokio and crossbeam. Unit tests with the feature
-//! `shuttle` get versions whose every step waits for a scheduler, so that `schedules` can run the same code in
-//! thousands of orders. Such a build runs no other test of what uses them: outside the scheduler they panic.
+//! In every build but one they are plain re-exports of std, tokio and crossbeam. Unit tests with the feature `shuttle`
+//! get versions whose every step waits for a scheduler, so that `schedules` can run the same code in thousands of
+//! orders. Such a build runs no other test of code that uses them: outside the scheduler they panic.
 
 #[cfg(not(all(test, feature = "shuttle")))]
 pub(crate) use {

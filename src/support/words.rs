@@ -1,8 +1,8 @@
-//! Words that several layers put into what they say.
+//! Wording that messages of several layers share.
 
-/// A number of something: `1 event`, `2 events`.
+/// A number and its noun: `1 event`, `2 events`.
 pub(crate) fn plural(number: impl TryInto<u64>, noun: &str) -> String {
-    // No count of ours is beyond that.
+    // No count exceeds `u64::MAX`.
     let number = number.try_into().unwrap_or(u64::MAX);
     let s = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{s}")

@@ -1,8 +1,8 @@
-//! The fields of a log line as text: the sentence first, then what it does not say already.
+//! The fields of a log line as text: the sentence (the message), then the fields whose values it does not contain.
 //!
-//! A program reads the fields as JSON; a person reads the sentence, in which most of them stand, and would find each of
+//! A program reads all fields as JSON; a person reads the sentence, which contains most values, and would find each of
 //! these twice. Control characters are escaped: a database's error message may carry what a client sent, and a line
-//! break or an escape sequence in it must not be able to forge a log line or drive somebody's terminal.
+//! break or an escape sequence in it must not be able to forge a log line or control a terminal.
 
 use std::fmt::{self, Write as _};
 
@@ -35,7 +35,7 @@ impl<'writer> FormatFields<'writer> for SaidOnce {
     }
 }
 
-/// What one line says.
+/// The sentence of one log line and its other fields.
 #[derive(Default)]
 struct Line {
     sentence: String,
@@ -45,9 +45,9 @@ struct Line {
 /// One field beside the sentence.
 struct Said {
     name: &'static str,
-    /// As a sentence would say it.
+    /// The value as a sentence contains it: a text without quotes.
     value: String,
-    /// As it is written behind its name.
+    /// The value as it is written after `name=`: a text in quotes.
     shown: String,
 }
 
@@ -78,7 +78,7 @@ impl Visit for Line {
     }
 }
 
-/// Whether the sentence has these words, and not only as a part of longer ones.
+/// Whether the sentence contains `words`, and not only inside longer words.
 fn says(sentence: &str, words: &str) -> bool {
     if words.is_empty() {
         return false;

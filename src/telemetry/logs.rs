@@ -1,6 +1,6 @@
 //! Log lines on stderr: sentences for people or one JSON object a line, control characters escaped in both.
 //!
-//! How lines get to stderr, and what becomes of those that do not, is the sink's business.
+//! The module `sink` writes them to stderr, and drops those that stderr does not take in time.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsStr;
@@ -18,24 +18,24 @@ use super::fields::SaidOnce;
 use super::sink::{QUEUE_LINES, Sink};
 use crate::support::words::plural;
 
-/// How long the end of the process waits for the last lines. A stderr that takes lines at all takes these in
+/// How long the process waits at its end for the last lines to be written. A stderr that works takes them in
 /// milliseconds.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The process's way to stderr, once the logger is installed.
+/// Takes the process's log lines; set once the logger is installed.
 static SINK: OnceLock<Sink> = OnceLock::new();
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Sentences for people.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// Installs the process-wide logger. It takes the messages of panics too: the standard library's own hook would wait
-/// for a stderr that blocks, and with it the thread whose panic others are to be told of.
+/// Installs the process-wide logger. It takes the messages of panics too: on a stderr that blocks, the standard
+/// library's hook would hold up the panicking thread, and other threads would not learn of its end.
 ///
 /// # Errors
 ///
@@ -49,12 +49,12 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
     let sink = SINK.get_or_init(|| sink);
     panic::set_hook(Box::new(|panic| {
         sink.send(describe_panic(panic).as_bytes());
-        // The process may be about to end without a further word.
+        // The process may end without another flush.
         sink.flush(FLUSH_TIME_MAX);
     }));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // What tracing says about itself it says with `eprintln!`, which panics where stderr fails.
+        // tracing reports its own errors with `eprintln!`, which panics where stderr fails.
         .log_internal_errors(false)
         .with_writer(|| sink.clone());
     match log_format {
@@ -73,15 +73,15 @@ pub fn init_logs(log_format: LogFormat, filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A word alone would be taken for the name of a part of the program and silence all the others, as each misspelt level
-/// does.
+/// Refuses a single word that is not a level, such as a misspelt one: `EnvFilter` would take it for the name of a
+/// module, and silence all the others.
 fn parse_filter(filter: &str) -> Result<EnvFilter, String> {
     let words = filter.split(',').map(str::trim);
     let mut alone = words.filter(|word| !word.contains(['=', '[']));
     let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
     if let Some(word) = alone.find(|word| !is_level(word)) {
         return Err(format!(
-            "{word:?} is no level; they are off, error, warn, info, debug and trace"
+            "{word:?} is not a level; they are off, error, warn, info, debug and trace"
         ));
     }
     EnvFilter::try_new(filter).map_err(|error| error.to_string())
@@ -92,14 +92,14 @@ pub fn log_lines_dropped() -> u64 {
     SINK.get().map_or(0, Sink::dropped)
 }
 
-/// Waits until the lines logged so far are written, but not for long. For the end of the process.
+/// Waits until the lines logged so far are written, for a second at most. Called when the process ends.
 pub fn flush_logs() {
     if let Some(sink) = SINK.get() {
         sink.flush(FLUSH_TIME_MAX);
     }
 }
 
-/// Puts a command's last word, as it is, on stderr behind all log lines. Where stderr fails or blocks it is lost as
+/// Writes a command's last line to stderr, as it is, after all log lines. Where stderr fails or blocks, it is lost as
 /// they are: the exit status says enough.
 pub fn say_last(line: &str) {
     flush_logs();
@@ -110,7 +110,7 @@ pub fn say_last(line: &str) {
     flush_logs();
 }
 
-/// The words of the standard library's hook.
+/// The text that the standard library's panic hook would print.
 fn describe_panic(panic: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let name = thread.name().unwrap_or("<unnamed>");
@@ -131,7 +131,7 @@ fn report_dropped(lines: u64) {
     );
 }
 
-/// Colors are for terminals, and for whoever has not refused them (<https://no-color.org>).
+/// Colors are for terminals, and only where `NO_COLOR` is unset or empty (<https://no-color.org>).
 fn wants_colors(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }

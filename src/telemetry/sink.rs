@@ -2,11 +2,11 @@
 //! log.
 //!
 //! A stderr can fail (its disk is full, the reader of its pipe is gone) and it can block (the reader lives but does not
-//! read). Whoever logs must notice neither: a line that finds the queue full, or that cannot be written, is dropped and
-//! counted, and the first line that gets through afterwards is followed by one that says how many were lost.
+//! read). A thread that logs must notice neither: a line that finds the queue full, or that cannot be written, is
+//! dropped and counted, and once writing works again a further line says how many were lost.
 //!
-//! The crate tracing-appender has such a thread, but its guard waits for the last lines with `eprintln!` at hand for
-//! the case that they do not leave in time: on the very stderr that is full or gone, where that macro blocks or panics.
+//! The crate tracing-appender has such a thread, but its guard calls `eprintln!` if the last lines are not written in
+//! time: on the very stderr that is full or gone, where that macro blocks or panics.
 
 use std::io;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-/// Lines that may wait. Seconds of a reader's absence at the default level, and some hundred KiB when it never comes
-/// back.
+/// Most lines that may wait: enough for a reader that is absent for seconds at the default level, and some hundred KiB
+/// of memory when it never returns.
 pub(super) const QUEUE_LINES: usize = 1024;
 
-/// The queue's near end. Clones feed the same queue.
+/// The sending end of the queue. Clones feed the same queue.
 #[derive(Debug, Clone)]
 pub(super) struct Sink {
     queue: Sender<Message>,
@@ -31,13 +31,13 @@ pub(super) struct Sink {
 enum Message {
     /// Text to write, with its line break.
     Line(Vec<u8>),
-    /// Asks for a word once all lines before it are written or dropped, and no other waits.
+    /// Asks for an answer once all lines before it are written or dropped, and no other line waits.
     Flush(Sender<()>),
 }
 
 impl Sink {
-    /// Starts the thread that writes to `out`. It calls `report` with the number of lines lost since the last such
-    /// call, once writing works again and nothing waits; what that logs takes the way of any other line.
+    /// Starts the thread that writes to `out`. Once writing works again and no line waits, the thread calls `report`
+    /// with the number of lines lost since its last call; a line that `report` logs is queued like any other.
     ///
     /// # Errors
     ///
@@ -57,18 +57,18 @@ impl Sink {
             is_torn: false,
             report,
         };
-        // Nobody joins it: it may hang in a write for ever, which must not hold up the exit.
+        // Nobody joins the thread: it may hang in a write for ever, which must not delay the exit.
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || drain.run())?;
         Ok(Self { queue, dropped })
     }
 
-    /// Hands over one line, its break included, or counts it. Never waits.
+    /// Queues one line, its line break included, or counts it as dropped. Never waits.
     pub(super) fn send(&self, line: &[u8]) {
         match self.queue.try_send(Message::Line(line.to_vec())) {
             Ok(()) => {}
-            // The far end is gone only if its thread panicked: the server goes on without a log.
+            // The receiver is gone only if its thread panicked: the server goes on without a log.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
@@ -105,14 +105,14 @@ impl io::Write for Sink {
     }
 }
 
-/// The queue's far end, owned by the log thread.
+/// The receiving end of the queue, owned by the log thread.
 struct Drain<W, R> {
     lines: Receiver<Message>,
     out: W,
     dropped: Arc<AtomicU64>,
     /// How many of the dropped lines were reported.
     reported: u64,
-    /// Whether a write failed since the last that worked. It may have left a part of its line.
+    /// Whether the last write failed. It may have left a part of its line.
     is_torn: bool,
     report: R,
 }
@@ -125,14 +125,14 @@ impl<W: io::Write, R: FnMut(u64)> Drain<W, R> {
                 Message::Line(line) => self.write(&line),
                 Message::Flush(done) => asked.push(done),
             }
-            // Not between waiting lines: a reader that is slow all the time would get a report with each of them.
+            // Not while lines wait: a reader that is always slow would get a report after each line.
             if self.lines.is_empty() {
                 self.report_dropped();
             }
-            // The report may wait now, and belongs to what a flush waits for.
+            // The report may be in the queue now, and a flush waits for it too.
             if self.lines.is_empty() {
                 for done in asked.drain(..) {
-                    // Whoever asked may have stopped waiting.
+                    // The caller of `flush` may have stopped waiting.
                     done.try_send(()).ok();
                 }
             }
@@ -158,7 +158,7 @@ impl<W: io::Write, R: FnMut(u64)> Drain<W, R> {
 
     fn try_write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.is_torn {
-            // Ends what may have remained of the failed line, so that it does not spoil this one for a parser.
+            // Ends the failed line, which may be there in part, so that a parser can still read this one.
             self.out.write_all(b"\n")?;
         }
         self.out.write_all(line)?;
@@ -174,10 +174,10 @@ mod tests {
 
     use super::*;
 
-    /// Nothing here takes nearly as long. `make mutants` has less of it.
+    /// Far longer than anything here takes. `make mutants` shortens it.
     const LONG: Duration = Duration::from_secs(60);
 
-    /// Passes lines on, or fails, or blocks until it is told to go on.
+    /// Passes lines on, or fails, or blocks until `gate` lets it go on.
     struct Out {
         fails: Arc<AtomicBool>,
         gate: Receiver<()>,
@@ -186,7 +186,7 @@ mod tests {
 
     impl io::Write for Out {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            // A gate whose other end is gone stands open.
+            // A gate whose sender was dropped is open.
             self.gate.recv().ok();
             if self.fails.load(Ordering::Relaxed) {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -265,7 +265,7 @@ mod tests {
         }
         sink.flush(LONG);
         assert_eq!(sink.dropped(), 3);
-        assert!(reports.is_empty(), "nothing can be told yet");
+        assert!(reports.is_empty(), "nothing can be reported yet");
         fails.store(false, Ordering::Relaxed);
         sink.send(b"back\n");
         assert_eq!(reports.recv_timeout(LONG), Ok(3));
@@ -286,10 +286,10 @@ mod tests {
             reports,
             ..
         } = bench(4);
-        // One line is with the writer, or still waits: four or five of these find room.
+        // The writer holds one line, or has not taken it yet: four or five of the 20 find room.
         let (sent, are_sent) = bounded(0);
         let sender = sink.clone();
-        // On a thread of its own, so that one that waits is a failure and no hang.
+        // On a thread of its own, so that a `send` that waits fails the test instead of hanging it.
         thread::spawn(move || {
             for _ in 0..20 {
                 sender.send(b"line\n");
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(are_sent.recv_timeout(LONG), Ok(()));
         let dropped = sink.dropped();
         assert!((15..=16).contains(&dropped), "{dropped}");
-        // Comes back although nothing moves.
+        // Returns although nothing is written.
         sink.flush(Duration::from_millis(10));
         assert!(written.is_empty());
         drop(gate);

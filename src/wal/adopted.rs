@@ -1,8 +1,8 @@
-//! The checkpoint that a person has put into a database for this log, until the flush takes it up.
+//! The checkpoint that a person has put into a database for this log, until the flush uses it.
 //!
 //! `fast-ingest wal adopt` works beside a running server, so it touches none of the server's files: it makes this one,
-//! durably, moves the database's checkpoint, and the flush that finds exactly that checkpoint there goes on from it. A
-//! file whose checkpoint is not in the database changes nothing.
+//! durably, then moves the database's checkpoint. A flush that finds exactly this checkpoint in the database continues
+//! from it. A file whose checkpoint is not in the database has no effect.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use crate::wal::id::WalId;
 /// The file's name. Its format is that of [`super::flushed`], with one entry.
 pub const NAME: &str = "ADOPTED";
 
-/// What the file says; `None` if there is none. `wal_id` is that of the segments.
+/// Reads the file; `None` if there is none. `wal_id` is that of the segments.
 ///
 /// # Errors
 ///
-/// [`WalError`] when it cannot be read, or is none.
+/// [`WalError`] when the file cannot be read, or is malformed.
 pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commit>, WalError> {
     let commits = flushed::read_named(disk, dir, NAME, wal_id)?;
     Ok(commits.and_then(|(commits, _)| commits.home().copied()))
@@ -34,7 +34,7 @@ pub fn write<D: Disk>(disk: &D, dir: &Path, wal_id: WalId, adopted: Commit) -> R
     flushed::create_small(disk, dir, NAME, wal_id, adopted).map(drop)
 }
 
-/// Removes the file. On return that survives a power cut.
+/// Removes the file. On return the removal survives a power cut.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! The rows of one store transaction.
 //!
-//! A batch is a run of consecutive sequences: the events `after + 1 ..= after + len`. That is what lets the store move
-//! its checkpoint from `after` to the end with one compare-and-set, and lets a failing batch be halved down to the one
-//! bad event.
+//! A batch is a run of consecutive sequences: the events `after + 1 ..= after + len`. So the store can move its
+//! checkpoint from `after` to the end with one compare-and-set, and can halve a failing batch down to the one bad
+//! event.
 
 use crate::event::{EventRef, Timestamp, codec};
 use crate::wal::id::{Mark, Sequence, WalId};
@@ -19,7 +19,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch that begins behind the sequence `after`.
+    /// An empty batch that begins after the sequence `after`.
     pub fn new(wal_id: WalId, after: Sequence) -> Self {
         Self {
             wal_id,
@@ -29,7 +29,7 @@ impl Batch {
         }
     }
 
-    /// Empties the batch and lets it begin behind `after`.
+    /// Empties the batch and makes it begin after the sequence `after`.
     pub fn reset(&mut self, after: Sequence) {
         self.after = after;
         self.bytes.clear();
@@ -85,7 +85,7 @@ pub struct BatchView<'a> {
 }
 
 impl<'a> BatchView<'a> {
-    /// The same, to be applied to a checkpoint with the mark `from`, and to leave it with the mark `to`.
+    /// The same events, to be applied to a checkpoint with the mark `from`, and to leave it with the mark `to`.
     pub fn with_marks(self, from: Mark, to: Mark) -> Self {
         Self { from, to, ..self }
     }
@@ -136,8 +136,7 @@ impl<'a> BatchView<'a> {
         })
     }
 
-    /// Of each event what is at its front: when it happened, and whether it has an `event_id`. Cheaper than decoding
-    /// it.
+    /// The timestamp of each event, and whether the event has an `event_id`. Cheaper than decoding all of it.
     ///
     /// # Panics
     ///

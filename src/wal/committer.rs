@@ -1,9 +1,9 @@
-//! The log thread: drain what waits, append it, sync once, answer everybody.
+//! The log thread: take what waits on the ring, append it, sync once, answer every waiter.
 //!
 //! It owns the active segment by value, so there is no lock on the write path. A failed write or sync is final: the log
-//! is poisoned, every waiter is told so, and the thread ends. The same pages must never be synced a second time,
-//! because a kernel that failed once may have dropped them and would then report success. One failure is not final, a
-//! write that finds the disk full: see `full`.
+//! is poisoned, every waiter is refused, and the thread ends. The same pages must never be synced a second time,
+//! because a kernel that failed once may have dropped them and would then report success. One failure is not final: a
+//! write that finds the disk full (see `full`).
 
 mod full;
 mod group;
@@ -29,18 +29,18 @@ use crate::wal::id::Sequence;
 use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::submission::Submission;
 
-/// A group stops growing here: by then the sync's fixed cost is spread thin, and waiting longer only adds latency.
+/// Size at which a group stops growing: larger groups add latency and make the sync hardly cheaper per record.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// Quiet after which a marker proves what was written before it. Long enough never to happen under load.
+/// Time without submissions after which a marker is written. Too long to happen under load.
 const QUIET_BEFORE_MARKER: Duration = Duration::from_millis(100);
-/// How often the disk's free space and the segment's name are looked at.
+/// How often the disk's free space and the segment's name are checked.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes after which free space is looked at again even within the interval, so that a fast writer cannot outrun the
-/// floor.
+/// Bytes after which free space is checked again even within the interval, so that a fast writer cannot get below the
+/// floor unnoticed.
 const WATCH_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Where a group stops growing, given the size at which segments are sealed: a segment exceeds that by one group at the
-/// most. The last record may exceed this in turn.
+/// Size at which a group stops growing, for segments that are sealed at `segment_bytes`: a segment exceeds that size by
+/// one group at most. The last record of a group may exceed the group's size.
 pub fn group_bytes_max(segment_bytes: u64) -> usize {
     usize::try_from(segment_bytes).map_or(GROUP_BYTES_MAX, |bytes| bytes.min(GROUP_BYTES_MAX))
 }
@@ -56,26 +56,26 @@ pub struct Committer<D: Disk> {
 
     active: D::File,
     header: SegmentHeader,
-    /// The second witness of what is on disk.
+    /// The file END, which says how far the log is on disk.
     end_file: EndFile<D::File>,
-    /// Where the next record goes.
+    /// Offset of the next record in the active segment.
     end: u64,
-    /// Where the file ends: there are zeros between `end` and here.
+    /// Length of the active segment's file: there are zeros between `end` and here.
     room_end: u64,
     next_sequence: Sequence,
-    /// When the oldest unsynced byte was written, if there is one. In group mode only within one commit.
+    /// When the oldest unsynced byte was written, if there is one. In group mode set only within one commit.
     unsynced_since: Option<Instant>,
     /// Whether records were written since the last marker.
     marker_due: bool,
-    /// Whether a write has found no room, and there is none yet.
+    /// Whether a write has found no space, and there is none yet.
     was_full: bool,
-    /// Whether the log says so.
+    /// Whether the last log line about a full disk says that it is full.
     is_full_told: bool,
-    /// When it last said that the disk is at its floor.
+    /// When a log line last said that the disk is at its floor.
     low_told_at: Option<Instant>,
     watched_at: Instant,
     watched_end: u64,
-    /// Kept between groups, so that a group costs no allocation.
+    /// Reused, so that a group costs no allocation.
     group: Group,
 }
 
@@ -111,7 +111,7 @@ impl<D: Disk> Committer<D> {
         }
     }
 
-    /// Serves the ring until its other end is dropped, then leaves the log with a marker at its end. To be run on a
+    /// Serves the ring until all its senders are dropped, then leaves the log with a marker at its end. To be run on a
     /// thread of its own.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl<D: Disk> Committer<D> {
         loop {
             match ring.recv_timeout(self.patience()) {
                 Ok(first) => {
-                    // While `first` waits: whoever hears of the failure must find the gate closed.
+                    // While `first` waits: a client that learns of the failure must find the gate closed.
                     match self.rotate_if_due() {
                         Ok(()) => {
                             self.gather(first, ring);
@@ -202,7 +202,7 @@ impl<D: Disk> Committer<D> {
             // A client that went away does not hear that its events are stored; nothing else depends on it.
             waiter.ack.send(Ok(waiter.through)).ok();
         }
-        // One huge bulk must not pin its size for ever.
+        // One huge bulk must not keep its memory for ever.
         self.group.bytes.shrink_to(2 * GROUP_BYTES_MAX);
         Ok(())
     }
@@ -246,15 +246,15 @@ impl<D: Disk> Committer<D> {
         });
     }
 
-    /// Seals the active segment and begins the next, if the active one is full. Without room for the next nothing has
-    /// changed.
+    /// Seals the active segment and begins the next, if the active one is full. If the disk has no space for the next,
+    /// the active one stays.
     fn rotate_if_due(&mut self) -> Result<(), WalError> {
         if self.end < self.segment_bytes {
             return Ok(());
         }
         self.cut_room()?;
-        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end. Told at
-        // once, because a new segment may find no room.
+        // Also when only a marker is unsynced: the new header promises that the old segment reaches to its end.
+        // Published at once, because the new segment may find no space.
         self.sync()?;
         let header = SegmentHeader {
             salt: random_salt(),
@@ -283,13 +283,13 @@ impl<D: Disk> Committer<D> {
             self.sync()?;
         } else if self.marker_due && !self.was_full {
             self.append_marker()?;
-            // The next group's sync covers it. Until then it can only be lost, and a lost marker proves nothing wrong.
+            // The next group's sync covers the marker. Until then it can only be lost, which does no harm.
             self.unsynced_since = None;
         }
         Ok(())
     }
 
-    /// Writes an empty record that says how far everything before it is durable.
+    /// Writes an empty record that says that everything before it is durable.
     fn append_marker(&mut self) -> Result<(), WalError> {
         let mut marker = [0; record::HEADER_BYTES];
         record::seal(
@@ -301,7 +301,7 @@ impl<D: Disk> Committer<D> {
         );
         match self.append(&marker) {
             Err(error) if error.is_full() => {
-                // It proves something that holds without it, too.
+                // The log can do without the marker, which only proves that earlier records were synced.
                 self.found_full();
                 return self.take_back();
             }
@@ -312,7 +312,7 @@ impl<D: Disk> Committer<D> {
         Ok(())
     }
 
-    /// Leaves the log so that any later damage to it shows.
+    /// Ends the log so that any later damage to it is noticed.
     fn finish(&mut self) -> Result<(), WalError> {
         if self.unsynced_since.is_some() {
             self.sync()?;
@@ -328,8 +328,8 @@ impl<D: Disk> Committer<D> {
         self.witness(&End::of(&self.header, self.next_sequence - 1))
     }
 
-    /// Notes the end in its own file. That is as long as it will ever be, but some file systems want room for each
-    /// write: what it said before still holds then.
+    /// Writes the end into the file END. The file has its full length, but some file systems need space for each write:
+    /// without it, the end that was written before still holds.
     fn witness(&mut self, end: &End) -> Result<(), WalError> {
         match self.end_file.write(end) {
             Err(error) if error.is_full() => {

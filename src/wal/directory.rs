@@ -1,8 +1,8 @@
-//! The log's directory: which segments there are, how one comes and how one goes.
+//! The log's directory: which segments there are, how one is created and how one is removed.
 //!
-//! A segment is made under another name, its header synced, and only then renamed and the directory synced: whatever
-//! has a segment's name has a whole header. The list is shared: the log thread adds to its end, the flush thread takes
-//! from its front.
+//! A segment is made under another name, its header synced, and only then renamed and the directory synced: so every
+//! file with a segment's name has a whole header. The list of segments is shared: the log thread adds to its end, the
+//! flush thread removes from its front.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,7 @@ use super::segment::{self, SegmentHeader};
 use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::id::{LifeId, Sequence};
 
-/// The file that the one process that uses a log has locked.
+/// The file that is locked by the one process that uses the log.
 pub const LOCK_NAME: &str = "LOCK";
 /// A file that is being made. Never holds events.
 pub(super) const UNFINISHED_NAME: &str = "next.tmp";
@@ -36,7 +36,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The segment of this header, being written to.
+    /// The active segment with this header.
     pub fn active(header: &SegmentHeader) -> Self {
         Self {
             first_sequence: header.first_sequence,
@@ -47,8 +47,8 @@ impl Segment {
     }
 }
 
-/// Segments that are kept although the database has their events, whatever their size: a start reads the header of
-/// each.
+/// Most segments that are kept although the database has their events, whatever their size: a start reads the header
+/// of each.
 const KEPT_MAX: usize = 256;
 
 /// The directory and the list of its segments, oldest first.
@@ -57,19 +57,20 @@ pub struct Directory<D> {
     disk: D,
     path: PathBuf,
     list: Mutex<List>,
-    /// Held while files are removed, and while segments are taken back, so that none of these is on its way out.
+    /// Held while segments are removed, and while kept ones are taken back, so that none is removed once it is needed.
     removing: Mutex<()>,
 }
 
 #[derive(Debug)]
 struct List {
     segments: VecDeque<Segment>,
-    /// How many of them, from the oldest on, the database has: they are kept only in case it goes back.
+    /// How many segments, from the oldest on, the database has: they are kept only in case the database goes back to an
+    /// earlier state.
     kept: usize,
 }
 
 impl List {
-    /// How many segments hold nothing behind the watermark. Never the active one.
+    /// How many segments hold nothing after the watermark. Never counts the active one.
     fn stored_through(&self, flushed_through: Sequence) -> usize {
         let successors = self.segments.iter().skip(1);
         successors
@@ -105,12 +106,12 @@ impl<D: Disk> Directory<D> {
         }
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its file system.
+    /// File system of the directory.
     pub fn disk(&self) -> &D {
         &self.disk
     }
@@ -127,21 +128,21 @@ impl<D: Disk> Directory<D> {
         oldest.map_or(1, |segment| segment.first_sequence)
     }
 
-    /// The segment that holds `sequence`, or would.
+    /// The segment that holds `sequence`, or will hold it.
     pub fn segment_of(&self, sequence: Sequence) -> Option<Segment> {
         let segments = &self.lock().segments;
         let behind = segments.partition_point(|segment| segment.first_sequence <= sequence);
         segments.get(behind.checked_sub(1)?).copied()
     }
 
-    /// The life that wrote the event at `sequence`, of those that the log holds and of the last one that it has
-    /// retired; the life before the first event is unknown. `None` for any other sequence: `end` is the last one that
-    /// was given out.
+    /// The life that wrote the event at `sequence`: known for the events that the log holds and for the last one that
+    /// it has retired, [`LifeId::UNKNOWN`] before the first event, `None` for any other sequence. `end` is the last
+    /// sequence that was given out.
     pub fn life_of(&self, sequence: Sequence, end: Sequence) -> Option<LifeId> {
         life_in(&self.lock().segments, sequence, end)
     }
 
-    /// A segment and the one behind it; `None` while it is active, and once it is retired.
+    /// A segment and the one after it; `None` while the segment is active, and once it is retired.
     pub fn with_successor(&self, first_sequence: Sequence) -> Option<(Segment, Segment)> {
         let segments = &self.lock().segments;
         let place = segments
@@ -159,10 +160,10 @@ impl<D: Disk> Directory<D> {
         segments.push_back(Segment::active(header));
     }
 
-    /// The database has everything up to here: returns how many bytes of segments are from now on kept only in case it
-    /// goes back.
+    /// Notes that the database has everything up to `flushed_through`: segments up to there are now kept only in case
+    /// the database goes back to an earlier state. Returns the bytes of those that were not counted as kept before.
     ///
-    /// To be called only after the commit of `flushed_through` is confirmed: any of them may be removed from here on.
+    /// To be called only after the commit of `flushed_through` is confirmed: these segments may now be removed.
     pub fn release_through(&self, flushed_through: Sequence) -> u64 {
         let mut list = self.lock();
         let (before, after) = (list.kept, list.stored_through(flushed_through));
@@ -170,7 +171,8 @@ impl<D: Disk> Directory<D> {
         list.bytes_of(before..list.kept)
     }
 
-    /// The database has gone back to here: takes back what is kept behind that; returns how many bytes these are.
+    /// Notes that the database has gone back to `flushed_through`: kept segments with later events are needed again.
+    /// Returns the bytes of these segments.
     pub fn take_back_behind(&self, flushed_through: Sequence) -> u64 {
         let _nothing_is_removed = lock(&self.removing);
         let mut list = self.lock();
@@ -179,7 +181,8 @@ impl<D: Disk> Directory<D> {
         list.bytes_of(list.kept..before)
     }
 
-    /// Removes the oldest kept segments, as long as so many bytes remain. Returns whether there were any.
+    /// Removes the oldest kept segments, as long as `keep_bytes` or `KEPT_MAX` segments remain kept. Returns whether it
+    /// removed any.
     ///
     /// Each removal is synced before the next, so that a power cut cannot leave a hole in the chain.
     pub fn drop_kept(&self, keep_bytes: u64) -> Result<bool, WalError> {
@@ -210,12 +213,13 @@ impl<D: Disk> Directory<D> {
     }
 }
 
-/// Every change of what is locked here is a single step, so a panic elsewhere cannot have left it half made.
+/// Every change of the locked values is a single step, so a panic elsewhere cannot have left one half made.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Who wrote the event at `sequence`, by the headers of these segments, oldest first; see [`Directory::life_of`].
+/// The life that wrote the event at `sequence`, by the headers of these segments, oldest first; see
+/// [`Directory::life_of`].
 pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) -> Option<LifeId> {
     if sequence > end {
         return None;
@@ -230,12 +234,13 @@ pub fn life_in(segments: &VecDeque<Segment>, sequence: Sequence, end: Sequence) 
     }
 }
 
-/// A start tries so often for the locks, and rests so long in between: `wal inspect` and `wal adopt` take them for a
-/// moment to see whether anybody has them.
+/// How often a start tries to take the locks: `wal inspect` and `wal adopt` take them for a moment to see whether they
+/// are free.
 const LOCK_TRIES: u32 = 5;
+/// Pause between two of these tries.
 const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
-/// The locks that keep other processes out: on a file, which the releases before look at, and on the directory, because
+/// The locks that keep other processes out: on a file, which earlier releases check, and on the directory, because
 /// somebody may remove the file.
 #[derive(Debug)]
 pub struct Locks<L>([L; 2]);
@@ -258,7 +263,7 @@ fn try_lock<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Locks<D::Lock>>, Wal
     let of_dir = disk
         .try_lock_dir(dir)
         .map_err(|error| WalError::io("lock", dir, error))?;
-    // Before the file is touched: whoever is kept out must not make it, least of all as another user.
+    // Before the file is touched: a process that is kept out must not create it, least of all as another user.
     let Some(of_dir) = of_dir else {
         return Ok(None);
     };
@@ -272,13 +277,13 @@ fn try_lock<D: Disk>(disk: &D, dir: &Path) -> Result<Option<Locks<D::Lock>>, Wal
 ///
 /// # Errors
 ///
-/// When that cannot be told.
+/// When the locks cannot be tried.
 pub fn is_in_use<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
     if disk.try_lock_dir(dir)?.is_none() {
         return Ok(true);
     }
     let path = dir.join(LOCK_NAME);
-    // To look must not make it, least of all as somebody else's.
+    // This check must not create the file, least of all with another owner.
     Ok(path.exists() && disk.try_lock(&path)?.is_none())
 }
 
@@ -288,10 +293,10 @@ pub fn create_segment<D: Disk>(disk: &D, dir: &Path, header: &SegmentHeader) -> 
     create_durably(disk, dir, UNFINISHED_NAME, &path, &header.encode())
 }
 
-/// Makes a file that has its name only once its bytes are synced; what had the name is replaced. On return both survive
-/// a power cut.
+/// Makes a file that gets its name only once its bytes are synced; a file that had the name is replaced. On return
+/// bytes and name survive a power cut.
 ///
-/// `unfinished_name` is what it is called until then: one for each who may make files at the same time.
+/// `unfinished_name` is the file's name until then: callers that may make files at the same time need different ones.
 pub fn create_durably<D: Disk>(
     disk: &D,
     dir: &Path,

@@ -25,7 +25,7 @@ pub trait Disk: Debug + Clone + Send + Sync + 'static {
     fn open(&self, path: &Path) -> io::Result<Self::File>;
     /// Opens an existing file for reading and writing.
     fn open_rw(&self, path: &Path) -> io::Result<Self::File>;
-    /// Gives a file another name, replacing what has it.
+    /// Gives a file another name, replacing the file that has that name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -35,8 +35,8 @@ pub trait Disk: Debug + Clone + Send + Sync + 'static {
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on a file, creating it; `None` when another process has it.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Self::Lock>>;
-    /// Takes an exclusive lock on a directory itself, which nobody can remove and make anew while it holds files;
-    /// `None` when another process has it.
+    /// Takes an exclusive lock on a directory itself, which nobody can remove and make again while it holds files;
+    /// `None` when another process has the lock.
     fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<Self::Lock>>;
 }
 
@@ -48,9 +48,10 @@ pub trait DiskFile: Send {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// Returns once the file's bytes are on the device (`fdatasync`).
     fn sync_data(&mut self) -> io::Result<()>;
-    /// Lets the next reads come from the device: after a failed sync the page cache may show what never got there.
+    /// Makes the next reads come from the device: after a failed sync the page cache may hold bytes that never reached
+    /// it.
     fn drop_cached(&self) -> io::Result<()>;
-    /// Cuts the file off.
+    /// Cuts the file to a length of `bytes`.
     fn truncate(&mut self, bytes: u64) -> io::Result<()>;
     /// Length in bytes.
     fn bytes_len(&self) -> io::Result<u64>;
@@ -132,13 +133,13 @@ impl Disk for RealDisk {
     }
 
     fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<File>> {
-        // NFS has no locks for what cannot be opened for writing: there the file has to do.
+        // NFS cannot lock a directory, because that cannot be opened for writing: there the lock on the file must do.
         lock(File::open(dir)?, has_no_such_lock)
     }
 }
 
-/// Locks an open file; `None` when another process has done so. Without the lock where that fails for a reason that
-/// `may_lack` it.
+/// Locks an open file; `None` when another process has locked it. Returns the file unlocked when locking fails with an
+/// error for which `may_lack` is true.
 fn lock(file: File, may_lack: impl Fn(&io::Error) -> bool) -> io::Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

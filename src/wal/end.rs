@@ -1,12 +1,12 @@
-//! The log's second witness: how far it was when it last started, rotated or stopped cleanly.
+//! The file END: how far the log was when it last started, rotated or stopped cleanly.
 //!
-//! Segments testify only to what is in them. Without its newest segment, or cut between two records, a log reads as a
-//! shorter one that is sound, and the sequences that were lost would be given out again. This file says what must be
-//! there; its layout is in the format document at the top of [`crate::wal`].
+//! Segments prove only what is in them. Without its newest segment, or cut between two records, a log reads as a
+//! shorter one that is sound, and the lost sequences would be given out again. This file says what must be there; its
+//! layout is in the format document at the top of [`crate::wal`].
 //!
-//! What it says was synced before it was written, so a crash leaves a log that has as much or more. Each start makes
-//! the file anew under another name, and from then on its two slots are written in turn: a torn write takes one of them
-//! at the most.
+//! Everything that the file says was synced before it was written, so a crash leaves a log that has as much or more.
+//! Each start makes a new file under another name, and from then on its two slots are written in turn: a torn write
+//! destroys one of them at most.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub struct End {
     pub wal_id: WalId,
     /// Number of the active segment.
     pub number: u64,
-    /// Its first sequence.
+    /// First sequence of the active segment.
     pub first_sequence: Sequence,
     /// Every event up to here was on disk.
     pub durable_through: Sequence,
@@ -93,7 +93,7 @@ impl End {
         is_possible.then(|| (read_u64(bytes, 32), end))
     }
 
-    /// Holds what the segments say against this: their log's last header, and the sequence behind its last event.
+    /// Compares the segments with this end: the header of the last one, and the sequence after their last event.
     ///
     /// # Errors
     ///
@@ -136,12 +136,12 @@ impl End {
     }
 }
 
-/// What the directory's file says; `None` without one: then nothing is known of an end, as in a log of an earlier
-/// version.
+/// Reads the directory's file; `None` if there is none, as in a log of an earlier version: then nothing is known of the
+/// end.
 ///
 /// # Errors
 ///
-/// [`WalError::Damage`] when no slot holds, [`WalError::NewerVersion`], [`WalError::Io`].
+/// [`WalError::Damage`] when no slot is valid, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
     let path = dir.join(NAME);
     let file = match disk.open(&path) {
@@ -161,7 +161,7 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
     if let Some((_, end)) = newest {
         return Ok(Some(end));
     }
-    // The slots of one file are all of one version, so a newer one is looked for only where none is known.
+    // The slots of one file have the same version, so a newer version matters only when no slot is valid.
     let newer = slots()
         .filter(|slot| slot.len() >= 12 && slot[..8] == *MAGIC)
         .map(|slot| read_u32(slot, 8))
@@ -173,27 +173,27 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<End>, WalError> {
             known: FORMAT_VERSION,
         },
         None => {
-            let detail = "neither slot holds, so nobody can tell whether the newest segments are whole";
+            let detail = "neither slot is valid, so nobody can tell whether the newest segments are complete";
             WalError::damage(&path, 0, 1, detail)
         }
     })
 }
 
-/// The file, open for writing. After a failed write or sync it is not to be used again, unless the write only found no
-/// room.
+/// The file, open for writing. After a failed write or sync it must not be used again, unless the write only found no
+/// space.
 #[derive(Debug)]
 pub struct EndFile<F> {
     file: F,
     path: PathBuf,
-    /// How often it was written.
+    /// Counter of the newest slot: the number of writes after the first.
     counter: u64,
 }
 
 impl<F: DiskFile> EndFile<F> {
-    /// Makes the file durably, in the place of one that may be there.
+    /// Makes the file durably, replacing an older one.
     pub fn create<D: Disk<File = F>>(disk: &D, dir: &Path, end: &End) -> Result<Self, WalError> {
         let path = dir.join(NAME);
-        // As long as it will ever be, so that a full disk cannot refuse a later write.
+        // At its full length, so that a full disk cannot refuse a later write.
         let mut bytes = [0; FILE_BYTES];
         bytes[..SLOT_BYTES].copy_from_slice(&end.encode(0));
         Ok(Self {
@@ -203,14 +203,14 @@ impl<F: DiskFile> EndFile<F> {
         })
     }
 
-    /// Writes the end durably into the older slot. All that it says must have been synced before.
+    /// Writes the end durably into the older slot. Everything that `end` says must have been synced before.
     pub fn write(&mut self, end: &End) -> Result<(), WalError> {
         let counter = self.counter + 1;
         let offset = counter % 2 * SLOT_BYTES as u64;
         self.file
             .write_all_at(&end.encode(counter), offset)
             .map_err(|error| WalError::io("write", &self.path, error))?;
-        // Behind the write: one that found no room may have torn this slot, which the next one must take then.
+        // Only after the write: one that found no space may have torn this slot, and then the next write must take it.
         self.counter = counter;
         self.file
             .sync_data()

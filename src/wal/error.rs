@@ -14,7 +14,7 @@ pub enum WalError {
         /// The log's directory.
         dir: PathBuf,
     },
-    /// The operating system refused an operation. After a write or sync the log is poisoned.
+    /// The operating system refused an operation. After a failed write or sync the log is poisoned.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
         /// What was tried.
@@ -53,7 +53,7 @@ pub enum WalError {
 }
 
 impl WalError {
-    /// Whether a write, or a new file, found no room.
+    /// Whether a write, or a new file, found no space.
     pub(super) fn is_full(&self) -> bool {
         let Self::Io { action, cause, .. } = self else {
             return false;

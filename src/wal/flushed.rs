@@ -1,12 +1,12 @@
-//! What the log remembers of its flush: which database has its events, how far, and the tokens of the last commits that
-//! were tried.
+//! What the log remembers of its flush: which database has its events, up to where, and the tokens of the last commits
+//! that were tried.
 //!
-//! The checkpoint's row says who put it where it stands, and the segments say whether that life wrote them. Both are
-//! the same in a copy that was made while the server ran, memory included. What a copy has not tried is the other one's
-//! commits: so every commit is written down here, durably, before it is tried, and a row with a token that is not here
-//! was put there by another.
+//! The checkpoint's row names the life and the token of the commit that wrote it, and the segments say whether that
+//! life wrote them. Both are the same in a copy that was made while the server ran, memory included. But a copy has not
+//! tried the other's commits: so every commit is noted here, durably, before it is tried, and a row with a token that
+//! is not here was written by another log.
 //!
-//! The file is a ring of fixed size, made whole at once, so that noting a commit is one small write into place and one
+//! The file is a ring of fixed size, made at full size, so that noting a commit is one small write into place and one
 //! sync without metadata. Its layout is in the format document at the top of [`crate::wal`].
 
 use std::collections::VecDeque;
@@ -26,9 +26,9 @@ use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 pub const NAME: &str = "FLUSHED";
 /// The file's name while it is made.
 const UNFINISHED_NAME: &str = "flushed.tmp";
-/// Commits that the ring holds. A database can go back this far without a doubt about who moved its checkpoint: three
-/// million rows a minute for more than ten minutes, or seven minutes of light traffic. Behind that the lives alone have
-/// to do. Small in tests, whose disks are copied often.
+/// Commits that the ring holds. A database can go back by so many without a doubt about who moved its checkpoint: three
+/// million rows a minute for more than ten minutes, or seven minutes of light traffic. Before these commits, only the
+/// lives can tell. Small in tests, whose disks are copied often.
 const SLOTS: u64 = if cfg!(fuzzing) {
     4
 } else if cfg!(test) {
@@ -51,17 +51,17 @@ const IS_KNOWN: u32 = 1;
 /// A commit that was tried, or a checkpoint that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
-    /// The database.
+    /// The database of the commit.
     pub database: DatabaseId,
-    /// The name under which it knows this log.
+    /// The id under which the database knows this log.
     pub wal_id: WalId,
-    /// Whether it is certain that it knows this log. Not so while the first commit there is tried.
+    /// Whether the database is known to have this log; `false` while the first commit there is tried.
     pub is_known: bool,
-    /// It certainly had every event up to here.
+    /// The database certainly had every event up to here.
     pub confirmed_through: Sequence,
-    /// Where the checkpoint stands if the commit happened.
+    /// The checkpoint's sequence if the commit happened.
     pub through: Sequence,
-    /// Its mark then.
+    /// The checkpoint's mark if the commit happened.
     pub mark: Mark,
 }
 
@@ -73,7 +73,7 @@ pub struct Commits {
     newest: u64,
     /// Commits up to this sequence may have been made and are not remembered.
     forgotten_through: Sequence,
-    /// Slots of the file that could not be read: a commit that is not here may have been there.
+    /// Slots of the file that could not be read: a commit that is not in `ring` may have been there.
     holes: Vec<u64>,
 }
 
@@ -95,7 +95,7 @@ impl Commit {
         bytes
     }
 
-    /// The number and the content of an entry, and what was forgotten by then; `None` when it was torn.
+    /// The number and the content of an entry, and up to where commits were forgotten by then; `None` when it was torn.
     fn decode(bytes: &[u8]) -> Option<(u64, Self, Sequence)> {
         if crc32c::crc32c(&bytes[4..]) != read_u32(bytes, 0) {
             return None;
@@ -127,8 +127,8 @@ impl Commits {
         self.home().map_or(0, |home| home.confirmed_through)
     }
 
-    /// Whether a checkpoint may have been put where it stands by this log. One so far back that its commit may be
-    /// forgotten may.
+    /// Whether this log may have written the checkpoint `row`. True also for a row so far back that its commit may be
+    /// forgotten.
     pub fn may_have_made(&self, wal_id: WalId, database: DatabaseId, row: &CheckpointRow) -> bool {
         let there = || {
             let commits = self.ring.iter();
@@ -151,8 +151,8 @@ impl Commits {
         }
     }
 
-    /// What is forgotten once this commit is remembered: the one in whose place it comes, and what was before the first
-    /// one of a database.
+    /// Up to where commits are forgotten once `commit` is remembered: it replaces the oldest one, and nothing is known
+    /// from before the first commit in a database.
     fn forgotten_with(&self, commit: &Commit) -> Sequence {
         let is_first = !self
             .ring
@@ -165,7 +165,7 @@ impl Commits {
         self.forgotten_through.max(before).max(evicted)
     }
 
-    /// What the slots of a file hold.
+    /// The commits in the slots of a file.
     fn of_slots(slots: &[u8]) -> Self {
         let mut found = Vec::new();
         let mut holes = Vec::new();
@@ -194,13 +194,13 @@ pub struct FlushedFile<F> {
     path: PathBuf,
     file: F,
     commits: Commits,
-    /// What failed. The file is not used any more then: a second sync would report success.
+    /// What failed. After a failure the file is not used any more: a second sync would report success.
     failure: Option<(&'static str, io::ErrorKind, String)>,
 }
 
 impl<F: DiskFile> FlushedFile<F> {
-    /// Opens the file of which [`read`] has read `found`, or makes it with all its room, so that a note never asks a
-    /// full disk for any.
+    /// Opens the file from which [`read`] has read `found`, or makes it at full size, so that a note never needs space
+    /// on a full disk.
     ///
     /// # Errors
     ///
@@ -226,16 +226,16 @@ impl<F: DiskFile> FlushedFile<F> {
         })
     }
 
-    /// What is remembered.
+    /// The commits that are remembered.
     pub fn commits(&self) -> &Commits {
         &self.commits
     }
 
-    /// Remembers a commit, which must not take place before [`Self::sync`] has returned.
+    /// Remembers a commit, which must not be tried before [`Self::sync`] has returned.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
+    /// [`WalError::Io`], also that of an earlier call; the commit must not be tried then.
     pub fn note(&mut self, commit: Commit) -> Result<(), WalError> {
         self.check()?;
         let number = self.commits.newest + 1;
@@ -247,11 +247,11 @@ impl<F: DiskFile> FlushedFile<F> {
         self.keep_failure("write", written)
     }
 
-    /// On return, what was noted survives a power cut.
+    /// On return the noted commits survive a power cut.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`]; what was noted must not be tried then.
+    /// [`WalError::Io`]; the noted commits must not be tried then.
     pub fn sync(&mut self) -> Result<(), WalError> {
         self.check()?;
         let synced = self.file.sync_data();
@@ -289,7 +289,7 @@ pub(super) fn create_small<D: Disk>(
     create(disk, dir, "adopted.tmp", name, wal_id, bytes)
 }
 
-/// Makes a file of this format durably, in the place of one that may be there. `bytes` has room for the header.
+/// Makes a file of this format durably, replacing an older one. `bytes` begins with `HEADER_BYTES` for the header.
 fn create<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -319,23 +319,23 @@ pub(super) fn refuse_without_log<D: Disk>(disk: &D, dir: &Path) -> Result<(), Wa
     }
 }
 
-/// What the file of a log's directory says; `None` if it has none.
+/// Reads the file of a log's directory; `None` if it has none.
 ///
 /// # Errors
 ///
-/// [`WalError::Damage`] when it is another log's or none at all, [`WalError::NewerVersion`], [`WalError::Io`].
+/// [`WalError::Damage`] when the file is another log's or malformed, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn read<D: Disk>(disk: &D, dir: &Path, wal_id: WalId) -> Result<Option<Commits>, WalError> {
     let Some((commits, there)) = read_named(disk, dir, NAME, wal_id)? else {
         return Ok(None);
     };
     if there != FILE_BYTES as u64 {
-        let detail = format!("it has {there} bytes instead of {FILE_BYTES}, so its places mean others");
+        let detail = format!("it has {there} bytes instead of {FILE_BYTES}, so its entries are not at their places");
         return Err(WalError::damage(&dir.join(NAME), there, 1, detail));
     }
     Ok(Some(commits))
 }
 
-/// What a file of this format says, and how many bytes it has; `None` if it is not there.
+/// The commits in a file of this format, and how many bytes it has; `None` if it is not there.
 pub(super) fn read_named<D: Disk>(
     disk: &D,
     dir: &Path,
@@ -357,7 +357,7 @@ pub(super) fn read_named<D: Disk>(
         || bytes[..8] != *MAGIC
         || crc32c::crc32c(&bytes[..HEADER_CHECKSUM_AT]) != read_u32(bytes, HEADER_CHECKSUM_AT)
     {
-        let detail = "its header does not hold, so nobody can tell which database has this log's events";
+        let detail = "its header is invalid, so nobody can tell which database has this log's events";
         return Err(WalError::damage(&path, 0, 1, detail));
     }
     let version = read_u32(bytes, 8);

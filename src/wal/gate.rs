@@ -9,11 +9,12 @@ use std::sync::Arc;
 use super::refusal::Refusal;
 use crate::support::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The state of the door. One for the process.
+/// The state of the gate. One per process.
 #[derive(Debug)]
 pub struct Gate {
     bytes_max: u64,
-    /// Where a full log opens again: below the cap, so that it does not flap with each retired segment.
+    /// Size at which a full log opens again: below the cap, so that the gate does not open and close with each retired
+    /// segment.
     bytes_reopen: u64,
     /// Bytes of segments on disk plus bytes reserved for admitted requests.
     bytes_used: AtomicU64,
@@ -59,7 +60,7 @@ impl Gate {
 
     /// Reserves space in the log for a request of at most `bytes`.
     ///
-    /// A request that meets the cap closes the gate for all until space is back at nine tenths, so that the answer does
+    /// A request that meets the cap closes the gate for all until at most nine tenths are used, so that the answer does
     /// not depend on a request's size.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Result<SpaceReservation, Refusal> {
         self.check_open()?;
@@ -70,7 +71,7 @@ impl Gate {
         })
     }
 
-    /// Whether [`Gate::reserve`] would find space for `bytes` now. Reserves nothing, but closes the gate as it would.
+    /// Whether [`Gate::reserve`] would find space for `bytes` now. Reserves nothing, but closes the gate likewise.
     pub fn check_space(&self, bytes: u64) -> Result<(), Refusal> {
         self.check_open()?;
         let fits = self
@@ -96,7 +97,7 @@ impl Gate {
         self.bytes_used.load(Ordering::Acquire)
     }
 
-    /// Says whether the disk is at its free-space floor.
+    /// Notes whether the disk is at its free-space floor.
     pub fn set_disk_low(&self, low: bool) {
         self.disk_low.store(low, Ordering::Release);
     }
@@ -106,7 +107,7 @@ impl Gate {
         self.poisoned.store(true, Ordering::Release);
     }
 
-    /// Closes the gate for good because the server is going.
+    /// Closes the gate for good because the server is shutting down.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -127,14 +128,14 @@ impl Gate {
 
     fn met_cap(&self) -> Refusal {
         self.log_full.store(true, Ordering::SeqCst);
-        // Space may have come back between the two steps, and then nobody else would open the gate again. One order of
-        // all four steps, here and in `release`, makes sure of it: with less, this store may wait in the core behind
-        // the load that follows, and come out after whoever gave the space back has opened the gate.
+        // Space may have been released just before this store, and then nobody else would open the gate again. All four
+        // steps, here and in `release`, need one order (`SeqCst`): with less, this store may become visible only after
+        // the load that follows it, and after the thread that released the space has opened the gate.
         self.reopen_below_mark();
         Refusal::LogFull
     }
 
-    /// Whether a full log opens again with what is used now.
+    /// Whether few enough bytes are used now for a full log to open again.
     pub(crate) fn has_room_to_reopen(&self) -> bool {
         self.bytes_used.load(Ordering::SeqCst) <= self.bytes_reopen
     }
@@ -154,14 +155,14 @@ pub struct SpaceReservation {
 }
 
 impl SpaceReservation {
-    /// Makes it at least `bytes` long.
+    /// Makes the reservation at least `bytes` long.
     ///
-    /// Only the cap and a failed log stand against it: a request that is inside is not turned away by a door that
-    /// closes behind it.
+    /// Only the cap and a failed log prevent that: an admitted request is not refused when the gate closes for another
+    /// reason.
     ///
     /// # Errors
     ///
-    /// [`Refusal::LogFull`] or [`Refusal::Poisoned`]; it is as long as before.
+    /// [`Refusal::LogFull`] or [`Refusal::Poisoned`]; the reservation is as long as before.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Refusal> {
         if self.gate.poisoned.load(Ordering::Acquire) {
             return Err(Refusal::Poisoned);
@@ -172,7 +173,7 @@ impl SpaceReservation {
         Ok(())
     }
 
-    /// Makes it as long as the record turned out to be: gives back what that does not need, or grows.
+    /// Makes the reservation as long as the record turned out to be: gives back the rest, or grows.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl SpaceReservation {
         Ok(())
     }
 
-    /// The record is on disk: its space stays used until the segment is retired.
+    /// Turns the reservation into used space, which is given back when the segment is retired.
     pub fn consume(mut self) {
         self.bytes = 0;
     }
@@ -273,8 +274,8 @@ mod tests {
         assert_eq!(gate.check_open(), Err(Refusal::Poisoned));
     }
 
-    /// What [`crate::testing::schedules`] cannot show, because its threads take turns: one core's store behind its own
-    /// later load.
+    /// What [`crate::testing::schedules`] cannot show, because its threads take turns: a core's store that becomes
+    /// visible after a later load of the same core.
     #[test]
     fn a_cap_met_while_space_comes_back_leaves_the_gate_open() {
         const ROUNDS: usize = 1_000_000;

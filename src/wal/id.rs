@@ -1,5 +1,5 @@
-//! The names that say where an event stands: in which log, at which place, written by which life of it; and how far a
-//! database has it.
+//! The ids that give an event's place: which log, which sequence, which life of the log; and how far a database has the
+//! log.
 
 use std::fmt;
 
@@ -34,13 +34,12 @@ impl fmt::Display for DatabaseId {
     }
 }
 
-/// One life of a log: from one start of a server to its end, a random id each. Told in the headers of the segments that
-/// it wrote.
+/// One life of a log, from one start of a server to its end: a random id, in the headers of the life's segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct LifeId(pub Uuid);
 
 impl LifeId {
-    /// What wrote the events of a log format that did not tell its lives, and what "wrote" before the first event.
+    /// The life of events in a log format without lives, and of the place before the first event.
     pub const UNKNOWN: Self = Self(Uuid::nil());
 
     /// A new life.
@@ -55,12 +54,12 @@ impl fmt::Display for LifeId {
     }
 }
 
-/// Who put a checkpoint where it stands: a number alone cannot tell a log from its copy.
+/// Identifies the commit that wrote a checkpoint: a sequence alone cannot tell a log from its copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
     /// The life that wrote the event at the checkpoint.
     pub life: LifeId,
-    /// Random, new for each commit; nil where no release that has tokens has moved the checkpoint yet.
+    /// Random, new for each commit; nil if only releases without tokens have moved the checkpoint.
     pub token: Uuid,
 }
 
@@ -74,22 +73,22 @@ impl Mark {
     }
 }
 
-/// Where the database's checkpoint of a log stands, and who put it there.
+/// The database's checkpoint of a log, and the commit that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckpointRow {
     /// Every event up to here is in the database.
     pub flushed_through: Sequence,
-    /// Who says so.
+    /// The commit that wrote the checkpoint.
     pub mark: Mark,
     /// What became of the events up to here.
     pub counts: EventOutcomes,
 }
 
-/// What became of a log's events, as the database counts them. Their sum is the sequence of the checkpoint, or
-/// something was skipped or stored twice.
+/// What became of a log's events, as the database counts them. Their sum is the sequence of the checkpoint, unless
+/// events were left out or stored twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EventOutcomes {
-    /// Events that became rows. What a release that did not count duplicates left out as such is among them.
+    /// Events that became rows. Includes the duplicates that an old release left out without counting them.
     pub applied: u64,
     /// Events left out because their `event_id` was stored before.
     pub duplicates: u64,
@@ -101,7 +100,7 @@ pub struct EventOutcomes {
 }
 
 impl EventOutcomes {
-    /// All of them.
+    /// The sum of all outcomes.
     pub fn sum(&self) -> u64 {
         self.applied + self.duplicates + self.quarantined + self.skipped
     }

@@ -25,24 +25,24 @@ pub struct Inspection {
 pub struct SegmentReport {
     /// The file.
     pub path: PathBuf,
-    /// Its length.
+    /// Length of the file.
     pub file_bytes: u64,
     /// Its header, unless that is unreadable.
     pub header: Option<SegmentHeader>,
     /// Valid records, markers not counted.
     pub records: u64,
-    /// Events in them.
+    /// Events in these records.
     pub events: u64,
-    /// Sequence of the last one.
+    /// Sequence of the last event.
     pub last_sequence: Option<Sequence>,
     /// Where and why reading stopped before the file's end.
     pub trouble: Option<Trouble>,
 }
 
-/// Where and why a segment cannot be read on.
+/// Where and why a segment cannot be read further.
 #[derive(Debug, Clone)]
 pub struct Trouble {
-    /// The byte.
+    /// Byte offset in the file.
     pub offset: u64,
     /// What is wrong there.
     pub reason: String,
@@ -53,11 +53,11 @@ pub struct Trouble {
 pub enum Verdict {
     /// Nothing: there is no log yet.
     Empty,
-    /// Go on.
+    /// Serve.
     Sound(Findings),
     /// Refuse.
     Refused(WalError),
-    /// Go on, as only the newest segment is read at start, and stop when the flush reaches this.
+    /// Serve, because a start reads only the newest segment, and stop when the flush reaches this damage.
     StoppedLater(WalError),
 }
 
@@ -74,10 +74,10 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
         let path = segment::path_of(dir, first_sequence);
         let report = read_segment(disk, &path)?;
         if report.header.is_none() && !directory::list_segments(disk, dir)?.contains(&first_sequence) {
-            // A server has removed it meanwhile.
+            // A server has removed the segment meanwhile.
             continue;
         }
-        // Behind the last segment's valid part there may be a torn tail: recovery's own judgement tells.
+        // The last segment may end with a torn tail: that is for recovery to judge, below.
         let is_last = index + 1 == sequences.len();
         if let (false, None, Some(trouble), Some(header)) = (is_last, &damage, &report.trouble, &report.header) {
             let sequence = report.last_sequence.map_or(header.first_sequence, |last| last + 1);
@@ -91,7 +91,7 @@ pub fn inspect<D: Disk>(disk: &D, dir: &Path) -> Result<Inspection, WalError> {
         segments.push(report);
     }
     let found = recovery::examine_live(disk, dir);
-    // Room that was made ahead is no trouble.
+    // Zeros that were written ahead are no trouble.
     if let (Ok(Findings { tail: Some(tail), .. }), Some(last)) = (&found, segments.last_mut())
         && tail.kind == TailKind::Blank
     {

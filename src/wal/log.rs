@@ -1,4 +1,4 @@
-//! The handle on an open log: what its thread and the flush share.
+//! The handle on an open log, which the log thread and the flush share.
 
 use std::sync::{Arc, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::support::sync::{Mutex, MutexGuard, watch};
 use crate::wal::gate::Gate;
 use crate::wal::id::{LifeId, Sequence, WalId};
 
-/// How far the log is on disk. Bytes behind it may be half written and must not be looked at.
+/// How far the log is on disk. Bytes after that may be half written and must not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DurableMark {
     /// Every event up to here is on disk.
@@ -26,21 +26,21 @@ pub struct DurableMark {
 /// An open log. Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct Log<D: Disk = RealDisk> {
-    /// The name under which the database knows it.
+    /// The id under which the database knows the log.
     pub(super) wal_id: Mutex<WalId>,
-    /// The name in its segments, which stays.
+    /// The id in the log's segments, which never changes.
     pub(super) segments_wal_id: WalId,
     pub(super) directory: Directory<D>,
     /// Receives what the committer publishes.
     pub(super) durable: watch::Receiver<DurableMark>,
     pub(super) gate: Arc<Gate>,
     pub(super) recovered_through: Sequence,
-    /// Of this start.
+    /// The life of this start.
     pub(super) life: LifeId,
     /// Why log and database do not belong together, once that was found. Read at the start, written by the flush
     /// thread.
     pub(super) mismatch: Mutex<Option<String>>,
-    /// What it remembers of its flush. Written by the flush thread.
+    /// What the log remembers of its flush. Written by the flush thread.
     pub(super) flushed: Mutex<FlushedFile<D::File>>,
     /// Bytes of segments to keep although the database has their events.
     pub(super) keep_bytes: u64,
@@ -48,12 +48,12 @@ pub struct Log<D: Disk = RealDisk> {
 }
 
 impl<D: Disk> Log<D> {
-    /// The log's identity, as databases know it. It changes when a person lets a copy go on as a log of its own.
+    /// The log's identity, as databases know it. It changes when a person makes a copy a log of its own.
     pub fn wal_id(&self) -> WalId {
         *self.wal_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The identity in its segments, which stays when databases know it under another.
+    /// The identity in the log's segments, which stays even if databases know the log under another.
     pub fn segments_wal_id(&self) -> WalId {
         self.segments_wal_id
     }
@@ -78,7 +78,7 @@ impl<D: Disk> Log<D> {
         *self.durable.borrow()
     }
 
-    /// To wait for the log to grow.
+    /// A receiver that waits for the log to grow.
     pub fn subscribe(&self) -> watch::Receiver<DurableMark> {
         self.durable.clone()
     }
@@ -88,7 +88,7 @@ impl<D: Disk> Log<D> {
         &self.directory
     }
 
-    /// Whether it takes more.
+    /// The gate, which says whether the log takes more.
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
@@ -98,8 +98,8 @@ impl<D: Disk> Log<D> {
         self.lock_mismatch().clone()
     }
 
-    /// Log and database do not belong together: closes the gate, and marks the directory, so that a restart keeps it
-    /// closed.
+    /// Notes that log and database do not belong together: closes the gate, and marks the directory, so that a restart
+    /// keeps the gate closed.
     ///
     /// # Errors
     ///
@@ -107,24 +107,24 @@ impl<D: Disk> Log<D> {
     pub fn set_mismatch(&self, text: &str) -> Result<(), WalError> {
         self.gate.set_mismatch(true);
         *self.lock_mismatch() = Some(text.to_owned());
-        // Whether the database has any of it is the question: nothing may be removed.
+        // It is unknown whether the database has any of the events: nothing may be removed.
         self.take_back_behind(0);
         mismatch::write(self.directory.disk(), self.directory.path(), text)
     }
 
-    /// Everything up to here is known to be in the database, or was when that was last asked.
+    /// Everything up to here is known to be in the database, or was when the database last answered.
     pub fn known_flushed_through(&self) -> Sequence {
         let confirmed = self.commits(Commits::confirmed_through);
         confirmed.max(self.directory.oldest_sequence() - 1)
     }
 
-    /// What it remembers of its flush.
+    /// Looks at what the log remembers of its flush.
     pub fn commits<T>(&self, look: impl FnOnce(&Commits) -> T) -> T {
         look(lock(&self.flushed).commits())
     }
 
-    /// Remembers a commit that is about to be tried, or a checkpoint that was found. On return that survives a power
-    /// cut.
+    /// Remembers a commit that is about to be tried, or a checkpoint that was found. On return the note survives a
+    /// power cut.
     ///
     /// # Errors
     ///
@@ -134,16 +134,16 @@ impl<D: Disk> Log<D> {
         self.sync_notes()
     }
 
-    /// The first half of [`Log::note_commit`]: the commit must not take place before [`Log::sync_notes`] has returned.
+    /// The first half of [`Log::note_commit`]: the commit must not be tried before [`Log::sync_notes`] has returned.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`], also that of a sync before; the commit must not be tried then.
+    /// [`WalError::Io`], also that of an earlier call; the commit must not be tried then.
     pub fn begin_note(&self, commit: Commit) -> Result<(), WalError> {
         lock(&self.flushed).note(commit)
     }
 
-    /// The second half, which waits for the disk.
+    /// The second half of [`Log::note_commit`], which waits for the disk.
     ///
     /// # Errors
     ///
@@ -152,22 +152,22 @@ impl<D: Disk> Log<D> {
         lock(&self.flushed).sync()
     }
 
-    /// The checkpoint that a person has put into a database for this log, as long as the flush has not taken it up.
-    /// What cannot be read is no answer, and no reason to end.
+    /// The checkpoint that a person has put into a database for this log, as long as the flush has not used it. A file
+    /// that cannot be read is ignored, with a warning.
     pub fn adopted(&self) -> Option<Commit> {
         let (disk, dir) = (self.directory.disk(), self.directory.path());
         adopted::read(disk, dir, self.segments_wal_id).unwrap_or_else(|error| {
-            tracing::warn!("the answer of `wal adopt` is not taken up: {error}");
+            tracing::warn!("the answer of `wal adopt` is ignored: {error}");
             None
         })
     }
 
-    /// Goes on from the checkpoint that a person has put into a database, which was found there: under its name, and
-    /// with the gate open.
+    /// Continues from the checkpoint that a person has put into a database and that was found there: with its log id,
+    /// and with the gate open.
     ///
     /// # Errors
     ///
-    /// [`WalError::Io`]; a restart takes it up again.
+    /// [`WalError::Io`]; a restart tries again.
     pub fn take_up(&self, adopted: Commit) -> Result<(), WalError> {
         let (disk, dir) = (self.directory.disk(), self.directory.path());
         self.note_commit(adopted)?;
@@ -183,7 +183,8 @@ impl<D: Disk> Log<D> {
         lock(&self.mismatch)
     }
 
-    /// The database has everything up to here: gives the space back, and removes what need not be kept.
+    /// Retires what the database has, everything up to `flushed_through`: gives the space back, and removes segments
+    /// that need not be kept.
     ///
     /// # Errors
     ///
@@ -194,7 +195,8 @@ impl<D: Disk> Log<D> {
         self.directory.drop_kept(self.keep_bytes).map(drop)
     }
 
-    /// The database has, or may have, gone back to here: what is kept behind that is to be stored again.
+    /// To be called when the database has, or may have, gone back to `flushed_through`: kept events after it are to be
+    /// stored again.
     pub fn take_back_behind(&self, flushed_through: Sequence) {
         let taken_back = self.directory.take_back_behind(flushed_through);
         self.gate.add_used(taken_back);

@@ -1,7 +1,7 @@
 //! The mark that log and database were found not to belong together.
 //!
-//! It is a file of the log's directory, so that it survives restarts: a supervisor that starts the server again and
-//! again must not be able to wear the refusal down until the numbers happen to fit. Only a person's word takes it away:
+//! The mark is a file in the log's directory, so that it survives restarts: a supervisor that starts the server again
+//! and again must not get past the refusal when the numbers happen to fit. Only a person removes it, with
 //! `fast-ingest wal adopt`.
 
 use std::io::ErrorKind;
@@ -19,11 +19,11 @@ const UNFINISHED_NAME: &str = "mismatch.tmp";
 /// More than any sentence takes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
-/// What the mark of a directory says; `None` if it has none.
+/// Reads the mark of a directory; `None` if it has none.
 ///
 /// # Errors
 ///
-/// [`WalError::Io`]: a mark that cannot be read is not taken for none.
+/// [`WalError::Io`]: a mark that cannot be read does not count as absent.
 pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, WalError> {
     let path = dir.join(MISMATCH_NAME);
     let file = match disk.open(&path) {
@@ -41,14 +41,14 @@ pub fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Option<String>, WalError> {
 ///
 /// # Errors
 ///
-/// [`WalError::Io`]; there is no mark then, or the one of before.
+/// [`WalError::Io`]; then there is no mark, or the earlier one.
 pub(super) fn write<D: Disk>(disk: &D, dir: &Path, text: &str) -> Result<(), WalError> {
     let path = dir.join(MISMATCH_NAME);
     let line = format!("{text}\n");
     directory::create_durably(disk, dir, UNFINISHED_NAME, &path, line.as_bytes()).map(drop)
 }
 
-/// Takes the mark away. On return that survives a power cut.
+/// Removes the mark. On return the removal survives a power cut.
 ///
 /// # Errors
 ///

@@ -31,7 +31,7 @@ pub struct OpenedLog<D: Disk = RealDisk> {
     pub torn_tail: Option<Tail>,
 }
 
-/// Locks the directory (making it if need be), recovers the log and begins a fresh segment.
+/// Locks the directory (creating it if necessary), recovers the log and begins a fresh segment.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn open<D: Disk>(disk: D, settings: &WalSettings) -> Result<OpenedLog<D>, Wa
     })
 }
 
-/// Syncs the newest segment and the directory before they are read, and makes sure that the device is what is read.
+/// Syncs the newest segment and the directory before they are read, and makes sure that they are read from the device.
 ///
 /// After a mere process crash the page cache may show a tail that was never synced: recovery must not build on bytes
 /// that a later power cut could still take away. After a failed sync it may show pages that the kernel gave up writing,

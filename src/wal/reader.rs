@@ -1,7 +1,7 @@
-//! Follows the log from a checkpoint on, for the flush. Live or just recovered makes no difference: it only ever reads
-//! files.
+//! Follows the log from a checkpoint on, for the flush. A live log and a recovered one make no difference: the reader
+//! only ever reads files.
 //!
-//! It never looks behind the durable mark, so what it hands on can no longer be taken back by a crash.
+//! The reader never reads past the durable mark, so a crash can no longer take back the events that it hands on.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ struct OpenSegment<F> {
 #[derive(Debug, Clone, Copy)]
 struct Sealed {
     end: u64,
-    /// First sequence of the segment behind it.
+    /// First sequence of the segment after it.
     successor: Sequence,
 }
 
@@ -72,7 +72,7 @@ impl<D: Disk> LogReader<D> {
         Ok(batch.len() >= rows_max || batch.bytes_len() >= bytes_max)
     }
 
-    /// Moves on by one record, its events (those behind `after`) appended to the batch; `false` if the batch has no
+    /// Moves on by one record and appends its events (those after `after`) to the batch; `false` if the batch has no
     /// room.
     fn take_record(
         &mut self,
@@ -94,7 +94,8 @@ impl<D: Disk> LogReader<D> {
         if !is_active && open.sealed.is_none() {
             open.sealed = find_sealed(&self.log, &open.header);
             if open.sealed.is_none() {
-                // Retired since the last look: all of it had been handed on, so what comes next is in a later one.
+                // Retired since the last call: all its events had been handed on, so the next one is in a later
+                // segment.
                 self.segment = None;
                 return Ok(true);
             }
@@ -127,7 +128,7 @@ impl<D: Disk> LogReader<D> {
             }
             let is_beyond = |sealed: Sealed| header.last_sequence() >= sealed.successor;
             if open.sealed.is_some_and(is_beyond) {
-                let detail = "the record goes on where the next segment begins";
+                let detail = "the record reaches into the sequences of the next segment";
                 return Err(WalError::damage(&path(), offset, sequence, detail));
             }
             let known = next.saturating_sub(header.first_sequence) as usize;
@@ -148,7 +149,7 @@ impl<D: Disk> LogReader<D> {
         let found = directory.segment_of(sequence);
         let path = directory.path_of(found.map_or(sequence, |segment| segment.first_sequence));
         if found.is_none() {
-            return Err(WalError::damage(&path, 0, sequence, "the log begins only later"));
+            return Err(WalError::damage(&path, 0, sequence, "the log begins later"));
         }
         let (file, header) = segment::open(directory.disk(), &path)?;
         let scanner = RecordScanner::new(file, &header, header.bytes_len() as u64);
@@ -160,7 +161,7 @@ impl<D: Disk> LogReader<D> {
     }
 }
 
-/// Where a segment that is no longer active ends; `None`: it is retired.
+/// Where a segment that is no longer active ends; `None` if it is retired.
 fn find_sealed<D: Disk>(log: &Log<D>, header: &SegmentHeader) -> Option<Sealed> {
     let (segment, successor) = log.directory().with_successor(header.first_sequence)?;
     Some(Sealed {
@@ -175,8 +176,8 @@ fn goes_on_with<D: Disk>(log: &Log<D>, header: &SegmentHeader, next: Sequence) -
     header.first_sequence < next && successor.is_some_and(|segment| segment.first_sequence == next)
 }
 
-/// Splits a record's payload into its events and appends those behind the first `known`; `false` if it does not come
-/// out even.
+/// Splits a record's payload into its events and appends those after the first `known`; `false` if the payload is not
+/// exactly `event_count` events.
 fn push_events(batch: &mut Batch, payload: &[u8], event_count: usize, known: usize) -> bool {
     let mut rest = payload;
     for index in 0..event_count {

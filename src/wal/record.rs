@@ -32,7 +32,7 @@ impl RecordHeader {
     }
 }
 
-/// Fills in the header of a record whose payload stands behind `HEADER_BYTES` of room.
+/// Fills in the header of a record: the first `HEADER_BYTES`, before the payload.
 ///
 /// # Panics
 ///
@@ -49,7 +49,7 @@ pub fn seal(record: &mut [u8], salt: u32, first_sequence: Sequence, durable_thro
     );
     assert!(
         durable_through < first_sequence,
-        "a record comes behind what was durable before it"
+        "a record comes after what was durable before it"
     );
     assert_eq!(event_count == 0, payload_bytes == 0, "only a marker is empty");
     record[4..8].copy_from_slice(&(payload_bytes as u32).to_le_bytes());

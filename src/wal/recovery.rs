@@ -18,7 +18,7 @@ use super::tail::{Tail, TailKind, last_sequence_in};
 use super::torn_copies;
 use crate::wal::id::{LifeId, Sequence, WalId};
 
-/// Looks at a log that a server may be writing to, before what they find is believed.
+/// How often a log that a server may be writing to is examined before an error is believed.
 const LIVE_TRIES: usize = 10;
 
 /// What the directory holds.
@@ -30,7 +30,7 @@ pub struct Findings {
     pub segments: Vec<FoundSegment>,
     /// The sequence that the next event gets.
     pub next_sequence: Sequence,
-    /// What is behind the last record of the last segment, if anything is.
+    /// The bytes after the last record of the last segment, if there are any.
     pub tail: Option<Tail>,
 }
 
@@ -57,7 +57,7 @@ pub struct Recovered<F> {
     pub wal_id: WalId,
     /// Sealed segments, oldest first, and then the fresh active one.
     pub segments: Vec<Segment>,
-    /// The fresh segment's file, positioned behind its header by whoever writes.
+    /// The fresh segment's file; the first record goes after its header.
     pub active: F,
     /// The fresh segment's header.
     pub active_header: SegmentHeader,
@@ -73,7 +73,7 @@ pub struct Recovered<F> {
 ///
 /// [`WalError::Damage`] when acknowledged data is not what was written, [`WalError::NewerVersion`], [`WalError::Io`].
 pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
-    // Before the segments: of a log in use, an inspection would otherwise read of segments that came after its list.
+    // Before the segments: in a log in use, END might otherwise name a segment that is newer than their list.
     let end = end::read(disk, dir)?;
     let sequences = directory::list_segments(disk, dir)?;
     let mut segments: Vec<FoundSegment> = Vec::with_capacity(sequences.len());
@@ -111,8 +111,8 @@ pub fn examine<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError> {
     })
 }
 
-/// The same for a log that a server may be writing to: segments that are removed meanwhile, and records that come whole
-/// between two reads, are no damage, so what goes wrong is tried again.
+/// Examines a log that a server may be writing to: segments that are removed meanwhile, and records that are completed
+/// between two reads, are not damage, so [`examine`] is tried again after such errors.
 ///
 /// # Errors
 ///
@@ -130,9 +130,9 @@ pub fn examine_live<D: Disk>(disk: &D, dir: &Path) -> Result<Findings, WalError>
     examined
 }
 
-/// Brings the directory into the state from which the log goes on.
+/// Brings the directory into the state from which the log continues.
 ///
-/// The caller holds the lock. A crash at any point of this leaves a directory that leads to the same outcome.
+/// The caller holds the lock. A crash at any point leaves a directory from which a start comes to the same outcome.
 pub fn apply<D: Disk>(disk: &D, dir: &Path, findings: Findings) -> Result<Recovered<D::File>, WalError> {
     let Findings {
         wal_id,
@@ -185,7 +185,7 @@ pub(super) fn random_salt() -> u32 {
     high
 }
 
-/// Holds a segment's header against the one before it, and learns from it where that one logically ended.
+/// Checks a segment's header against the segment before it, and notes where that one logically ended.
 fn check_chain(dir: &Path, previous: &mut FoundSegment, header: &SegmentHeader, path: &Path) -> Result<(), WalError> {
     let damage = |detail: String| Err(WalError::damage(path, 0, header.first_sequence, detail));
     if header.wal_id != previous.header.wal_id {

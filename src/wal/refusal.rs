@@ -1,4 +1,4 @@
-//! Why the way into the log is closed.
+//! Why the log refuses a request.
 
 /// Why a request is refused for now. Nothing of it was or will be stored, except where a variant says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,13 +19,13 @@ pub enum Refusal {
     /// unknown.
     #[error("the write-ahead log has failed")]
     Poisoned,
-    /// The log thread is gone, and the request came too late for it.
+    /// The log thread has ended before the request reached it.
     #[error("the write-ahead log has ended")]
     LogEnded,
     /// The server is shutting down.
     #[error("the server is shutting down")]
     Draining,
-    /// The machine's clock stands before this program was made, so nobody can say which events are from the future.
+    /// The machine's clock is set before this program was made, so nobody can say which events are from the future.
     #[error("the server's clock is not set yet")]
     ClockUnset,
 }

@@ -14,9 +14,9 @@ use crate::wal::id::{LifeId, Sequence, WalId};
 pub const HEADER_BYTES: usize = 96;
 /// The format version that this code writes, and the newest it reads.
 pub const FORMAT_VERSION: u32 = 2;
-/// The version before, whose headers do not tell lives. It is read, never written.
+/// The version before, whose headers have no lives. It is read, never written.
 const VERSION_1: u32 = 1;
-/// Bytes of its header. They begin as those of version 2 do, up to where the previous segment ended.
+/// Bytes of a header of version 1. It begins like one of version 2, up to and including the field `previous_end`.
 const VERSION_1_HEADER_BYTES: usize = 64;
 
 const MAGIC: &[u8; 8] = b"FSTINGST";
@@ -43,7 +43,7 @@ pub struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    /// Bytes of the header in its file: the first record stands behind them.
+    /// Bytes of the header in its file; the first record follows it.
     pub fn bytes_len(&self) -> usize {
         header_bytes(self.version)
     }
@@ -52,7 +52,7 @@ impl SegmentHeader {
     ///
     /// # Panics
     ///
-    /// When it is of another version than the one that is written.
+    /// When the header is not of [`FORMAT_VERSION`].
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         assert_eq!(self.version, FORMAT_VERSION, "older versions are only read");
         let mut bytes = [0; HEADER_BYTES];
@@ -71,8 +71,8 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Whether a log can have such a segment. A checksum holds over whatever it was computed from, so what is added up
-    /// later is looked at here.
+    /// Whether a log can have such a segment. A matching checksum does not prove that the fields make sense, so those
+    /// that are used in sums later are checked here.
     fn is_possible(&self) -> bool {
         let has_possible_end = match self.number {
             1 => self.previous_end == 0,
@@ -81,11 +81,11 @@ impl SegmentHeader {
         self.first_sequence > 0 && (1..u64::MAX).contains(&self.number) && has_possible_end
     }
 
-    /// Reads the header of a segment file and holds it against the file's name.
+    /// Reads the header of a segment file and checks it against the file's name.
     ///
     /// # Errors
     ///
-    /// [`WalError::NewerVersion`] before anything else is believed, [`WalError::Damage`] when it is not a header.
+    /// [`WalError::NewerVersion`] before the checksum is checked, [`WalError::Damage`] when it is not a header.
     pub fn read<F: DiskFile>(file: &F, path: &Path) -> Result<Self, WalError> {
         let named = sequence_of(path).unwrap_or(0);
         let mut bytes = [0; HEADER_BYTES];
@@ -119,7 +119,7 @@ impl SegmentHeader {
         }
         let checksum_at = header_bytes - 4;
         if crc32c::crc32c(&bytes[..checksum_at]) != read_u32(&bytes, checksum_at) {
-            return Err(WalError::damage(path, 0, named, "the header's checksum does not hold"));
+            return Err(WalError::damage(path, 0, named, "the header's checksum is wrong"));
         }
         let life_at = |at: usize| match version {
             FORMAT_VERSION => LifeId(Uuid::from_slice(&bytes[at..at + 16]).expect("16 bytes")),
@@ -136,7 +136,7 @@ impl SegmentHeader {
             previous_end: read_u64(&bytes, 48),
         };
         if version == 0 || !header.is_possible() {
-            let detail = "the header's fields cannot be a segment's";
+            let detail = "the header has fields that no segment can have";
             return Err(WalError::damage(path, 8, named, detail));
         }
         if header.first_sequence != named {
@@ -192,7 +192,7 @@ pub struct RecordScanner<F> {
     salt: u32,
     /// Where the next record begins in the file; `buffer[start]` is the byte there.
     offset: u64,
-    /// Nothing at or behind this offset is looked at.
+    /// Nothing at or after this offset is read.
     end: u64,
     next_sequence: Sequence,
     buffer: Vec<u8>,
@@ -250,7 +250,7 @@ impl<F: DiskFile> RecordScanner<F> {
         let (salt, offset) = (self.salt, self.offset);
         let bytes = self.fetch(header.record_bytes())?;
         if !record::checksum_holds(bytes, salt) {
-            return Err(ScanError::Invalid("the record's checksum does not hold"));
+            return Err(ScanError::Invalid("the record's checksum is wrong"));
         }
         Ok(Some(RecordRef {
             header,
@@ -266,7 +266,7 @@ impl<F: DiskFile> RecordScanner<F> {
         self.next_sequence += Sequence::from(header.event_count);
     }
 
-    /// Passes all records that are left, showing each to `visit`. On an error it stands where the trouble is.
+    /// Passes all records that are left, showing each to `visit`. On an error the scanner stays where that occurred.
     pub fn walk(&mut self, mut visit: impl FnMut(&RecordRef<'_>)) -> Result<(), ScanError> {
         loop {
             let passed = match self.peek()? {
@@ -280,7 +280,7 @@ impl<F: DiskFile> RecordScanner<F> {
         }
     }
 
-    /// Everything from here to the logical end, as it is.
+    /// The raw bytes from here to the logical end.
     pub fn read_rest(&self) -> io::Result<Vec<u8>> {
         let mut rest = vec![0; (self.end - self.offset) as usize];
         let length = read_full(&self.file, &mut rest, self.offset)?;
@@ -288,11 +288,11 @@ impl<F: DiskFile> RecordScanner<F> {
         Ok(rest)
     }
 
-    /// Looks in the rest, which begins at an invalid spot, for a valid record that was written after `sequence` had
-    /// been synced: the proof that the spot held durable data. Returns that record's offset.
+    /// Searches `rest`, which begins at an invalid record, for a valid record that was written after `sequence` had
+    /// been synced: the proof that durable data was there. Returns that record's offset.
     pub fn find_proof_of_damage(&self, rest: &[u8], sequence: Sequence) -> Option<u64> {
-        // The invalid record may have lost its length field, so every byte may begin the next one. The first one too: a
-        // later record in the place of the one that is missing is no less a proof.
+        // The invalid record may have lost its length field, so the next one may begin at any byte. Also at the first:
+        // a later record in the place of the missing one is a proof too.
         for at in 0..rest.len().saturating_sub(record::HEADER_BYTES - 1) {
             let Some(header) = rest[at..].first_chunk().and_then(record::decode_header) else {
                 continue;

@@ -1,4 +1,4 @@
-//! Shape of the write-ahead log.
+//! Settings of the write-ahead log.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub enum SyncMode {
     Interval(Duration),
 }
 
-/// Shape of the write-ahead log.
+/// Settings of the write-ahead log.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Write-ahead log")]
 pub struct WalSettings {
@@ -32,7 +32,7 @@ pub struct WalSettings {
         value_name = "MODE", value_parser = sync_mode
     )]
     pub sync: SyncMode,
-    /// Requests waiting for the log thread; more are answered 429. Several groups of the largest size
+    /// Requests that may wait for the log thread; more are answered 429. Several groups of the largest size
     #[arg(
         long,
         env = "FAST_INGEST_RING_SLOTS",
@@ -40,7 +40,8 @@ pub struct WalSettings {
         value_name = "N", value_parser = count::<usize>
     )]
     pub ring_slots: usize,
-    /// Size of the log on disk; beyond it 503 until the database has caught up. About 100 million small events
+    /// Largest size of the log on disk; at this size requests are answered 503 until the database has caught up. About
+    /// 100 million small events
     #[arg(
         id = "wal_bytes_max", long = "wal-bytes-max",
         env = "FAST_INGEST_WAL_BYTES_MAX",
@@ -48,8 +49,8 @@ pub struct WalSettings {
         value_name = "BYTES", value_parser = bytes::<u64>
     )]
     pub bytes_max: u64,
-    /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough to be
-    /// rare
+    /// Size at which a segment is sealed and the next begun; small enough to give space back soon, large enough that
+    /// this is rare
     #[arg(
         id = "wal_segment_bytes", long = "wal-segment-bytes",
         env = "FAST_INGEST_WAL_SEGMENT_BYTES",
@@ -57,8 +58,9 @@ pub struct WalSettings {
         value_name = "BYTES", value_parser = bytes::<u64>
     )]
     pub segment_bytes: u64,
-    /// Log kept on top of that although the database has it: after a failover or restore to a state before, it is
-    /// stored again from here. About three million small events, far more than a replica lags behind
+    /// Size of the log kept on top of --wal-bytes-max although the database has it: after a failover or restore to an
+    /// earlier state, its events are stored again. About three million small events, far more than a replica lags
+    /// behind
     #[arg(
         id = "wal_keep", long = "wal-keep",
         env = "FAST_INGEST_WAL_KEEP",
@@ -66,7 +68,8 @@ pub struct WalSettings {
         value_name = "BYTES", value_parser = bytes::<u64>
     )]
     pub keep_bytes: u64,
-    /// Free space to leave on the log's disk; below it 503, because a full disk would fail the log for good
+    /// Free space to leave on the log's disk; below it requests are answered 503, because a sync that fails on a full
+    /// disk would fail the log for good
     #[arg(
         long,
         env = "FAST_INGEST_DISK_FREE_MIN",
@@ -80,7 +83,7 @@ pub struct WalSettings {
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What is allowed, as a text for the user.
 pub fn sync_mode(text: &str) -> Result<SyncMode, String> {
     if text == "group" {
         return Ok(SyncMode::Group);

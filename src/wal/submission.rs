@@ -13,7 +13,7 @@ pub type Ack = oneshot::Sender<Result<Sequence, Refusal>>;
 /// What one request puts on the ring.
 #[derive(Debug)]
 pub struct Submission {
-    /// Room for the record header, then the encoded events: the log thread fills the header in place.
+    /// Bytes for the record header, then the encoded events: the log thread fills in the header in place.
     pub record: Vec<u8>,
     /// Number of events in the record, at least 1.
     pub event_count: u32,
@@ -25,7 +25,7 @@ pub struct Submission {
     pub space: SpaceReservation,
 }
 
-/// An encoded request body: header room and events, as `event::parse` leaves it.
+/// An encoded request body: bytes for the header, then the events as `event::parse` appends them.
 #[derive(Debug)]
 pub struct EncodedRecord {
     bytes: Vec<u8>,
@@ -33,7 +33,8 @@ pub struct EncodedRecord {
 }
 
 impl EncodedRecord {
-    /// Makes room for the events of a body of `body_bytes`. An encoded event is about as long as its JSON, and with nothing added never longer.
+    /// Allocates for the events of a body of `body_bytes`. An encoded event is about as long as its JSON, and with
+    /// nothing added never longer.
     pub fn with_capacity_for(body_bytes: usize) -> Self {
         let mut bytes = Vec::with_capacity(record::HEADER_BYTES + body_bytes);
         bytes.resize(record::HEADER_BYTES, 0);
@@ -45,7 +46,7 @@ impl EncodedRecord {
         &mut self.bytes
     }
 
-    /// Says how many events were appended.
+    /// Sets how many events were appended.
     pub fn set_event_count(&mut self, event_count: u32) {
         self.event_count = event_count;
     }
@@ -55,7 +56,7 @@ impl EncodedRecord {
         self.event_count
     }
 
-    /// What goes onto the ring as [`Submission::record`].
+    /// The bytes for [`Submission::record`].
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

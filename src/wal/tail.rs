@@ -1,4 +1,4 @@
-//! What is behind the last valid record of a log, and what can still be read of it.
+//! The bytes after the last valid record of a log, and what can still be read of them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,31 +7,31 @@ use super::record;
 use crate::support::words::plural;
 use crate::wal::id::Sequence;
 
-/// Bytes behind the last valid record that, as far as can be told, no acknowledged event is part of.
+/// Bytes after the last valid record which, as far as anybody can tell, hold no acknowledged event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tail {
     /// The segment.
     pub segment: PathBuf,
     /// Where the tail begins.
     pub offset: u64,
-    /// How long it is. A torn one includes what is left of the room behind it.
+    /// Length of the tail. A torn one includes the zeros that are left of the room after it.
     pub bytes: u64,
-    /// What it is.
+    /// Blank or torn.
     pub kind: TailKind,
-    /// The sequence that the log goes on with: the first one of those that were in a torn tail.
+    /// The sequence that the next event gets: the first of those that were in a torn tail.
     pub first_sequence: Sequence,
-    /// The last one of those in a torn tail, as far as what is left of its records says.
+    /// The last sequence in a torn tail, as far as its record headers can still be read.
     pub last_sequence: Option<Sequence>,
-    /// Where a torn one was copied to before it was cut.
+    /// Where a torn tail was copied to before it was cut.
     pub copy: Option<PathBuf>,
 }
 
-/// What a tail is.
+/// What a tail consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TailKind {
-    /// Zeros: room that was made ahead of records that never came.
+    /// Zeros that were written ahead of records that never came.
     Blank,
-    /// Part of a group that was never synced. Or damage to the newest group, which nothing behind it testifies to.
+    /// Part of a group that was never synced. Or damage to the newest group, if no later record proves it.
     Torn,
 }
 
@@ -47,14 +47,14 @@ impl fmt::Display for Tail {
             Some(last) => write!(f, ", in which sequences {first} to {last} were"),
             None => write!(
                 f,
-                ", with no more to be read of it than that sequence {first} would be its first"
+                ", of which no record can be read; its first sequence would be {first}"
             ),
         }
     }
 }
 
-/// The last sequence in the records of a torn tail that begins with `first`. By their headers alone: a checksum does
-/// not hold any more.
+/// The last sequence in the records of a torn tail that begins with `first`. Reads their headers alone: a checksum may
+/// not match any more.
 pub(super) fn last_sequence_in(tail: &[u8], first: Sequence) -> Option<Sequence> {
     let (mut rest, mut next) = (tail, first);
     while let Some(header) = rest.first_chunk().and_then(record::decode_header) {

@@ -1,4 +1,4 @@
-//! The log against real files; only failing disks are made up, by wrapping the real one.
+//! The log on real files; some tests use a simulated disk, or wrap the real one to make it fail.
 
 mod bit_flips;
 mod committer;
@@ -109,7 +109,7 @@ fn spawn<D: Disk>(committer: Committer<D>, ring: Receiver<Submission>) -> JoinHa
 }
 
 impl<D: Disk> Running<D> {
-    /// Submits one record of the given users and waits for its ack: the sequence of the last of them.
+    /// Submits one record of the given users and waits for its ack: the sequence of its last event.
     pub(crate) fn append(&self, users: &[u64]) -> Result<Sequence, Refusal> {
         block_on(self.submit(users))
     }
@@ -120,13 +120,13 @@ impl<D: Disk> Running<D> {
         self.intake.submit(admission, record).await
     }
 
-    /// Drains and ends the log thread.
+    /// Lets the log thread drain the ring and end.
     pub(crate) fn stop(self) -> Result<(), WalError> {
         drop(self.intake);
         self.thread.join().unwrap()
     }
 
-    /// The users of all durable events behind `after`, as the flush would see them.
+    /// The users of all durable events after `after`, as the flush would see them.
     pub(crate) fn read_after(&self, after: Sequence) -> Result<Vec<u64>, WalError> {
         let mut reader = super::reader::LogReader::new(Arc::clone(&self.log), after);
         let mut users = Vec::new();

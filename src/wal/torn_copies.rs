@@ -1,4 +1,4 @@
-//! Copies of torn tails: what a start cuts off the log is kept beside it, for whoever wants to know what was lost.
+//! Copies of torn tails: the bytes that a start cuts off the log are kept beside it, to find out what was lost.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use super::disk::{Disk, DiskFile};
 use super::error::WalError;
 use super::tail::Tail;
 
-/// What stands between the names of a segment and the offset in the name of a copy of its torn tail.
+/// In the name of a copy: the text between the segment's name and the tail's offset.
 const COPY_INFIX: &str = ".torn-";
-/// Copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it: enough to
-/// look into what goes wrong again and again.
+/// Most copies of torn tails that are kept, each at most as large as a group of records and the room ahead of it:
+/// enough to examine a failure that repeats.
 const COPIES_MAX: usize = 8;
 
 /// A copy of a torn tail, in the order in which they were made.
@@ -18,7 +18,7 @@ const COPIES_MAX: usize = 8;
 struct TailCopy {
     segment: String,
     offset: u64,
-    /// How many of the same place there were before.
+    /// Number of earlier copies of the same place.
     attempt: u64,
 }
 
@@ -49,8 +49,8 @@ impl TailCopy {
 /// Removes the oldest copies, and writes the cut bytes beside the segment, under a name that no earlier cut has taken.
 /// Returns its path.
 ///
-/// A start that dies in here leaves a copy that may be incomplete; the next one finds the tail uncut and makes another
-/// copy.
+/// A start that dies during this leaves a copy that may be incomplete; the next start finds the tail uncut and makes
+/// another copy.
 pub(super) fn keep<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> Result<PathBuf, WalError> {
     let names = disk.list(dir).map_err(|error| WalError::io("list", dir, error))?;
     let mut copies: Vec<_> = names.iter().filter_map(|name| TailCopy::from_name(name)).collect();
@@ -65,7 +65,7 @@ pub(super) fn keep<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> 
         offset: tail.offset,
         segment,
     };
-    // First, because a full disk may need their room.
+    // Before the new copy is written, because on a full disk it may need their space.
     for copy in copies.iter().rev().skip(COPIES_MAX - 1) {
         directory::remove_if_there(disk, &dir.join(copy.name()))?;
     }

@@ -19,12 +19,12 @@ const UNKNOWN_NAME_BYTES_MAX: usize = 64;
 pub(super) struct EventReader<'out> {
     window: Window,
     out: &'out mut Vec<u8>,
-    /// Events read so far, good or bad, with the one that is being read.
+    /// Events read so far, good or bad, including the one that is being read.
     pub(super) count: usize,
-    /// Whether the last of them is being read. It still is when broken JSON has ended the parse inside it.
+    /// Whether the last of these events is not read to its end. Stays `true` when broken JSON ends the parse inside it.
     is_inside: bool,
     pub(super) problems: Problems,
-    /// Tags of the current event. Kept, so that they are allocated once a body.
+    /// Tags of the current event. The buffer is reused, so that it is allocated once per body.
     tags: TagsBuf,
 }
 
@@ -40,13 +40,13 @@ impl<'out> EventReader<'out> {
         }
     }
 
-    /// Place in the array of the event in which the parse ended, if it ended inside one.
+    /// Index in the array of the event inside which the parse ended, if it ended inside one.
     pub(super) fn unfinished(&self) -> Option<usize> {
         self.is_inside.then(|| self.count - 1)
     }
 }
 
-/// Reads the next event. Whatever is wrong with it but its JSON becomes a problem on the reader's list.
+/// Reads the next event. Broken JSON is an error; any other fault becomes a problem on the reader's list.
 impl<'de> DeserializeSeed<'de> for &mut EventReader<'_> {
     type Value = ();
 
@@ -72,7 +72,7 @@ struct Draft<'de> {
     timestamp: Option<Timestamp>,
     event_id: Option<Cow<'de, str>>,
     campaign_id: Option<Cow<'de, str>>,
-    /// The tags themselves are with the reader.
+    /// Whether the event has tags; the reader holds them.
     has_tags: bool,
     metadata: Option<&'de str>,
 }
@@ -171,7 +171,7 @@ fn read_field<'de, A: MapAccess<'de>>(
     }
 }
 
-/// Checks the value of a field that is a text or the timestamp, and puts it in its place.
+/// Checks the value of a field that is a text or the timestamp, and puts it into the draft.
 fn take_scalar<'de>(field: Field, value: Value<'de>, draft: &mut Draft<'de>, window: Window) -> Result<(), BrokenRule> {
     if value == Value::Null {
         return if field.is_required() {
@@ -223,12 +223,12 @@ impl<'de> Nested<'de> for TagsArray<'_> {
     }
 }
 
-/// Which fields an object has had so far, a bit each.
+/// The fields of an object that were read so far, one bit each.
 #[derive(Default)]
 struct FieldSet(u8);
 
 impl FieldSet {
-    /// Whether the field is new.
+    /// Adds the field; returns whether it is new.
     fn insert(&mut self, field: Field) -> bool {
         let is_new = !self.contains(field);
         self.0 |= 1 << field as u8;

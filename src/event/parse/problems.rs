@@ -15,7 +15,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// From here on, problems are those of the event at `index`.
+    /// Makes the event at `index` the current one.
     pub(super) fn begin_event(&mut self, index: usize) {
         self.index = index;
         self.count_of_event = 0;
@@ -42,7 +42,7 @@ impl Problems {
         }
     }
 
-    /// The verdict over the body.
+    /// An error with the listed problems, if there are any.
     pub(super) fn into_result(self) -> Result<(), ParseError> {
         if self.invalid_count == 0 {
             return Ok(());

@@ -290,7 +290,7 @@ fn a_field_may_stand_only_once() {
         let found = problems(parse_one(&body));
         assert_eq!(found.last(), Some(&format!("0 {field} duplicate_field")), "{found:?}");
     }
-    // An escape in the key does not hide that it is the same.
+    // A key with an escape is still the same key.
     assert_eq!(
         problems(parse_one(&with(r"user\u005fid", r#""v""#))),
         [r"0 user_id duplicate_field"]

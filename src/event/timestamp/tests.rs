@@ -123,7 +123,7 @@ fn a_unix_time_may_have_a_fraction_or_an_exponent() {
     let from_f64 = |number| Timestamp::from_unix_f64(number).map(Timestamp::as_micros);
     assert_eq!(from_f64(1_769_938_200.5), Ok(1_769_938_200_500_000));
     assert_eq!(from_f64(1.769_938_2e9), Ok(1_769_938_200_000_000));
-    // Their doubles are a little below and a little above.
+    // The nearest doubles are a little below or above these numbers.
     assert_eq!(from_f64(1_769_938_200.123_456), Ok(1_769_938_200_123_456));
     assert_eq!(from_f64(1_769_938_200.000_001), Ok(1_769_938_200_000_001));
     assert_eq!(from_f64(1_769_938_200.999_999), Ok(1_769_938_200_999_999));
@@ -181,7 +181,7 @@ fn display_is_utc_with_a_fraction_only_where_there_is_one() {
     assert_eq!(display(1), "1970-01-01T00:00:00.000001Z");
     assert_eq!(display(120), "1970-01-01T00:00:00.00012Z");
     assert_eq!(display(-1), "1969-12-31T23:59:59.999999Z");
-    // Beyond four digits it is no longer RFC 3339, but it must not panic.
+    // A year of more than four digits is not RFC 3339, but must not panic.
     assert!(display(i64::MAX).starts_with("294247-01-10T"));
     assert!(display(i64::MIN).ends_with("Z"));
 }
@@ -191,7 +191,7 @@ fn now_lies_in_this_century() {
     assert!(Timestamp::now() > Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap());
 }
 
-/// Texts of the right shape, with every number one step beyond its range at times.
+/// Texts of the right shape, in which a number may be one step beyond its range.
 fn nearly_rfc3339() -> impl Strategy<Value = String> {
     let date = (prop_oneof![1960..2110u16, 0..=9999u16], 0..=13u8, 0..=32u8);
     let time = (

@@ -1,10 +1,10 @@
 //! From a `user_id` to the hash that rollups know it by.
 //!
-//! With a hash that everybody can compute, whoever chooses ids can try some until a sketch takes them for millions:
-//! 130,000 such ids counted as 398 million. So the hash is SipHash-1-3 (J.-P. Aumasson and D. Bernstein, "SipHash: a
-//! fast short-input PRF", 2012) under a secret of the database, made with its tables and never shown. Databases of
-//! releases before have none, and go on with XXH3 until `fast-ingest rollup rebuild` makes their rollups afresh: sets
-//! that were hashed in two ways do not merge.
+//! With a hash that everybody can compute, a client can search for ids that a sketch takes for millions: 130,000 such
+//! ids counted as 398 million. So the hash is SipHash-1-3 (J.-P. Aumasson and D. Bernstein, "SipHash: a fast
+//! short-input PRF", 2012) under a secret of the database, made with its tables and never shown. Databases of earlier
+//! releases have no secret, and use XXH3 until `fast-ingest rollup rebuild` has rebuilt their rollups: sets that were
+//! hashed in two ways do not merge.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -15,28 +15,28 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::UserHash;
 
-/// What a database hashes user ids with.
+/// The key that a database hashes user ids with.
 #[derive(Clone, Copy)]
 pub struct UserKey(Option<SipHasher13>);
 
-/// Of this process alone, for sets that never meet those of a database.
+/// The key of this process alone, for sets that are never merged with a database's.
 static OF_PROCESS: LazyLock<UserKey> = LazyLock::new(|| UserKey::secret(Uuid::new_v4()));
 
 impl UserKey {
-    /// Without a secret, as the releases before.
+    /// No secret, as in earlier releases.
     pub const PUBLIC: Self = Self(None);
 
-    /// With a secret, which must be random.
+    /// A key with a secret, which must be random.
     pub fn secret(secret: Uuid) -> Self {
         Self(Some(SipHasher13::new_with_key(secret.as_bytes())))
     }
 
-    /// With a secret that ends with the process: for sets that are not stored, and not merged with any that are.
+    /// A key whose secret ends with the process: for sets that are not stored, and not merged with stored ones.
     pub fn of_process() -> Self {
         *OF_PROCESS
     }
 
-    /// As a store writes it: a UUID as text, or nothing for [`UserKey::PUBLIC`]; `None` if it is neither.
+    /// Reads a key as a store writes it: a UUID, or an empty text for [`UserKey::PUBLIC`]; `None` for any other text.
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
             return Some(Self::PUBLIC);
@@ -53,22 +53,22 @@ impl UserKey {
     }
 }
 
-/// Tells no secret.
+/// Does not show the secret.
 impl fmt::Debug for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "Secret" } else { "Public" })
     }
 }
 
-/// What became of the key for the users' hashes.
+/// Whether a database got a secret for the users' hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewKey {
     /// The database has one already.
     NotNeeded,
-    /// It has one now.
+    /// The database has one now.
     Made,
-    /// There are days with rollups and without events, which cannot be counted afresh: sets that were hashed in two
-    /// ways do not merge.
+    /// It got none: some days have rollups but no events, so they cannot be counted again, and sets that were hashed in
+    /// two ways do not merge.
     KeptForOldDays,
 }
 
@@ -79,8 +79,8 @@ mod tests {
     use super::super::UserSet;
     use super::*;
 
-    /// Ids that each change a sketch of public hashes, as an attacker finds them: by trying. Whoever tries `tries` of
-    /// them ends with a sketch of as many users, made of few ids.
+    /// Ids that each change a sketch of public hashes, found by trying, as an attacker would: `tries` tries end with a
+    /// sketch of as many users, made of few ids.
     fn forged(tries: u32) -> Vec<String> {
         let mut sketch = CpcSketch::new(13).unwrap();
         let changes = |id: &String| {

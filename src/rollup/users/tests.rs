@@ -67,7 +67,7 @@ fn the_reported_error_holds() {
         within_one += u64::from(off <= counted.error);
         within_two += u64::from((counted.low..=counted.high).contains(&n));
     }
-    // 68 and 95 of 100 are expected; the hashes are fixed, so this is no matter of luck.
+    // 68 and 95 of 100 are expected; the hashes are fixed, so the outcome is the same in every run.
     assert!(within_one >= trials * 60 / 100, "{within_one} of {trials}");
     assert!(within_two >= trials * 93 / 100, "{within_two} of {trials}");
 }
@@ -114,7 +114,7 @@ fn what_is_no_set_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Also whatever the order, and whichever parts were sets before.
+    /// Holds for any order, and whichever parts were sets before.
     #[test]
     fn any_set_reads_back_and_is_its_parts(
         ids in prop::collection::vec(0..400_u64, 0..300),

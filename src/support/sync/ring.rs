@@ -1,9 +1,9 @@
 //! The part of crossbeam's channel that the ring needs, on locks that wait for the scheduler.
 //!
-//! As crossbeam's: a full or lost ring hands the message back, what waits is still received after the last sender has
-//! gone, and what waits when the receiver goes is dropped with it. Time is the scheduler's choice: a wait ends at once
-//! for lack of messages, or only when one comes, so that nothing can rely on a time-out to make up for a wake-up that
-//! never came.
+//! It behaves like crossbeam's: a full or disconnected ring hands the message back; waiting messages are still received
+//! after the last sender was dropped, and are dropped with the receiver. Time is the scheduler's choice: a receiver
+//! without a message times out at once or waits until one comes, so that no code can rely on a time-out to make up for
+//! a missed wake-up.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,14 +20,14 @@ pub(crate) struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// The receiving end; as public as the functions that it stands for crossbeam's in.
+/// The receiving end. Public, because public functions take it in the place of crossbeam's.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
 }
 
 struct Shared<T> {
     state: Mutex<State<T>>,
-    /// A message came, or the last sender went.
+    /// Notified when a message comes or the last sender is dropped.
     arrived: Condvar,
 }
 
@@ -117,7 +117,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes a message, waiting for one as the scheduler likes.
+    /// Takes a message. The scheduler decides whether the wait for one times out.
     pub(crate) fn recv_timeout(&self, _: Duration) -> Result<T, RecvTimeoutError> {
         let mut state = self.shared.lock();
         loop {
@@ -134,7 +134,7 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Takes a message, however long it takes.
+    /// Takes a message, waiting for one without a time limit.
     pub(crate) fn recv(&self) -> Result<T, RecvTimeoutError> {
         loop {
             match self.recv_timeout(Duration::MAX) {
@@ -174,7 +174,7 @@ impl<T> Drop for Receiver<T> {
             state.is_receiver_gone = true;
             mem::take(&mut state.messages)
         };
-        // Behind the lock: dropping a message takes steps of its own.
+        // After the lock is released: dropping a message takes scheduled steps too.
         drop(waiting);
     }
 }

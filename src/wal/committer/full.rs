@@ -1,9 +1,9 @@
 //! The disk's free space: its floor, and a disk that somebody else has filled.
 //!
-//! A write that finds no room fails before anything of it counts: nobody was told that its records are stored, and what
-//! was synced before is untouched. So the log takes back what of it got written, refuses who waits, and closes the gate
-//! until there is room again. Only a write may fail like this. After a failed sync nobody knows what the device has,
-//! and that stays final.
+//! A write that finds no space fails before its records count: nobody was told that they are stored, and the bytes that
+//! were synced before are untouched. So the log cuts off what was written, refuses the waiting requests, and closes the
+//! gate until there is space again. Only a write may fail like this. After a failed sync nobody knows what the device
+//! has, so that failure is final.
 
 use std::time::{Duration, Instant};
 
@@ -14,9 +14,9 @@ use crate::wal::error::WalError;
 use crate::wal::refusal::Refusal;
 use crate::wal::submission::Submission;
 
-/// While the disk is at its floor, or wavers around it, the log says so this often.
+/// Least time between two log lines that the disk is at its floor; its free space may move around the floor.
 const LOW_REMINDER: Duration = Duration::from_secs(60);
-/// What must be free after the disk was found full, whatever the floor, or the next group would find it full again.
+/// Bytes that must be free after the disk was full, whatever the floor, or the next group would find it full again.
 const FREE_AGAIN_BYTES: u64 = ROOM_BYTES + GROUP_BYTES_MAX as u64;
 
 impl<D: Disk> Committer<D> {
@@ -35,17 +35,17 @@ impl<D: Disk> Committer<D> {
         }
         let directory = self.log.directory();
         let free_min = self.free_min();
-        // A quota does not show in what is free.
+        // Free space does not show a quota, so `was_full` counts as well.
         let mut free = self.free_bytes()?;
         let needs_room = self.was_full || free < free_min;
-        // What the database has makes way for what it does not have; after a mismatch nobody can say which is which.
+        // Segments that the database has make way for new events. After a mismatch nobody can say which these are.
         if needs_room && self.log.mismatch().is_none() {
             directory.drop_kept(0)?;
             free = self.free_bytes()?;
         }
         let mut is_low = needs_room && free < free_min;
         if !is_low && self.was_full {
-            // The proof is a write.
+            // Only a write proves that there is space.
             self.was_full = false;
             self.make_room(1)?;
             is_low = self.was_full;
@@ -56,12 +56,13 @@ impl<D: Disk> Committer<D> {
             tracing::warn!(
                 free,
                 floor,
-                "the disk of the log has {free} bytes free, and --disk-free-min leaves {floor}: events are refused until there is room"
+                "the disk of the log has {free} bytes free, less than --disk-free-min ({floor}): \
+                 events are refused until more is free"
             );
         }
         if !is_low && self.is_full_told {
             self.is_full_told = false;
-            tracing::info!("the disk of the log has room again");
+            tracing::info!("the disk of the log has space again");
         }
         self.log.gate().set_disk_low(is_low);
         Ok(())
@@ -81,19 +82,19 @@ impl<D: Disk> Committer<D> {
         }
     }
 
-    /// Closes the gate until there is room.
+    /// Closes the gate until there is space.
     pub(super) fn found_full(&mut self) {
         self.log.gate().set_disk_low(true);
         self.was_full = true;
         if !self.is_full_told {
             self.is_full_told = true;
             tracing::error!(
-                "the disk of the log is full: events are refused until there is room again; what was acknowledged is safe"
+                "the disk of the log is full: events are refused until space is freed; what was acknowledged is safe"
             );
         }
     }
 
-    /// Refuses the group whose write found no room. Nothing of it is in the log, also after a crash.
+    /// Refuses the group whose write found no space. Nothing of it is in the log, not even after a crash.
     pub(super) fn refuse_group(&mut self) -> Result<(), WalError> {
         self.found_full();
         self.take_back()?;
@@ -101,7 +102,7 @@ impl<D: Disk> Committer<D> {
         self.group.bytes.clear();
         self.group.events = 0;
         for waiter in self.group.waiters.drain(..) {
-            // Whoever went away needs no refusal.
+            // A client that went away needs no refusal.
             waiter.ack.send(Err(Refusal::LogFull)).ok();
         }
         Ok(())
@@ -115,8 +116,8 @@ impl<D: Disk> Committer<D> {
         ack.send(Err(Refusal::LogFull)).ok();
     }
 
-    /// Puts the segment back to where it ended before a write that found no room, durably: whole records of it could be
-    /// found by a start.
+    /// Cuts the segment back to where it ended before a write that found no space, durably: otherwise a start could
+    /// find whole records of that write.
     pub(super) fn take_back(&mut self) -> Result<(), WalError> {
         self.cut_to(self.end)?;
         self.room_end = self.end;

@@ -1,18 +1,18 @@
-//! What one sync covers: the records of a group, and who waits for them. No I/O.
+//! What one sync covers: the records of a group, and the requests that wait for it. No I/O.
 
 use crate::support::budget::Reservation;
 use crate::wal::id::Sequence;
 use crate::wal::record;
 use crate::wal::submission::{Ack, Submission};
 
-/// What one sync will cover.
+/// The records that one sync will cover.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// Its records, as they go to the disk.
+    /// The records, as they are written to the disk.
     pub(super) bytes: Vec<u8>,
-    /// Who is told when it is on disk.
+    /// The requests that are answered after the sync.
     pub(super) waiters: Vec<Waiter>,
-    /// Events of its records.
+    /// Number of events in the records.
     pub(super) events: u64,
 }
 
@@ -20,14 +20,14 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) ack: Ack,
-    /// Sequence of the last event of its record.
+    /// Sequence of the last event in the request's record.
     pub(super) through: Sequence,
     /// Given back once the waiter is answered.
     _in_flight: Reservation,
 }
 
 impl Group {
-    /// Takes a submission in: numbers its events and seals its record.
+    /// Adds a submission: numbers its events and seals its record.
     pub(super) fn add(
         &mut self,
         submission: Submission,

@@ -6,7 +6,7 @@ use crate::wal::id::EventOutcomes;
 const LOG: WalId = WalId(Uuid::from_u128(1));
 const DATABASE: DatabaseId = DatabaseId(Uuid::from_u128(2));
 
-/// What is remembered after these commits.
+/// The [`Commits`] that remember these commits.
 pub(crate) fn commits_of(commits: impl IntoIterator<Item = Commit>) -> Commits {
     let mut remembered = Commits::default();
     for commit in commits {
@@ -57,13 +57,13 @@ fn commits_are_read_back_and_the_oldest_give_way() {
     let mut file = open(dir.path());
     assert_eq!(file.commits().home(), None);
     let length = || dir.path().join(NAME).metadata().unwrap().len();
-    assert_eq!(length(), FILE_BYTES as u64, "no note asks for room");
+    assert_eq!(length(), FILE_BYTES as u64, "no note needs space");
     let total = SLOTS + 100;
     for number in 1..=total {
         file.note(commit(10 * number)).unwrap();
         file.sync().unwrap();
         if number == 3 {
-            // Opened anew, it goes on in the same place.
+            // A file that is opened again continues in the same place.
             file = open(dir.path());
         }
     }
@@ -81,7 +81,7 @@ fn commits_are_read_back_and_the_oldest_give_way() {
         assert!(may_have_made(commits, &foreign), "nobody can tell any more");
         foreign.database = DatabaseId(Uuid::from_u128(9));
         let elsewhere = commits.may_have_made(LOG, foreign.database, &row(&commit(10 * total)));
-        assert!(elsewhere, "nothing was tried there");
+        assert!(elsewhere, "no commit was tried there");
     }
 }
 
@@ -112,12 +112,12 @@ fn a_torn_entry_makes_it_lenient_and_nothing_else() {
     assert_eq!(file.commits().home(), Some(&commit(30)));
     let mut foreign = commit(30);
     foreign.mark.token = Uuid::from_u128(7);
-    assert!(may_have_made(file.commits(), &foreign), "it may have stood in the hole");
+    assert!(may_have_made(file.commits(), &foreign), "it may have been in the hole");
     file.note(commit(40)).unwrap();
     assert_eq!(open(dir.path()).commits().home(), Some(&commit(40)));
 }
 
-/// After a database has gone back, what is noted is not in order any more.
+/// After a database has gone back, the sequences of the noted commits do not ascend any more.
 #[test]
 fn a_second_way_back_is_told_from_a_foreign_commit() {
     let numbers = (1..=SLOTS + 100).chain([2, 3]);
@@ -193,8 +193,8 @@ fn a_file_that_is_not_this_logs_is_refused() {
     newer[HEADER_CHECKSUM_AT..HEADER_CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
     for (bytes, words) in [
         (newer, "log format 2"),
-        (whole[..100].to_vec(), "does not hold"),
-        (vec![0; FILE_BYTES], "does not hold"),
+        (whole[..100].to_vec(), "header is invalid"),
+        (vec![0; FILE_BYTES], "header is invalid"),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let error = read(&RealDisk, dir.path(), LOG).unwrap_err();

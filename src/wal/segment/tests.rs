@@ -1,11 +1,11 @@
-//! Headers and names of segments, against every bit and many names.
+//! Headers and names of segments: any flipped bit is noticed, and a name stands for one sequence.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::testing::disk::simulated::SimulatedDisk;
 
-/// Reads a header off a file of these bytes.
+/// Reads the header of a file that has these bytes.
 fn read(bytes: &[u8], named: Sequence) -> Result<SegmentHeader, WalError> {
     let path = path_of(Path::new("/wal"), named);
     let mut file = SimulatedDisk::new().create_new(&path).unwrap();

@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::disk::simulated::SimulatedDisk;
 use crate::wal::record;
 
-/// A small log of several segments, stopped cleanly, so with a marker at its end; its users and its segments.
+/// A small log of several segments, stopped cleanly, so that a marker ends it; returns its users and segments too.
 fn small_log() -> (SimulatedDisk, Vec<u64>, Vec<PathBuf>) {
     let disk = SimulatedDisk::new();
     let mut ledger = Ledger::default();
@@ -49,7 +49,7 @@ fn no_flipped_bit_makes_the_log_silently_shorter() {
             bytes[bit / 8] ^= 1 << (bit % 8);
             let refused = refuses(&disk, path, &bytes, &users, &format!("bit {bit}"));
             bytes[bit / 8] ^= 1 << (bit % 8);
-            // The marker holds no event: a damaged one is cut off like any torn tail.
+            // The marker holds no event: a damaged marker is cut off like any torn tail.
             assert_eq!(refused, !is_last || bit / 8 < marker, "bit {bit}");
         }
     }
@@ -107,7 +107,7 @@ fn a_segment_in_the_place_of_another_or_none_is_refused() {
                 assert!(refuses(&disk, path, &bytes, &users, "another segment in place"));
             }
         }
-        // The oldest may be gone because all of it is in the database.
+        // The oldest segment may be missing, because all of it is in the database.
         if index > 0 {
             let disk = disk.copy();
             disk.lose(path);

@@ -1,4 +1,4 @@
-//! Group commit, rotation and poison, on a disk that can be told to fail or to wait.
+//! Group commit, rotation and poison, on a disk that fails or waits on demand.
 
 use std::sync::atomic::Ordering;
 
@@ -27,7 +27,7 @@ fn a_failed_sync_is_final() {
     faults.fail_syncs.store(true, Ordering::SeqCst);
     faults.arm();
 
-    assert_eq!(running.append(&[2]), Err(Refusal::Poisoned), "the waiter is told");
+    assert_eq!(running.append(&[2]), Err(Refusal::Poisoned), "the waiter is refused");
     faults.fail_syncs.store(false, Ordering::SeqCst);
     assert_eq!(
         running.append(&[3]),
@@ -75,7 +75,7 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
         let mut first = Box::pin(running.submit(&[1]));
         assert!(poll_once(&mut first).await.is_none());
         announced.recv().unwrap();
-        // The first sync is under way: these five have to wait for the second.
+        // The first sync is running: these five have to wait for the second.
         let users: Vec<Vec<u64>> = (1..6).map(|count| vec![7; count]).collect();
         let mut others: Vec<_> = users.iter().map(|users| Box::pin(running.submit(users))).collect();
         for other in &mut others {
@@ -212,7 +212,7 @@ fn at_the_disks_floor_what_the_database_has_makes_way() {
     let place = LogPlace::new();
     let faults = Arc::new(Faults::new());
     let settings = WalSettings {
-        // A record each: the header alone has 96 bytes.
+        // One record per segment: the header alone has 96 bytes.
         segment_bytes: 97,
         keep_bytes: 1 << 30,
         disk_free_min: 1,

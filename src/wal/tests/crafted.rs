@@ -1,4 +1,4 @@
-//! Files whose checksums all hold and that no log has written: refused with a named error, never followed.
+//! Files with valid checksums that no log has written: they are refused with a named error, and never believed.
 
 use super::*;
 use crate::wal::id::{LifeId, WalId};
@@ -16,7 +16,7 @@ const HEADER: SegmentHeader = SegmentHeader {
     previous_end: 0,
 };
 
-/// A record of `users`, who begin at `first_sequence`.
+/// A record with one event for each of `users`; the first one has the sequence `first`.
 fn record(header: &SegmentHeader, first: Sequence, durable: Sequence, users: &[u64]) -> Vec<u8> {
     let mut record = vec![0; record::HEADER_BYTES];
     for user in users {
@@ -101,7 +101,7 @@ fn a_later_record_in_the_place_of_a_missing_one_proves_the_loss() {
         ),
         "{outcome:?}"
     );
-    // Of the same group as the missing one, it proves nothing.
+    // A later record of the same group as the missing one proves nothing.
     let same_group = record(&HEADER, 2, 0, &[20]);
     let opened = open(RealDisk, &place_with(&[(HEADER, same_group)]).settings()).unwrap();
     assert!(opened.torn_tail.is_some());

@@ -1,5 +1,5 @@
-//! The log's second witness: less than it says is refused by name, a torn slot leaves the other, and every stay writes
-//! it.
+//! The file END: a log with less than it says is refused by name, a torn slot leaves the other, and every stay of a
+//! server writes it.
 
 use super::ledger::{DIR, Ledger, Plan, stay};
 use super::*;
@@ -17,7 +17,7 @@ fn read(place: &LogPlace) -> End {
     end::read(&RealDisk, &place.path()).unwrap().unwrap()
 }
 
-/// A log of two stays, each with two events and stopped cleanly.
+/// A log after two stays of a server, each with two events and a clean stop.
 fn two_stays() -> LogPlace {
     let place = LogPlace::new();
     for users in [[1, 2], [3, 4]] {
@@ -89,7 +89,7 @@ fn a_log_cut_between_records_after_a_clean_stop_is_refused_with_both_sequences()
         let name = path.file_name().unwrap().to_str().unwrap();
         assert_damage(&place, &[&words, name]);
     }
-    // The marker holds no event: whether it is there makes no difference.
+    // The marker holds no event, so it may be missing.
     fs::write(path, &whole[..end]).unwrap();
     start(&place.settings()).stop().unwrap();
 }
@@ -101,7 +101,7 @@ fn a_crash_between_a_start_and_the_stop_takes_nothing_from_what_the_start_had_fo
     running.append(&[5]).unwrap();
     let of_the_start = fs::read(end_path(&place)).unwrap();
     running.stop().unwrap();
-    // As a kill would leave it, whose last group was never synced.
+    // As a kill would leave END, if the last group was never synced.
     fs::write(end_path(&place), of_the_start).unwrap();
     let active = &place.segments()[2];
     let whole = fs::read(active).unwrap();
@@ -109,7 +109,7 @@ fn a_crash_between_a_start_and_the_stop_takes_nothing_from_what_the_start_had_fo
     assert_eq!(
         examine(&RealDisk, &place.path()).unwrap().next_sequence,
         5,
-        "the stop had not been witnessed"
+        "END did not know of the stop"
     );
     fs::remove_file(active).unwrap();
     assert_damage(&place, &["segment number 3, 00000000000000000005.wal"]);
@@ -145,7 +145,7 @@ fn every_start_rotation_and_stop_says_how_far_the_log_is() {
     }
     running.stop().unwrap();
     is_at(4, 4, 4);
-    // A start without events takes the place of the one before it.
+    // The segment of a start without events is replaced by that of the next start.
     for _ in 0..3 {
         let running = start(&settings);
         is_at(5, 5, 4);
@@ -195,13 +195,13 @@ fn a_file_without_a_valid_slot_is_damage_and_none_at_all_is_accepted() {
         Vec::new(),
     ] {
         fs::write(end_path(&place), garbage).unwrap();
-        assert_damage(&place, &["END", "neither slot holds"]);
+        assert_damage(&place, &["END", "neither slot is valid"]);
     }
     fs::remove_file(end_path(&place)).unwrap();
     let running = start(&place.settings());
     assert_eq!(running.log.recovered_through(), 4);
     running.stop().unwrap();
-    assert_eq!(read(&place).durable_through, 4, "made anew");
+    assert_eq!(read(&place).durable_through, 4, "made again");
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Every fault at every operation that it can meet: the process then dies alone, or the power goes with it, and the
-//! next start dies at each of its operations in turn. Faults of which nobody is told are found out or do no harm.
+//! Every fault at every operation that it can meet: then the process dies alone, or the power fails too, and the next
+//! start dies at each of its operations in turn. Faults that no call reports are noticed later, or do no harm.
 
 use super::ledger::{Ledger, Plan, stay};
 use super::power_cut::{restart, restart_and_cut_everywhere, workload};
 use super::*;
 use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
-/// Runs the workload with the fault at each place where it can strike, and hands on what it left; returns how often it
-/// struck.
+/// Runs the workload with the fault at each place where it can strike, and passes disk and ledger to `then`; returns at
+/// how many places it struck.
 fn at_every_chance(
     kind: FaultKind,
     lasts: bool,
@@ -28,7 +28,7 @@ fn at_every_chance(
     unreachable!("the workload ends")
 }
 
-/// Whether the caller heard of a fault. Of a full disk requests hear, once the log is open.
+/// Whether the fault was reported. Once the log is open, a full disk is reported to the requests only.
 fn is_told(kind: FaultKind, outcome: &Result<(), WalError>) -> bool {
     matches!(outcome, Err(WalError::Io { .. })) || kind.is_full() && outcome.is_ok()
 }
@@ -45,7 +45,7 @@ fn survive(kind: FaultKind, lasts: bool) -> usize {
             let (survived, _) = disk.after_power_cut(damage, &mut Dice(seed));
             restart_and_cut_everywhere(&survived, ledger);
         }
-        // The start after the fault comes before the power cut that shows what was never on the device.
+        // Here a start comes between the fault and the power cut that shows what was never on the device.
         let mut ledger = ledger.clone();
         restart(&left, &mut ledger).expect("the log starts after the fault");
         for damage in [Damage::Lost, Damage::Mixed] {
@@ -73,7 +73,7 @@ fn a_full_disk_turns_requests_away_and_the_log_goes_on() {
     }
 }
 
-/// A write that finds no room may have got whole records to the file. Whoever sent them is told that they are not
+/// A write that finds no space may have written whole records to the file, whose clients are told that they are not
 /// stored.
 #[test]
 fn what_a_full_disk_took_of_a_refused_group_is_never_found() {
@@ -170,11 +170,10 @@ fn a_lying_sync_is_found_out_or_harmless_once_something_follows_it() {
                 refused += 1;
                 return;
             }
-            // A stay behind the lie, itself honest, then the power goes: what the device lacks cannot be hidden any
-            // more.
+            // A stay after the lie, with honest syncs, then a power cut: it shows what the device lacks.
             restart(disk, &mut ledger).unwrap();
             let (survived, _) = disk.after_power_cut(Damage::Lost, &mut Dice(seed));
-            // It either refuses, or this finds all that was acknowledged and is not yet in the database.
+            // The log either refuses, or has all that was acknowledged and is not yet in the database.
             if let Err(error) = restart(&survived, &mut ledger) {
                 assert!(matches!(error, WalError::Damage { .. }), "{error}");
                 refused += 1;

@@ -1,4 +1,4 @@
-//! The format document at the top of `wal.rs`, held against the code byte by byte.
+//! The format document at the top of `wal.rs`, compared with the code byte by byte.
 
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use crate::wal::id::{LifeId, WalId};
 use crate::wal::record;
 use crate::wal::segment::SegmentHeader;
 
-/// Read with the tables of the format document at hand.
+/// The tables of the format document explain each line.
 #[rustfmt::skip]
 const SEGMENT_HEADER: [u8; 96] = [
     b'F', b'S', b'T', b'I', b'N', b'G', b'S', b'T',             // magic
@@ -77,7 +77,7 @@ fn header() -> SegmentHeader {
 }
 
 /// CRC-32C bit by bit, straight from its definition (reflected polynomial 0x82f63b78), so that the constants above do
-/// not rest on the library under test.
+/// not depend on the library under test.
 fn crc32c_by_definition(start: u32, bytes: &[u8]) -> u32 {
     let mut crc = !start;
     for byte in bytes {

@@ -1,4 +1,4 @@
-//! What the world outside knows of a log, and one stay of a server on a simulated disk that is held against it.
+//! What clients know of a log, and one stay of a server on a simulated disk, whose log is compared with that.
 
 use std::collections::BTreeSet;
 
@@ -15,20 +15,20 @@ pub(super) const DIR: &str = "/wal";
 /// What was sent, acknowledged and flushed, over all stays.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Ledger {
-    /// Users in the order of their sequences, as far as they were sent and not found missing since.
+    /// Users in the order of their sequences that were sent, and not found missing since.
     pub(super) sent: Vec<u64>,
     /// How many users were ever sent, lost ones included: no number is used twice.
     pub(super) issued: u64,
-    /// The longest run of `sent` that was acknowledged, or found by a start.
+    /// How many of `sent`, from the first on, were acknowledged or found by a start.
     pub(super) acked: usize,
     /// Sequences up to here are in the database: their segments may be gone.
     pub(super) flushed_through: usize,
-    /// Syncing later than answering, so that an acknowledgement promises nothing.
+    /// Whether the log is synced later than requests are answered, so that an acknowledgement promises nothing.
     pub(super) is_interval: bool,
     pub(super) tally: Tally,
 }
 
-/// What a ledger has seen, for the test's last line.
+/// What a ledger has seen, for the last line of a test.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Tally {
     pub(super) acked: usize,
@@ -40,10 +40,10 @@ pub(super) struct Tally {
     pub(super) phantom: usize,
 }
 
-/// What a server does on the disk.
+/// What a server does with the log during one stay.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    /// The sizes of the requests; one lot comes with each sync, the first before all.
+    /// The sizes of the requests in lots. The first lot comes before any sync, one more with each sync.
     pub(super) lots: Vec<Vec<usize>>,
     pub(super) segment_bytes: u64,
     /// How many events at the end are not yet in the database when it stops.
@@ -72,8 +72,8 @@ pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
     }
 }
 
-/// One stay of a server on the disk: what it finds must be what was acknowledged, then it takes records, flushes some,
-/// and ends. An error when the disk fails, or when the log refuses to start.
+/// One stay of a server on the disk: it must find what was acknowledged, then it takes records, flushes some, and ends.
+/// An error when the disk fails, or when the log refuses to start.
 pub(super) fn stay(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), WalError> {
     let outcome = live(disk, ledger, plan);
     disk.stop_feeding();
@@ -103,7 +103,7 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
     let before = ledger.sent.len();
     let (mut lots, acks) = ledger.submit(&plan.lots, &gate);
     if ledger.is_interval {
-        // There is no sync that could bring the second lot.
+        // No sync happens that could bring the second lot.
         lots = vec![lots.into_iter().flatten().collect()];
     }
     disk.feed(Arrivals {
@@ -120,7 +120,7 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
         let sent = at..at + events;
         at = sent.end;
         match acked.try_recv() {
-            // Told that it is not stored, so it must never be found.
+            // The client was told that its events are not stored, so they must never be found.
             Ok(Err(Refusal::LogFull)) => {
                 ledger.tally.turned_away += events;
                 ledger.sent.drain(sent.clone());
@@ -148,7 +148,8 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
 type Answer = oneshot::Receiver<Result<Sequence, Refusal>>;
 
 impl Ledger {
-    /// Reads what the log has behind the checkpoint: all that was acknowledged, in order and as sent, and nothing else.
+    /// Reads what the log has after the checkpoint: all that was acknowledged, in order and as sent, and nothing that
+    /// was never sent.
     fn hold_against(&mut self, log: &Arc<Log<SimulatedDisk>>) -> Result<(), WalError> {
         let found = read(log, self.flushed_through)?;
         let sent = self.sent.get(self.flushed_through..).unwrap_or_default();
@@ -201,7 +202,7 @@ impl Ledger {
     }
 }
 
-/// All durable users behind `after`; panics when an event is not what was sent.
+/// The users of all durable events after `after`; panics when an event is not what was sent.
 pub(crate) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u64>, WalError> {
     let mut reader = LogReader::new(Arc::clone(log), after as Sequence);
     let mut batch = Batch::new(log.wal_id(), after as Sequence);
@@ -223,7 +224,7 @@ pub(crate) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u6
     }
 }
 
-/// Opens the log and reads all that it holds, as a start and the flush together would.
+/// Opens the log and reads all its events, as a start and the flush together would.
 pub(crate) fn read_all(disk: &SimulatedDisk) -> Result<Vec<u64>, WalError> {
     let opened = open(disk.clone(), &settings(1500, SyncMode::Group))?;
     let oldest = opened.log.directory().oldest_sequence() as usize;

@@ -20,14 +20,14 @@ pub(super) fn restart(disk: &SimulatedDisk, ledger: &mut Ledger) -> Result<(), W
     stay(disk, ledger, &Plan::of(&[&[2], &[1]]))
 }
 
-/// How often the power went and something that was not synced was lost.
+/// How often the power was cut, and how often that lost something that was not synced.
 #[derive(Debug, Default)]
 struct Cuts {
     all: usize,
     with_loss: usize,
 }
 
-/// Cuts the power at every operation of `work`, and hands each surviving disk on.
+/// Cuts the power at every operation of `work`, and passes each surviving disk to `then`.
 fn at_every_operation(
     start: &SimulatedDisk,
     ledger: &Ledger,
@@ -52,7 +52,7 @@ fn at_every_operation(
     }
 }
 
-/// A restart goes well, and so does the one after a power cut at any operation of it.
+/// Checks that a restart succeeds, and so does the one after a power cut at any operation of it.
 pub(super) fn restart_and_cut_everywhere(disk: &SimulatedDisk, ledger: &Ledger) {
     restart(&disk.copy(), &mut ledger.clone()).expect("the log starts after a fault");
     at_every_operation(disk, ledger, &[Damage::Mixed], restart, |twice, ledger, _| {

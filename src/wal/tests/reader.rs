@@ -1,4 +1,4 @@
-//! Following the log, live and from a checkpoint, and what damage looks like from there.
+//! Following the log, live and from a checkpoint, and how the reader reports damage.
 
 use super::*;
 use crate::wal::reader::LogReader;
@@ -49,7 +49,7 @@ fn a_segment_may_be_retired_while_the_reader_stands_at_its_end() {
     let mut reader = LogReader::new(Arc::clone(&running.log), 0);
     let mut batch = Batch::new(running.log.wal_id(), 0);
     for user in 0..30 {
-        // Begins a new segment now and then, so that the one just read can go.
+        // Begins a new segment now and then, so that the one just read can be retired.
         running.append(&[user]).unwrap();
         running.log.retire_through(user).unwrap();
         batch.reset(user);
@@ -106,7 +106,7 @@ fn damage_in_a_sealed_segment_is_found_and_named_by_the_reader() {
     assert_eq!(
         running.read_after(2).unwrap(),
         [3, 4],
-        "what is behind it can still be read"
+        "what follows it can still be read"
     );
     running.stop().unwrap();
 }

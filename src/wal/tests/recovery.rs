@@ -1,4 +1,4 @@
-//! What a start makes of every kind of tail and damage.
+//! What a start does about every kind of tail and damage.
 
 use super::*;
 use crate::wal::recovery::{Findings, examine};
@@ -19,7 +19,7 @@ fn three_records(place: &LogPlace) -> Vec<u64> {
     ends
 }
 
-/// Takes away what a clean stop says of the log's end, so that a cut tail may be one that a crash left.
+/// Removes END, which a clean stop has written, so that a cut tail may be one that a crash left.
 fn forget_the_stop(place: &LogPlace) {
     fs::remove_file(place.path().join(crate::wal::end::NAME)).unwrap();
 }
@@ -203,7 +203,7 @@ fn any_flipped_bit_is_refused_or_harmless_never_a_silently_shorter_log() {
         fs::write(&path, &flipped).unwrap();
         let outcome = examined(&place);
         if bit / 8 >= marker_start {
-            // Nothing valid is behind the marker and no event is in it: cutting it off loses nothing.
+            // Nothing valid follows the marker and it holds no event: cutting it off loses nothing.
             assert_eq!(outcome.unwrap().next_sequence, 5, "bit {bit}");
         } else {
             let refused = matches!(outcome, Err(WalError::Damage { .. } | WalError::NewerVersion { .. }));
@@ -275,7 +275,7 @@ fn a_hole_inside_the_one_unsynced_group_is_a_torn_tail() {
     let findings = examined(&place).unwrap();
     assert_eq!(findings.next_sequence, 2);
     let tail = findings.torn_tail().unwrap();
-    // What became of the second one nobody can say.
+    // Nobody can say what the second record was.
     assert_eq!((tail.first_sequence, tail.last_sequence), (2, None));
     assert_eq!(
         (tail.offset, tail.bytes),

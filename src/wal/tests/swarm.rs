@@ -1,5 +1,5 @@
-//! Random lives of a log, each from one seed: random sizes, requests, retires, faults and power cuts, and after each
-//! life what is left is held against the ledger.
+//! Random lives of a log from one seed: random sizes, requests, retires, faults and power cuts. After each life the log
+//! is compared with the ledger.
 //!
 //! `FAST_INGEST_SEEDS` says how many, `FAST_INGEST_SEED` which is the first; a failing seed is printed with the command
 //! that repeats it.
@@ -12,7 +12,7 @@ use super::*;
 use crate::testing::disk::simulated::{Damage, Dice, Fault, FaultKind, SimulatedDisk};
 
 const SEEDS: u64 = 5_000;
-/// From here on a run is worth more than one thread.
+/// From this number of seeds on, a run uses all cores.
 const SEEDS_OF_A_LONG_RUN: u64 = 20_000;
 
 /// What happened in all lives.
@@ -76,7 +76,7 @@ fn live(seed: u64, counts: &mut Counts) {
         if dice.one_in(2) {
             let index = dice.roll(FaultKind::RETURNED.len() as u64) as usize;
             let kind = FaultKind::RETURNED[index];
-            // Tails are cut once in a start, files removed hardly more often.
+            // A start cuts a tail once, and removes files hardly more often.
             let places = match kind {
                 FaultKind::TruncateError => 1,
                 FaultKind::RemoveError | FaultKind::RenameError | FaultKind::CreateNoSpace => 3,
@@ -161,7 +161,7 @@ fn no_seed_loses_doubles_or_makes_up_an_event() {
         })
     });
     let fired: Vec<_> = FaultKind::RETURNED.iter().zip(counts.fired).collect();
-    // Past the capture of a passing test's output: the figures are the point of a long run.
+    // Written to stderr itself, because output of a passing test is captured: the figures are the point of a long run.
     writeln!(
         std::io::stderr(),
         "{seeds} seeds from {first}: {} power cuts, {} lost something, {} torn tails cut, faults fired {fired:?}, {} events \
@@ -176,7 +176,7 @@ fn no_seed_loses_doubles_or_makes_up_an_event() {
     )
     .unwrap();
     assert_eq!((counts.lost, counts.doubled, counts.phantom), (0, 0, 0));
-    // A single seed is there to be repeated, not to be representative.
+    // A run of few seeds repeats a failure and need not be representative.
     if seeds >= 1_000 {
         assert!(fired.iter().all(|(_, fired)| *fired > 0), "{fired:?}");
         assert!(counts.torn_tails > 0);

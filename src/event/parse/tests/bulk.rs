@@ -1,4 +1,4 @@
-//! What is particular to many events in one body.
+//! The rules for many events in one body.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn a_bulk_holds_1_to_events_max_events() {
     assert_eq!(parse_many(" [ ] ", 3), Err(ParseError::EmptyBulk));
     assert_eq!(parse_many(&events(3), 3).unwrap().0, 3);
     assert_eq!(parse_many(&events(4), 3), Err(ParseError::TooManyEvents { max: 3 }));
-    // It stops there: what stands behind is not read, so neither broken JSON nor bad events matter.
+    // The parse stops there: the rest is not read, so neither broken JSON nor bad events matter.
     assert_eq!(
         parse_many(&format!("[{}1,1,1,secret", format!("{SMALLEST},").repeat(3)), 3),
         Err(ParseError::TooManyEvents { max: 3 })
@@ -104,7 +104,7 @@ fn what_ends_the_parse_is_placed_in_its_event() {
 
 #[test]
 fn the_list_ends_at_100_bad_events_and_the_count_goes_on() {
-    // Four problems each, and a good one in front of each.
+    // Each bad event has four problems, and a good event in front of it.
     let bad = format!(r#"{SMALLEST},{{"event_name":1}}"#);
     let body = format!("[{}]", vec![bad; 250].join(","));
     let Err(ParseError::Invalid { errors, invalid_count }) = parse_many(&body, 1_000) else {

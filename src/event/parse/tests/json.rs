@@ -1,4 +1,4 @@
-//! Bodies that are no JSON, not the right JSON, or JSON that cannot be read; and that no answer repeats what they hold.
+//! Bodies that are not JSON, not the right JSON, or JSON that cannot be read; no answer repeats their contents.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn nul_and_lone_surrogates_are_refused_in_plain_fields() {
     for field in ["event_name", "channel", "user_id", "campaign_id", "event_id"] {
         refuses(field, r#""a\u0000b""#, "nul_character");
         accepts(field, r#""a\\u0000b \ud83d\ude00""#);
-        // Raw control characters and halves of pairs are no JSON string at all.
+        // Raw control characters and halves of pairs end the parse.
         for value in ["\"a\0b\"", r#""\ud83d""#, r#""\ude00""#, r#""\ud83dx""#] {
             assert!(json_message(parse_one(&with(field, value))).contains("at line 1 column"));
         }

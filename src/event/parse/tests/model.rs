@@ -1,4 +1,4 @@
-//! Random events: what goes through the parser and the codec is what a plain serde model reads from the same JSON.
+//! Random events: parser and codec yield what a plain serde model reads from the same JSON.
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::*;
 
-/// What a reader of the wire contract would write down first.
+/// The wire contract as a plain serde type.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Model {
@@ -83,7 +83,7 @@ fn model() -> impl Strategy<Value = Model> {
     )
 }
 
-/// Writes every character that is not plain ASCII as an escape, and some that are.
+/// Writes every character that is not plain ASCII as an escape, and every letter a.
 fn escaped(json: &str) -> String {
     let mut escaped = String::new();
     for character in json.chars() {
@@ -121,8 +121,8 @@ proptest! {
     fn events_arrive_as_a_plain_model_reads_them(models in prop::collection::vec(model(), 1..6), escape in any::<bool>()) {
         let mut body = serde_json::to_string(&models).unwrap();
         if escape {
-            // Keys too: the letter a stands in `channel` and `metadata`. Literals must stay (false, null have no
-            // escape).
+            // Keys are escaped too: `channel` and `metadata` contain the letter a. Literals must stay: `false` cannot
+            // be written with an escape.
             body = escaped(&body).replace(r"f\u0061lse", "false");
         }
         let models: Vec<Model> = serde_json::from_str(&body).unwrap();
