@@ -2,7 +2,7 @@
 //!
 //! Each day is one transaction under the rollup lock. Everything in it reads one snapshot: the events that are counted
 //! are exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush commits an
-//! event and its delta together. A flush that commits meanwhile is in neither, and its deltas stay. So at every instant,
+//! event and its delta together. A flush that commits meanwhile is in neither, and its deltas stay. So at any instant,
 //! and after any interruption, a day's rollups are the old or the new ones, and nothing is lost or counted twice.
 //!
 //! A day with rollups and without a single event is left alone, unless [`Rules::forget`] is set: its events were
