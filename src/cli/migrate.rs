@@ -74,10 +74,7 @@ const LOST: [(&str, &str); 4] = [
         "events",
         "drops the tables events and quarantine with everything in them",
     ),
-    (
-        "rollups",
-        "drops all rollups, those of days whose events are gone included",
-    ),
+    ("rollups", "drops all rollups, even of days whose events are gone"),
     (
         "lineage",
         "drops the records of which life of which log wrote what, and the identity of the database: logs have to be adopted again",

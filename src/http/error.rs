@@ -151,10 +151,10 @@ impl ApiError {
             Self::MethodNotAllowed { allow } => format!("this path takes only {allow}"),
             Self::BadHost => "an HTTP/1.1 request must have exactly one Host header".to_owned(),
             Self::HostNotAllowed => {
-                format!("this server does not serve the name in Host; {ALLOWED_HOSTS}")
+                format!("this server serves loopback's names, such as localhost; {ALLOWED_HOSTS}")
             }
             Self::OriginNotAllowed => {
-                format!("this server does not serve pages of the site in Origin; {ALLOWED_HOSTS}")
+                format!("this server serves pages of loopback's sites, such as http://localhost; {ALLOWED_HOSTS}")
             }
             Self::UnsupportedMediaType => "send Content-Type: application/json, in UTF-8".to_owned(),
             Self::UnsupportedEncoding => {
@@ -180,9 +180,7 @@ impl ApiError {
             Self::BadWait(_) => "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned(),
             Self::NotAppliedYet(lag) => format!("{lag}; ask again with the same receipt"),
             Self::Store(error) => detail_of_store(error),
-            Self::TooManyConnections => {
-                "the server has no connection left; keep connections open and share them".to_owned()
-            }
+            Self::TooManyConnections => "all connections are in use; keep connections open and share them".to_owned(),
         }
     }
 
