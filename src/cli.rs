@@ -121,7 +121,7 @@ pub enum Command {
 pub enum MigrateCommand {
     /// Upgrade the schema to what this binary needs; does nothing when it is up to date
     Up {
-        /// Which database.
+        /// Flags that choose the database.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Time to wait for a PostgreSQL server that refuses connections or is still starting; by default the command
@@ -134,7 +134,7 @@ pub enum MigrateCommand {
     },
     /// Undo the newest migration (--all: every one). Without --yes it only says what would be dropped
     Down {
-        /// Which database.
+        /// Flags that choose the database.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Undo every migration, not only the newest

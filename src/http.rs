@@ -1,8 +1,8 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
 //! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API
-//! in one table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a
-//! client read what it wrote. Every refusal of a request is an `error::ApiError`, which alone decides its status. One
+//! in one table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `applied` lets a client wait
+//! for what it wrote. Every refusal of a request is an `error::ApiError`, which alone decides its status. One
 //! exception: a malformed head never reaches this module. hyper answers it with 400, or 431 if it is too long, without
 //! a body, and closes the connection.
 
@@ -48,7 +48,7 @@ pub struct App {
     pub store: Arc<dyn EventStore>,
     /// How far log and flush are.
     pub progress: Arc<Progress>,
-    /// Waits for what was accepted to be in the database.
+    /// Waits until accepted events are in the database.
     pub applied: Applied,
 }
 

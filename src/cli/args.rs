@@ -10,7 +10,7 @@ use crate::store::postgres::with_password;
 use crate::store::settings::StoreLocation;
 use crate::support::settings::ConfigError;
 
-/// Which database.
+/// Flags that choose the database, and with it the log.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
     /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
@@ -60,7 +60,7 @@ pub(super) const WHEN_REFUSED: &str = "FAST_INGEST_WHEN_REFUSED";
 /// What `serve` does after an error that only a person can fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WhenRefused {
-    /// End at once.
+    /// End the process at once.
     Exit,
     /// Stay until SIGTERM or SIGINT, then end with the same status.
     Wait,

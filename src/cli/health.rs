@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
 }

@@ -62,7 +62,7 @@ pub struct ImportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
 

@@ -85,7 +85,7 @@ pub struct MetricsArgs {
     #[arg(long, value_name = "RECEIPT")]
     pub after: Option<String>,
 
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
     /// How to show the answer
@@ -104,7 +104,7 @@ pub enum Format {
     Csv,
 }
 
-/// Asks, and prints the answer.
+/// Sends the query and prints the answer.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Asking a server over HTTP: where it is, and one request with one answer.
+//! Asking a server over HTTP: its URL, from flags and variables, and one GET request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -26,10 +26,10 @@ const DIFFERENCES_TOLD_MAX: u64 = 20;
 /// The flags of `fast-ingest verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Which days.
+    /// Flags that choose the days.
     #[command(flatten)]
     days: DayArgs,
 }
@@ -37,10 +37,10 @@ pub struct VerifyArgs {
 /// The flags of `fast-ingest rollup rebuild`.
 #[derive(Debug, Clone, Args)]
 pub struct RebuildArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Which days.
+    /// Flags that choose the days.
     #[command(flatten)]
     days: DayArgs,
     /// The cap on rollups.
@@ -272,7 +272,7 @@ fn progress_bar(days: u64) -> ProgressBar {
     ProgressBar::with_draw_target(Some(days), ProgressDrawTarget::stderr()).with_style(style)
 }
 
-/// Reads a day such as `2026-02-01`.
+/// Parses a day such as `2026-02-01`.
 fn day(text: &str) -> Result<Day, String> {
     let midnight = Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z"));
     midnight

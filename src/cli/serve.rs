@@ -132,7 +132,7 @@ fn serve(
     });
     let serving = server::serve(listener, app, shutdown.drain_token(), server::DRAIN_TIME_MAX);
     announce::cut(runtime.block_on(serving));
-    // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
+    // The server held the last sender of the ring and has dropped it: the log thread drains the ring, syncs and ends.
     join(log_thread);
     announce::last_flush(&progress, settings.drain_timeout);
     stop_flush(&flush_stop, settings.drain_timeout);

@@ -23,7 +23,7 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The flags of `fast-ingest serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     pub database: DatabaseArgs,
 

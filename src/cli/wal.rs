@@ -29,7 +29,7 @@ pub enum WalCommand {
 /// `fast-ingest wal adopt`
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
-    /// Which log and which database.
+    /// Flags that choose the log and the database.
     #[command(flatten)]
     pub database: DatabaseArgs,
     /// First sequence to store; earlier ones that are not in the database are skipped, counted and recorded. By default

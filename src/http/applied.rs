@@ -149,7 +149,7 @@ pub(super) async fn is_applied_soon(app: &App, through: Sequence) -> bool {
 ///
 /// # Errors
 ///
-/// When it asks for anything but `wait=applied`, once.
+/// When `wait` has any other value than `applied`, or occurs twice.
 pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
     let mut is_asked = false;
     for pair in head.uri.query().unwrap_or("").split('&') {

@@ -173,7 +173,7 @@ impl<'a> RequestBody<'a> {
         if let Some(end) = self.end {
             return end == End::Complete;
         }
-        // A client that was never told to continue may send the body or not: where the next request begins is unknown.
+        // A client that got no `100 Continue` may send the body or not, so it is unknown where the next request begins.
         let is_small = self.declared_bytes().is_some_and(|left| left <= DISCARD_BYTES_MAX);
         if self.awaits_continue || !is_small {
             return false;

@@ -36,7 +36,7 @@ pub(super) enum ApiError {
     UnsupportedEncoding,
     /// The body is longer than the route takes.
     BodyTooLarge {
-        /// The limit.
+        /// The route's limit.
         bytes_max: usize,
     },
     /// The body did not arrive in time.
@@ -53,7 +53,7 @@ pub(super) enum ApiError {
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
     BadQuery {
-        /// What is wrong.
+        /// One entry for each problem, at most 100.
         errors: Vec<ParameterError>,
         /// Names of all parameters of the route.
         known: &'static [&'static str],

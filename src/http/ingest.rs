@@ -69,7 +69,7 @@ async fn submit(
     let event_count = record.event_count();
     let outcome = app.intake.submit(admission, record).await;
     let through = outcome.map_err(|refusal| match refusal {
-        // The log had the record when it failed.
+        // The log had the record when it failed, so the events may be stored or not.
         Refusal::Poisoned => ApiError::OutcomeUnknown,
         refusal => refusal.into(),
     })?;

@@ -211,7 +211,7 @@ impl Door {
         }
     }
 
-    /// What to do with one more connection; `None`: close it.
+    /// The service for one more connection; `None`: close it.
     fn enter(&self) -> Option<(Service, OwnedSemaphorePermit)> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return Some((Service::Api, permit));

@@ -31,7 +31,7 @@ const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
 /// request may wait for its events (`applied`).
 const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(12);
 
-/// What a connection is doing, as far as time limits go.
+/// What a connection is doing, which decides the time limit that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Accepted, nothing received yet. Under the header limit: a client that connects should send a request soon.

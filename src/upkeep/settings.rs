@@ -11,8 +11,8 @@ use crate::support::settings::{count, positive_duration};
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Rollups")]
 pub struct RollupSettings {
-    /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of
-    /// compacted ones meanwhile
+    /// Time between two compactions of rollups in light traffic; until the next one a query reads some 25 more rows for
+    /// each server
     #[arg(id = "rollup_interval", long = "rollup-interval", env = "FAST_INGEST_ROLLUP_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = positive_duration)]
     pub interval: Duration,
     /// How much the rollups may hold.

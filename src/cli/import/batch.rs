@@ -22,7 +22,7 @@ pub(super) struct BatchLimits {
 /// Consecutive lines of one file.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Place of the file on the command line.
+    /// Index of the file on the command line.
     pub(super) file: usize,
     /// Number of the first line, blank ones included: batches of a file leave no gap.
     pub(super) first_line: u64,

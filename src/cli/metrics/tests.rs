@@ -1,4 +1,4 @@
-//! Fixed answers in the three forms, hostile names among them.
+//! Fixed answers in the three formats, with hostile names among them.
 
 use clap::Parser;
 use hyper::StatusCode;

@@ -36,7 +36,7 @@ pub(super) struct FoundLog {
     /// The id in the headers of its segments.
     pub(super) wal_id: WalId,
     pub(super) segments: VecDeque<Segment>,
-    /// The last sequence that was given out.
+    /// The last sequence that the log has assigned.
     pub(super) end: Sequence,
     pub(super) commits: Commits,
     /// The mismatch that a server has recorded, in words.

@@ -6,7 +6,7 @@ use crate::event::bucket::{Bucket, Day};
 use crate::rollup::SeriesKey;
 use crate::support::words::plural;
 
-/// A rollup that is not what the events make it. Displays as one line.
+/// A rollup that differs from the stored events or from its own parts. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// The series of the rollup.
