@@ -1,6 +1,7 @@
-//! The command line: what can be asked of the binary, in words worth reading.
+//! The command line: commands, flags, and the variables and the file that flags may come from.
 //!
-//! The types here only hold what was typed. [`args`] resolves it to settings, the other submodules act on it.
+//! The types here only hold what was typed. `settings` and [`args`] resolve it to settings; the other submodules run
+//! the commands.
 
 pub mod args;
 mod env_file;
@@ -35,10 +36,10 @@ use crate::support::settings::positive_duration;
 use crate::telemetry::LogFormat;
 use crate::upkeep::settings::RollupCap;
 
-/// What the names of our own variables begin with.
+/// Prefix of the names of our own variables.
 const OURS: &str = "FAST_INGEST_";
-/// What the names of variables begin with that look like ours and are for others: tests, the clients in `deploy/clients`, and what
-/// Kubernetes tells a container of a service called fast-ingest.
+/// Prefixes of variables with [`OURS`] that this program does not read: those of the tests, of the clients in
+/// `deploy/clients`, and those that Kubernetes sets in containers for a service called fast-ingest.
 const OF_OTHERS: [&str; 6] = [
     "FAST_INGEST_TEST_",
     "FAST_INGEST_KEY",
@@ -54,11 +55,11 @@ const OF_OTHERS: [&str; 6] = [
 #[derive(Debug, Parser)]
 #[command(name = "fast-ingest", version, propagate_version = true, max_term_width = 120)]
 pub struct Cli {
-    /// What to do.
+    /// The command, with its flags.
     #[command(subcommand)]
     pub command: Command,
 
-    /// How log lines look: `text` for people, `json` for machines (one object a line)
+    /// Format of log lines: `text` for people, `json` for machines (one object a line)
     #[arg(long, global = true, env = "FAST_INGEST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, help_heading = "Logs")]
     pub log_format: LogFormat,
 
@@ -73,13 +74,13 @@ pub struct Cli {
     )]
     pub log: String,
 
-    /// File of NAME=value lines for the variables that are not set; no file is read without this. README says what a
-    /// line may look like
+    /// File of NAME=value lines, for variables that are not set; by default no file is read. src/cli/README.md says
+    /// what a line may look like
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     pub env_file: Option<PathBuf>,
 }
 
-/// The commands.
+/// The commands of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the server
@@ -100,14 +101,14 @@ pub enum Command {
 
     /// Check the rollups that GET /metrics reads against the stored events; exit status 65 if they differ
     ///
-    /// Counts every event afresh and changes nothing. A server may go on meanwhile.
+    /// Counts every event again and changes nothing. A server may run meanwhile.
     Verify(rollup::VerifyArgs),
 
-    /// Look after the rollups that GET /metrics reads
+    /// Maintain the rollups that GET /metrics reads
     #[command(subcommand)]
     Rollup(RollupCommand),
 
-    /// Look into the write-ahead log, and say how the flush shall go on where it asks
+    /// Inspect the write-ahead log, and decide how the flush continues when it cannot decide by itself
     #[command(subcommand)]
     Wal(wal::WalCommand),
 
@@ -118,28 +119,28 @@ pub enum Command {
 /// `fast-ingest migrate …`
 #[derive(Debug, Subcommand)]
 pub enum MigrateCommand {
-    /// Bring the schema up to what this binary needs; does nothing when it is there already
+    /// Upgrade the schema to what this binary needs; does nothing when it is up to date
     Up {
-        /// Which database.
+        /// Flags that choose the database.
         #[command(flatten)]
         database: DatabaseArgs,
-        /// Time to wait for a PostgreSQL server that refuses connections or is still starting; without it the command
-        /// fails at once, and whoever typed it sees why
+        /// Time to wait for a PostgreSQL server that refuses connections or is still starting; by default the command
+        /// fails at once and says why
         #[arg(long, value_name = "TIME", value_parser = positive_duration)]
         wait: Option<Duration>,
-        /// For rollups of events that are older than the rollups.
+        /// The cap for rollups that are built for events from before there were rollups.
         #[command(flatten)]
         rollups: RollupCap,
     },
-    /// Undo the newest migration (--all: every one). Each says what it drops, and wants --yes
+    /// Undo the newest migration (--all: every one). Without --yes it only says what would be dropped
     Down {
-        /// Which database.
+        /// Flags that choose the database.
         #[command(flatten)]
         database: DatabaseArgs,
         /// Undo every migration, not only the newest
         #[arg(long)]
         all: bool,
-        /// What it drops may go
+        /// Confirm that the data may be dropped
         #[arg(long)]
         yes: bool,
     },
@@ -150,31 +151,31 @@ pub enum MigrateCommand {
 /// `fast-ingest rollup …`
 #[derive(Debug, Subcommand)]
 pub enum RollupCommand {
-    /// Make the rollups afresh from the stored events
+    /// Rebuild the rollups from the stored events
     ///
-    /// Day by day, while a server goes on. Interrupted at any moment, it leaves every day either as it was or made
-    /// afresh.
+    /// Works day by day, and a server may run meanwhile. Interrupted at any moment, it leaves each day either as it was
+    /// or rebuilt.
     Rebuild(rollup::RebuildArgs),
 }
 
-/// A command line as it was typed, and the variables that are set but empty, which count as unset: that is what an
-/// unset variable in a compose file looks like.
+/// A command line as it was typed, and the variables that are set but empty. An empty variable counts as unset, because
+/// an unset variable in a compose file arrives empty.
 #[derive(Debug)]
 pub struct Typed {
     /// The command line.
     pub cli: Cli,
-    /// Names of the variables.
+    /// Names of the variables that are set but empty.
     pub empty_variables: Vec<String>,
-    /// Variables that have a name like ours, and that nothing reads.
+    /// Names of variables that begin like ours and that no command reads, most likely misspelt.
     pub unknown_variables: Vec<String>,
 }
 
-/// Reads the command line, and the file of settings that it names. Ends the process where it is no command line, or
+/// Reads the command line, and the file of settings that it names. Ends the process if the command line is wrong or
 /// asks for help.
 ///
 /// # Errors
 ///
-/// When that file cannot be read (74), or what stands in it (78).
+/// When that file cannot be read (74), or has a bad line (78).
 pub fn parse() -> Result<Typed, Failure> {
     let mut command = Cli::command();
     let known = variables_of(&command);
@@ -184,7 +185,7 @@ pub fn parse() -> Result<Typed, Failure> {
         let settings = env_file::parse(&text.or_exit(ExitStatus::Io)?);
         let settings = settings.map_err(|error| said(&error)).or_exit(ExitStatus::Config)?;
         if let Some(name) = settings.keys().find(|name| is_unknown(name, &known)) {
-            let error = said(&format!("{name} is no setting of fast-ingest"));
+            let error = said(&format!("{name} is not a setting of fast-ingest"));
             return Err(Failure::new(ExitStatus::Config, error));
         }
         command = with_defaults(command, &|name| {
@@ -212,7 +213,7 @@ fn is_unknown(name: &str, known: &BTreeSet<String>) -> bool {
     name.starts_with(OURS) && !known.contains(name) && !OF_OTHERS.iter().any(|others| name.starts_with(others))
 }
 
-/// Most likely misspelt.
+/// Names of set variables that begin like ours and that no command reads.
 fn unknown_variables(known: &BTreeSet<String>) -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let mut unknown: Vec<_> = names.filter(|name| is_unknown(name, known)).collect();
@@ -220,7 +221,7 @@ fn unknown_variables(known: &BTreeSet<String>) -> Vec<String> {
     unknown
 }
 
-/// The variables that a command reads, and its subcommands.
+/// Names of the variables that a command and its subcommands read.
 fn variables_of(command: &clap::Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(clap::Arg::get_env);
     let own = own.map(|name| name.to_string_lossy().into_owned());
@@ -228,7 +229,7 @@ fn variables_of(command: &clap::Command) -> BTreeSet<String> {
     own.chain(others).collect()
 }
 
-/// The command with another default for each variable of its own, and of its subcommands', that has a value.
+/// The command and its subcommands, with a new default for each argument whose variable has a value.
 fn with_defaults(command: clap::Command, value_of: &dyn Fn(&OsStr) -> Option<String>) -> clap::Command {
     let mut command = command.mut_args(|arg| match arg.get_env().and_then(value_of) {
         // `--help` shows defaults, but no secrets.
@@ -247,7 +248,7 @@ fn names_of_subcommands(command: &clap::Command) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// The command without those of its variables, and of its subcommands', that are `unwanted`; notes their names.
+/// The command and its subcommands without the variables that are `unwanted`, whose names are added to `names`.
 fn without_variables(
     command: clap::Command,
     unwanted: &dyn Fn(&OsStr) -> bool,

@@ -1,10 +1,10 @@
 //! HTTP/1.1 by hand on hyper: connections, routes, answers.
 //!
 //! `server` accepts, `connection` drives one client under the time limits of `watchdog`, `router` holds the whole API
-//! in one table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `receipt` and `applied` let a
-//! client read what it wrote. What a client may do wrong is an `error::ApiError`; the status it gets is decided there
-//! and nowhere else. One exception: a head that is no HTTP never reaches us. hyper answers it with 400, or 431 if it is
-//! too long, without a body, and closes the connection.
+//! in one table behind the names of `hosts`, and `ingest`, `query` and `health` answer; `applied` lets a client wait
+//! for what it wrote. Every refusal of a request is an `error::ApiError`, which alone decides its status. One
+//! exception: a malformed head never reaches this module. hyper answers it with 400, or 431 if it is too long, without
+//! a body, and closes the connection.
 
 pub mod applied;
 mod body;
@@ -34,21 +34,21 @@ use crate::wal::gate::Gate;
 
 /// What all handlers share.
 pub struct App {
-    /// Limits and times.
+    /// Limits and timeouts of requests and connections.
     pub settings: HttpSettings,
-    /// Which names and sites are served.
+    /// Which `Host` and `Origin` headers are served.
     pub hosts: Hosts,
     /// The way into the log.
     pub intake: Intake,
     /// Tells which events are from the future.
     pub clock: Clock,
-    /// The door that `intake` guards; here only to report the size of the log.
+    /// Whether the log may take more, which `intake` checks; here only to report the size of the log.
     pub gate: Arc<Gate>,
-    /// Answers metrics.
+    /// Answers queries for metrics.
     pub store: Arc<dyn EventStore>,
     /// How far log and flush are.
     pub progress: Arc<Progress>,
-    /// Waits for what was accepted to be in the database.
+    /// Waits until accepted events are in the database.
     pub applied: Applied,
 }
 

@@ -1,14 +1,14 @@
-//! What keeps the rollups of a store in shape, beside the flush: merging what it leaves, checking sums against the
-//! events, making them afresh.
+//! Maintenance of a store's rollups, beside the flush: merging the deltas, checking rollups against the events,
+//! rebuilding them.
 //!
-//! * [`keeper`] is the loop of a serving process: it runs the transactions of [`compact`], and rebuilds days that
-//!   overflowed and are over.
+//! * [`keeper`] is the loop of a serving process: it runs the transactions of [`compact`], and rebuilds past days that
+//!   overflowed.
 //! * [`recount`] counts the events of a day as they are stored; [`verify`] compares that with the rollups, and
 //!   [`rebuild`] replaces them.
-//! * [`upgrade`] is the way from whatever schema and rollups a database has to those of this release.
+//! * [`upgrade`] brings the schema and rollups of an older release to those of this one.
 //!
-//! Each step is one transaction on [`crate::store::RollupStore`], so an end at any point leaves rollups that queries
-//! can believe.
+//! Each step is one transaction on [`crate::store::RollupStore`], so a stop at any point leaves rollups that queries
+//! can rely on.
 
 pub mod compact;
 pub mod keeper;

@@ -1,6 +1,6 @@
 //! The flags that several commands share.
 //!
-//! Flag beats environment beats default; clap sees to that. Each help text ends with the reason for the default.
+//! clap prefers a flag to its variable, and both to the default. Each help text ends with the reason for the default.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,14 @@ use crate::store::postgres::with_password;
 use crate::store::settings::StoreLocation;
 use crate::support::settings::ConfigError;
 
-/// Which database.
+/// Flags that choose the database, and with it the log.
 #[derive(Debug, Clone, Args)]
 pub struct DatabaseArgs {
     /// PostgreSQL to store events in, as postgres://user:password@host:port/database; without it, the embedded SQLite
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
-    /// Password where the URL has none, as it is, nothing percent-encoded. Everybody on the machine sees flags: prefer
-    /// the variable
+    /// Password, if the URL has none; not percent-encoded. Every user of the machine can see flags: prefer the variable
     #[arg(long, env = "PGPASSWORD", value_name = "PASSWORD", hide_env_values = true)]
     pub database_password: Option<String>,
 
@@ -35,11 +34,11 @@ impl DatabaseArgs {
 
     /// Chooses the store: PostgreSQL if there is a URL, else the embedded SQLite under the data directory.
     ///
-    /// An empty URL counts as none, because that is what an unset variable in a compose file looks like.
+    /// An empty URL counts as none, because an unset variable in a compose file arrives empty.
     ///
     /// # Errors
     ///
-    /// When the URL is of another kind.
+    /// When the URL is not one of PostgreSQL.
     pub fn location(&self) -> Result<StoreLocation, ConfigError> {
         match self.database_url.as_deref().map(str::trim) {
             None | Some("") => Ok(StoreLocation::Sqlite(self.data_dir.join("events.db"))),
@@ -55,14 +54,13 @@ impl DatabaseArgs {
     }
 }
 
-/// Name of the variable that decides where only a person can help, which is read by hand where the command line is at
-/// fault.
+/// Variable of `--when-refused`. `refusal` reads it without clap when the command line itself is wrong.
 pub(super) const WHEN_REFUSED: &str = "FAST_INGEST_WHEN_REFUSED";
 
-/// What `serve` does where only a person can help.
+/// What `serve` does after an error that only a person can fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WhenRefused {
-    /// End at once.
+    /// End the process at once.
     Exit,
     /// Stay until SIGTERM or SIGINT, then end with the same status.
     Wait,

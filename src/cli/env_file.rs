@@ -1,19 +1,18 @@
-//! `--env-file`: settings from a file of `NAME=value` lines, for people who keep them there for a shell, make or
-//! compose.
+//! `--env-file`: settings from a file of `NAME=value` lines, for people who have one for a shell, make or compose.
 //!
-//! No file is read unasked: a program that took up whatever lies in the directory where it is started could be sent to
-//! another database by whoever may write there. Values are literal: nothing is ever replaced in them, so that a
-//! password may hold a `$`. Errors name the line, and never quote it, because a password may stand there.
+//! No file is read without the flag: otherwise anybody who may write to the current directory could send the program to
+//! another database. Values are literal: nothing is ever expanded in them, so that a password may have a `$`. Errors
+//! give the number of the line and never its text, which may have a password.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
 
-/// The flag.
+/// The flag as it is typed; [`path_in`] looks for it before clap reads the command line.
 pub(super) const FLAG: &str = "--env-file";
 
-/// What cannot be read, and why.
+/// A line that cannot be read, numbered from 1, and why.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadLine {
     line: usize,
@@ -26,8 +25,7 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// The file that a command line names. Whether the command line makes sense otherwise is found out later, with the
-/// file's values.
+/// The file that a command line names. clap checks the rest of the command line later, with the values of the file.
 pub(super) fn path_in(arguments: impl IntoIterator<Item = OsString>) -> Option<PathBuf> {
     let mut arguments = arguments.into_iter().take_while(|argument| argument != "--");
     while let Some(argument) = arguments.next() {
@@ -37,14 +35,14 @@ pub(super) fn path_in(arguments: impl IntoIterator<Item = OsString>) -> Option<P
         let bytes = argument.as_encoded_bytes();
         let value = bytes.strip_prefix(FLAG.as_bytes());
         if let Some(value) = value.and_then(|value| value.strip_prefix(b"=")) {
-            // Names of files are UTF-8 here; one that is not can be given as a word of its own.
+            // Only UTF-8 names are read here; any other name can be given as an argument of its own.
             return Some(PathBuf::from(OsStr::new(std::str::from_utf8(value).ok()?)));
         }
     }
     None
 }
 
-/// Reads the lines of a file: values by name, the last one of each.
+/// Reads the lines of a file: values by name; of several lines with one name the last counts.
 pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, BadLine> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut settings = BTreeMap::new();
@@ -59,7 +57,7 @@ pub(super) fn parse(text: &[u8]) -> Result<BTreeMap<String, String>, BadLine> {
     Ok(settings)
 }
 
-/// One line without white space around it; none if it is blank or a comment.
+/// Reads a line without white space around it; `None` if it is blank or a comment.
 fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
@@ -75,7 +73,7 @@ fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
     let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
-        return Err("what stands before the `=` is no name of a variable; write NAME=value");
+        return Err("the text before the `=` is not the name of a variable; write NAME=value");
     }
     Ok(Some((name.to_owned(), parse_value(value.trim_start())?)))
 }
@@ -92,7 +90,7 @@ fn parse_value(value: &str) -> Result<String, &'static str> {
             None => return Err("the quote at the beginning of the value is not closed"),
             Some(character) if character == quote => break,
             Some('\\') if quote == '"' => {
-                // As in a shell: a backslash stands for itself, except in front of these.
+                // As in a shell: a backslash is literal, except in front of these characters.
                 let escaped = characters.clone().next().filter(|next| r#""\$`"#.contains(*next));
                 unquoted.push(escaped.unwrap_or('\\'));
                 if escaped.is_some() {
@@ -108,12 +106,12 @@ fn parse_value(value: &str) -> Result<String, &'static str> {
         Ok(unquoted)
     } else {
         Err(
-            "something stands behind the closing quote; put the whole value into quotes, and one that has this quote in it into the other kind",
+            "there is text after the closing quote; quote the whole value, with the other kind of quote if this kind is part of the value",
         )
     }
 }
 
-/// A comment begins with a `#` behind white space; any other belongs to the value.
+/// The value before a comment, which begins with a `#` after white space; any other `#` belongs to the value.
 fn before_comment(value: &str) -> &str {
     if value.starts_with('#') {
         return "";
@@ -167,13 +165,13 @@ mod tests {
         for (line, words) in [
             ("secret", "no `=`"),
             ("export secret", "no `=`"),
-            ("postgres://u:secret@h?a=b", "no name"),
-            ("1X=secret", "no name"),
-            ("X Y=secret", "no name"),
-            ("=secret", "no name"),
+            ("postgres://u:secret@h?a=b", "not the name"),
+            ("1X=secret", "not the name"),
+            ("X Y=secret", "not the name"),
+            ("=secret", "not the name"),
             ("X='secret", "not closed"),
             ("X=\"secret\\\"", "not closed"),
-            ("X='secret'more", "behind the closing quote"),
+            ("X='secret'more", "after the closing quote"),
         ] {
             let error = parse(format!("A=1\n\n{line}\nB=2").as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("line 3: ") && error.contains(words), "{error}");

@@ -13,16 +13,16 @@ use crate::api::health::Health;
 use crate::api::routes::HEALTH;
 use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 
-/// A healthy server answers from memory: this is time for a busy machine. Below the 3 s that the Dockerfile gives this
-/// command, so that it says what is wrong before it is killed.
+/// Longest wait for the answer. A healthy server answers from memory, so this is for a busy machine. Below the 3 s that
+/// the Dockerfile gives this command, so that it can say what is wrong before it is killed.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
-/// A health answer has a few hundred bytes; whatever else listens on that port may send more.
+/// Longest answer. A health answer has a few hundred bytes; another program on that port may send more.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
 }
@@ -54,7 +54,7 @@ async fn ask(url: &str) -> anyhow::Result<(StatusCode, String)> {
     Ok((status, summary(status, &body)))
 }
 
-/// `ok`, or `degraded: the reason`, and how far the flush is behind; for an answer that is not ours, its status.
+/// `ok`, or `degraded: the reason`, and how far the flush is behind; the HTTP status if another program answered.
 fn summary(status: StatusCode, body: &[u8]) -> String {
     let health: Health = serde_json::from_slice(body).unwrap_or_default();
     if health.status.is_empty() {

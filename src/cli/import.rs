@@ -6,8 +6,8 @@
 //!  and split   batches (OS thread)           drop refused lines       how the run ends
 //! ```
 //!
-//! Memory is bounded by connections × batch size. Batches finish out of order; how far the run has come is therefore
-//! said as the line of each file up to which everything is accepted.
+//! Memory is bounded by connections × batch size. Batches finish out of order; progress in a file is therefore the line
+//! up to which everything is accepted.
 
 mod batch;
 mod client;
@@ -41,17 +41,17 @@ use refused::RefusedLog;
 use run::Run;
 use source::Source;
 
-/// One line a paragraph: clap wraps it to the terminal.
+/// Each paragraph is one line, because clap wraps it to the terminal.
 const LONG_HELP: &str = "\
-Each line of a file is one event, as POST /events takes it. Blank lines are skipped.\n\n\
+Each line of a file is one event, in the form of POST /events. Blank lines are skipped.\n\n\
 A line without an event_id is given one, made from its text and its line number: after any failure \
 run the same command again, and nothing is stored twice. For the same reason correct a refused line \
-in place; a line added or taken away gives new ids to all lines behind it. And lines that are the \
-same to the byte, at the same line number of different files, are one event: if yours are several, \
+in place: adding or removing a line gives new ids to all lines after it. Lines that are equal byte \
+by byte and have the same line number in different files are one event: if they are several events, \
 give them ids of their own, or use --no-event-id.\n\n\
-Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server stayed \
-away; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
-130 ended by Ctrl-C.";
+Exit status: 0 all accepted, or skipped on request; 65 a line was refused; 69 the server did not \
+answer; 74 a file could not be read or written; 78 the URL is not that of a fast-ingest server; \
+130 stopped by Ctrl-C.";
 
 /// The flags of `fast-ingest import`.
 #[derive(Debug, Clone, Args)]
@@ -62,43 +62,43 @@ pub struct ImportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
 
-    /// Requests in flight at once, each on a connection of its own; a few are enough to keep the server's log busy
+    /// Requests in flight at once, each on its own connection; a few are enough to keep the server's log busy
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = count_between::<1, 256, u16>)]
     pub connections: u16,
 
-    /// Most events in one request; what a server takes by default
+    /// Most events in one request; the default is what a server accepts by default
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = count_between::<1, { u32::MAX as u64 }, u32>)]
     pub batch_events: u32,
 
-    /// Most bytes in one request, unless a single line is longer; well below the 4 MiB that a server takes by default
+    /// Most bytes in one request, unless a single line is longer; well below the 4 MiB that a server accepts by default
     #[arg(long, default_value = "1MiB", value_name = "BYTES", value_parser = bytes::<usize>)]
     pub batch_bytes: usize,
 
-    /// Send lines as they are. A request whose answer got lost is then sent again, and its events may be stored twice
+    /// Send lines without adding ids. A request whose answer got lost is sent again, so its events may be stored twice
     #[arg(long)]
     pub no_event_id: bool,
 
     /// Write refused lines with the reasons to this file and go on, instead of stopping at the first one
     ///
-    /// One JSON object a line: file, line, errors (field, code, message) and event (the line as text; null where it was
-    /// too long to keep). The file is begun anew by each run.
+    /// The file has one JSON object a line: file, line, errors (field, code, message) and event (the line as text; null
+    /// if it was too long to keep). Each run overwrites the file.
     #[arg(long, value_name = "FILE")]
     pub skip_invalid: Option<PathBuf>,
 
-    /// How long to go on trying while no request at all gets through; longer than a server's restart
+    /// How long to retry while the server answers no request; longer than a server's restart
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = positive_duration)]
     pub give_up_after: Duration,
 
-    /// Show no progress and no summary, only what went wrong
+    /// Show no progress and no summary, only problems
     #[arg(long, short)]
     pub quiet: bool,
 }
 
-/// Imports all files, and says how far it got when it cannot.
+/// Imports all files. If it cannot, the error says how far it got.
 ///
 /// # Errors
 ///
@@ -112,13 +112,13 @@ pub fn run(args: ImportArgs) -> Result<(), Failure> {
     };
     let display = Display::start(&sources, args.quiet);
     let run = Arc::new(Run::new(&args, &sources, refused_log, display));
-    // One thread is enough: workers wait for the network, the JSON work is done by the reader's thread.
+    // One thread is enough: workers wait for the network, and the reader's thread does the JSON work.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .or_exit(ExitStatus::Software)?;
     let ended = runtime.block_on(send_all(&args, &endpoint, sources, &run));
-    // A name lookup may still be running on a helper thread, and nobody needs its answer.
+    // Do not wait for a name lookup that may still run on a helper thread.
     runtime.shutdown_background();
     run.display.finish();
     ended?;
@@ -136,7 +136,7 @@ async fn send_all(args: &ImportArgs, endpoint: &Endpoint, sources: Vec<Source>, 
         bytes: args.batch_bytes,
         event_ids: !args.no_event_id,
     };
-    // One batch in waiting for each one in flight: workers never wait for the disk, and memory stays bounded.
+    // One waiting batch for each one in flight: workers need not wait for the disk, and memory stays bounded.
     let (sender, inputs) = mpsc::channel(usize::from(args.connections));
     reader::spawn(sources, limits, sender).or_exit(ExitStatus::Software)?;
     let inputs = Arc::new(Mutex::new(inputs));
@@ -154,7 +154,7 @@ async fn send_all(args: &ImportArgs, endpoint: &Endpoint, sources: Vec<Source>, 
     Ok(())
 }
 
-/// The first Ctrl-C lets requests in flight finish for a short time, the second one does not.
+/// On the first Ctrl-C, requests in flight may finish for a short time; the second ends them at once.
 async fn stop_on_interrupt(mut interrupts: Signal, run: Arc<Run>) {
     interrupts.recv().await;
     run.interrupt();

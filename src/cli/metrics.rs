@@ -1,7 +1,7 @@
 //! `fast-ingest metrics`: the answer of `GET /metrics` on a terminal, or as JSON or CSV for other programs.
 //!
-//! It asks the running server, because only the server knows its database. What the options mean is the server's to
-//! judge; here only what has to be worked out before asking is read: instants and the time zone.
+//! It asks the running server, because only the server knows its database. The server also checks the options; only
+//! instants and the time zone are parsed here, to resolve dates and the default range.
 
 mod answer;
 mod csv;
@@ -27,18 +27,19 @@ use crate::support::exit::{ExitStatus, Failure, OrExit, say};
 use crate::support::settings::count;
 use range::{Moment, Zone};
 
-/// A query may take 10 s by default, and waiting for a receipt 10 s more; an operator may have allowed more than that.
+/// Longest wait for the answer. A query may take 10 s by default, and waiting for a receipt 10 s more; an operator may
+/// have allowed more.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// An answer has at most 10,000 groups, each with two names of at most 200 bytes, which JSON may write as six times as
-/// much.
+/// Longest answer. It has at most 10,000 groups, each with two names of at most 200 bytes, for which JSON may need six
+/// times as many.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// One line a paragraph: clap wraps it to the terminal.
+/// Each paragraph is one line, because clap wraps it to the terminal.
 const LONG_HELP: &str = "\
 Numbers marked ± are estimates, with their standard error.\n\n\
-In CSV a text that begins with = + - @, a tab or a carriage return gets a ' in front, or a spreadsheet would take it for a formula. \
-Lines end as RFC 4180 has it, with CR LF.\n\n\
-Exit status: 0 answered; 2 the question is wrong; 69 the server does not answer, or not now; 78 the URL cannot be used.";
+In CSV a text that begins with = + - @, a tab or a carriage return gets a ' in front, so that no spreadsheet reads it as a formula. \
+Lines end with CR LF, as in RFC 4180.\n\n\
+Exit status: 0 answered; 2 the query is wrong; 69 the server does not answer, or not now; 78 the URL cannot be used.";
 
 /// The flags of `fast-ingest metrics`.
 #[derive(Debug, Clone, Args)]
@@ -48,11 +49,11 @@ pub struct MetricsArgs {
     #[arg(value_name = "EVENT")]
     pub event_name: String,
 
-    /// First instant that counts: RFC 3339, Unix time, or a date, which means its beginning in --tz; by default 30 days
-    /// before --to
+    /// Start of the range: RFC 3339, Unix time, or a date, which means the start of that day in --tz; by default 30
+    /// days before --to
     #[arg(long, value_name = "TIME", value_parser = range::moment)]
     pub from: Option<Moment>,
-    /// First instant that no longer counts; by default now
+    /// End of the range, not included; by default now
     #[arg(long, value_name = "TIME", value_parser = range::moment)]
     pub to: Option<Moment>,
     /// How to split the range: `minute`, `hour`, `day`, `week`, `month`, `channel`, `event_name`, or two of them as in
@@ -74,17 +75,17 @@ pub struct MetricsArgs {
     /// Which channels or names come first: `name`, `total_events` or `unique_users`
     #[arg(long, value_name = "ORDER")]
     pub order: Option<String>,
-    /// Most channels or names to show; the rest is one group, (other)
+    /// Most channels or names to show; the others are summed up as one group, (other)
     #[arg(long, value_name = "N", value_parser = count::<u32>)]
     pub limit: Option<u32>,
     /// Count every user instead of estimating large numbers; takes longer
     #[arg(long)]
     pub exact: bool,
-    /// Wait until the database has the events of this receipt, as the answer to a POST gave it
+    /// Wait until the database has the events of this receipt, which is in the answer to a POST
     #[arg(long, value_name = "RECEIPT")]
     pub after: Option<String>,
 
-    /// Which server.
+    /// Flags that choose the server.
     #[command(flatten)]
     pub server: ServerArgs,
     /// How to show the answer
@@ -99,11 +100,11 @@ pub enum Format {
     Table,
     /// The server's answer, in one line
     Json,
-    /// RFC 4180 with a header line
+    /// CSV as in RFC 4180, with a header line
     Csv,
 }
 
-/// Asks, and prints the answer.
+/// Sends the query and prints the answer.
 ///
 /// # Errors
 ///
@@ -117,7 +118,7 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
         .build()
         .or_exit(ExitStatus::Software)?;
     let asked = runtime.block_on(async { timeout(ANSWER_TIME_MAX, request::get(&uri, ANSWER_BYTES_MAX)).await });
-    // A name lookup may still be running on a helper thread, and nobody needs its answer.
+    // Do not wait for a name lookup that may still run on a helper thread.
     runtime.shutdown_background();
     let (status, body) = asked
         .unwrap_or_else(|_| Err(anyhow!("no answer within {ANSWER_TIME_MAX:?}")))
@@ -138,7 +139,7 @@ pub fn run(args: &MetricsArgs) -> Result<(), Failure> {
     })
 }
 
-/// The question, as `GET /metrics` takes it.
+/// The query string for `GET /metrics`.
 fn query_string(args: &MetricsArgs, now: Timestamp) -> String {
     let range = range::resolve(args.from, args.to, &args.tz, now);
     let (from, to) = (range.start.to_string(), range.end.to_string());
@@ -148,7 +149,7 @@ fn query_string(args: &MetricsArgs, now: Timestamp) -> String {
         ("from", Some(&from)),
         ("to", Some(&to)),
         ("group_by", args.group_by.as_deref()),
-        // Left out where it says nothing, so that a server without time zones answers too.
+        // Left out for UTC, the default, so that a server without a time zone database answers too.
         ("tz", Some(args.tz.name()).filter(|name| *name != "UTC")),
         ("channel", args.channel.as_deref()),
         ("campaign_id", args.campaign_id.as_deref()),

@@ -1,5 +1,5 @@
-//! `fast-ingest migrate up|down|status`: the schema, one line a migration; and the first build of the rollups, one line
-//! in all.
+//! `fast-ingest migrate up|down|status`: migrations of the schema, and the first build of the rollups. Prints one line
+//! for each migration, and one for the build.
 
 use crate::upkeep::upgrade;
 use std::time::Duration;
@@ -29,8 +29,8 @@ pub fn run(command: MigrateCommand) -> Result<(), Failure> {
     }
 }
 
-/// The database that a command is about. Says which one it is: there may be another in a file that this shell has not
-/// read.
+/// The database of a command. Prints which one it is, because the user may mean another one, named in a file that this
+/// shell has not read.
 pub(super) fn locate(database: &DatabaseArgs) -> Result<StoreLocation, Failure> {
     let location = database.location().or_exit(ExitStatus::Config)?;
     let name = printable(&store::describe(&location));
@@ -43,7 +43,7 @@ fn up(location: &StoreLocation, server_wait: Duration, pairs_max: usize) -> Resu
     for name in &applied {
         say(format_args!("applied {name}"))?;
     }
-    // Also when nothing was applied: an earlier run may have been interrupted here.
+    // Even when nothing was applied: an earlier run may have been interrupted here.
     let built = upgrade::build_rollups(location, pairs_max).map_err(|error| failure(location, error))?;
     if let Some(Rebuilt { days, events, .. }) = built {
         let (days, events) = (plural(days, "day"), plural(events, "event"));
@@ -68,24 +68,24 @@ fn down(location: &StoreLocation, all: bool, is_confirmed: bool) -> Result<(), F
     Ok(())
 }
 
-/// What goes with each migration, first to last.
+/// What undoing each migration drops, by the end of its name; first migration to last.
 const LOST: [(&str, &str); 4] = [
     (
         "events",
-        "drops the tables events and quarantine with all that is stored in them",
+        "drops the tables events and quarantine with everything in them",
     ),
-    ("rollups", "drops all rollups, also of days whose events are gone"),
+    ("rollups", "drops all rollups, even of days whose events are gone"),
     (
         "lineage",
-        "drops which life of which log wrote what, and the identity of the database: logs have to be adopted again",
+        "drops the records of which life of which log wrote what, and the identity of the database: logs have to be adopted again",
     ),
     (
         "user_key",
-        "drops the secret that users are hashed with: `migrate up` makes all rollups afresh, but not of days whose events are gone",
+        "drops the secret that users are hashed with: `migrate up` rebuilds all rollups, except of days whose events are gone",
     ),
 ];
 
-/// Fails where something is to be undone, saying what goes with it.
+/// Fails if there is a migration to undo; the error says what would be dropped.
 fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Failure> {
     let migrations = migrations::status(location).map_err(|error| failure(location, error))?;
     let applied = || migrations.iter().filter(|migration| migration.applied);
@@ -98,7 +98,7 @@ fn confirm_nothing_is_lost(location: &StoreLocation, all: bool) -> Result<(), Fa
     Err(Failure::new(
         ExitStatus::Config,
         anyhow::anyhow!(
-            "undoing {} {lost}; nothing was undone. Add --yes if that is to go",
+            "undoing {} {lost}; nothing was undone. Add --yes to drop that",
             gravest.name
         ),
     ))
@@ -129,7 +129,8 @@ fn schema_failure(text: &'static str) -> Failure {
     Failure::new(ExitStatus::Config, anyhow::Error::msg(text))
 }
 
-/// A file that cannot be opened is an I/O error; a server that does not answer is just not there.
+/// The exit status of a store's error: an embedded database that cannot be used is an I/O error (74), a PostgreSQL
+/// server that does not answer is unavailable (69).
 pub(super) fn failure(location: &StoreLocation, error: StoreError) -> Failure {
     let status = match (&error, location) {
         (StoreError::Unavailable(_) | StoreError::Unclear { .. }, StoreLocation::Postgres(_)) => {

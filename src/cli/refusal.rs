@@ -1,9 +1,9 @@
-//! What `serve` does where it ends for a reason that only a person can mend.
+//! `--when-refused`: what `serve` does when it ends for a reason that only a person can fix.
 //!
-//! A supervisor that restarts whatever ends would start it for ever, and bury the reason under its repetitions. Some
-//! can be told which exit statuses to leave alone; Docker cannot, so there the process itself stays until it is told to
-//! stop. It serves nothing meanwhile and holds neither port nor data directory: it looks unhealthy, and `wal inspect`
-//! works beside it.
+//! A supervisor that restarts every process would start it for ever, and bury the reason under its repetitions. Some
+//! supervisors can be configured to not restart after certain exit statuses. Docker cannot, so there the process itself
+//! waits until it is stopped. Meanwhile it serves nothing and holds neither port nor data directory: health checks
+//! fail, and `wal inspect` works beside it.
 
 use std::io;
 use std::process;
@@ -16,14 +16,14 @@ use crate::cli::args::{WHEN_REFUSED, WhenRefused};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::shutdown::Shutdown;
 
-/// The flag that is read by hand where the command line is at fault.
+/// The flag, which is read here without clap when the command line itself is wrong.
 const FLAG: &str = "--when-refused";
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it is stopped. With `--when-refused wait`, waits after an error that a person has to fix.
 ///
 /// # Errors
 ///
-/// What kept it from starting or made it stop, with its exit status.
+/// Why the server could not start or had to stop, with its exit status.
 pub fn serve(args: ServeArgs) -> Result<(), Failure> {
     let when_refused = args.when_refused;
     let outcome = serve::run(args);
@@ -42,9 +42,9 @@ pub fn serve(args: ServeArgs) -> Result<(), Failure> {
     outcome
 }
 
-/// Ends the process because its command line, or a variable, cannot be read, or because help was asked for.
+/// Ends the process because its command line or a variable is wrong, or because help was asked for.
 pub(super) fn end(error: &clap::Error) -> ! {
-    // Nobody is left to be told.
+    // If even printing fails, there is nowhere left to report it.
     error.print().ok();
     if error.exit_code() == ExitStatus::Usage as i32 {
         stay(ExitStatus::Usage);
@@ -52,8 +52,9 @@ pub(super) fn end(error: &clap::Error) -> ! {
     process::exit(error.exit_code());
 }
 
-/// What `serve` does that ends before there are settings, with its reason told already. What it is told to do is read
-/// by hand then, from the command line and the environment.
+/// Waits to be stopped, if this is a `serve` with `--when-refused wait` and a person has to fix the error, which must
+/// be printed already. For errors before there are settings: it reads the command line and the environment without
+/// clap.
 pub fn stay(status: ExitStatus) {
     let words: Vec<_> = std::env::args_os().collect();
     let serves = words.iter().any(|word| word == "serve");
@@ -73,8 +74,8 @@ pub fn stay(status: ExitStatus) {
     }
 }
 
-/// Says so and returns on SIGTERM or SIGINT, or at once where the system does not let us wait for them: then it is the
-/// supervisor's again.
+/// Calls `say_so` and returns on SIGTERM or SIGINT; returns at once if the system does not let us wait for signals, and
+/// leaves the restarts to the supervisor.
 fn wait_for_stop(say_so: impl FnOnce()) {
     let waiting = || -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,4 +1,4 @@
-//! Asking a server over HTTP: where it is, and one request with one answer.
+//! Asking a server over HTTP: its URL, from flags and variables, and one GET request.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,18 +13,17 @@ use tokio::net::TcpStream;
 
 use crate::http::settings::{DEFAULT_PORT, host, port};
 
-/// Who asks.
+/// Value of `User-Agent`.
 pub(super) const AGENT: &str = concat!("fast-ingest/", env!("CARGO_PKG_VERSION"));
 
 /// Which server to ask.
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
-    /// Server to ask, a path before the route is kept; by default the one on this machine, at --host and --port. Only
-    /// http:// so far
+    /// Server to ask; a path in the URL is put before the route. By default the server on this machine, at --host and
+    /// --port. Only http:// so far
     #[arg(long, env = "FAST_INGEST_URL", value_name = "URL")]
     pub url: Option<String>,
-    /// Address that the server on this machine listens on, as it was given to `serve`; for 0.0.0.0 and :: it asks on
-    /// loopback
+    /// Address that the server on this machine listens on, as it was given to `serve`; 0.0.0.0 and :: mean loopback
     #[arg(long, env = "FAST_INGEST_HOST", default_value = "127.0.0.1", value_parser = host)]
     pub host: IpAddr,
     /// Port of the server on this machine
@@ -33,7 +32,7 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
-    /// Where the server is.
+    /// The URL of the server, without a slash at the end.
     pub(super) fn url(&self) -> String {
         let url = self.url.as_deref().unwrap_or_default().trim();
         if !url.is_empty() {
@@ -48,14 +47,16 @@ impl ServerArgs {
     }
 }
 
-/// A route of the server at `url`; `route` begins with a slash and may have a query string.
+/// The URI of a route of the server at `url`; `route` begins with a slash and may have a query string.
 ///
 /// # Errors
 ///
-/// A text for the user if this is no URL that can be used.
+/// A text for the user if the URL cannot be used.
 pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
     let example = "write for example http://127.0.0.1:8080";
-    let uri: Uri = url.parse().map_err(|_| anyhow!("--url {url}: is no URL; {example}"))?;
+    let uri: Uri = url
+        .parse()
+        .map_err(|_| anyhow!("--url {url}: is not a URL; {example}"))?;
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") => {
@@ -73,7 +74,7 @@ pub(super) fn uri(url: &str, route: &str) -> anyhow::Result<Uri> {
     Ok(format!("http://{authority}{path}{route}").parse()?)
 }
 
-/// One GET on a connection of its own. An answer longer than `bytes_max` is an error.
+/// Sends one GET on a new connection. An answer longer than `bytes_max` is an error.
 pub(super) async fn get(uri: &Uri, bytes_max: usize) -> anyhow::Result<(StatusCode, Bytes)> {
     let authority = uri.authority().context("the URL has no host")?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
@@ -95,7 +96,7 @@ pub(super) async fn get(uri: &Uri, bytes_max: usize) -> anyhow::Result<(StatusCo
             .map_err(anyhow::Error::from_boxed)?;
         anyhow::Ok((status, body.to_bytes()))
     };
-    // The connection's own future only moves bytes; when it ends first, the exchange reports what is wrong.
+    // The connection's future only moves bytes; if it fails, the exchange reports the error.
     let (answer, _) = tokio::join!(exchange, connection);
     answer
 }
@@ -110,7 +111,7 @@ mod tests {
             #[command(flatten)]
             server: ServerArgs,
         }
-        // Flags only, whatever the environment of the tests holds.
+        // Every flag is given, so that the environment of the tests does not matter.
         let given = ["--url=", "--host=", "--port="]
             .into_iter()
             .filter(|flag| !args.iter().any(|arg| arg.starts_with(flag)));

@@ -1,7 +1,6 @@
-//! `fast-ingest verify` and `fast-ingest rollup rebuild`: whether the rollups say what the events say, and what to do
-//! if not.
+//! `fast-ingest verify` and `fast-ingest rollup rebuild`: check the rollups against the events, and rebuild them.
 //!
-//! Both go day by day, and may run beside a server.
+//! Both work day by day, and may run beside a server.
 
 use anyhow::anyhow;
 use clap::Args;
@@ -21,16 +20,16 @@ use crate::upkeep::rebuild::{self, Rebuilt, Rules, rebuild_day_and_rest};
 use crate::upkeep::settings::RollupCap;
 use crate::upkeep::verify::{Fault, verify_day};
 
-/// Differences that are told one by one: enough to see what kind they are of.
+/// Most differences that are printed one by one: enough to see their kind.
 const DIFFERENCES_TOLD_MAX: u64 = 20;
 
 /// The flags of `fast-ingest verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Which days.
+    /// Flags that choose the days.
     #[command(flatten)]
     days: DayArgs,
 }
@@ -38,17 +37,17 @@ pub struct VerifyArgs {
 /// The flags of `fast-ingest rollup rebuild`.
 #[derive(Debug, Clone, Args)]
 pub struct RebuildArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Which days.
+    /// Flags that choose the days.
     #[command(flatten)]
     days: DayArgs,
-    /// How many series.
+    /// The cap on rollups.
     #[command(flatten)]
     rollups: RollupCap,
-    /// Removes the rollups of days that have not one event left; without it they are kept, because their history is
-    /// nowhere else
+    /// Remove the rollups of days that have no events left; by default they are kept, because they are the only history
+    /// of such days
     #[arg(long)]
     forget: bool,
 }
@@ -56,10 +55,10 @@ pub struct RebuildArgs {
 /// A range of UTC days.
 #[derive(Debug, Clone, Args)]
 struct DayArgs {
-    /// First day, in UTC; without it, the first one stored
+    /// First day, in UTC; by default the first one stored
     #[arg(long, value_name = "DAY", value_parser = day)]
     from: Option<Day>,
-    /// Last day, which belongs to it; without it, the last one stored
+    /// Last day, included; by default the last one stored
     #[arg(long, value_name = "DAY", value_parser = day)]
     to: Option<Day>,
 }
@@ -68,7 +67,7 @@ struct DayArgs {
 ///
 /// # Errors
 ///
-/// When they differ (65), or cannot be read.
+/// When they differ (65), or the database cannot be read.
 pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let location = migrate::locate(&args.database)?;
     let nothing = async |_: &mut dyn RollupStore, _: &mut Verified| Ok(());
@@ -80,7 +79,7 @@ pub fn verify(args: &VerifyArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// What is wrong with the database.
+/// When the database fails.
 pub fn run(command: RollupCommand) -> Result<(), Failure> {
     let RollupCommand::Rebuild(args) = command;
     let location = migrate::locate(&args.database)?;
@@ -88,7 +87,7 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
         pairs_max: args.rollups.pairs_per_day_max,
         forget: args.forget,
     };
-    // A new key wants all days to be made afresh.
+    // A new key requires a rebuild of all days.
     let is_whole = args.days.from.is_none() && args.days.to.is_none();
     let make_key = async |store: &mut dyn RollupStore, (_, new_key): &mut (Rebuilt, NewKey)| {
         if is_whole {
@@ -113,8 +112,8 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
         NewKey::NotNeeded => {}
         NewKey::Made => say("user ids are hashed with a secret of this database from now on")?,
         NewKey::KeptForOldDays => say(
-            "user ids stay hashed without a secret: some days have rollups but no events, and sets that were hashed in two ways do not \
-             merge; --forget removes such days, after which another rebuild makes the secret",
+            "user ids stay hashed without a secret: some days have rollups but no events to count again, and sets with different hashes \
+             do not merge; --forget removes the rollups of such days, after which another rebuild makes the secret",
         )?,
     }
     let (days, events) = (plural(rebuilt.days, "day"), plural(rebuilt.events, "event"));
@@ -132,7 +131,7 @@ pub fn run(command: RollupCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What verifying has come to.
+/// The totals of verifying so far.
 #[derive(Debug, Default)]
 struct Verified {
     counted: Rebuilt,
@@ -156,7 +155,7 @@ async fn verify_one(
         let is_gone = matches!(difference.fault, Fault::EventsGone { .. });
         verified.days_gone += u64::from(is_gone);
         if verified.differences <= DIFFERENCES_TOLD_MAX {
-            // Clears the bar, lets the line through and draws the bar again.
+            // Hides the bar while the line is printed.
             bar.suspend(|| say(difference))?;
         }
     }
@@ -186,7 +185,7 @@ impl Verified {
             )
         } else {
             anyhow!(
-                "{} in {}; `fast-ingest rollup rebuild` makes the rollups afresh",
+                "{} in {}; `fast-ingest rollup rebuild` rebuilds the rollups",
                 plural(differences, "difference"),
                 plural(days_with_differences, "day")
             )
@@ -195,7 +194,7 @@ impl Verified {
     }
 }
 
-/// Why a day could not be gone through.
+/// Why a step on a day failed: the store, or printing.
 enum DayError {
     Store(StoreError),
     Said(Failure),
@@ -213,8 +212,8 @@ impl From<Failure> for DayError {
     }
 }
 
-/// Does something to each stored day in a range, with a bar if somebody is looking, something before all of them and
-/// something behind. Returns what came of it.
+/// Runs `each` on every stored day in a range, `first` before them and `last` after them. Shows a bar if stderr is a
+/// terminal. Returns the `outcome` that the steps have changed.
 fn on_each_day<T>(
     location: &StoreLocation,
     range: &DayArgs,
@@ -232,7 +231,7 @@ fn on_each_day<T>(
         return Err(Failure::new(ExitStatus::Config, anyhow!(text)));
     }
     let store_failure = |error| match error {
-        // A rollup that cannot even be read.
+        // A rollup that cannot be decoded.
         StoreError::Data { .. } => Failure::new(ExitStatus::Data, error),
         error => migrate::failure(location, error),
     };
@@ -266,14 +265,14 @@ fn on_each_day<T>(
     })
 }
 
-/// Hidden unless stderr is a terminal.
+/// A bar on stderr, hidden unless that is a terminal.
 fn progress_bar(days: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:32} {percent:>3} %  {pos} of {len} days, {eta} left")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(days), ProgressDrawTarget::stderr()).with_style(style)
 }
 
-/// Reads a day such as `2026-02-01`.
+/// Parses a day such as `2026-02-01`.
 fn day(text: &str) -> Result<Day, String> {
     let midnight = Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z"));
     midnight

@@ -45,18 +45,18 @@ use crate::wal::gate::Gate;
 use crate::wal::submission::Submission;
 use crate::wal::{self, OpenedLog, WalError};
 
-/// File descriptors beside connections: segments, directories, database connections, the runtimes' own. With room to
-/// spare, because a log that cannot open its next segment is a failed log.
+/// File descriptors for everything but client connections and SQLite's: segments, directories, database connections,
+/// those of the runtimes. With a reserve, because a log that cannot open its next segment is a failed log.
 const OTHER_FILES: u64 = 128;
 
-/// A database that takes longer for the first look counts as one that does not answer: the server listens all the same.
+/// Longest wait for the first look at the database. After that the database counts as down, and the server listens.
 const FIRST_LOOK_TIME: Duration = Duration::from_secs(10);
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal or a failure stops it.
 ///
 /// # Errors
 ///
-/// What kept it from starting or made it stop, with its exit status.
+/// Why the server could not start or had to stop, with its exit status.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut settings = args.resolve().or_exit(ExitStatus::Config)?;
     settings.http.connections_max = allow_open_files(settings.http.connections_max, settings.store.query_connections)?;
@@ -70,7 +70,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let store = runtime.block_on(open_store(&settings.store))?;
     let shutdown = Shutdown::new();
     let served = serve(&runtime, &settings, opened, &store, &shutdown);
-    // A name lookup that hangs in a blocking thread must not hold up the exit.
+    // A name lookup that hangs in a blocking thread must not delay the exit.
     runtime.shutdown_background();
     served?;
     shutdown.take_failure().map_or(Ok(()), Err)
@@ -92,7 +92,7 @@ fn serve(
         Arc::clone(&progress),
         flush_stopped,
     );
-    // Before anybody can send: no event may come into a log that the database does not match.
+    // Before any client can connect: no event may come into a log that does not match the database.
     runtime
         .block_on(async { timeout(FIRST_LOOK_TIME, flusher.look_first()).await })
         .unwrap_or(Ok(()))
@@ -132,18 +132,18 @@ fn serve(
     });
     let serving = server::serve(listener, app, shutdown.drain_token(), server::DRAIN_TIME_MAX);
     announce::cut(runtime.block_on(serving));
-    // The last sender of the ring went with the server: the log thread drains what is left, syncs and ends.
+    // The server held the last sender of the ring and has dropped it: the log thread drains the ring, syncs and ends.
     join(log_thread);
     announce::last_flush(&progress, settings.drain_timeout);
     stop_flush(&flush_stop, settings.drain_timeout);
     join(flush_thread);
-    // It was told to end when the connections were, and had nothing to finish.
+    // The drain has stopped it already; it drops the step under way.
     join(rollup_thread);
     announce::end(&progress);
     Ok(())
 }
 
-/// Creates or updates the embedded database. A PostgreSQL is somebody's: its migrations are a step of their own.
+/// Creates or upgrades the embedded database. A PostgreSQL database has an operator: `migrate up` upgrades it.
 fn prepare_embedded_database(location: &StoreLocation, pairs_max: usize) -> Result<(), Failure> {
     let StoreLocation::Sqlite(path) = location else {
         return Ok(());
@@ -158,17 +158,17 @@ fn prepare_embedded_database(location: &StoreLocation, pairs_max: usize) -> Resu
     }
 }
 
-/// Opens the store and holds its schema against this binary. A PostgreSQL that is down is no reason not to start.
+/// Opens the store and checks its schema. A PostgreSQL server that is down does not prevent the start.
 async fn open_store(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, Failure> {
     let store = store::open(settings).or_exit(ExitStatus::Config)?;
     match store.check_schema().await {
         Ok(()) => {}
         Err(StoreError::Unavailable(reason) | StoreError::Unclear { message: reason, .. }) => {
-            tracing::warn!("database unavailable, starting all the same, events wait in the log: {reason}");
+            tracing::warn!("database unavailable, starting without it, events wait in the log: {reason}");
         }
         Err(error) => return Err(Failure::new(ExitStatus::Config, error)),
     }
-    // A rebuild that goes on, or was interrupted, must not keep events out.
+    // A rebuild that is under way, or was interrupted, must not keep events out.
     if let Err(StoreError::Schema(reason)) = store.check_rollups().await {
         tracing::warn!("queries count events, which is slow: {reason}");
     }
@@ -184,7 +184,7 @@ fn listen(runtime: &Runtime, settings: &Settings) -> Result<TcpListener, Failure
         })
 }
 
-/// For all bodies and records in flight.
+/// The budget for all bodies and records in flight.
 fn byte_budget(http: &HttpSettings) -> Arc<Budget> {
     let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
     let share = intake::share_for_small(http.inflight_bytes_max, body_bytes_max);
@@ -198,7 +198,7 @@ fn start_log_thread(
     shutdown: &Shutdown,
 ) -> Result<JoinHandle<()>, Failure> {
     spawn_part("wal", shutdown, move || {
-        // A panic must close the gate as much as an error does.
+        // A panic must close the gate just as an error does.
         let _poison = OnDrop(|| gate.poison());
         committer.run(&ring).map_err(failure_while_running)
     })
@@ -263,7 +263,7 @@ async fn skip_flush_on_hurry(shutdown: Shutdown, flush_stop: Arc<watch::Sender<F
     flush_stop.send_replace(FlushStop::Now);
 }
 
-/// Gives the flush its last stretch, unless it was told to end at once.
+/// Tells the flush to stop within `drain_timeout`, unless a second signal has already told it to stop at once.
 fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
     let until = Instant::now() + drain_timeout;
     flush_stop.send_if_modified(|stop| {
@@ -275,12 +275,12 @@ fn stop_flush(flush_stop: &watch::Sender<FlushStop>, drain_timeout: Duration) {
     });
 }
 
-/// Raises the limit of open files to what the connections need, or lowers the connections to what it allows. Returns
-/// their number.
+/// Raises the limit of open files to what the connections need, or lowers the connections to what the limit allows.
+/// Returns the number of connections.
 ///
 /// Running out of file descriptors would fail the log, so connections must never be able to take the last ones.
 fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<usize, Failure> {
-    // SQLite opens two files a connection.
+    // SQLite opens two files for each connection.
     let reserve = server::REFUSALS_MAX as u64 + 2 * u64::from(query_connections) + OTHER_FILES;
     let needed = reserve.saturating_add(connections_max as u64);
     let mut limit = getrlimit(Resource::Nofile);
@@ -296,7 +296,7 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
         None | Some(0) => Err(Failure::new(
             ExitStatus::Config,
             anyhow!(
-                "at most {} may be open (ulimit -n); {} are needed at the least",
+                "at most {} may be open (ulimit -n); raise that limit to {} or more",
                 plural(allowed, "file"),
                 reserve + 1
             ),
@@ -315,11 +315,11 @@ fn allow_open_files(connections_max: usize, query_connections: u32) -> Result<us
     }
 }
 
-/// Of a log that cannot be opened, or read by a command.
+/// The failure of a log that cannot be opened, or read by a command.
 pub(super) fn log_failure(error: WalError) -> Failure {
     use ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem};
     match &error {
-        // No restart mends it.
+        // A restart would not help.
         WalError::Io { cause, .. } if matches!(cause.kind(), PermissionDenied | NotADirectory | ReadOnlyFilesystem) => {
             let advice = "--data-dir must be a directory that this user may write to";
             Failure::new(ExitStatus::Config, anyhow!("{error}; {advice}"))
@@ -328,7 +328,7 @@ pub(super) fn log_failure(error: WalError) -> Failure {
     }
 }
 
-/// Of a log that was open: what a disk says then is the disk's fault, whatever it calls it.
+/// The failure of a log that was open: any I/O error is the disk's fault then, whatever its kind.
 fn failure_while_running(error: WalError) -> Failure {
     match &error {
         WalError::Locked { .. } => Failure::new(ExitStatus::Locked, error),

@@ -1,8 +1,7 @@
-//! All settings of `serve`, and whether they go together.
+//! All settings of `serve`, and whether they contradict each other.
 //!
-//! Each layer defines what it can be told, with flag, variable, unit, default and its reason in one place. Here they
-//! are checked against each other, once, before any thread starts: past that no code parses a string or doubts a
-//! combination.
+//! Each layer defines its own settings, with flag, variable, unit, default and its reason in one place. Here they are
+//! checked against each other, once, before any thread starts: no later code parses a string or checks a combination.
 
 use std::time::Duration;
 
@@ -18,22 +17,22 @@ use crate::upkeep::settings::RollupSettings;
 use crate::wal::settings::{SyncMode, WalSettings};
 use crate::wal::{committer, record};
 
-/// Longest of all times. PostgreSQL takes timeouts of at most 2^31 milliseconds; nobody means more than a day.
+/// Upper limit of every time. PostgreSQL's timeouts are at most 2^31 milliseconds; more than a day is surely a mistake.
 const TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The flags of `fast-ingest serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Which database.
+    /// Flags that choose the database.
     #[command(flatten)]
     pub database: DatabaseArgs,
 
-    /// Where only a person can help (exit statuses 2, 65, 78): end, or wait to be stopped, if a supervisor restarts
-    /// whatever ends
+    /// After an error that only a person can fix (exit statuses 2, 65, 78): exit, or wait to be stopped, for
+    /// supervisors that restart every process
     #[arg(long, env = WHEN_REFUSED, value_enum, default_value_t = WhenRefused::Exit, value_name = "WHAT")]
     pub when_refused: WhenRefused,
 
-    /// Everything else.
+    /// The settings of all layers.
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -53,10 +52,10 @@ impl ServeArgs {
     }
 }
 
-/// What `serve` can be told, one struct a concern.
+/// The settings of `serve`, one struct for each layer.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// The HTTP side.
+    /// The HTTP server.
     #[command(flatten)]
     pub http: HttpSettings,
     /// The write-ahead log.
@@ -76,10 +75,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
 }
 
-/// Most slots of the ring: its memory is taken at the start, 80 bytes a slot.
+/// Most slots of the ring, whose memory is allocated at the start: 80 bytes for each slot.
 const RING_SLOTS_MAX: usize = 1 << 20;
 
-/// Whether something holds, and otherwise what to do.
+/// Whether a rule holds, and the error text if not.
 type Rule = (bool, &'static str);
 
 impl Settings {
@@ -140,7 +139,7 @@ impl Settings {
         let Self { http, wal, .. } = self;
         let body_bytes_max = http.body_bytes_max.max(http.event_bytes_max);
         let record_bytes_max = intake::log_bytes(body_bytes_max);
-        // The active segment is never retired: whatever it can grow to must leave room for one more request.
+        // The active segment is never retired: even at its largest it must leave room for one more request.
         let group_bytes_max = committer::group_bytes_max(wal.segment_bytes) as u64;
         let active_bytes_max = wal.segment_bytes + group_bytes_max + record_bytes_max;
         [

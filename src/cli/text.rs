@@ -1,4 +1,4 @@
-//! Text for a terminal: numbers to be read, names that cannot drive it, and how wide they come out.
+//! Text for a terminal: readable numbers, names without control characters, and their width.
 
 use indicatif::HumanCount;
 use unicode_width::UnicodeWidthStr as _;
@@ -14,7 +14,7 @@ pub(super) fn counted(number: u64, noun: &str) -> String {
     format!("{} {noun}{s}", grouped(number))
 }
 
-/// Escapes what a terminal would act on instead of showing it.
+/// Escapes characters that a terminal would act on instead of showing them.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -27,8 +27,8 @@ pub(super) fn printable(text: &str) -> String {
     out
 }
 
-/// Whether a character does something else than to appear: control characters, and those that turn the direction of
-/// writing around, break lines or hide text. (The joiners U+200C and U+200D belong to the spelling of some languages.)
+/// Whether a terminal acts on a character: control characters, and those that change the direction of text, break lines
+/// or are invisible. (The joiners U+200C and U+200D are not among them: some languages need them.)
 pub(super) fn acts_on_a_terminal(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -37,8 +37,7 @@ pub(super) fn acts_on_a_terminal(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// How many cells of a terminal a text takes. Terminals disagree about the rarer characters; this is right for names
-/// that occur.
+/// Number of terminal cells that a text takes. Terminals disagree about rare characters; this is right for usual names.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }

@@ -1,4 +1,4 @@
-//! `fast-ingest wal …`: the state of the log for a person who has to decide something, and the decision.
+//! `fast-ingest wal …`: shows a person the state of the log, and takes the decision that the flush cannot make.
 
 mod adopt;
 mod found;
@@ -16,32 +16,32 @@ use crate::wal::id::Sequence;
 /// `fast-ingest wal …`
 #[derive(Debug, Subcommand)]
 pub enum WalCommand {
-    /// Print segments, sequences, sizes, the checkpoint's place, and what recovery would do; changes nothing
+    /// Print segments, sequences, sizes, the checkpoint, and what recovery would do; changes nothing
     Inspect(DatabaseArgs),
-    /// Let the flush go on where it must not decide by itself: over a gap, without its checkpoint, into another
-    /// database, or as a log of its own
+    /// Let the flush continue where it must not decide by itself: after a gap, without its checkpoint, into another
+    /// database, or as a new log
     ///
-    /// Without --yes it says what it would do and changes nothing. A server may go on meanwhile, and takes the answer
-    /// up by itself.
+    /// Without --yes it says what it would do and changes nothing. A server may run meanwhile, and acts on the decision
+    /// by itself.
     Adopt(AdoptArgs),
 }
 
 /// `fast-ingest wal adopt`
 #[derive(Debug, Args)]
 pub struct AdoptArgs {
-    /// Which log and which database.
+    /// Flags that choose the log and the database.
     #[command(flatten)]
     pub database: DatabaseArgs,
-    /// First sequence that shall be stored; what is before it and not in the database is skipped, counted and recorded.
-    /// By default the first one that the log still has, or the first one that was never stored
+    /// First sequence to store; earlier ones that are not in the database are skipped, counted and recorded. By default
+    /// the first one that the log still has, or the first one that was never stored
     #[arg(long, value_name = "SEQUENCE", value_parser = count::<Sequence>)]
     pub from: Option<Sequence>,
-    /// Do it
+    /// Carry it out, instead of only saying what would be done
     #[arg(long)]
     pub yes: bool,
 }
 
-/// Says which database is asked.
+/// Prints which database the command uses.
 fn say_database(args: &DatabaseArgs) -> Result<(), Failure> {
     let location = args.location().or_exit(ExitStatus::Config)?;
     let name = printable(&store::describe(&location));

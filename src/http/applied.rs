@@ -1,13 +1,14 @@
-//! Waiting until what was accepted is *applied*: in the database, where metrics see it.
+//! Waiting until accepted events are *applied*: in the database, where metrics see them.
 //!
 //! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it
-//! into the metrics. With `--sync interval` a power cut may take acknowledged events along, and their sequences then go
-//! to others, of another life: a receipt for them stays unanswered. So does one for events that a person has given up,
-//! and one from a copy of a log that is refused. A machine that was forked while it ran is the exception: both go on in
-//! one life, and their receipts cannot be told apart.
+//! into the metrics. A receipt never becomes applied if a power cut lost its acknowledged events (`--sync interval`;
+//! events of another life then get their sequences), if a person skipped them, or if it comes from a copy of a log that
+//! the database refuses. One case cannot be detected: if a virtual machine is cloned while it runs, both go on in one
+//! life, and nothing distinguishes their receipts.
 //!
-//! All of this is awaited in the connection's task, so a client that goes away ends its wait. Nobody waits in a
-//! database connection, and however many wait for the logs of other servers, one of them at a time looks.
+//! The connection's task awaits all of this, so a client that goes away ends its wait. A waiting request holds no
+//! database connection, and however many wait for the logs of other servers, only one of them at a time reads the
+//! database.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -25,24 +26,24 @@ use crate::store::{EventStore, QueryError, StoreError, Stretch};
 use crate::support::shutdown::StopToken;
 use crate::wal::id::{LifeId, Sequence};
 
-/// How long a query waits for a receipt. As long as the query itself may take by default; a flush that is well takes a
-/// fraction of a second, so a longer wait would only hide that the database is behind.
+/// How long a query waits for a receipt: as long as the query itself may take by default. A healthy flush takes a
+/// fraction of a second, so a longer wait would only hide that the flush is behind.
 const QUERY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long a POST waits for its events. They are safe already, and the client has its receipt either way: half of what
-/// many clients give a request before they take it for failed and send everything again.
+/// How long a POST waits for its events. The events are durable already, and the client gets its receipt either way.
+/// Many clients give up on a request after 10 s and send everything again, so half of that.
 const POST_WAIT_MAX: Duration = Duration::from_secs(5);
-/// Pause between looks at the checkpoint of another server's log: half of the interval at which that server flushes by
+/// Pause between reads of the checkpoint of another server's log: half of the interval at which that server flushes by
 /// default.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What waiting needs beside the rest of [`App`]. One for the server.
+/// What waiting needs beside the rest of [`App`]; one for each server.
 #[derive(Debug)]
 pub struct Applied {
-    /// The life of its log that this server began.
+    /// The life that this server began in its log.
     life: LifeId,
-    /// Who waits must not hold up the shutdown.
+    /// Ends all waits: a waiting request must not delay the shutdown.
     drain: StopToken,
-    /// The last look at each life that the database knows. Locked while somebody looks, so that a crowd shares one
+    /// The last look at each life that the database knows. Locked during a look, so that all waiting requests share one
     /// database connection.
     looks: Mutex<HashMap<LifeId, Look>>,
 }
@@ -50,11 +51,11 @@ pub struct Applied {
 #[derive(Debug, Clone)]
 struct Look {
     at: Instant,
-    /// What the database has of it.
+    /// What the database has of the life.
     stored: Vec<Stretch>,
 }
 
-/// What a look says of one event.
+/// What a look says about one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Found {
     Stored,
@@ -62,7 +63,7 @@ enum Found {
 }
 
 impl Applied {
-    /// For the server that began this `life` of its log. No request waits past `drain`.
+    /// For the server that began this `life` of its log. All waits end at `drain`.
     pub fn new(life: LifeId, drain: StopToken) -> Self {
         Self {
             life,
@@ -98,7 +99,7 @@ impl Applied {
         let at = Instant::now();
         let stored = store.stored_of(life).await?;
         let found = found(&stored, through);
-        // What the database does not know is not kept: clients could invent lives without end.
+        // Unknown lives are not kept: clients could invent any number of them.
         if !stored.is_empty() {
             looks.insert(life, Look { at, stored });
         }
@@ -122,18 +123,18 @@ fn found(stored: &[Stretch], through: Sequence) -> Found {
 ///
 /// # Errors
 ///
-/// When they are not in time, or the database does not answer.
+/// When the events are not there in time, or the database does not answer.
 pub(super) async fn wait_for(app: &App, receipt: Receipt) -> Result<(), ApiError> {
     let mut drain = app.applied.drain.clone();
     tokio::select! {
-        // What is there already is an answer, also in a drain.
+        // First, so that events that are there already are an answer in a drain too.
         biased;
         waited = wait_in_time(app, receipt) => waited,
         () = drain.stopped() => Err(ApiError::NotAppliedYet(Lag::Draining)),
     }
 }
 
-/// Whether the events of this server's log up to `through` came into the database while a POST may wait for them.
+/// Whether the events of this server's log up to `through` came into the database within [`POST_WAIT_MAX`].
 pub(super) async fn is_applied_soon(app: &App, through: Sequence) -> bool {
     let mut drain = app.applied.drain.clone();
     let (receipt, mut lag) = (app.applied.receipt(through), None);
@@ -144,11 +145,11 @@ pub(super) async fn is_applied_soon(app: &App, through: Sequence) -> bool {
     }
 }
 
-/// Whether a POST asks to wait. Other parameters are none of ours (see the router).
+/// Whether a POST asks to wait. Other parameters are ignored: proxies and trackers add their own.
 ///
 /// # Errors
 ///
-/// When it asks for anything but `wait=applied`, once.
+/// When `wait` has any other value than `applied`, or occurs twice.
 pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
     let mut is_asked = false;
     for pair in head.uri.query().unwrap_or("").split('&') {
@@ -157,7 +158,7 @@ pub(super) fn is_asked_for(head: &Parts) -> Result<bool, ApiError> {
             continue;
         }
         let trouble = if !percent_decode_str(value).eq(b"applied".iter().copied()) {
-            Some(("unknown_value", "must be `applied`; leave it out to not wait"))
+            Some(("unknown_value", "must be `applied`; to not wait, leave it out"))
         } else if is_asked {
             Some(("duplicate", "must be given once"))
         } else {
@@ -183,7 +184,7 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
         (Err(_), Some(lag)) => Err(ApiError::NotAppliedYet(lag)),
         (Ok(Err(error)), _) => {
             let life = LifeId(receipt.life);
-            tracing::warn!(%error, "cannot tell what of life {life} of a log is flushed: {error}");
+            tracing::warn!(%error, "cannot read from the database how far life {life} of a log is flushed: {error}");
             Err(error.into())
         }
         (Err(_), None) => {
@@ -193,15 +194,15 @@ async fn wait_in_time(app: &App, receipt: Receipt) -> Result<(), ApiError> {
     }
 }
 
-/// Waits for the event of a receipt, and says meanwhile in `lag` why it is not there, as far as that is known.
+/// Waits for the event of a receipt. Meanwhile `lag` says why the event is not there, as far as that is known.
 async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), QueryError> {
     let mut since = None;
     if LifeId(receipt.life) == app.applied.life {
         *lag = Some(Lag::Behind(QUERY_WAIT_MAX));
         app.progress.flushed(receipt.through).await;
         since = Some(Instant::now());
-        // Where events of this log were ever given up, it may be one of them, and where a person is asked, the database
-        // may have lost it.
+        // If events of this log were ever skipped, this may be one of them; if the flush waits for a person's decision,
+        // the database may have lost it.
         if !app.progress.has_skipped() && !app.progress.is_asking() {
             return Ok(());
         }
@@ -209,7 +210,7 @@ async fn wait(app: &App, receipt: Receipt, lag: &mut Option<Lag>) -> Result<(), 
     loop {
         match app.applied.look(app.store.as_ref(), receipt, since).await? {
             Found::Stored => return Ok(()),
-            // Its server may have started just now.
+            // Not final: the server of the receipt may have started just now.
             Found::Missing(why) => *lag = Some(why),
         }
         sleep(LOOK_INTERVAL).await;

@@ -1,8 +1,8 @@
 //! Request bodies: admitted before they are read, bounded in bytes and time, collected into one buffer.
 //!
-//! Room is taken in step with what has arrived, never for what was only announced: a client that declares a large body
-//! and stays silent keeps nobody else out. Whether all of a declared body would fit is asked at once, so that a full
-//! server says so early.
+//! Room is reserved in step with the bytes that have arrived, never for bytes that were only declared: a client that
+//! declares a large body and stays silent keeps nobody else out. Whether all of a declared body would fit is checked at
+//! once, so that a full server refuses early.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -21,26 +21,26 @@ use super::error::ApiError;
 use super::watchdog::Activity;
 use crate::intake::{Admission, Intake};
 
-/// What a body reserves before a byte of it has come, unless it is shorter: most requests fit, and need no second
-/// reservation.
+/// Bytes that are reserved before the first byte of a body has come, unless the body is shorter: most requests fit and
+/// need no second reservation.
 const ROOM_START: usize = 16 * 1024;
-/// How far room is taken ahead of what has arrived. Twice makes the copies of a growing buffer cost no more than one of
+/// Bytes reserved for each byte that has arrived. Doubling keeps all copies of a growing buffer as cheap as one copy of
 /// the whole.
 const ROOM_GROWTH: usize = 2;
-/// A body may be silent for this part of the time that it has in all. A sender that is alive is never silent for so
-/// long (10 s of the default 30 s cover several lost packets in a row), and one that is gone should not hold its room
-/// to the end.
+/// A body may be silent for the time limit of the whole body, divided by this. A live sender is never silent for so
+/// long (10 s of the default 30 s cover several lost packets in a row), and a dead one should not hold its room until
+/// the limit.
 const SILENCE_PART: u32 = 3;
-/// Up to this many bytes of a refused body are read and thrown away, so that the connection stays usable: cheaper for
-/// both sides than a new connection. Longer ones close it.
+/// Up to this many bytes of a refused body are read and discarded, so that the connection stays usable: cheaper for
+/// both sides than a new connection. Longer bodies close it.
 const DISCARD_BYTES_MAX: u64 = 256 * 1024;
-/// How long a refused body may take to be thrown away.
+/// How long discarding a refused body may take.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// Leave to read a body, and how long it may become.
+/// Permission to read a body, and how long the body may become.
 #[derive(Debug)]
 pub(super) struct Room {
-    /// Bytes that `admission` holds for.
+    /// Bytes that `admission` has reserved.
     bytes: usize,
     /// The route's limit.
     bytes_max: usize,
@@ -71,7 +71,7 @@ impl Room {
         })
     }
 
-    /// Makes room for `arrived` bytes, and some more.
+    /// Reserves room for `arrived` bytes, and some more.
     fn grow_for(&mut self, arrived: usize) -> Result<(), ApiError> {
         if arrived <= self.bytes {
             return Ok(());
@@ -89,7 +89,7 @@ impl Room {
     }
 }
 
-/// When to give up on a body.
+/// Time limits of one body: as a whole, and without a byte.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     ends: Instant,
@@ -100,13 +100,13 @@ struct Pace {
 #[derive(Debug)]
 pub(super) struct RequestBody<'a> {
     incoming: Incoming,
-    /// Hears when more of it is waited for.
+    /// Is notified when the handler waits for more of the body.
     activity: &'a Activity,
-    /// The client waits for `100 Continue`, which hyper sends as soon as the body is first asked for.
+    /// The client waits for `100 Continue`, which hyper sends when the body is first polled.
     awaits_continue: bool,
-    /// Set once no more of it will be read.
+    /// Set once no more of the body will be read.
     end: Option<End>,
-    /// It is followed by trailers.
+    /// Trailers followed the body.
     has_trailers: bool,
 }
 
@@ -160,10 +160,10 @@ impl<'a> RequestBody<'a> {
         Ok((Bytes::from(whole), room.admission))
     }
 
-    /// Brings the body to its end, so that the connection can carry another request. Says whether it can.
+    /// Reads and discards the rest of a short body. Returns whether the connection can carry another request.
     pub(super) async fn finish(&mut self) -> bool {
-        // hyper ends trailers at an empty line with CR LF only. One that ends with LF alone ends them for other
-        // readers, and then what hyper took for trailers was the next request.
+        // For hyper only an empty line with CR LF ends trailers. Other parsers also take LF alone: for them the rest of
+        // what hyper read as trailers was the next request.
         if self.has_trailers {
             return false;
         }
@@ -173,7 +173,7 @@ impl<'a> RequestBody<'a> {
         if let Some(end) = self.end {
             return end == End::Complete;
         }
-        // A client that was never told to continue may send the body or not: where the next request begins is unknown.
+        // A client that got no `100 Continue` may send the body or not, so it is unknown where the next request begins.
         let is_small = self.declared_bytes().is_some_and(|left| left <= DISCARD_BYTES_MAX);
         if self.awaits_continue || !is_small {
             return false;
@@ -195,7 +195,7 @@ impl<'a> RequestBody<'a> {
             match poll_twice(next.as_mut()).await {
                 Some(next) => Ok(next),
                 None => {
-                    // Each time that there is no more: hyper may have read something that made no piece of a body.
+                    // On each pending poll: hyper may have read bytes that did not yet make a piece of the body.
                     let next = poll_fn(|context| {
                         let polled = next.as_mut().poll(context);
                         if polled.is_pending() && activity.await_body() {
@@ -204,9 +204,9 @@ impl<'a> RequestBody<'a> {
                         polled
                     });
                     let silent_until = Instant::now() + pace.silence_max;
-                    // This runs in the connection's task, behind hyper's reads. A client whose bytes never become a
-                    // body, such as the endless zeros of a chunk size, can let these use up all that tokio allows a
-                    // task at a time, and a timer that had to keep to it would never fire.
+                    // This runs in the connection's task, after hyper's reads. Bytes that never become a body, such as
+                    // the endless zeros of a chunk size, can let those reads use up the task's budget in tokio each
+                    // time, and a timer under that budget would never fire.
                     unconstrained(timeout_at(silent_until.min(pace.ends), next))
                         .await
                         .map_err(|_| silent_until < pace.ends)
@@ -223,7 +223,7 @@ impl<'a> RequestBody<'a> {
         })
     }
 
-    /// The next piece of the body; what trailers say is ignored.
+    /// The next piece of the body; the content of trailers is ignored.
     async fn next_data(&mut self) -> Result<Option<Bytes>, ApiError> {
         self.awaits_continue = false;
         loop {
@@ -249,8 +249,8 @@ impl<'a> RequestBody<'a> {
 
 /// Polls `future` twice, without waiting in between.
 ///
-/// hyper hands a body over only after it was asked for once, so the first poll never succeeds and the second nearly
-/// always does. That spares almost every request the timer that a slow body needs.
+/// hyper reads a body only after the first poll asked for it, so the first poll never succeeds and the second nearly
+/// always does. So almost no request needs the timer for a slow body.
 async fn poll_twice<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
     let mut polled = false;
     poll_fn(|context| match future.as_mut().poll(context) {

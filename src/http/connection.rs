@@ -1,4 +1,4 @@
-//! One client: hyper under our time limits, an orderly stop, and a close that does not destroy the last answer.
+//! One connection: hyper under our time limits, an orderly stop, and a close that does not destroy the last answer.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -25,15 +25,15 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// hyper's read and write buffers. Large bodies come in pieces of this size; with all connections busy it bounds their
 /// memory.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// How long an idle connection stays open in a drain. A request that was on its way when the drain began is still
-/// answered, instead of leaving its client in doubt.
+/// How long an idle connection stays open in a drain, so that a request that was on its way when the drain began is
+/// still answered.
 const LAST_CALL: Duration = Duration::from_millis(100);
-/// How long a closed connection is still read, so that the client gets to see the answer: many clients send all of
-/// their body before they look for one.
+/// How long a closed connection is still read, so that the client gets the answer: many clients send all of their body
+/// before they read one.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long it may be silent meanwhile. One that sends nothing any more has had the time to read the answer.
+/// How long the client may be silent meanwhile. A client that sends nothing more has had the time to read the answer.
 const LINGER_SILENCE_MAX: Duration = Duration::from_secs(1);
-/// How much of it is read meanwhile: more than bodies grow to by mistake, and little to read for nothing.
+/// How many bytes are read meanwhile: more than a body that is too large by mistake, and still cheap to discard.
 const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a connection is for.
@@ -41,17 +41,17 @@ const LINGER_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(super) enum Service {
     /// Requests go to the router.
     Api,
-    /// There is one connection too many: the first request is told so, then it is closed.
+    /// The connection is beyond the cap: its first request is answered 503, then it is closed.
     Refusal,
 }
 
 /// Serves a connection until either side ends it.
 ///
-/// A client that closes its sending side behind a whole request gets its answer, if that comes soon: it cannot be told
-/// from one that has gone, and a dashboard's abandoned query must be cancelled (`watchdog`).
+/// A client that closes its sending side after a whole request gets its answer only if the answer comes soon: it looks
+/// like a client that has gone, and a dashboard's abandoned query must be cancelled (`watchdog`).
 pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mut stop: StopToken) {
     let activity = Activity::new();
-    // Read and written in this task only: the atomic is for the compiler.
+    // Only this task reads and writes it; the atomic only makes the shared borrow legal.
     let is_last_call = AtomicBool::new(false);
     let answer = service_fn(|request: hyper::Request<Incoming>| {
         let (app, activity, is_last_call) = (&app, &activity, &is_last_call);
@@ -87,7 +87,7 @@ pub(super) async fn serve(stream: TcpStream, app: Arc<App>, service: Service, mu
                 closing = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
                 if activity.is_between_requests() {
-                    // Nothing is owed to this client, so there is nothing to linger for.
+                    // No answer is outstanding, so there is nothing to linger for.
                     return;
                 }
             }
@@ -110,24 +110,24 @@ fn protocol(service: Service) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .keep_alive(service == Service::Api)
-        // The stream holds back the end of a client that is owed an answer.
+        // `WatchedStream` hides the end of the client's data from hyper while an answer is outstanding.
         .half_close(false)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
         // Small answers go out in one piece without a list of slices.
         .writev(false)
-        // The watchdog has this limit, without a timer a request.
+        // The watchdog enforces this limit, without a timer for each request.
         .header_read_timeout(None);
-    // Left alone on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation a
-    // request. `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses them when those turn out to
-    // be malformed.
+    // Not set on purpose. `max_headers`: its default of 100 costs nothing, any explicit value an allocation for each
+    // request. `pipeline_flush`: it holds answers back while unparsed bytes wait, and loses the answers when those
+    // bytes turn out to be malformed.
     builder
 }
 
-/// Closes our side, then reads and forgets what the client still sends.
+/// Closes our side, then reads and discards what the client still sends.
 ///
-/// A socket closed with unread bytes sends a reset, and a reset makes the client's system throw away an answer that it
-/// has received but not yet read. So the client is given a moment to read it and close.
+/// A socket closed with unread bytes sends a reset, and a reset makes the client's system discard an answer that the
+/// client has not read yet. So the client gets a moment to read it and close.
 async fn linger(mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
@@ -142,6 +142,6 @@ async fn linger(mut stream: TcpStream) {
             }
         }
     };
-    // Either way the connection is dropped now.
+    // Timed out or not, the connection is dropped now.
     drop(timeout(LINGER_TIME_MAX, discard).await);
 }

@@ -1,4 +1,4 @@
-//! Every refusal of a request: its code, and what the client reads. Status, title and `Retry-After` stand in the table
+//! Every refusal of a request: its code, and the text for the client. Status, title and `Retry-After` are in the table
 //! of codes ([`crate::api::problem`]).
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) enum ApiError {
     },
     /// No `Host`, or several.
     BadHost,
-    /// A `Host` that this server is not called by.
+    /// A `Host` that this server does not serve.
     HostNotAllowed,
     /// An `Origin` that this server does not serve.
     OriginNotAllowed,
@@ -37,7 +37,7 @@ pub(super) enum ApiError {
     UnsupportedEncoding,
     /// The body is longer than the route takes.
     BodyTooLarge {
-        /// The limit.
+        /// The route's limit.
         bytes_max: usize,
     },
     /// The body did not arrive in time.
@@ -48,35 +48,35 @@ pub(super) enum ApiError {
     BodyBroken,
     /// The intake refuses for now. Nothing is stored.
     Refused(Refusal),
-    /// The log failed while it had the request.
+    /// The log failed while it had the request, whose events may or may not survive.
     OutcomeUnknown,
-    /// The body arrived and is wrong.
+    /// The body is not the expected JSON, or its events break rules.
     Parse(ParseError),
     /// Problems with the parameters of `GET /metrics`.
     BadQuery {
-        /// What is wrong.
+        /// One entry for each problem, at most 100.
         errors: Vec<ParameterError>,
-        /// All parameters that there are.
+        /// Names of all parameters of the route.
         known: &'static [&'static str],
     },
-    /// A POST asks to wait for something that cannot be waited for. Nothing is stored.
+    /// The `wait` parameter of a POST is bad. Nothing is stored.
     BadWait(ParameterError),
     /// The events of a receipt are not in the database yet.
     NotAppliedYet(Lag),
     /// The store could not answer.
     Query(QueryError),
-    /// All connections are taken.
+    /// `connections_max` connections are open.
     TooManyConnections,
 }
 
 /// One problem with one query parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ParameterError {
-    /// Name of the parameter, cut to 64 bytes.
+    /// Name of the parameter; an unknown one is cut to 64 characters.
     pub(crate) field: String,
-    /// Stable name of the rule that is broken.
+    /// Name of the broken rule, which clients may rely on.
     pub(crate) code: &'static str,
-    /// What to do, in words; never echoes a value.
+    /// What the value must be, for people; never repeats the value.
     pub(crate) message: String,
 }
 
@@ -98,10 +98,10 @@ impl From<QueryError> for ApiError {
     }
 }
 
-const ALLOWED_HOSTS: &str = "others, such as that of a proxy in front, must be told to it with --allowed-hosts";
+const ALLOWED_HOSTS: &str = "allow others, such as that of a proxy in front, with --allowed-hosts";
 
 impl ApiError {
-    /// The answer that tells the client.
+    /// The problem answer for the client.
     pub(super) fn into_response(self) -> Response {
         let code = self.code();
         let body = Problem {
@@ -148,14 +148,14 @@ impl ApiError {
     /// What happened and what to do.
     fn detail(&self) -> String {
         match self {
-            Self::NotFound => format!("the API is {}", routes::listed()),
-            Self::MethodNotAllowed { allow } => format!("this path takes {allow}"),
-            Self::BadHost => "an HTTP/1.1 request carries exactly one Host header".to_owned(),
+            Self::NotFound => format!("there is no such path; the API is {}", routes::listed()),
+            Self::MethodNotAllowed { allow } => format!("this path takes only {allow}"),
+            Self::BadHost => "an HTTP/1.1 request must have exactly one Host header".to_owned(),
             Self::HostNotAllowed => {
-                format!("this server serves loopback's names; {ALLOWED_HOSTS}")
+                format!("this server serves loopback's names, such as localhost; {ALLOWED_HOSTS}")
             }
             Self::OriginNotAllowed => {
-                format!("this server serves pages of loopback's sites; {ALLOWED_HOSTS}")
+                format!("this server serves pages of loopback's sites, such as http://localhost; {ALLOWED_HOSTS}")
             }
             Self::UnsupportedMediaType => "send Content-Type: application/json, in UTF-8".to_owned(),
             Self::UnsupportedEncoding => {
@@ -181,7 +181,7 @@ impl ApiError {
             Self::BadWait(_) => "see `errors`; the only parameter is wait=applied; nothing was stored".to_owned(),
             Self::NotAppliedYet(lag) => format!("{lag}; ask again with the same receipt"),
             Self::Query(error) => detail_of_query(error),
-            Self::TooManyConnections => "all connections are taken; keep connections open and share them".to_owned(),
+            Self::TooManyConnections => "all connections are in use; keep connections open and share them".to_owned(),
         }
     }
 
@@ -220,12 +220,12 @@ fn listed<'a>(index: Option<usize>, field: &'a str, code: &'static str, message:
 
 /// # Panics
 ///
-/// When the table of codes has a number that is no HTTP status.
+/// When the table of codes has a number that is not an HTTP status.
 fn status(kind: &Kind) -> StatusCode {
     StatusCode::from_u16(kind.status).expect("the table of codes has HTTP statuses")
 }
 
-/// 429 says "slow down, it will be better in a moment"; 503 says "this cannot be stored now".
+/// Codes with status 429 mean "slow down, there will be room in a moment", those with 503 "this cannot be stored now".
 pub(super) fn code_of_refusal(refusal: Refusal) -> Code {
     match refusal {
         Refusal::BudgetFull => Code::BytesInFlightFull,
@@ -251,7 +251,7 @@ fn code_of_query(error: &QueryError) -> Code {
     }
 }
 
-/// The database's own words stay in the log: they may name hosts and users.
+/// The database's messages are only logged: they may name hosts and users.
 fn detail_of_query(error: &QueryError) -> String {
     match error {
         QueryError::Store(StoreError::Unavailable(_) | StoreError::Unclear { .. }) => {
@@ -275,7 +275,7 @@ fn detail_of_query(error: &QueryError) -> String {
         }
         QueryError::TooLarge(reason) | QueryError::Memory(reason) => reason.clone(),
         QueryError::Store(StoreError::Data { .. }) => {
-            "the query failed in a way it should not; see the server's log".to_owned()
+            "the query failed because of a defect of the server; see the server's log".to_owned()
         }
     }
 }

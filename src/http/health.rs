@@ -1,7 +1,7 @@
 //! `GET /health`: whether events can be accepted, and how far log and flush are.
 //!
-//! The question is "can a client send?". So a database that is down is `degraded` with 200: restarting the server,
-//! which is what orchestrators do on anything else, would not help and would only lose the connections.
+//! The question is "can a client send?". So a database that is down is `degraded` with 200: orchestrators restart a
+//! server on any other status, which would not help here and would only lose the connections.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::flush::progress::FlushState;
 use crate::telemetry::log_lines_dropped;
 use crate::wal::refusal::Refusal;
 
-/// Answers from memory: no lock that a slow disk or database could hold.
+/// Answers from memory, without taking a lock that is held during disk or database work.
 pub(super) fn health(app: &App) -> Response {
     let behind = app.progress.behind();
     let (flush_state, flush_trouble) = describe_flush(&app.progress.flush_state());
@@ -71,7 +71,7 @@ pub(super) fn health(app: &App) -> Response {
     response
 }
 
-/// A mismatch is told in full: its words are the server's own.
+/// Why events are refused. For a mismatch the full reason: the server wrote that text itself, not the database.
 fn describe_refusal(refusal: Refusal, flush: &FlushState) -> String {
     match (refusal, flush) {
         (Refusal::Mismatch, FlushState::Asking { reason }) => {
@@ -81,8 +81,7 @@ fn describe_refusal(refusal: Refusal, flush: &FlushState) -> String {
     }
 }
 
-/// The state's word, and what is wrong with it. The database's own words stay in the log: they may name hosts and
-/// users.
+/// The name of the state, and what is wrong. The database's messages are only logged: they may name hosts and users.
 fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
     match state {
         FlushState::Running => ("running", None),
@@ -102,7 +101,10 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
         FlushState::Asking { reason } => ("stopped", Some(format!("flushing has stopped: {reason}"))),
         FlushState::Stopped { .. } => (
             "stopped",
-            Some("flushing has stopped and needs a person, see the server's log; events wait in the log".to_owned()),
+            Some(
+                "flushing has stopped and needs a person, see the server's log lines; events wait in the log"
+                    .to_owned(),
+            ),
         ),
     }
 }

@@ -1,9 +1,9 @@
-//! Which names a request may call this server by, and from which sites.
+//! Which names a request's `Host` may have, and which sites its `Origin`.
 //!
-//! A web page that a developer looks at can reach a server on their machine: by any name that its own DNS points to
+//! A web page that a developer opens can reach a server on their machine: by a name of its own whose DNS points to
 //! loopback (DNS rebinding), which makes the answers readable as well, or with a form or a script from its own site,
-//! whose `Origin` the browser tells. Neither can be forged by a page. So a server on loopback answers for loopback's
-//! names only, and for those that it is told.
+//! which the browser names in `Origin`. A page can forge neither `Host` nor `Origin`. So a server on loopback serves
+//! only loopback's names and those of `--allowed-hosts`.
 
 use std::net::IpAddr;
 
@@ -16,23 +16,23 @@ use super::error::ApiError;
 /// Stands for every name.
 const ANY: &str = "*";
 
-/// The rule of a server.
+/// Which `Host` and `Origin` headers a server accepts.
 #[derive(Debug, Clone)]
 pub enum Hosts {
-    /// Whatever a request says.
+    /// Every request.
     Any,
     /// Loopback's names, and these.
     Only {
-        /// Beside loopback's.
+        /// Names beside loopback's, without port.
         names: Vec<String>,
-        /// Whether a `Host` may be any address. On other interfaces health is checked by address, and no page can give
-        /// one another meaning.
+        /// Whether a `Host` may be any IP address. Health checks from other machines use the address, and no page can
+        /// make an address point elsewhere.
         takes_addresses: bool,
     },
 }
 
 impl Hosts {
-    /// Of a server that listens on `address`. Names that it is told count on other addresses as well.
+    /// The rule of a server that listens on `address`. Names in `allowed` restrict it also when that is not loopback.
     pub fn new(address: IpAddr, allowed: &[String]) -> Self {
         let is_open = !address.to_canonical().is_loopback() && allowed.is_empty();
         if is_open || allowed.iter().any(|name| name == ANY) {
@@ -44,15 +44,15 @@ impl Hosts {
         }
     }
 
-    /// Checks the request's `Host`, which is there exactly once but in HTTP/1.0, and the `Origin` that browsers tell.
+    /// Checks the request's `Host`, of which there is exactly one (in HTTP/1.0 at most one), and the `Origin` that
+    /// browsers send.
     pub(super) fn check(&self, head: &Parts) -> Result<(), ApiError> {
         let Self::Only { names, takes_addresses } = self else {
             return Ok(());
         };
         let is_site = |host: &str| is_loopback(host) || is_among(host, names);
         let is_allowed = |host: &str| is_site(host) || *takes_addresses && address_of(host).is_some();
-        // A target with an authority goes before the header (RFC 9112, section 3.2.2); neither may be a way around the
-        // other.
+        // A host in the request target overrides the header (RFC 9112, section 3.2.2); both must be allowed.
         let in_target = head.uri.host().is_none_or(&is_allowed);
         let in_header = head
             .headers
@@ -70,7 +70,7 @@ impl Hosts {
     }
 }
 
-/// The address that a host is, which has brackets if it is of IPv6.
+/// The host as an IP address, if it is one; IPv6 may have brackets.
 fn address_of(host: &str) -> Option<IpAddr> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.parse().ok()
@@ -95,7 +95,7 @@ fn name_of(host: &HeaderValue) -> Option<String> {
     Some(authority.host().to_owned())
 }
 
-/// The host of an `Origin` (RFC 6454, section 7); `null`, which a sandboxed page or a file has, has none.
+/// The host of an `Origin` (RFC 6454, section 7); `None` for `null`, which sandboxed pages and files send.
 fn site_of(origin: &HeaderValue) -> Option<String> {
     let (_, authority) = origin.to_str().ok()?.split_once("://")?;
     name_of(&HeaderValue::from_str(authority).ok()?)

@@ -1,8 +1,8 @@
 //! `POST /events` and `POST /events/bulk`: check the head, ask for room, read, parse, submit, wait for the ack.
 //!
-//! Refusals come in the order of what they cost us: nothing is read while there is no room for all of it, and nothing
-//! is stored before all of it is valid. Once a record is on its ring, the answer waits for the log and for nothing
-//! else, unless the client asked for more with `wait=applied`.
+//! Cheap checks come first: no body is read while there is no room for it, and nothing is stored before the whole body
+//! is valid. Once a record is on the ring, the answer waits only for the log, unless the client asked for
+//! `wait=applied`.
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
@@ -19,7 +19,7 @@ use crate::intake::Admission;
 use crate::wal::refusal::Refusal;
 use crate::wal::submission::EncodedRecord;
 
-/// Stores one event.
+/// `POST /events`: stores one event.
 pub(super) async fn event(app: &App, head: &Parts, body: &mut RequestBody<'_>) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.event_bytes_max).await?;
@@ -31,7 +31,7 @@ pub(super) async fn event(app: &App, head: &Parts, body: &mut RequestBody<'_>) -
     submit(app, admission, record, is_waiting).await
 }
 
-/// Stores an array of events, all or none.
+/// `POST /events/bulk`: stores an array of events, all or none.
 pub(super) async fn bulk(app: &App, head: &Parts, body: &mut RequestBody<'_>) -> Result<Response, ApiError> {
     let is_waiting = applied::is_asked_for(head)?;
     let (bytes, admission) = receive(app, head, body, app.settings.body_bytes_max).await?;
@@ -42,7 +42,7 @@ pub(super) async fn bulk(app: &App, head: &Parts, body: &mut RequestBody<'_>) ->
     submit(app, admission, record, is_waiting).await
 }
 
-/// When events may have happened that come in now.
+/// The timestamps that events of this request may have.
 fn window(app: &App) -> Result<Window, Refusal> {
     Ok(Window::new(app.clock.now()?, app.settings.event_age_max))
 }
@@ -69,7 +69,7 @@ async fn submit(
     let event_count = record.event_count();
     let outcome = app.intake.submit(admission, record).await;
     let through = outcome.map_err(|refusal| match refusal {
-        // The log had the record when it failed.
+        // The log had the record when it failed, so the events may be stored or not.
         Refusal::Poisoned => ApiError::OutcomeUnknown,
         refusal => refusal.into(),
     })?;
@@ -82,7 +82,8 @@ async fn submit(
     Ok(response::accepted(event_count, receipt, applied))
 }
 
-/// Asking for JSON keeps HTML forms of other sites out: they cannot send this type without the browser asking us first.
+/// Requiring JSON keeps out HTML forms of other sites: a browser sends this type only after a CORS preflight, which the
+/// server does not grant.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     match single_value(headers, &CONTENT_TYPE) {
         Some(b"application/json") => Ok(()),
@@ -91,8 +92,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// The body must be what was sent. hyper looks only whether `chunked` is the last of the transfer codings, and undoes
-/// only that.
+/// Refuses bodies that are encoded in any way but chunked. hyper checks only whether `chunked` is the last of the
+/// transfer codings, and decodes only that one.
 fn check_encodings(headers: &HeaderMap) -> Result<(), ApiError> {
     let is_none_but = |name: &HeaderName, plain: &[u8]| {
         !headers.contains_key(name)

@@ -1,16 +1,16 @@
-//! Why the events of a receipt are not told to be in the database.
+//! Why a request that waits for a receipt gets no success.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why the events of a receipt cannot be told to be in the database.
+/// Why the server cannot say that the events of a receipt are in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lag {
-    /// The flush has not come that far in this time.
+    /// The flush did not reach the events within this time.
     Behind(Duration),
-    /// The database does not know the life.
+    /// The database does not know the life of the receipt.
     UnknownLog,
-    /// The database has gone on without them.
+    /// The database has passed the sequences of the events without storing them.
     Passed,
     /// The server is going down.
     Draining,
@@ -24,12 +24,12 @@ impl fmt::Display for Lag {
                 "the events of this receipt did not reach the database within {waited:?}; they are safe in their log"
             ),
             Self::UnknownLog => f.write_str(
-                "the database does not know the log of this receipt: its server has another database, has not reached this one yet, or has a \
-                 log that is refused, as `/health` says there",
+                "the database does not know the log of this receipt: the server that gave it uses another database, has not reached this one \
+                 yet, or has a log that the database refuses (see `/health` of that server)",
             ),
             Self::Passed => f.write_str(
-                "the log of this receipt has gone on without its events: they were given up (`fast-ingest wal adopt`), or a power cut took \
-                 them (`--sync interval`)",
+                "the database has gone past the events of this receipt without them: they were skipped (`fast-ingest wal adopt`), or lost \
+                 in a power cut (`--sync interval`)",
             ),
             Self::Draining => f.write_str("the server is shutting down"),
         }

@@ -1,8 +1,8 @@
 //! `GET /metrics`: query parameters to a [`MetricsQuery`](crate::query::MetricsQuery), a report to JSON.
 //!
-//! The store's future is awaited right here, in the connection's task: when the client goes away hyper drops the
-//! handler, that drops the store's future, and that cancels the query in the database. It must not be moved to a task
-//! of its own.
+//! The store's future is awaited in the connection's task: when the client goes away hyper drops the handler, which
+//! drops the store's future, which cancels the query in the database. The future must not be moved to a task of its
+//! own.
 
 pub(crate) mod parameters;
 mod report;
@@ -25,13 +25,13 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
     if let Some(receipt) = after {
         applied::wait_for(app, receipt).await?;
     }
-    // Before the question is asked: what is flushed meanwhile is counted besides.
+    // Before the query: events that are flushed meanwhile may be counted as well, but none is missed.
     let behind = app.progress.behind();
     match app.store.metrics(&query).await {
         Ok(report) => Ok(response::json(StatusCode::OK, &report::answer(&query, &report, behind))),
         Err(error) => {
             match &error {
-                // What the client asked for, not what is wrong with us.
+                // The client asked for too much; the server is fine.
                 QueryError::Timeout(_)
                 | QueryError::TooManyGroups
                 | QueryError::TooLarge(_)

@@ -1,6 +1,6 @@
-//! Answers whose body is in memory: the cheap 202, JSON, and RFC 9457 problems.
+//! Answers whose body is in memory: the frequent 202, JSON, and RFC 9457 problems.
 //!
-//! Each body ends with a line feed, which JSON allows, so that a terminal's prompt does not stick to it.
+//! Each body ends with a line feed, which JSON allows, so that a terminal shows its prompt on a new line.
 
 use std::io::{Cursor, Write as _};
 
@@ -16,11 +16,11 @@ use crate::api::receipt::Receipt;
 /// An answer whose body is in memory.
 pub(super) type Response = hyper::Response<Full<Bytes>>;
 
-/// Longest body of [`accepted`]: its words and line feed, the count, the receipt.
+/// Longest body of [`accepted`]: its fixed text and line feed, the count, the receipt.
 const ACCEPTED_BYTES_MAX: usize = 49 + 10 + Receipt::CHARS_MAX;
 
-/// The answer to a request whose events are durable. `applied` says whether they are in the database as well, to those
-/// who asked for it: only then is there nothing left to be done, and the status 200.
+/// The answer to a request whose events are durable. `applied` says whether they are in the database as well; `None` if
+/// the client did not ask. The status is 200 if they are, because nothing is left to be done, and otherwise 202.
 pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>) -> Response {
     let status = match applied {
         Some(true) => StatusCode::OK,
@@ -31,7 +31,7 @@ pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>
         Some(false) => ",\"applied\":false",
         None => "",
     };
-    // By far the most frequent answer, so it is written by hand: on the stack, and then into one allocation of its
+    // By far the most frequent answer, so it is written without serde: on the stack, then into one allocation of its
     // exact size.
     let mut body = Cursor::new([0; ACCEPTED_BYTES_MAX]);
     writeln!(
@@ -48,12 +48,12 @@ pub(super) fn accepted(event_count: u32, receipt: Receipt, applied: Option<bool>
 ///
 /// # Panics
 ///
-/// When the value does not serialize. All of ours are plain structs with string keys, which always do.
+/// When the value does not serialize. All answers are plain structs with string keys, which always do.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     with_body(status, "application/json", to_json(value))
 }
 
-/// What may be asked of a route, and nothing else.
+/// The answer to OPTIONS: 204 with the methods of a route in `Allow`, and no CORS headers.
 pub(super) fn allowed(methods: &'static str) -> Response {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -63,12 +63,12 @@ pub(super) fn allowed(methods: &'static str) -> Response {
     response
 }
 
-/// An answer with an RFC 9457 body. For its panics see [`json`].
+/// An answer with an RFC 9457 body. Panics like [`json`].
 pub(super) fn problem(status: StatusCode, value: &impl Serialize) -> Response {
     with_body(status, "application/problem+json", to_json(value))
 }
 
-/// Tells the client when to ask again, where that may help.
+/// Adds `Retry-After` for problems where asking again may help.
 pub(super) fn add_retry_after(response: &mut Response, kind: &Kind) {
     if let Some(seconds) = kind.retry_after {
         let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! From a request to what answers it, by the table of routes ([`crate::api::routes`]).
+//! Dispatches each request to its handler, by the table of routes ([`crate::api::routes`]).
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
@@ -12,7 +12,7 @@ use super::watchdog::Activity;
 use super::{App, health, ingest, query};
 use crate::api::routes::{self, Endpoint, ROUTES, Route};
 
-/// Answers one request. Never fails: what goes wrong is an answer too.
+/// Answers one request. Never fails: an error is an answer too.
 pub(super) async fn answer(app: &App, activity: &Activity, request: Request<Incoming>) -> Response {
     let (head, incoming) = request.into_parts();
     let mut body = RequestBody::new(&head, incoming, activity);
@@ -54,13 +54,14 @@ fn find(path: &str) -> Result<&'static Route, ApiError> {
 
 fn takes(route: &Route, method: &Method) -> bool {
     match route.method {
-        // hyper leaves the body of an answer to HEAD out.
+        // hyper leaves out the body of an answer to HEAD.
         routes::Method::Get => method == Method::GET || method == Method::HEAD,
         routes::Method::Post => method == Method::POST,
     }
 }
 
-/// RFC 9112, section 3.2: two readings of one request must not lead to two different hosts.
+/// Requires exactly one `Host` (RFC 9112, section 3.2), so that a proxy and this server cannot read different hosts in
+/// one request.
 fn check_host(head: &Parts) -> Result<(), ApiError> {
     let mut hosts = head.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {

@@ -1,4 +1,4 @@
-//! The accept loop: connections are counted, an excess is told so, and a drain waits for what is in flight.
+//! The accept loop: it counts connections, answers 503 to those beyond the cap, and drains requests in flight.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,25 +15,26 @@ use super::connection::{self, Service};
 use crate::support::shutdown::StopToken;
 
 /// How long a drain should wait for requests in flight. A client that has not sent its body by then gets no answer and
-/// will send it again; what was admitted is acknowledged within milliseconds.
+/// will send it again; a complete request is acknowledged within milliseconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Connections beyond the cap that are answered 503 at the same time; any further one is closed at once. They last for
-/// seconds and hold no body, so a few are enough to tell honest clients what is going on.
+/// seconds and hold no body, so a few are enough to inform honest clients.
 pub const REFUSALS_MAX: usize = 64;
 /// Connections that may wait to be accepted: a burst of all that are allowed by default.
 const BACKLOG_MAX: u32 = 1024;
-/// What the system may hold of an answer that is not read. Left alone, Linux lets it grow to megabytes for each
-/// connection and reports progress only by the third of it, so that a slow reader would look like one that has stopped.
-/// Linux doubles this figure and counts its own overhead in: progress comes in lumps of about 40 to 48 KiB, more than
-/// the watchdog asks for and less than it promises.
+/// Send buffer of a connection: the part of an unread answer that the system holds. By default Linux lets the buffer
+/// grow to megabytes and reports progress only by a third of it, so that a slow reader would look like a stopped one.
+/// Linux doubles this figure and counts its own overhead in: progress comes in steps of about 40 to 48 KiB, more than
+/// the watchdog's stretch and less than what clients are promised.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
-/// First pause after a failed accept, doubled each time: out of file descriptors, the loop must not spin.
+/// First pause after a failed accept, doubled each time, so that the loop does not spin when it is out of file
+/// descriptors.
 const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause after a failed accept.
 const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// An address that cannot be listened on.
+/// The server cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {cause}; {advice}")]
 pub struct BindError {
@@ -43,7 +44,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// Whether it may be over soon: the port's user may go, and an interface come.
+    /// Whether trying again may help: the other process on the port may end, or the interface may come up.
     pub fn may_pass(&self) -> bool {
         matches!(
             self.cause.kind(),
@@ -67,7 +68,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
                 "ports below 1024 need privileges; choose another with --port"
             }
             io::ErrorKind::AddrInUse => {
-                "another process listens there, maybe the server that this one follows; choose another with --port, or start again"
+                "another process listens there, maybe an old server that is still stopping; choose another with --port, or start again"
             }
             _ => "choose another with --port",
         };
@@ -92,8 +93,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG_MAX)
 }
 
-/// Serves until `stop`, then takes in who has connected already, closes the listener, lets requests in flight finish
-/// for at most `drain_max`, and cuts the rest. Returns how many connections were cut.
+/// Serves until `stop`, then accepts the connections that wait already, closes the listener, lets requests in flight
+/// finish for at most `drain_max`, and cuts the rest. Returns how many connections were cut.
 pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, drain_max: Duration) -> usize {
     let door = Door::new(app, stop.clone());
     let mut connections = JoinSet::new();
@@ -124,8 +125,8 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, dr
             }
         }
     }
-    // To their clients these connections are made, and a request may have been sent on them before the stop: closing
-    // the listener would leave it without an answer. They get the last call like all others.
+    // For their clients, the connections in the backlog are made, and may have carried a request before the stop:
+    // closing the listener would leave it without an answer. They get the last call like all others.
     match waiting(listener) {
         Ok(streams) => streams
             .into_iter()
@@ -137,10 +138,10 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, dr
     drain(connections, drain_max).await
 }
 
-/// The connections that wait to be accepted. Closes the listener; who connects between the last look and that is
-/// refused by the system.
+/// The connections that wait to be accepted. Closes the listener; the system refuses clients that connect between the
+/// last accept and the close.
 fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
-    // tokio's own listener would only see what its reactor has been told of.
+    // tokio's own listener would only see connections that its reactor knows of already.
     let listener = listener.into_std()?;
     let mut streams = Vec::new();
     // Bounded, because others may go on connecting.
@@ -151,7 +152,7 @@ fn waiting(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
                 streams.push(TcpStream::from_std(stream)?);
             }
             Err(error) if is_the_clients(&error) => {}
-            // None left, or none that can be had.
+            // None left, or accepting fails.
             Err(_) => break,
         }
     }
@@ -178,7 +179,7 @@ async fn serve_one(stream: TcpStream, app: Arc<App>, service: Service, stop: Sto
         return;
     }
     connection::serve(stream, app, service, stop).await;
-    // Held until the socket is closed, lingering included.
+    // Released only when the socket is closed, after lingering.
     drop(permit);
 }
 
@@ -201,8 +202,8 @@ impl Door {
         }
     }
 
-    /// Serves one more connection, if there is room for it. Accepted first, counted second: a client that waits in the
-    /// backlog of a full server would hang unanswered.
+    /// Serves one more connection, if there is room for it. Connections are counted only after they are accepted:
+    /// otherwise a client in the backlog of a full server would hang unanswered.
     fn take_in(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
         if let Some((service, permit)) = self.enter() {
             let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
@@ -210,7 +211,7 @@ impl Door {
         }
     }
 
-    /// What to do with one more connection; `None`: close it.
+    /// The service for one more connection; `None`: close it.
     fn enter(&self) -> Option<(Service, OwnedSemaphorePermit)> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return Some((Service::Api, permit));
@@ -220,15 +221,15 @@ impl Door {
     }
 }
 
-/// Whether accepting failed because the client went away, which says nothing about us.
+/// Whether accepting failed only because the client went away.
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// A panic ends only its own connection. The panic hook has printed it; this line makes it findable among ours.
+/// Logs a connection that panicked; others go on. The panic hook has printed the panic, but not as a log line.
 fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "a connection ended by a defect of the server: {error}");
+        tracing::error!(%error, "a defect of the server ended a connection, please report it: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Limits and times of the HTTP side.
+//! Settings of the HTTP server: address, limits and timeouts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
@@ -7,10 +7,10 @@ use clap::Args;
 
 use crate::support::settings::{bytes, count, positive_duration};
 
-/// Where `serve` listens and other commands ask unless told otherwise.
+/// Default port, both of `serve` and of the commands that ask a server.
 pub const DEFAULT_PORT: u16 = 8080;
 
-/// Limits and times of the HTTP side.
+/// Address, limits and timeouts of the HTTP server.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpSettings {
@@ -26,7 +26,7 @@ pub struct HttpSettings {
     #[arg(long, env = "PORT", value_parser = port, default_value_t = DEFAULT_PORT)]
     pub port: u16,
     /// Names beside loopback's that a request's Host and a browser's Origin may have, separated by commas, or * for
-    /// any. Without it, a server on loopback serves only loopback's names, so that no web page can reach it by a name
+    /// any. By default, a server on loopback serves only loopback's names, so that no web page can reach it by a name
     /// of its own
     #[arg(
         long,
@@ -36,8 +36,8 @@ pub struct HttpSettings {
         value_parser = host_name
     )]
     pub allowed_hosts: Vec<String>,
-    /// How far back an event may lie; older ones are refused. Most are clocks that were never set, and each month of
-    /// events is a table
+    /// Greatest age of an event; older ones are refused. Most of those come from clocks that were never set, and each
+    /// month of events is a table
     #[arg(long, env = "FAST_INGEST_EVENT_AGE_MAX", default_value = "20years", value_name = "TIME", value_parser = positive_duration)]
     pub event_age_max: Duration,
     /// Connections served at once; more are answered 503 and closed, a flood beyond that only closed. An idle one costs
@@ -73,8 +73,8 @@ pub struct HttpSettings {
         value_name = "BYTES", value_parser = bytes::<usize>
     )]
     pub body_bytes_max: usize,
-    /// Bodies and log records in memory at once, all connections together; beyond it 429. Keeps the process under 64
-    /// MiB
+    /// Bodies and log records in memory at once, all connections together; further requests get 429. Keeps the process
+    /// under 64 MiB
     #[arg(
         long,
         env = "FAST_INGEST_INFLIGHT_BYTES_MAX",
@@ -82,33 +82,33 @@ pub struct HttpSettings {
         value_name = "BYTES", value_parser = bytes::<usize>
     )]
     pub inflight_bytes_max: usize,
-    /// Time from a request's first byte to the end of its headers; enough for any honest network
+    /// Time from a request's first byte to the end of its headers; enough for slow networks
     #[arg(long, env = "FAST_INGEST_HEADER_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration)]
     pub header_timeout: Duration,
-    /// Time for a whole body, then 408, as after a third of it without a byte; 4 MiB at 1.1 Mbit/s
+    /// Time for a whole body, then 408; also 408 after a third of that time without a byte. 4 MiB at 1.1 Mbit/s
     #[arg(long, env = "FAST_INGEST_BODY_TIMEOUT", default_value = "30s", value_name = "TIME", value_parser = positive_duration)]
     pub body_timeout: Duration,
     /// Time between requests on a kept connection; longer than the 60 s of common load balancers, so that they close
     /// first
     #[arg(long, env = "FAST_INGEST_IDLE_TIMEOUT", default_value = "75s", value_name = "TIME", value_parser = positive_duration)]
     pub idle_timeout: Duration,
-    /// Time for a client to take 64 KiB of an answer, or what is left of it; most answers are smaller
+    /// Time for a client to read 64 KiB of an answer, or what is left of it; most answers are smaller
     #[arg(long, env = "FAST_INGEST_WRITE_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration)]
     pub write_timeout: Duration,
 }
 
 impl HttpSettings {
-    /// Where to listen.
+    /// The address and port to listen on.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
 }
 
-/// Reads a port. An empty `PORT` is what an unset variable in a compose file looks like.
+/// Parses a port. An empty text means the default: an unset variable in a compose file arrives like this.
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What was expected, for the user.
 pub fn port(text: &str) -> Result<u16, String> {
     if text.is_empty() {
         return Ok(DEFAULT_PORT);
@@ -117,12 +117,12 @@ pub fn port(text: &str) -> Result<u16, String> {
         .map_err(|_| "expected a number from 0 to 65535, for example 8080".to_owned())
 }
 
-/// An address, also in brackets as in a URL, or a name for one: of several addresses an IPv4 one, because that is what
-/// people type. An empty one counts as not given.
+/// Parses an address, also in brackets as in a URL, or resolves a name: of several addresses an IPv4 one, because that
+/// is what people type. An empty text means 127.0.0.1.
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What was expected, for the user.
 pub fn host(text: &str) -> Result<IpAddr, String> {
     if text.is_empty() {
         return Ok(Ipv4Addr::LOCALHOST.into());
@@ -132,28 +132,26 @@ pub fn host(text: &str) -> Result<IpAddr, String> {
         return Ok(address);
     }
     let found = (text, 0).to_socket_addrs().map_err(|error| {
-        format!(
-            "neither an IP address nor a name that has one ({error}); write for example 127.0.0.1, 0.0.0.0 or localhost"
-        )
+        format!("expected an IP address or a name that has one ({error}), for example 127.0.0.1, 0.0.0.0 or localhost")
     })?;
     let mut addresses: Vec<_> = found.map(|address| address.ip()).collect();
     addresses.sort_by_key(IpAddr::is_ipv6);
     addresses
         .first()
         .copied()
-        .ok_or_else(|| "a name without an address".to_owned())
+        .ok_or_else(|| "this name has no address; use another name, or an IP address".to_owned())
 }
 
-/// A name that requests may call the server by, without scheme and port; `*` for any.
+/// Parses a name that the `Host` of requests may have, without scheme and port; `*` for any.
 ///
 /// # Errors
 ///
-/// A text for the user.
+/// What was expected, for the user.
 pub fn host_name(text: &str) -> Result<String, String> {
     let name = text.trim().trim_end_matches('.');
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     if let Ok(address) = bare.unwrap_or(name).parse::<Ipv6Addr>() {
-        // As a request writes it.
+        // The form that a request has in `Host`.
         return Ok(format!("[{address}]"));
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);

@@ -1,9 +1,9 @@
 //! Time limits of one connection: opening, headers, idling, unread answers, clients that have closed their side.
 //!
 //! hyper knows only a header timeout, and arms a timer for it with every request. Here the stream and the handler note
-//! in an [`Activity`] what the connection is doing and since when, a few relaxed stores a request; one timer a
-//! connection wakes up at the earliest moment at which a limit could be reached and looks. Bodies have their own limit
-//! (`body`), because a slow one is answered, not cut.
+//! in an [`Activity`] what the connection is doing and since when, with a few relaxed stores for each request. One
+//! timer for each connection fires at the earliest moment at which a limit could be reached, and checks. Bodies have
+//! their own limit (`body`), because a slow body is answered, not cut.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -18,53 +18,52 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::http::settings::HttpSettings;
 
-/// The write limit is for this much of an answer, or for what is left of a shorter one. So a client that reads a byte
-/// now and then cannot stretch an answer without end, and one that reads a large answer slowly gets all of it.
+/// The write limit is for this many bytes of an answer, or for what is left of it. So a client that reads a byte now
+/// and then cannot keep an answer open without end, and one that reads a large answer slowly gets all of it.
 ///
-/// Half of the 64 KiB that clients are promised (6.5 KB/s by default): what a client takes is seen in lumps, because
-/// the system reports room in its send buffer by the third (`server`), and a stretch longer than a lump would wait for
-/// a second one.
+/// Half of the 64 KiB that clients are promised (6.5 KB/s by default): the system reports free space in its send buffer
+/// only by a third of it (`server`), so progress is seen in steps, and a longer stretch would have to wait for a second
+/// step.
 const WRITE_STRETCH_BYTES: u64 = 32 * 1024;
 
-/// How long a request may take whose client has closed its sending side. Such a client and one that has gone look the
-/// same until something is sent, and a query for somebody who has gone must not go on for ever. Longer than what a
+/// How long a request may take after its client has closed its sending side. Such a client and one that has gone look
+/// the same until something is sent, and a query for a client that has gone must not go on for ever. Longer than a
 /// request may wait for its events (`applied`).
 const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(12);
 
-/// What a connection is doing, as far as time limits go.
+/// What a connection is doing, which decides the time limit that applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Accepted, nothing sent yet. Under the header limit: whoever connects has something to say.
+    /// Accepted, nothing received yet. Under the header limit: a client that connects should send a request soon.
     Opening = 0,
     /// Between requests. Under the idle limit once the answer is written out.
     Idle = 1,
-    /// Some bytes of a request's head have arrived. Under the header limit from the first of them.
+    /// Some bytes of a request's head have arrived. Under the header limit from the first byte.
     Head = 2,
     /// A handler has the request. Body, log and database have limits of their own.
     Request = 3,
 }
 
 /// What one connection is doing and since when. Written by its stream and its handler, read by its watchdog, all in one
-/// task: the atomics are for the compiler, not for other threads.
+/// task: the atomics are not for other threads, they only make writing through shared references legal.
 #[derive(Debug)]
 pub(super) struct Activity {
     born: Instant,
-    /// Milliseconds from `born` to the phase's begin, times four, plus the [`Phase`].
+    /// Milliseconds from `born` to the begin of the phase, times four, plus the [`Phase`].
     phase: AtomicU64,
-    /// Milliseconds from `born`, plus one, since when the current stretch of an answer is being written; 0 when all is
-    /// written.
+    /// Begin of the current stretch of an answer, in milliseconds from `born`, plus one; 0 when all is written.
     writing: AtomicU64,
-    /// Bytes written of that stretch.
+    /// Bytes written of the current stretch.
     written: AtomicU64,
-    /// Whether the handler waits for more of a body than has come.
+    /// Whether the handler waits for more of a body than has arrived.
     awaits_body: AtomicBool,
-    /// Milliseconds from `born`, plus one, when the client closed its sending side although an answer was owed to it; 0
-    /// before.
+    /// When the client closed its sending side while an answer was outstanding, in milliseconds from `born`, plus one;
+    /// 0 before.
     half_closed: AtomicU64,
 }
 
 impl Activity {
-    /// A connection just accepted.
+    /// The activity of a connection that was just accepted.
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             born: Instant::now(),
@@ -76,24 +75,24 @@ impl Activity {
         })
     }
 
-    /// A handler has taken over.
+    /// Notes that a handler has the request now.
     pub(super) fn request_began(&self) {
         self.awaits_body.store(false, Ordering::Relaxed);
         if self.half_closed_since().is_some() {
-            // One of several that came before the end: each has its own time.
+            // One of several requests that came before the end: each has the full time.
             self.note_half_closed();
         }
         self.enter(Phase::Request);
     }
 
-    /// All of a body that has come is read, and it goes on. Whether nothing more can come, because the client has
-    /// closed its side: then the stream has to be read once more, and says so.
+    /// Notes that the handler waits for more of the body. Returns whether nothing more can come because the client has
+    /// closed its side: then the stream has to be polled once more, and reports the end.
     pub(super) fn await_body(&self) -> bool {
         self.awaits_body.store(true, Ordering::Relaxed);
         self.half_closed_since().is_some()
     }
 
-    /// The handler has answered. Writing the answer is under the write limit.
+    /// Notes that the handler has answered. Writing the answer is under the write limit.
     pub(super) fn request_ended(&self) {
         self.enter(Phase::Idle);
         if !self.is_writing() {
@@ -116,7 +115,7 @@ impl Activity {
         }
     }
 
-    /// When to look again, or the name of the limit that has been reached.
+    /// When to check again, or the name of the limit that has been reached.
     fn check(&self, settings: &HttpSettings, now: Instant) -> Result<Instant, &'static str> {
         let (phase, since) = self.phase();
         let phase_limit = match phase {
@@ -134,7 +133,7 @@ impl Activity {
             .filter(|_| phase == Phase::Request)
             .map(|since| (since + HALF_CLOSED_TIME_MAX, "client gone"));
 
-        // What begins only after this check cannot be due before that.
+        // A phase that begins after this check cannot be due before the shortest limit from now.
         let shortest = settings
             .header_timeout
             .min(settings.idle_timeout)
@@ -183,14 +182,14 @@ impl Activity {
         Some(self.born + Duration::from_millis(millis))
     }
 
-    /// The client has closed its sending side. Whether hyper must not hear of it yet: it would give up the answer to a
-    /// request.
+    /// To be called when the client has closed its sending side. Returns whether to hide the end from hyper for now,
+    /// which would otherwise drop the answer to a request.
     fn holds_back_end(&self) -> bool {
         let is_owed = match self.phase().0 {
             Phase::Opening | Phase::Head => false,
             Phase::Idle => self.is_writing(),
-            // Until the handler has asked in vain: hyper reads on as soon as it has all of a body, before the handler
-            // has.
+            // Until the handler waits for more of the body: hyper reads on as soon as it has a whole body, before the
+            // handler has all of it.
             Phase::Request => !self.awaits_body.load(Ordering::Relaxed),
         };
         if is_owed && self.half_closed_since().is_none() {
@@ -208,7 +207,7 @@ impl Activity {
         self.written.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes came in. Only the first ones of a head matter: later ones must not extend its time.
+    /// Notes that bytes arrived. Only the first bytes of a head begin its phase: later ones must not extend its time.
     fn note_read(&self) {
         self.awaits_body.store(false, Ordering::Relaxed);
         if matches!(self.phase().0, Phase::Opening | Phase::Idle) {
@@ -217,7 +216,7 @@ impl Activity {
     }
 
     fn note_write(&self, write: &Poll<io::Result<usize>>) {
-        // Also what no handler has answered: hyper's own refusals, or `100 Continue`.
+        // A write outside of an answer of ours counts too: hyper's own refusals, or `100 Continue`.
         if !self.is_writing() {
             self.begin_stretch();
         }
@@ -230,7 +229,7 @@ impl Activity {
         }
     }
 
-    /// hyper flushes when it has nothing left to write.
+    /// Notes the end of writing: hyper flushes when it has nothing left to write.
     fn note_flush(&self, flush: &Poll<io::Result<()>>) {
         if flush.is_ready() && self.is_writing() {
             self.writing.store(0, Ordering::Relaxed);
@@ -253,12 +252,12 @@ pub(super) struct WatchedStream {
 }
 
 impl WatchedStream {
-    /// Watches `stream`.
+    /// Wraps `stream`.
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
 
-    /// Ends watching.
+    /// Unwraps the stream; its progress is no longer noted.
     pub(super) fn into_stream(self) -> TcpStream {
         self.stream
     }
@@ -275,7 +274,7 @@ impl AsyncRead for WatchedStream {
         if buffer.filled().len() > filled_before {
             self.activity.note_read();
         } else if has_room && matches!(read, Poll::Ready(Ok(()))) && self.activity.holds_back_end() {
-            // The flush of the answer wakes who reads.
+            // `poll_flush` wakes the task again once the answer is written.
             return Poll::Pending;
         }
         read

@@ -1,8 +1,8 @@
 //! Compaction: deltas into parts, minutes into quarters, parts into sums of days.
 //!
-//! Each function here is one transaction under the rollup lock: it takes rows away and puts what they come to
-//! elsewhere, or nothing happens at all. So a crash at any point leaves nothing behind, and an unknown commit needs no
-//! asking: whoever goes on finds either the rows or their sum.
+//! Each function here is one transaction under the rollup lock: it removes rows and writes their sum elsewhere, or
+//! nothing happens at all. So a crash at any point leaves nothing half done, and after a COMMIT with an unknown outcome
+//! nobody has to ask: the next run finds either the rows or their sum.
 
 mod admission;
 mod merge;
@@ -21,8 +21,8 @@ use crate::support::words::plural;
 /// Parts that are read, merged and written at once. A part may take 10 KiB in memory, a delta is mostly much smaller.
 const PARTS_AT_ONCE: usize = 1_000;
 
-/// The share of the pairs of a day, as its divisor, up to which nobody asks whether they are known; and that of a day
-/// to come for those that are not.
+/// Divisor of the cap on pairs. Up to this share of the cap pairs are admitted unchecked; on a future day unknown pairs
+/// get no more than this share.
 const UNKNOWN_SHARE: usize = 10;
 
 /// How much one transaction does. SQLite's flush waits for it, PostgreSQL's does not.
@@ -35,15 +35,15 @@ pub struct Limits {
     pub minutes_max: usize,
     /// Days of a series that are looked at in one transaction.
     pub days_max: usize,
-    /// Parts that are read for sums of days in one transaction; the day that reaches it is still summed up. About 20
-    /// busy series.
+    /// Parts that are read for sums of days in one transaction; the day that reaches the limit is still summed up.
+    /// About 20 busy series.
     pub day_parts_max: usize,
     /// Pairs of event name and channel that get a series on a day.
     pub pairs_per_day_max: usize,
 }
 
 impl Limits {
-    /// With a cap on pairs, and sizes that keep a transaction well under a second.
+    /// Limits with this cap on pairs, and sizes that keep a transaction well under a second.
     pub fn new(pairs_per_day_max: usize) -> Self {
         Self {
             deltas_max: 5_000,
@@ -55,7 +55,7 @@ impl Limits {
     }
 }
 
-/// What a compaction came to.
+/// The result of a compaction.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Compacted {
     /// Another process holds the rollup lock: nothing was done here, and nothing needs to be.
@@ -68,10 +68,10 @@ pub struct Compacted {
     pub has_more: bool,
 }
 
-/// What summing up days came to.
+/// The result of summing up days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SummedUp {
-    /// As in [`Compacted`].
+    /// Another process holds the rollup lock: nothing was done here, and nothing needs to be.
     pub is_locked_elsewhere: bool,
     /// Days of a series that are summed up.
     pub days: usize,
@@ -79,11 +79,11 @@ pub struct SummedUp {
     pub has_more: bool,
 }
 
-/// Minutes before this instant are merged into quarters. It lies between two quarters, so that a quarter is written
-/// once and not again for each of its minutes.
+/// The instant before which minutes are merged into quarters. It lies between two quarters, so that a quarter is
+/// written once and not again for each of its minutes.
 ///
-/// The hour on top of what the flush keeps apart leaves room for batches that waited in the log: their minutes need not
-/// be looked for as soon as they are written.
+/// The hour on top of the time for which the flush writes minutes is for batches that waited in the log: their minutes
+/// are not due as soon as they are written.
 pub fn quarters_before(now: Timestamp) -> Timestamp {
     let kept_from = now.as_micros() - MINUTES_KEPT_MICROS - HOUR_MICROS;
     floor(Timestamp::from_micros(kept_from), QUARTER_MICROS)
@@ -93,7 +93,7 @@ pub fn quarters_before(now: Timestamp) -> Timestamp {
 ///
 /// # Errors
 ///
-/// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
+/// When the database fails. The connection must be dropped then; the transaction is done as a whole or not at all.
 pub async fn compact(store: &mut dyn RollupStore, now: Timestamp, limits: &Limits) -> Result<Compacted, StoreError> {
     if !store.begin(false).await? {
         return Ok(Compacted {
@@ -130,14 +130,14 @@ pub async fn compact(store: &mut dyn RollupStore, now: Timestamp, limits: &Limit
     Ok(compacted)
 }
 
-/// Sums up stale days that are over, in one transaction and up to the limits.
+/// Sums up stale past days, in one transaction and up to the limits.
 ///
-/// A day counts as over once all of its minutes are due to be quarters, which is at least three hours after its end.
+/// A day counts as past once all of its minutes are due to be quarters, which is at least three hours after its end.
 /// Sooner it would be summed up twice, because merging minutes makes it stale again.
 ///
 /// # Errors
 ///
-/// What is wrong with the database. The connection must be dropped then; nothing or all of it is done.
+/// When the database fails. The connection must be dropped then; the transaction is done as a whole or not at all.
 pub async fn sum_up_days(store: &mut dyn RollupStore, now: Timestamp, limits: &Limits) -> Result<SummedUp, StoreError> {
     if !store.begin(false).await? {
         return Ok(SummedUp {
@@ -169,8 +169,8 @@ pub async fn sum_up_days(store: &mut dyn RollupStore, now: Timestamp, limits: &L
     })
 }
 
-/// Which pair is let in first must not hang on the order in which a database returns rows. A day after the other, so
-/// that the series of one day at a time are in memory.
+/// Sort key of deltas: which pair is admitted first must not depend on the order in which a database returns rows. The
+/// day comes first, so that memory holds the series of one day at a time.
 fn order(delta: &Delta) -> (Day, &str, &str, Bucket) {
     let Delta {
         event_name,
@@ -181,10 +181,10 @@ fn order(delta: &Delta) -> (Day, &str, &str, Bucket) {
     (bucket.day(), event_name, channel, *bucket)
 }
 
-/// Which series count the deltas, which are in [`order`], and the days that had to be closed over this.
+/// Decides which series count each delta, and returns the days that this closed as well. Deltas must be in [`order`].
 ///
-/// What was admitted before is asked for again in each compaction: another process may have rebuilt a day in between.
-/// That is one quick read a day that the deltas touch, mostly one day.
+/// Each compaction reads again which pairs were admitted before, because another process may have rebuilt a day in
+/// between. That is one quick read for each day that the deltas touch, mostly one day.
 async fn admit(
     store: &mut dyn RollupStore,
     deltas: &[Delta],
@@ -198,7 +198,7 @@ async fn admit(
         let day = of_one_day[0].bucket.day();
         let was_closed = store.overflow_on(day).await?.is_some();
         let mut room = Room::new(store.series_on(day).await?, was_closed, pairs_max);
-        // Far from the cap there is room for everybody.
+        // Far from the cap every pair has room.
         if !was_closed && room.pairs() + pairs_in(of_one_day) > share {
             let is_to_come = day > Day::of(now);
             let known = series_before(store, day).await?;
@@ -227,14 +227,15 @@ async fn admit(
     Ok((admitted, closed))
 }
 
-/// Pairs of deltas in [`order`].
+/// Number of pairs among deltas, which must be in [`order`].
 fn pairs_in(deltas: &[Delta]) -> usize {
     let is_same = |one: &Delta, next: &Delta| (&one.event_name, &one.channel) == (&next.event_name, &next.channel);
     deltas.chunk_by(is_same).count()
 }
 
-/// The series of two of the three days before, or of one where others have none: what somebody invents on one day is no
-/// reason to keep room on the next, and the last day may have just begun, as when events of tomorrow come.
+/// The series that at least two of the three days before have, or one where only one day has any. One day is not
+/// enough: invented names must not get room kept on the next day. Three days, because the last of them may have just
+/// begun, as when events of tomorrow arrive.
 async fn series_before(store: &mut dyn RollupStore, day: Day) -> Result<Vec<SeriesKey>, StoreError> {
     let mut days_of: BTreeMap<SeriesKey, usize> = BTreeMap::new();
     let (mut before, mut days_with_series) = (day, 0);
@@ -251,8 +252,8 @@ async fn series_before(store: &mut dyn RollupStore, day: Day) -> Result<Vec<Seri
     Ok(days_of.into_keys().collect())
 }
 
-/// Lets pairs in on a day on which they have no events yet: they have a row of the day from now on, which says that
-/// they are.
+/// Admits pairs on a day on which they have no events yet: a row of the day for each of their series says so from now
+/// on.
 async fn mark(store: &mut dyn RollupStore, day: Day, pairs: Vec<(String, String)>) -> Result<(), StoreError> {
     if pairs.is_empty() {
         return Ok(());
@@ -267,7 +268,7 @@ async fn mark(store: &mut dyn RollupStore, day: Day, pairs: Vec<(String, String)
     store.mark_stale(&days).await
 }
 
-/// Where the deltas go: each to the series that count it.
+/// Where each delta is added: to the bucket of every series that counts it.
 async fn place(
     store: &mut dyn RollupStore,
     deltas: &[Delta],
@@ -301,7 +302,7 @@ async fn place(
     Ok(additions.collect())
 }
 
-/// Lets parts take in what is added to them, and marks their days.
+/// Adds the tallies to the parts, and marks the days of the parts as stale.
 async fn merge(store: &mut dyn RollupStore, additions: &mut [Addition], tallies: &[Tally]) -> Result<(), StoreError> {
     let by_place = merge::by_place(additions);
     for added in by_place.chunks(PARTS_AT_ONCE) {
@@ -321,13 +322,13 @@ async fn merge(store: &mut dyn RollupStore, additions: &mut [Addition], tallies:
     Ok(())
 }
 
-/// Said once a day, by the compaction that closed it.
+/// Logged once for each day, by the compaction that closed it.
 fn warn_of_overflow(day: Day, pairs_max: usize) {
     tracing::warn!(
         %day,
         pairs_max,
-        "{day} has more than {} of event name and channel: those that came later have no rollups on that day, and asking for them \
-         counts events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come",
+        "{day} has more than {} of event name and channel: later ones have no rollups on that day, so queries for them count \
+         events, which is slow; look for ids in names or channels, or raise --rollup-pairs-max for days to come",
         plural(pairs_max, "pair")
     );
 }

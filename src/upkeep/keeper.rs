@@ -1,13 +1,13 @@
-//! Keeping the rollups: a loop that compacts what the flushes leave, and sums up days when there is time.
+//! Keeping the rollups: a loop that compacts the deltas of the flush, and sums up days when no deltas are left.
 //!
-//! It has a thread of its own and is no part of the flush, because the flush is what empties the log: it must not wait
-//! for rows that are only read back to be written elsewhere, nor for another process's rollup lock. In PostgreSQL the
-//! two never wait for each other; in SQLite, which has one writer, the flush waits for one transaction, and the pauses
-//! between them let it in.
+//! The keeper has a thread of its own, apart from the flush: the flush empties the log, so it must wait neither for
+//! rows that are only merged into other rows, nor for another process's rollup lock. In PostgreSQL the two never wait
+//! for each other. SQLite has one writer: there the flush waits for one transaction of the keeper, and gets its turn in
+//! the pauses between them.
 //!
-//! Nothing is lost when it fails or stops anywhere, since each step is one transaction of [`compact`](super::compact):
-//! queries read deltas as well as parts, they only read more rows. So a database that is away is ridden out, and a stop
-//! cuts it short.
+//! Nothing is lost when the keeper fails or stops anywhere, since each step is one transaction of
+//! [`compact`](super::compact): queries read deltas as well as parts, and only read more rows. So the keeper retries
+//! for as long as a database is unavailable, and a stop may interrupt it at any point.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -24,28 +24,29 @@ use crate::support::shutdown::StopToken;
 use crate::support::words::plural;
 use crate::upkeep::settings::RollupSettings;
 
-/// Longest pause between two transactions when there is more to do. SQLite's waiting flush looks again after 100 ms at
-/// the most.
+/// Longest pause between two transactions when there is more to do. A flush that waits for SQLite's writer retries
+/// after 100 ms at the most.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Shortest time from when all days were summed up to the next look. Late events may trickle in for as long as they
-/// like, and an import may fill a day bit by bit; each time the whole day is read.
+/// Shortest time between summing up all days and looking for stale ones again. Late events may keep coming in, and an
+/// import may fill a day bit by bit; each sum reads the whole day.
 const SUMS_INTERVAL_MIN: Duration = Duration::from_secs(60);
-/// Summing up pauses for this many times what it took, so that an import into many days does not keep a core busy with
-/// their sums.
+/// Summing up pauses for this many times its own duration, so that an import into many days does not keep a core busy
+/// with their sums.
 const SUMS_PAUSE_FACTOR: u32 = 10;
-/// Compactions that fail are made smaller, down to this many rows.
+/// Each failure halves the size of the next compaction, down to this many deltas.
 const ROWS_MIN: usize = 100;
 
-/// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one at a time do the
-/// work.
+/// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one of them work at a
+/// time.
 pub struct Keeper {
     store: Arc<dyn EventStore>,
     interval: Duration,
     limits: Limits,
     stop: StopToken,
-    /// Its rows are the deltas of the next compaction.
+    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's
+    /// timeouts.
     outage: Outage,
-    /// Whether the last compaction left some.
+    /// Whether the last compaction left deltas or minutes.
     left_some: bool,
     sums: Sums,
 }
@@ -55,23 +56,23 @@ pub struct Keeper {
 enum Next {
     /// There is more to do.
     AtOnce,
-    /// There is more to do, and somebody else holds the lock. In SQLite that is mostly the flush, in the gaps of which
-    /// nothing would ever be compacted if each of them cost an interval.
+    /// There is more to do, but the lock is taken. In SQLite the flush mostly holds it; if each failed attempt cost an
+    /// interval, a busy flush would leave no chance to compact.
     Soon,
-    /// There is nothing to do just now.
+    /// There is nothing to do now.
     AfterInterval,
 }
 
 /// When days are summed up.
 struct Sums {
-    /// Not before this.
+    /// Earliest time of the next sums.
     due_at: Instant,
-    /// Spent since then.
+    /// Time spent on the sums that are under way.
     spent: Duration,
 }
 
 impl Keeper {
-    /// A keeper that has not begun.
+    /// A keeper that does nothing before [`Keeper::run`].
     pub fn new(store: Arc<dyn EventStore>, settings: RollupSettings, stop: StopToken) -> Self {
         let limits = Limits::new(settings.cap.pairs_per_day_max);
         Self {
@@ -88,7 +89,7 @@ impl Keeper {
         }
     }
 
-    /// Keeps the rollups until told to stop, and then drops whatever is under way. Rides through every failure of the
+    /// Keeps the rollups until the stop, and then drops the step under way. Retries after every failure of the
     /// database.
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
@@ -109,7 +110,7 @@ impl Keeper {
         }
     }
 
-    /// Step after step, until the connection is old.
+    /// Runs step after step, until the connection is old or closed.
     async fn keep_on_one_connection(&mut self) -> Result<(), StoreError> {
         let mut store = self.store.open_rollups().await?;
         let opened_at = Instant::now();
@@ -118,14 +119,14 @@ impl Keeper {
             let next = self.step(store.as_mut()).await?;
             self.note_well();
             sleep(match next {
-                // As long as it took: whoever waits for SQLite's writer looks again within that time, so it cannot be
-                // starved.
+                // As long as the step took: a flush that waits for SQLite's writer retries within that time, so it is
+                // not starved.
                 Next::AtOnce => began_at.elapsed().min(PAUSE_MAX),
                 Next::Soon => PAUSE_MAX.min(self.interval),
                 Next::AfterInterval => self.interval,
             })
             .await;
-            // Servers, poolers and firewalls close what idles. That is no failure of anything.
+            // Servers, poolers and firewalls close idle connections, which is not a failure.
             if store.is_closed() {
                 break;
             }
@@ -168,7 +169,7 @@ impl Keeper {
         }
         let summed_up = sum_up_days(store, Timestamp::now(), &self.limits).await?;
         self.sums.note(began_at.elapsed(), summed_up.has_more);
-        // Noted before: what fails here is not tried again at once.
+        // After `note`, so that a failure here is not retried at once.
         if !summed_up.has_more && !summed_up.is_locked_elsewhere {
             self.settle_one_day(store).await?;
         }
@@ -179,31 +180,31 @@ impl Keeper {
         })
     }
 
-    /// One at a time, as it reads all of a day's events.
+    /// Rebuilds at most one day a call, because that reads all events of the day.
     async fn settle_one_day(&self, store: &mut dyn RollupStore) -> Result<(), StoreError> {
         let pairs_max = self.limits.pairs_per_day_max;
         match settle_one_day(store, pairs_max, Timestamp::now()).await? {
             None => {}
             Some(Settled::Rebuilt(day)) => tracing::info!(
-                "{day}, which had more than {pairs_max} pairs of event name and channel, is over: rebuilt its rollups for those with \
+                "{day} had more than {pairs_max} pairs of event name and channel and has ended: rebuilt its rollups for those with \
                  most events"
             ),
             Some(Settled::LeftAlone(day)) => tracing::warn!(
-                "{day}, which had more than {pairs_max} pairs of event name and channel, is over: `fast-ingest rollup rebuild --from \
-                 {day} --to {day}` makes its rollups for those with most events"
+                "{day} had more than {pairs_max} pairs of event name and channel and has too many events to rebuild beside the server's \
+                 work: `fast-ingest rollup rebuild --from {day} --to {day}` gives the pairs with most events rollups"
             ),
         }
         Ok(())
     }
 
-    /// A step went well.
+    /// Notes a step that succeeded. A mere connection would prove nothing: the database's disk may be full.
     fn note_well(&mut self) {
         if self.outage.end() {
-            tracing::info!("the database is back, rollups are kept again");
+            tracing::info!("the database works again, rollups are kept again");
         }
     }
 
-    /// Says what went wrong, once and then now and again, and how long to wait.
+    /// Logs what went wrong, as often as the reminder allows, and returns how long to wait.
     fn report(&mut self, error: &StoreError) -> Duration {
         let Failed { wait, is_due } = self.outage.note_failure(error.schema());
         if let Some(reason) = error.schema() {
@@ -214,7 +215,7 @@ impl Keeper {
         }
         if is_due {
             tracing::warn!(
-                "cannot keep the rollups, trying again; until then a query that the database answers reads more rows, and none is wrong: {error}"
+                "cannot keep the rollups, trying again; until then queries read more rows, and their answers stay right: {error}"
             );
         }
         wait
@@ -222,7 +223,7 @@ impl Keeper {
 }
 
 impl Sums {
-    /// One transaction of summing up; `has_more` of them are to follow at once.
+    /// Notes one transaction of summing up. With `has_more` the next follows at once, otherwise the pause begins.
     fn note(&mut self, took: Duration, has_more: bool) {
         self.spent += took;
         if has_more {

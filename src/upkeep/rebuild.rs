@@ -1,12 +1,12 @@
-//! Rebuilding: a day's rollups are thrown away and made afresh from its events, while the server runs.
+//! Rebuilding: a day's rollups are removed and counted again from its events, while the server runs.
 //!
-//! Each day is one transaction under the rollup lock. Everything in it is judged by one snapshot: the events that are
-//! counted are exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush
-//! commits an event and its delta together. A flush that commits meanwhile is in neither, and its deltas stay. So at
-//! every instant, and wherever an interruption falls, a day is either old or new, and nothing is lost or counted twice.
+//! Each day is one transaction under the rollup lock. Everything in it reads one snapshot: the events that are counted
+//! are exactly those whose deltas [`clear_day`](RollupStore::clear_day) sees and removes, because a flush commits an
+//! event and its delta together. A flush that commits meanwhile is in neither, and its deltas stay. So at any instant,
+//! and after any interruption, a day's rollups are the old or the new ones, and nothing is lost or counted twice.
 //!
-//! A day with rollups and without a single event is left alone, unless told otherwise: its events were removed, and the
-//! rollups are all that is left of it.
+//! A day with rollups and without a single event is left alone, unless [`Rules::forget`] is set: its events were
+//! removed, and the rollups are all that is left of the day.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use crate::rollup::users::NewKey;
 use crate::rollup::{DAY_EXACT_MAX, Part, SeriesKey, fold};
 use crate::store::{RollupStore, StoreError};
 
-/// Most (name, channel) pairs that get a series on one day, unless told otherwise: 100 names in 100 channels, each of
-/// which may take 96 quarters.
+/// Default of `--rollup-pairs-max`, the most (name, channel) pairs that get a series on one day: 100 names in 100
+/// channels, each pair with up to 96 quarters.
 pub const PAIRS_MAX_DEFAULT: usize = 10_000;
 
-/// Series that are written at once: all their parts are some megabytes.
+/// Series that are written at once: their parts take some megabytes of memory.
 const SERIES_AT_ONCE: usize = 100;
 /// Shortest rest after a day: many days have hardly any events, and their transactions would follow each other without
 /// a gap.
 const REST_MIN: Duration = Duration::from_millis(20);
-/// Longest rest after a day: a flush looks every 100 ms.
+/// Longest rest after a day: a waiting flush retries every 100 ms.
 const REST_MAX: Duration = Duration::from_secs(1);
 /// Parts in one call of the store.
 const PARTS_AT_ONCE: usize = 1_000;
@@ -40,13 +40,13 @@ const PARTS_AT_ONCE: usize = 1_000;
 pub struct Rules {
     /// Pairs of event name and channel that get a series on a day.
     pub pairs_max: usize,
-    /// Whether the rollups of a day go whose events are all gone. They are the only history of such a day: somebody
-    /// removed old events to save room, and wants to keep their numbers.
+    /// Whether to remove the rollups of a day whose events are all gone. Off by default: somebody may have removed old
+    /// events to save space, and such a day's rollups are the only history that it has.
     pub forget: bool,
 }
 
 impl Rules {
-    /// With a cap on pairs; nothing is forgotten.
+    /// Rules with this cap on pairs; days without events keep their rollups.
     pub fn new(pairs_max: usize) -> Self {
         Self {
             pairs_max,
@@ -55,18 +55,18 @@ impl Rules {
     }
 }
 
-/// What became of a day.
+/// The outcome of rebuilding one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RebuiltDay {
-    /// It has rollups for so many events, maybe none.
+    /// The day has rollups for this number of events, which may be 0.
     Rebuilt(u64),
-    /// It has rollups, but no events any more, and was left alone.
+    /// The day has rollups but no events any more, and was left alone.
     Kept,
-    /// It had rollups, but no events any more, and has neither now.
+    /// The day had rollups but no events any more: the rollups were removed.
     Forgotten,
 }
 
-/// What was rebuilt.
+/// The outcome of rebuilding several days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rebuilt {
     /// Days that have events.
@@ -80,7 +80,7 @@ pub struct Rebuilt {
 }
 
 impl Rebuilt {
-    /// Adds what became of a day.
+    /// Adds the outcome of one day.
     pub fn add(&mut self, day: RebuiltDay) {
         match day {
             RebuiltDay::Rebuilt(events) => self.add_day(events),
@@ -89,21 +89,21 @@ impl Rebuilt {
         }
     }
 
-    /// Adds a day with so many events.
+    /// Adds a rebuilt day with this number of events; a day without events counts for nothing.
     pub fn add_day(&mut self, events: u64) {
         self.days += u64::from(events > 0);
         self.events += events;
     }
 }
 
-/// Makes a day's rollups afresh. What it wrote is durable when it returns.
+/// Rebuilds a day's rollups. They are committed when it returns.
 ///
-/// Fresh events go to minutes, as a flush at `now` would have it, everything else to quarters. Days that have no
-/// minutes any more get their sums at once, all others are left to compaction.
+/// Fresh events go to minutes, as in a flush at `now`, all others to quarters. Days too old for minutes get their sums
+/// at once; the sums of other days are left to the keeper.
 ///
 /// # Errors
 ///
-/// What is wrong with the database. Nothing of the day has changed then, and the store must be dropped.
+/// When the database fails. Nothing of the day has changed then, and the store must be dropped.
 pub async fn rebuild_day(
     store: &mut dyn RollupStore,
     day: Day,
@@ -116,8 +116,8 @@ pub async fn rebuild_day(
     Ok(rebuilt)
 }
 
-/// As [`rebuild_day`], then rests for as long as that took. In SQLite a rebuild is the only writer most of its time,
-/// and a flush that waits looks only now and again whether it is its turn; without a rest it might never be.
+/// As [`rebuild_day`], then rests for as long as that took, within bounds. In SQLite a rebuild is the writer nearly all
+/// the time, and a waiting flush retries only now and again; without the rest it might never get its turn.
 ///
 /// # Errors
 ///
@@ -133,21 +133,21 @@ pub async fn rebuild_day_and_rest(
     Ok(rebuilt)
 }
 
-/// Most events of a day that is rebuilt beside everything else: some ten megabytes and a second, also where each event
-/// has a pair of its own.
+/// Most events of a day that the keeper of a running server rebuilds: some ten megabytes and a second, even where each
+/// event has a pair of its own.
 const SETTLE_EVENTS_MAX: u64 = 100_000;
 
-/// What became of a day with overflow.
+/// The outcome of settling a day with overflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It was rebuilt: the pairs with most events have series.
+    /// The day was rebuilt: the pairs with most events have series.
     Rebuilt(Day),
-    /// It has too many events for that; `rollup rebuild` does it.
+    /// The day has too many events to be rebuilt here; `rollup rebuild` does it.
     LeftAlone(Day),
 }
 
-/// Rebuilds one day that had more pairs than the cap and is over, so that those with most events have series; `None` if
-/// there is none.
+/// Rebuilds one past day that had more pairs than the cap, so that the pairs with most events have series; `None` if
+/// there is no such day.
 ///
 /// # Errors
 ///
@@ -180,7 +180,7 @@ pub async fn settle_one_day(
     Ok(Some(settled))
 }
 
-/// All of a day's transaction but its beginning and its end.
+/// A day's transaction without its begin and commit.
 async fn rebuild(
     store: &mut dyn RollupStore,
     day: Day,
@@ -203,7 +203,7 @@ async fn rebuild(
     write(store, day, recounted, has_minutes).await?;
     if overflow > 0 {
         store.add_overflow(day, overflow).await?;
-        // Of a day that goes on nobody knows yet who will have most events.
+        // A day that may still get many events is not settled: other pairs may have most events in the end.
         if !has_minutes {
             store.settle(day).await?;
         }
@@ -218,15 +218,15 @@ async fn has_rollups(store: &mut dyn RollupStore, day: Day) -> Result<bool, Stor
         || store.sums_on(day).await?.iter().any(|(_, _, sum)| sum.events > 0))
 }
 
-/// Makes the rollups of all days, if that was never done since the tables are there; `None` when there is nothing to
-/// do.
+/// Builds the rollups of all days, if the database notes that they are still to be built; `None` when there is nothing
+/// to do.
 ///
-/// Each day's transaction notes where the next run goes on should this one be interrupted, and the last one that all is
-/// done. What is returned is what this run did.
+/// Each day's transaction notes where the next run continues if this one is interrupted, and the last transaction notes
+/// that all is done. Returns what this run did, without earlier ones.
 ///
 /// # Errors
 ///
-/// What is wrong with the database.
+/// When the database fails.
 pub async fn build_if_needed(store: &mut dyn RollupStore, pairs_max: usize) -> Result<Option<Rebuilt>, StoreError> {
     store.begin_reading().await?;
     let is_needed = store.rebuild_needed().await?;
@@ -247,12 +247,12 @@ pub async fn build_if_needed(store: &mut dyn RollupStore, pairs_max: usize) -> R
     Ok(Some(rebuilt))
 }
 
-/// Gives a database of the releases before a key of its own for the users' hashes, and marks all its rollups as to be
-/// made afresh: the caller does so, or, should it be interrupted, `migrate up`. Until then queries count events.
+/// Gives a database of an older release its own key for hashing users, and notes that all its rollups have to be
+/// rebuilt: by the caller, or by `migrate up` if the caller is interrupted. Until then queries count events.
 ///
 /// # Errors
 ///
-/// What is wrong with the database; nothing has changed then.
+/// When the database fails; nothing has changed then.
 pub async fn make_user_key(store: &mut dyn RollupStore) -> Result<NewKey, StoreError> {
     begin(store).await?;
     let made = store.make_user_key().await?;
@@ -260,24 +260,24 @@ pub async fn make_user_key(store: &mut dyn RollupStore) -> Result<NewKey, StoreE
     Ok(made)
 }
 
-/// Notes that all days are rebuilt.
+/// Notes in the database that all days are rebuilt.
 ///
 /// # Errors
 ///
-/// What is wrong with the database.
+/// When the database fails.
 pub async fn set_rebuilt(store: &mut dyn RollupStore) -> Result<(), StoreError> {
     begin(store).await?;
     store.set_rebuilt().await?;
     store.commit().await
 }
 
-/// The days that have events or rollups, cut to what was asked for: both ends belong to it.
+/// The days from `from` to `to`, both included, that have events or rollups.
 ///
-/// A database may hold a few events of decades ago, so what lies between is not looked at day by day.
+/// A database may hold a few events of decades ago, so the empty time between is not searched day by day.
 ///
 /// # Errors
 ///
-/// What is wrong with the database.
+/// When the database fails.
 pub async fn days(store: &mut dyn RollupStore, from: Option<Day>, to: Option<Day>) -> Result<Vec<Day>, StoreError> {
     store.begin_reading().await?;
     let days = find_days(store, from, to).await?;
@@ -304,8 +304,8 @@ async fn find_days(store: &mut dyn RollupStore, from: Option<Day>, to: Option<Da
     Ok(days)
 }
 
-/// Adds the days of a range, which begins and ends with a day, that have events. Looks at ever longer stretches while
-/// they are empty, and at ever shorter ones once something is there.
+/// Adds the days with events of a range, which must begin and end at midnight UTC. Doubles the stretch that it looks at
+/// while stretches are empty, and halves it when one has events.
 async fn days_with_events(
     store: &mut dyn RollupStore,
     range: Range<Timestamp>,
@@ -336,19 +336,19 @@ async fn begin(store: &mut dyn RollupStore) -> Result<(), StoreError> {
         Ok(())
     } else {
         Err(StoreError::Unavailable(
-            "another process keeps the rollups just now; try again".to_owned(),
+            "another process is changing the rollups; try again".to_owned(),
         ))
     }
 }
 
-/// Counts a day. The database chooses among the pairs, so that memory never holds more of them than get a series.
+/// Counts a day. The database chooses the pairs with most events, so memory never holds many more than get a series.
 async fn recount(
     store: &mut dyn RollupStore,
     day: Day,
     pairs_max: usize,
     minutes_from: Timestamp,
 ) -> Result<Recounted, StoreError> {
-    // One more tells whether there is room for all.
+    // One more than the cap shows whether all pairs fit.
     let mut pairs = store.pairs_on(day, pairs_max.saturating_add(1)).await?;
     let admitted = (pairs.len() > pairs_max).then(|| {
         pairs.truncate(pairs_max);

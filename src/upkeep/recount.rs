@@ -1,9 +1,9 @@
-//! A day's events counted afresh, one by one: what the rollups should say of it.
+//! A recount of a day's events, one by one: what the day's rollups should be.
 //!
 //! Memory grows with the series and their buckets, never with the events. The bytes of a set of users depend only on
-//! who they are, so what comes out here equals, byte for byte, what flushes and compaction arrive at by way of deltas
-//! and minutes: a set is a sketch exactly when its bucket has more than [`PART_EXACT_MAX`] users, because no smaller
-//! piece of a bucket can have more users than it.
+//! its members, so a recount equals, byte for byte, what flushes and compaction get by way of deltas and minutes: a set
+//! is a sketch exactly when its bucket has more than [`PART_EXACT_MAX`] users, because no smaller piece of a bucket can
+//! have more users than the bucket.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,10 +12,10 @@ use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::{PART_EXACT_MAX, SeriesKey, Tally, UserHash, UserKey, UserUnion};
 use crate::store::{RollupStore, StoreError};
 
-/// What a series has in each bucket.
+/// The tallies of one series, by bucket.
 pub type Buckets = BTreeMap<Bucket, Tally>;
 
-/// The series of a day that have more pairs than the cap.
+/// The names and pairs that have a series, on a day with more pairs than the cap.
 #[derive(Debug, Clone, Default)]
 pub struct Admitted {
     /// Channels of the pairs, by event name.
@@ -23,7 +23,7 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// Admits what a series counts.
+    /// Admits the pair or name of a series; the series of all events needs no admission.
     pub fn insert(&mut self, series: &SeriesKey) {
         let Some(event_name) = &series.event_name else {
             return;
@@ -45,12 +45,12 @@ impl Admitted {
     }
 }
 
-/// A count in the making.
+/// A count under way.
 #[derive(Debug)]
 pub struct Recount {
-    /// From here on events go to minutes.
+    /// Events from this instant on are counted by the minute.
     minutes_from: Timestamp,
-    /// The database's.
+    /// The key that the database keeps.
     user_key: UserKey,
     /// `None`: everything has a series.
     admitted: Option<Admitted>,
@@ -60,12 +60,12 @@ pub struct Recount {
     overflow: u64,
 }
 
-/// What a day's events come to.
+/// The result of counting a day's events.
 #[derive(Debug)]
 pub struct Recounted {
     /// Number of events.
     pub events: u64,
-    /// Those among them whose pair has no series.
+    /// Number of those whose pair has no series.
     pub overflow: u64,
     /// Each series that has events.
     pub series: BTreeMap<SeriesKey, Buckets>,
@@ -79,7 +79,7 @@ struct NameSums {
     channels: HashMap<String, Sums>,
 }
 
-/// Events and users in the making.
+/// A tally under way.
 #[derive(Debug)]
 pub struct Sum {
     events: u64,
@@ -87,7 +87,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Of nothing yet; names up to `exact_max` users one by one.
+    /// An empty sum, which names up to `exact_max` users one by one.
     pub fn new(exact_max: usize) -> Self {
         Self {
             events: 0,
@@ -101,7 +101,7 @@ impl Sum {
         self.users.add_set(tally.users);
     }
 
-    /// The tally that came about.
+    /// The tally of all that was added.
     pub fn finish(self) -> Tally {
         Tally {
             events: self.events,
@@ -111,8 +111,8 @@ impl Sum {
 }
 
 impl Recount {
-    /// Nothing counted yet. Events from `minutes_from` on are counted by the minute, all others by the quarter; those
-    /// without a series count as overflow.
+    /// A count of nothing yet. Events from `minutes_from` on are counted by the minute, all others by the quarter;
+    /// events whose pair has no series count as overflow.
     pub fn new(minutes_from: Timestamp, user_key: UserKey, admitted: Option<Admitted>) -> Self {
         Self {
             user_key,
@@ -129,7 +129,7 @@ impl Recount {
     ///
     /// # Errors
     ///
-    /// What is wrong with the database.
+    /// When the database fails.
     pub async fn read(&mut self, store: &mut dyn RollupStore, day: Day) -> Result<(), StoreError> {
         let mut add = |event_name: &str, channel: &str, user_id: &str, timestamp| {
             self.add(event_name, channel, user_id, timestamp);
@@ -161,7 +161,7 @@ impl Recount {
         }
     }
 
-    /// What was counted.
+    /// The result. Series without events are left out.
     pub fn finish(self) -> Recounted {
         let mut series = BTreeMap::new();
         let mut insert = |event_name: Option<&str>, channel: Option<String>, sums: Sums| {
@@ -202,7 +202,7 @@ fn count(sums: &mut Sums, bucket: Bucket, user: UserHash) {
     sum.users.add(user);
 }
 
-/// The value of a key, which is copied only when it is new.
+/// The entry of `key`; unlike the map's own `entry`, it copies the key only when it is new.
 fn entry<'m, V: Default>(map: &'m mut HashMap<String, V>, key: &str) -> &'m mut V {
     if !map.contains_key(key) {
         map.insert(key.to_owned(), V::default());

@@ -1,4 +1,4 @@
-//! How rollups are kept.
+//! Settings of the rollups: how often they are compacted, and how much they may hold.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use clap::Args;
 use super::rebuild::PAIRS_MAX_DEFAULT;
 use crate::support::settings::{count, positive_duration};
 
-/// How rollups are kept.
+/// How often rollups are compacted, and how much they may hold.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Rollups")]
 pub struct RollupSettings {
-    /// Time between two compactions of rollups in light traffic; a query reads some 25 rows a server on top of
-    /// compacted ones meanwhile
+    /// Time between two compactions of rollups in light traffic; until the next one a query reads some 25 more rows for
+    /// each server
     #[arg(id = "rollup_interval", long = "rollup-interval", env = "FAST_INGEST_ROLLUP_INTERVAL", default_value = "5s", value_name = "TIME", value_parser = positive_duration)]
     pub interval: Duration,
     /// How much the rollups may hold.
@@ -20,12 +20,12 @@ pub struct RollupSettings {
     pub cap: RollupCap,
 }
 
-/// How much the rollups may hold. All that make them must agree on it.
+/// How much the rollups may hold. Every process that writes rollups of one database must use the same value.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Rollups")]
 pub struct RollupCap {
-    /// Pairs of event name and channel with rollups on one day, queries for others count events; ids sent as names
-    /// cannot fill the disk
+    /// Pairs of event name and channel that get rollups on one day; queries for other pairs count events. Keeps ids
+    /// that are sent as names from filling the disk
     #[arg(
         id = "rollup_pairs_max", long = "rollup-pairs-max",
         env = "FAST_INGEST_ROLLUP_PAIRS_MAX",

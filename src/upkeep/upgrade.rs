@@ -1,5 +1,4 @@
-//! From whatever a database holds to where this release can serve from it: its schema, then what must be counted to
-//! fill new tables.
+//! Upgrading a database to this release: its schema, then the counts that fill new tables.
 
 use std::time::Duration;
 
@@ -9,13 +8,12 @@ use crate::store::settings::StoreLocation;
 use crate::store::{self, StoreError};
 use crate::support::words::plural;
 
-/// Brings a database to where this binary can serve from it, with the default cap on rollups; see [`up_within`].
+/// Upgrades a database to this release, with the default cap on rollups; see [`up_within`].
 pub fn up(location: &StoreLocation) -> Result<Vec<String>, StoreError> {
     up_within(location, rebuild::PAIRS_MAX_DEFAULT)
 }
 
-/// Brings a database to where this binary can serve from it: [`apply`], then [`build_rollups`]. Returns the names of
-/// the migrations applied.
+/// Upgrades a database to this release: [`apply`], then [`build_rollups`]. Returns the names of the migrations applied.
 ///
 /// Blocks, and must not be called on a thread that drives a tokio runtime. Two runs at once do no harm: the second
 /// waits, then finds nothing to do.
@@ -35,7 +33,7 @@ pub fn up_within(location: &StoreLocation, pairs_max: usize) -> Result<Vec<Strin
 
 /// Counts the events that were stored before there were rollups; `None` when that is done already. Blocks like [`up`].
 ///
-/// Two runs at once count everything twice, one day after the other, and both are right.
+/// Two runs at once only do the work twice: each rebuilds day after day, and the rollups stay right.
 pub fn build_rollups(location: &StoreLocation, pairs_max: usize) -> Result<Option<Rebuilt>, StoreError> {
     let settings = upkeep_settings(location.clone());
     block_on(async {

@@ -1,16 +1,18 @@
-//! Verifying: each day's events are counted afresh and held against what the rollups say, in one snapshot.
+//! Verifying: each day's events are counted again and compared with the rollups, in one snapshot.
 //!
 //! The rules that must hold, and that queries rely on:
 //!
-//! * A series' parts and the deltas that belong to it, merged by the quarter, are the events of the quarter: as many,
-//!   by the same users. The sets are compared byte by byte (see [`recount`](super::recount) for why that is fair).
-//! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale is that of
-//!   the parts.
+//! * A series' parts and the deltas that belong to it, merged by the quarter, have as many events as the quarter, by
+//!   the same users. The sets are compared byte by byte ([`recount`](super::recount) says why they must be equal).
+//! * Exactly those series that have parts on a day have a row for the day's sum, and a sum that is not stale equals
+//!   that of the parts.
 //! * On a day with overflow, pairs without a row for the day have no series, and the overflow counts exactly their
-//!   compacted events; those with a row may lack parts, because they are let in before they come. A name without a
-//!   series has none of its pairs admitted. On any other day everything has a series, if only one made of deltas.
+//!   compacted events; pairs with a row may lack parts, because they are admitted before their events come. A name
+//!   without a series has none of its pairs admitted. On any other day every pair has a series, if only one made of
+//!   deltas.
 //!
-//! A day with rollups and not one event is told as such: most likely its events were removed to save room.
+//! A day with rollups and not one event is one difference of its own: most likely its events were removed to save
+//! space.
 
 mod difference;
 
@@ -25,21 +27,21 @@ use crate::rollup::{
 };
 use crate::store::{RollupStore, StoreError};
 
-/// What verifying a day came to.
+/// The result of verifying a day.
 #[derive(Debug)]
 pub struct Verdict {
     /// Number of events.
     pub events: u64,
-    /// Whatever is not as it should be: series by series, in order of time.
+    /// Every rollup that is wrong: first those of the day as a whole, then the buckets by series and time.
     pub differences: Vec<Difference>,
 }
 
-/// Everything that the rollups hold of a day.
+/// All rollups of a day, as stored.
 #[derive(Debug)]
 struct Kept {
     parts: Vec<(SeriesKey, Part)>,
     deltas: Vec<Delta>,
-    /// Those that are not stale.
+    /// Sums that are not stale.
     sums: Vec<(SeriesKey, SeriesId, Tally)>,
     /// Series whose sum is stale.
     stale: Vec<SeriesKey>,
@@ -47,11 +49,11 @@ struct Kept {
 }
 
 /// Verifies a day in a read-only transaction of its own, so that no snapshot is held for longer than one day takes, and
-/// nobody waits.
+/// no other process has to wait.
 ///
 /// # Errors
 ///
-/// What is wrong with the database; then the store must be dropped.
+/// When the database fails; the store must be dropped then.
 pub async fn verify_day(store: &mut dyn RollupStore, day: Day) -> Result<Verdict, StoreError> {
     store.begin_reading().await?;
     let kept = read(store, day).await?;
@@ -81,8 +83,8 @@ async fn read(store: &mut dyn RollupStore, day: Day) -> Result<Kept, StoreError>
 }
 
 impl Kept {
-    /// Whatever has a row of the day, on a day with overflow; `None` on all others, where nothing goes without a
-    /// series.
+    /// On a day with overflow, the pairs and names that have a row of the day; `None` on any other day, where every
+    /// pair has a series.
     fn admitted(&self) -> Option<Admitted> {
         self.overflow?;
         let mut admitted = Admitted::default();
@@ -111,7 +113,7 @@ fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -
         stale,
         ..
     } = kept;
-    // Pairs that are let in before they come have no parts.
+    // Pairs that were admitted before their events came have no parts.
     let expects_parts = admitted.is_none();
     check_sums(day, &parts, sums, stale, expects_parts, &mut differences);
     if !are_events_gone {
@@ -121,13 +123,13 @@ fn compare(day: Day, rows: Recounted, kept: Kept, admitted: Option<&Admitted>) -
     differences
 }
 
-/// What there is to say of a day without events: one thing, rather than the same of each of its buckets.
+/// The one difference of a day without events, in place of one for each of its buckets.
 fn check_gone(day: Day, kept: &Kept, admitted: Option<&Admitted>) -> Option<Difference> {
     let merged = by_quarter(kept.parts.clone(), kept.deltas.clone(), admitted);
     let of_series = |buckets: &Buckets| buckets.values().map(|tally| tally.events).sum();
     let merged = merged.values().map(of_series);
     let summed = kept.sums.iter().map(|(_, _, sum)| sum.events);
-    // That of all events, unless it is missing.
+    // The largest is the series of all events, unless that is missing.
     let rollups = merged.chain(summed).max()?;
     (rollups > 0).then_some(Difference {
         series: SeriesKey::EVERYTHING,
@@ -146,7 +148,7 @@ fn check_overflow(
     let (Some(admitted), Some(overflow)) = (admitted, kept.overflow) else {
         return;
     };
-    // Those that compaction has not come to yet will be added to the overflow.
+    // Compaction will add the events of these deltas to the overflow.
     let to_come: u64 = kept
         .deltas
         .iter()
@@ -165,7 +167,7 @@ fn check_overflow(
     }
 }
 
-/// Holds the day's sums against its parts, whatever the parts are worth.
+/// Compares the day's sums with its parts, whether or not the parts are right themselves.
 fn check_sums(
     day: Day,
     parts: &[(SeriesKey, Part)],
@@ -204,7 +206,7 @@ fn check_sums(
     }
 }
 
-/// What is wrong with a sum that is not stale; a series without parts has `None`.
+/// What is wrong with a sum that is not stale. `parts` is the sum of the parts, `None` for a series without parts.
 fn fault_of_sum(sum: &Tally, parts: Option<Tally>) -> Option<Fault> {
     let has_parts = parts.is_some();
     let parts = parts.unwrap_or_else(nothing);
@@ -219,9 +221,8 @@ fn fault_of_sum(sum: &Tally, parts: Option<Tally>) -> Option<Fault> {
     (!has_parts).then_some(Fault::NoParts)
 }
 
-/// A sum may have been made of minutes, none of which had too many users to name, where the quarter that they were
-/// merged into has: then it names users that the parts no longer tell apart, and rightly so. The sketch of both is what
-/// can be compared.
+/// A day's sum may come from minutes with few users each, which were merged into a quarter with too many users to name.
+/// Then the sum rightly names users that the parts hold only as a sketch, so both are compared as sketches.
 fn are_same_users(sum: &UserSet, parts: &UserSet) -> bool {
     if sum.is_exact() == parts.is_exact() {
         return sum.encode() == parts.encode();
@@ -234,7 +235,7 @@ fn are_same_users(sum: &UserSet, parts: &UserSet) -> bool {
     sketched(sum) == sketched(parts)
 }
 
-/// What parts and deltas come to, minutes merged into quarters, for each series that exists.
+/// Parts and deltas of each series that exists, merged into quarters.
 fn by_quarter(
     parts: Vec<(SeriesKey, Part)>,
     deltas: Vec<Delta>,

@@ -22,7 +22,7 @@ pub(super) struct BatchLimits {
 /// Consecutive lines of one file.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Place of the file on the command line.
+    /// Index of the file on the command line.
     pub(super) file: usize,
     /// Number of the first line, blank ones included: batches of a file leave no gap.
     pub(super) first_line: u64,
@@ -41,14 +41,14 @@ pub(super) struct Batch {
 /// One line to send, kept as it was read.
 #[derive(Debug, Clone)]
 pub(super) struct EventLine {
-    /// Its number, from 1.
+    /// Number of the line in its file, from 1.
     pub(super) line: u64,
     place: Range<usize>,
     given_id: Option<GivenId>,
 }
 
 impl Batch {
-    /// An empty batch of `file` that goes on behind line `last_line`.
+    /// An empty batch of `file` that continues after line `last_line`.
     pub(super) fn behind(file: usize, last_line: u64) -> Self {
         Self {
             file,
@@ -61,12 +61,12 @@ impl Batch {
         }
     }
 
-    /// Whether it covers no line at all.
+    /// Whether the batch covers no line, not even a blank one.
     pub(super) fn is_empty(&self) -> bool {
         self.last_line < self.first_line
     }
 
-    /// Whether a line of `bytes` more should go into the next batch.
+    /// Whether a further line of `bytes` should go into the next batch.
     pub(super) fn is_full(&self, limits: BatchLimits, bytes: usize) -> bool {
         let longest_id = if limits.event_ids {
             "\"event_id\":\"imp-\",".len() + 32

@@ -18,15 +18,16 @@ use crate::api::routes::BULK;
 use crate::cli::request;
 use crate::cli::text::printable;
 
-/// Time for a connection to come about.
+/// Time for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for a whole exchange. A frozen server keeps its connections open for ever; the longest answer of a live one is
-/// far quicker.
+/// Time for a request and its answer. A frozen server keeps its connections open for ever; a live one answers much
+/// faster than this.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time for which an unused connection is kept: less than the server's 75 s, so that it does not close under a request.
+/// Time for which an unused connection is kept: less than the server's 75 s, so that the server does not close it
+/// during a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest answer that is read. A server's longest lists 100 events with 8 problems each, of some 600 bytes at most: a
-/// name of up to 64 bytes, escaped, and a sentence.
+/// Longest answer that is read. The longest of a server lists 100 events with 8 problems each, of some 600 bytes at
+/// most: a name of up to 64 bytes, escaped, and a sentence.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Where batches go.
@@ -40,50 +41,51 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// A text for the user if this is no URL that can be used.
+    /// A text for the user if the URL cannot be used.
     pub(super) fn parse(url: &str) -> anyhow::Result<Self> {
         let uri = request::uri(url, BULK)?;
         Ok(Self { uri })
     }
 }
 
-/// What became of one attempt.
+/// The outcome of one attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Attempt {
-    /// The server has judged the request.
+    /// The server has accepted or refused the request.
     Verdict(Verdict),
-    /// It has not, or its judgement got lost: send the same again.
+    /// The server did neither, or its answer got lost: send the same request again.
     Retry {
-        /// What happened.
+        /// What happened, for the user.
         why: String,
-        /// How long the server wants to be left alone.
+        /// The server's `Retry-After`.
         after: Option<Duration>,
     },
 }
 
-/// The server's judgement of a request.
+/// The server's verdict on a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// So many events are stored.
+    /// This number of events is stored.
     Accepted(usize),
-    /// Nothing is stored because of these events; places in the array, each with one reason, in order.
+    /// Nothing is stored, because these events are refused.
     EventsRefused {
-        /// Place and reason. A place may occur several times; places may be missing when there are many.
+        /// Index in the array and reason, sorted by index. An index occurs once for each reason; if very many events
+        /// are refused, only the first ones are here.
         reasons: Vec<(usize, Reason)>,
-        /// How many events are refused.
+        /// Number of all refused events.
         invalid_count: usize,
     },
-    /// Nothing is stored, because of the request as a whole, which is unreadable.
+    /// Nothing is stored, because the request as a whole cannot be read.
     RequestRefused(Reason),
     /// Nothing is stored: the request has more bytes than the server takes.
     TooLarge(Reason),
     /// Nothing is stored: the request has more events than the server takes.
     TooMany(Reason),
-    /// This is no answer of a fast-ingest server.
+    /// The answer is not one of a fast-ingest server; its text is for the user.
     NotOurs(String),
 }
 
-/// A keep-alive connection, opened on use and opened again after it broke.
+/// A keep-alive connection, opened on first use and reopened after it broke.
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -138,7 +140,7 @@ impl Connection {
         let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let body = match body {
             Ok(body) => body.to_bytes(),
-            // No server of ours says so much: only the status counts, and the same request would bring the same answer.
+            // No fast-ingest server answers at such length: only the status counts, and a retry would change nothing.
             Err(error) if error.is::<LengthLimitError>() => Bytes::new(),
             Err(error) => bail!("the answer broke off: {error}"),
         };
@@ -146,7 +148,7 @@ impl Connection {
     }
 }
 
-/// The innermost error: "Connection refused" says more than "client error (Connect)".
+/// The text of the innermost error: "Connection refused" says more than "client error (Connect)".
 fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -155,7 +157,7 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     innermost.to_string()
 }
 
-/// What goes into the list of refused lines.
+/// The reason for one line, from an error in the server's list.
 fn reason(error: ListedError<'_>) -> Reason {
     Reason {
         field: error.field.into_owned(),
@@ -164,14 +166,14 @@ fn reason(error: ListedError<'_>) -> Reason {
     }
 }
 
-/// The same about the request as a whole.
+/// The reason from a problem with the request as a whole.
 fn reason_of_line(problem: &Problem<'_>) -> Reason {
     Reason::of_line(problem.code.as_ref(), problem.text())
 }
 
 fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Attempt {
     let problem = serde_json::from_slice::<Problem<'static>>(body).ok();
-    // Some JSON of another program has no code.
+    // JSON without a code is from another program.
     let problem = problem.filter(|problem| !problem.code.is_empty());
     if status.is_server_error() || matches!(status.as_u16(), 408 | 429) {
         let detail = problem
@@ -208,7 +210,7 @@ fn interpret(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Attempt {
             Verdict::EventsRefused { reasons, invalid_count }
         }
         (StatusCode::PAYLOAD_TOO_LARGE, Some(problem)) => Verdict::TooLarge(reason_of_line(&problem)),
-        // A proxy in front of the server has limits of its own and answers in its own way.
+        // A proxy in front of the server has its own limits and answers in its own form.
         (StatusCode::PAYLOAD_TOO_LARGE, None) => {
             let message = "is larger than the server takes";
             Verdict::TooLarge(Reason::of_line("too_large", message))

@@ -1,12 +1,11 @@
-//! Text out of what a file holds: gzip and zstd are told by their first bytes, whatever the file is called, and are
-//! undone.
+//! Decompression of input files. The first bytes tell gzip, zstd and plain text apart, whatever the file's name is.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 use flate2::bufread::GzDecoder;
 
 const READ_BYTES: usize = 128 * 1024;
-/// The first bytes that tell.
+/// Number of first bytes that decide the format.
 const MAGIC_BYTES: usize = 4;
 
 /// How the bytes are compressed.
@@ -18,12 +17,12 @@ enum Format {
 }
 
 impl Format {
-    /// By the first bytes. Where these say nothing, what a file is called says what is wrong with it: it is damaged, or
-    /// empty.
+    /// The format by the first bytes. If these match no format, the extension decides: a file named `.gz` or `.zst`
+    /// must be damaged or empty then, and its decoder reports that.
     fn tell(start: &[u8], extension: Option<&str>) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            // A frame, or one to be skipped, such as parallel compressors put in front.
+            // A frame, or a skippable frame, which parallel compressors put in front.
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Self::Zstd,
             _ => match extension {
                 Some("gz") => Self::Gzip,
@@ -34,7 +33,7 @@ impl Format {
     }
 }
 
-/// The text of `input`; `extension` is that of the file's name, in lower case.
+/// The decompressed text of `input`; `extension` is that of the file's name, in lower case.
 pub(super) fn text_of(mut input: impl BufRead + 'static, extension: Option<&str>) -> io::Result<Box<dyn BufRead>> {
     let mut start = Vec::with_capacity(MAGIC_BYTES);
     input.by_ref().take(MAGIC_BYTES as u64).read_to_end(&mut start)?;
@@ -50,13 +49,12 @@ pub(super) fn text_of(mut input: impl BufRead + 'static, extension: Option<&str>
     })
 }
 
-/// The members of a gzip file, one behind the other, and zeros behind them, as tapes and block devices leave them:
-/// gzip(1) ignores these.
+/// Reads the members of a gzip file one after the other. Zeros after a member are skipped, as in gzip(1): tapes and
+/// block devices leave them.
 ///
-/// Anything else behind a member is an error. gzip(1) only warns of it, but it may be a member with a damaged
-/// beginning.
+/// Anything else after a member is an error. gzip(1) only warns of it, but it may be a member with a damaged beginning.
 struct Members<R> {
-    /// None behind the last one.
+    /// `None` after the last member.
     member: Option<GzDecoder<R>>,
 }
 
@@ -82,7 +80,7 @@ impl<R: BufRead> Read for Members<R> {
                 Some(_) => {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
-                        "something else than gzip stands behind the compressed data",
+                        "something else than gzip follows the compressed data",
                     ));
                 }
             }
@@ -91,7 +89,7 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// Takes zeros away. Leaves what comes behind them, and returns its first byte; none at the end.
+/// Skips zeros. Returns the first other byte without consuming it; `None` at the end.
 fn first_behind_zeros(input: &mut impl BufRead) -> io::Result<Option<u8>> {
     loop {
         let bytes = input.fill_buf()?;
@@ -123,7 +121,7 @@ mod tests {
         zstd::encode_all(text.as_bytes(), 1).unwrap()
     }
 
-    /// The text, read through a buffer so small that everything crosses its edges.
+    /// The text, read through a buffer so small that everything crosses its borders.
     fn text(bytes: &[u8], extension: Option<&str>) -> io::Result<String> {
         let input = BufReader::with_capacity(3, Cursor::new(bytes.to_vec()));
         let mut text = String::new();
@@ -142,7 +140,7 @@ mod tests {
         for plain in ["", "{", "{}\n", "{}\n{}\n"] {
             assert_eq!(text(plain.as_bytes(), Some("ndjson")).unwrap(), plain);
         }
-        // An empty one is not the file that its name says.
+        // A file named `.gz` that is empty or plain text is an error, and so is a plain one named `.zst`.
         assert!(text(b"", Some("gz")).is_err());
         assert!(text(b"{}\n", Some("gz")).is_err());
         assert!(text(b"{}\n", Some("zst")).is_err());

@@ -1,6 +1,6 @@
 //! The `event_id` that a line is given when it has none, and the check that a line is one JSON object.
 //!
-//! The format is stable, since a later version must give the same line the same id: `imp-` and the 32 lower-case hex
+//! The format is stable, because a later version must give the same line the same id: `imp-` and the 32 lower-case hex
 //! digits of XXH3-128 (seed 0) over 8 bytes of line number, little-endian, followed by the line. Lines count from 1 in
 //! the decompressed file. A line's bytes are those before its `\n` or `\r\n`; a byte order mark at the start of the
 //! file belongs to no line. The file's name is left out, so that a renamed, compressed or copied file keeps its ids.
@@ -13,14 +13,14 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 use super::refused::Reason;
 
-/// An id to write into a line, and where.
+/// An id, and where to write it into a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GivenId {
-    /// Bytes of the line before the id.
+    /// Bytes of the line before the inserted text.
     until: usize,
-    /// The text to put there, id included.
+    /// The text to insert, with the id.
     text: String,
-    /// Where the line goes on: behind a `null` that the text replaces.
+    /// Offset at which the line continues: after a `null` that the text replaces, else equal to `until`.
     from: usize,
 }
 
@@ -32,18 +32,18 @@ impl GivenId {
         out.extend_from_slice(&line[self.from..]);
     }
 
-    /// Bytes by which the line grows.
+    /// Bytes of the inserted text; the line grows by no more than that.
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
 }
 
-/// Checks that a line is a JSON object, and finds the id it should be given: none if it has an `event_id` that is not
-/// null.
+/// Checks that a line is a JSON object, and makes the id to write into it: `None` if the line has an `event_id` that is
+/// not null.
 ///
 /// # Errors
 ///
-/// The reason why the line cannot be sent: it would make the whole request unreadable.
+/// Why the line cannot be sent: with it the server could not read the request.
 pub(super) fn check_line(number: u64, line: &[u8]) -> Result<Option<GivenId>, Reason> {
     let text = std::str::from_utf8(line).map_err(|error| {
         let place = error.valid_up_to() + 1;
@@ -57,7 +57,7 @@ pub(super) fn check_line(number: u64, line: &[u8]) -> Result<Option<GivenId>, Re
     let id = || event_id(number, line);
     let given = match object.event_id.map(RawValue::get) {
         Some("null") => {
-            // `get` borrows from `text`, so the distance of the two pointers is the place in the line.
+            // `get` borrows from `text`, so the distance of the two pointers is the offset in the line.
             let null = object.event_id.map_or(0, |raw| raw.get().as_ptr() as usize);
             let until = null - text.as_ptr() as usize;
             let from = until + "null".len();
@@ -91,20 +91,20 @@ fn event_id(number: u64, line: &[u8]) -> String {
     format!("imp-{:032x}", hash.digest128())
 }
 
-/// All that import wants to know of an event; the server checks the rest.
+/// The only field of an event that import reads; the server checks the rest.
 #[derive(Deserialize)]
 struct Object<'a> {
     #[serde(borrow, default, deserialize_with = "even_null")]
     event_id: Option<&'a RawValue>,
 }
 
-/// Keeps `null`, which `Option` would make equal to an absent key.
+/// Keeps `null` as a value, which `Option` alone would turn into the `None` of an absent key.
 fn even_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(value).map(Some)
 }
 
 fn not_json(error: &serde_json::Error) -> Reason {
-    // serde_json counts lines of its own, always 1 here; beside the file's line number that would only confuse.
+    // serde_json's line number is always 1 here, and would be confusing beside that of the file.
     let text = error.to_string();
     let what = text
         .rsplit_once(" at line ")

@@ -1,10 +1,10 @@
-//! What is known to be done: events counted, and for each file the line up to which nothing is missing.
+//! Counts of accepted and refused events, and for each file the line up to which every line is done.
 
 use std::collections::BTreeMap;
 
 use crate::cli::text::{counted, grouped};
 
-/// The books of a run.
+/// The counts of a run.
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// Events that the server has acknowledged.
@@ -17,16 +17,16 @@ pub(super) struct Ledger {
 #[derive(Debug)]
 struct FileLedger {
     name: String,
-    /// Every line up to this one is done.
+    /// Every line up to this one is accepted or skipped.
     done_through: u64,
-    /// Stretches behind it that are done while something before them is not: first and last line.
+    /// Later runs of lines that are done while a line before them is not: last line by first line.
     done_beyond: BTreeMap<u64, u64>,
-    /// How many lines there are, once that is known.
+    /// Number of lines, once the file is read.
     lines: Option<u64>,
 }
 
 impl Ledger {
-    /// Empty books for these files.
+    /// Counts of zero for these files.
     pub(super) fn new(names: impl Iterator<Item = String>) -> Self {
         let file = |name| FileLedger {
             name,
@@ -41,7 +41,7 @@ impl Ledger {
         }
     }
 
-    /// Lines `first..=last` of a file are accepted or skipped.
+    /// Notes that lines `first..=last` of a file are accepted or skipped.
     ///
     /// # Panics
     ///
@@ -55,7 +55,7 @@ impl Ledger {
         }
     }
 
-    /// A file has so many lines.
+    /// Notes the number of lines of a file.
     pub(super) fn file_read(&mut self, file: usize, lines: u64) {
         self.files[file].lines = Some(lines);
     }
@@ -75,7 +75,7 @@ impl Ledger {
         self.files.len()
     }
 
-    /// How far the run has come, in words.
+    /// How far the run has come, as a text for the user.
     pub(super) fn how_far(&self) -> String {
         let are = if self.refused == 0 {
             "accepted"

@@ -2,20 +2,19 @@
 
 use std::time::{Duration, Instant};
 
-/// Shortest wait: soon enough not to be felt, long enough not to hammer a server that is coming up.
+/// Shortest wait: too short for a user to notice, long enough not to flood a server that is starting.
 const WAIT_MIN: Duration = Duration::from_millis(100);
-/// Longest wait without a `Retry-After`: a server that came back is found within seconds.
+/// Longest wait without a `Retry-After`: a server that is up again is noticed within seconds.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// An outage shorter than this is not worth a message: a server restarts quicker.
+/// An outage shorter than this gets no message: a quick restart of the server is within it.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The time since anything was last judged by the server, while attempts fail. Shared by all workers: one that gets
-/// through shows that the server lives.
+/// How long all attempts have failed. Shared by all workers: a verdict for one of them shows that the server is up.
 #[derive(Debug)]
 pub(super) struct Outage {
     give_up_after: Duration,
-    /// The first failure behind the last success. Counted from there, since standard input may well have been silent
-    /// before.
+    /// Time of the first failure after the last verdict. Not the time of the verdict: standard input may have been
+    /// silent for long since then.
     since: Option<Instant>,
     announced: bool,
 }
@@ -23,19 +22,19 @@ pub(super) struct Outage {
 /// What to do about a failed attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Try again, after at most this time.
+    /// Try again, after at most `left`.
     TryAgain {
-        /// Time until the run is given up.
+        /// Time until the run gives up.
         left: Duration,
-        /// Whether to tell the user, which is done once in an outage.
+        /// Whether to tell the user, which is done once for each outage.
         announce: bool,
     },
-    /// It has lasted too long.
+    /// The outage has lasted too long.
     GiveUp,
 }
 
 impl Outage {
-    /// No outage so far.
+    /// A state without an outage.
     pub(super) fn new(give_up_after: Duration) -> Self {
         Self {
             give_up_after,
@@ -44,7 +43,7 @@ impl Outage {
         }
     }
 
-    /// An attempt failed at `now`.
+    /// Notes that an attempt failed at `now`.
     pub(super) fn failed(&mut self, now: Instant) -> Decision {
         let lasted = now.saturating_duration_since(*self.since.get_or_insert(now));
         let left = self.give_up_after.saturating_sub(lasted);
@@ -56,15 +55,15 @@ impl Outage {
         Decision::TryAgain { left, announce }
     }
 
-    /// The server gave a verdict. Returns whether that ends an outage which the user was told of.
+    /// Notes a verdict of the server. Returns whether that ends an outage that the user was told of.
     pub(super) fn over(&mut self) -> bool {
         self.since = None;
         std::mem::take(&mut self.announced)
     }
 }
 
-/// The wait behind failed attempt number `attempt`, counted from 0: what the server asked for, else twice as long each
-/// time. `random` in `0.0..1.0` spreads the connections, so that they do not all come back in the same moment.
+/// The wait after failed attempt number `attempt`, counted from 0: as long as the server asked for, else twice as long
+/// each time. `random` in `0.0..1.0` spreads the connections, so that they do not all retry in the same moment.
 pub(super) fn wait(attempt: u32, asked_for: Option<Duration>, random: f64) -> Duration {
     match asked_for {
         Some(asked_for) => asked_for.max(WAIT_MIN) + WAIT_MIN.mul_f64(random),

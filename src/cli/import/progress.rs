@@ -10,24 +10,24 @@ use super::source::Source;
 use crate::cli::text::{counted, grouped};
 use crate::support::exit::say_aside;
 
-/// Often enough to look alive.
+/// Time between updates of a bar: short enough to look smooth.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
-/// Seldom enough for the log of a nightly job.
+/// Time between lines: long enough for the log of a nightly job.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where progress and messages go.
 #[derive(Debug)]
 pub(super) enum Display {
-    /// Messages only.
+    /// Messages only, with `--quiet`.
     Quiet,
-    /// A terminal.
+    /// A bar, if stderr is a terminal.
     Bar(ProgressBar),
-    /// A pipe or a file.
+    /// Lines, if stderr is a pipe or a file.
     Lines,
 }
 
 impl Display {
-    /// Shows a bar if somebody is looking.
+    /// Chooses the display, and shows the bar if stderr is a terminal.
     pub(super) fn start(sources: &[Source], quiet: bool) -> Self {
         if quiet {
             return Self::Quiet;
@@ -46,16 +46,16 @@ impl Display {
         Self::Bar(bar)
     }
 
-    /// Shows a message that stays.
+    /// Prints a message above the bar, if there is one.
     pub(super) fn notice(&self, text: &str) {
         match self {
-            // Clears the bar, lets the line through and draws the bar again.
+            // Hides the bar while the line is printed.
             Self::Bar(bar) => bar.suspend(|| say_aside(format_args!("fast-ingest: {text}"))),
             Self::Quiet | Self::Lines => say_aside(format_args!("fast-ingest: {text}")),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(super) fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
@@ -63,7 +63,7 @@ impl Display {
     }
 }
 
-/// Shows progress until it is dropped: what was read of the sources and `accepted` events since `started`.
+/// Shows progress until the future is dropped: bytes read from the sources, and `accepted` events since `started`.
 pub(super) async fn report(display: &Display, sources: &[Source], started: Instant, accepted: impl Fn() -> u64) {
     let interval = match display {
         Display::Quiet => return,
@@ -95,12 +95,12 @@ pub(super) async fn report(display: &Display, sources: &[Source], started: Insta
     }
 }
 
-/// Bytes of all files; none if one of them is a pipe.
+/// Bytes of all files; `None` if one of them is a pipe.
 fn bytes_total(sources: &[Source]) -> Option<u64> {
     sources.iter().map(|source| source.bytes).sum()
 }
 
-/// `, 45 % read, about 1m 3s left`, where that can be known.
+/// `, 45 % read, about 1m 3s left`; empty if the total is not known.
 fn left(elapsed: Duration, read: u64, total: Option<u64>) -> String {
     let Some(total) = total.filter(|&total| total > 0 && read > 0) else {
         return String::new();

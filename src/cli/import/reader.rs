@@ -1,7 +1,7 @@
 //! The reader: a thread that turns files into batches, a few ahead of the workers.
 //!
-//! It is a thread because decompression and JSON are work, and because standard input can block for ever: nobody waits
-//! for it, it ends when the channel's other side is gone.
+//! It is a thread because decompression and JSON need CPU time, and because reading standard input can block for ever.
+//! Nothing joins the thread; it ends when the other side of the channel is gone.
 
 use std::io;
 use std::thread;
@@ -20,12 +20,12 @@ pub(super) enum Input {
     Batch(Batch),
     /// A file is read to its end; all its lines are in batches before this.
     FileRead {
-        /// Place of the file on the command line.
+        /// Index of the file on the command line.
         file: usize,
-        /// How many lines it has.
+        /// Number of its lines.
         lines: u64,
     },
-    /// A file cannot be read any further; nothing comes behind this.
+    /// A file cannot be read any further. This is the last input.
     Failed(InputFailure),
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Input {
 #[derive(Debug)]
 pub(super) struct InputFailure {
     pub(super) failure: Failure,
-    /// It is what is in the file, which stays as it is, and not the system that reads it.
+    /// Whether the content of the file is bad, so that reading it again would fail again; otherwise the system failed.
     pub(super) is_content: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn spawn(sources: Vec<Source>, limits: BatchLimits, sender: Sender<In
         .map(drop)
 }
 
-/// Reads one file; the number of its lines, or none if nobody wants them any more.
+/// Reads one file. Returns the number of its lines, or `None` if the workers are gone.
 fn read_file(
     file: usize,
     source: &Source,
@@ -66,9 +66,9 @@ fn read_file(
     sender: &Sender<Input>,
 ) -> Result<Option<u64>, InputFailure> {
     let failed = |after: u64, error: &io::Error| {
-        // What decompression finds has no number of the system's.
+        // Errors of the decompression have no error number of the system.
         let is_content = error.raw_os_error().is_none();
-        let error = anyhow!("{}: cannot be read behind line {after}: {error}", source.name);
+        let error = anyhow!("{}: cannot be read after line {after}: {error}", source.name);
         InputFailure {
             failure: Failure::new(ExitStatus::Io, error),
             is_content,
@@ -80,7 +80,7 @@ fn read_file(
     loop {
         let next = lines.next(&mut text);
         let full = matches!(next, Ok(Some(_))) && batch.is_full(limits, text.len());
-        // What was read before an error is sent all the same.
+        // Lines that were read before an error are still sent.
         let last = !matches!(next, Ok(Some(_)));
         if (full || last) && !batch.is_empty() {
             let line = batch.last_line;
@@ -166,6 +166,6 @@ mod tests {
         };
         let InputFailure { failure, is_content } = failure;
         assert_eq!((failure.status, *is_content), (ExitStatus::Io, true));
-        assert!(failure.to_string().contains("behind line 3"), "{failure}");
+        assert!(failure.to_string().contains("after line 3"), "{failure}");
     }
 }

@@ -1,4 +1,4 @@
-//! Lines that were refused: why, and the file that `--skip-invalid` collects them in.
+//! Refused lines: the reasons, and the file in which `--skip-invalid` collects them.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -13,10 +13,10 @@ use crate::support::exit::{ExitStatus, Failure};
 /// One reason why a line was refused, by the server or before it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reason {
-    /// The field; empty when it is the line as a whole.
+    /// The field; empty if the reason concerns the line as a whole.
     #[serde(default)]
     pub(super) field: String,
-    /// Stable machine code.
+    /// Stable code, for programs.
     #[serde(default)]
     pub(super) code: String,
     /// What is wrong, in words.
@@ -34,7 +34,7 @@ impl Reason {
         }
     }
 
-    /// `field: message`, or the message alone. Fields are input: control characters must not reach a terminal.
+    /// `field: message`, or the message alone. Control characters are escaped, because the name of a field is input.
     pub(super) fn text(&self) -> String {
         let field = printable(&self.field);
         let message = printable(&self.message);
@@ -49,15 +49,15 @@ impl Reason {
 /// A refused line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RefusedLine {
-    /// Its number, from 1.
+    /// Number of the line in its file, from 1.
     pub(super) line: u64,
-    /// At least one.
+    /// At least one reason.
     pub(super) reasons: Vec<Reason>,
-    /// The line; none if it was too long to be kept.
+    /// Text of the line; `None` if it was too long to be kept.
     pub(super) event: Option<String>,
 }
 
-/// How a refused line is written.
+/// A refused line as it is written to the file, as one JSON object.
 #[derive(Serialize, Deserialize)]
 struct Entry<'a> {
     file: String,
@@ -74,12 +74,12 @@ pub(super) struct RefusedLog {
 }
 
 impl RefusedLog {
-    /// Begins the file anew.
+    /// Creates the file, or empties it.
     ///
     /// # Errors
     ///
-    /// If it cannot be written, or if it holds anything but refused lines of an earlier run: in
-    /// `--skip-invalid *.ndjson` the shell puts the first file of events in its place.
+    /// If the file cannot be written, or holds anything but refused lines of an earlier run. In
+    /// `--skip-invalid *.ndjson`, the shell passes the first file of events as this one, which must not be overwritten.
     pub(super) fn create(path: &Path, inputs: &[PathBuf]) -> Result<Self, Failure> {
         let shown = path.display();
         let is_input = |input: &PathBuf| input.canonicalize().ok() == path.canonicalize().ok();
@@ -90,7 +90,7 @@ impl RefusedLog {
         let create = || {
             if path.is_file() && !may_be_replaced(path)? {
                 return Err(io::Error::other(
-                    "holds something else than refused lines; name another file",
+                    "has other content than refused lines of an earlier run; name another file",
                 ));
             }
             File::create(path)
@@ -103,12 +103,12 @@ impl RefusedLog {
         })
     }
 
-    /// The file's name, as given.
+    /// The path of the file, as given.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes refused lines of one file and hands them to the operating system.
+    /// Writes refused lines of one input file, through to the operating system.
     pub(super) fn write(&mut self, file: &str, lines: &[RefusedLine]) -> io::Result<()> {
         for line in lines {
             let entry = Entry {

@@ -1,4 +1,4 @@
-//! The state of one run, shared by its workers: the books, the outage, why it ends, and who may still go on.
+//! The state of one run, shared by its workers: the counts, the outage, why the run ends, and what may still be sent.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,11 +19,11 @@ use crate::cli::text::{counted, grouped};
 use crate::support::exit::{ExitStatus, Failure};
 use crate::support::words::plural;
 
-/// Time for requests in flight once the run is over: long enough for a healthy server, short enough for whoever pressed
-/// Ctrl-C.
+/// Time for requests in flight once the run stops: long enough for a healthy server, short enough for a user who
+/// pressed Ctrl-C.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// The run is over; why is in [`Run`].
+/// The run stops; [`Run`] holds the reason.
 #[derive(Debug)]
 pub(super) struct Stopped;
 
@@ -34,7 +34,7 @@ pub(super) struct Run {
     pub(super) display: Display,
     /// The files, as they were at the start.
     pub(super) sources: Vec<Source>,
-    /// When it began.
+    /// When the run began; rates are counted from here.
     pub(super) started: Instant,
     url: String,
     event_ids: bool,
@@ -46,12 +46,12 @@ pub(super) struct Run {
     phase: watch::Sender<Phase>,
 }
 
-/// Why the run ends early. Written by whoever finds out first.
+/// Why the run ends early. Written by workers and on Ctrl-C.
 #[derive(Debug, Default)]
 struct End {
-    /// Why it was stopped.
+    /// Why the run was stopped; [`Run::stop`] decides which of several reasons counts.
     stop: Option<Stop>,
-    /// A file that could not be read to its end; what came before it was sent all the same.
+    /// A file that could not be read to its end; the lines before that are still sent.
     input: Option<InputFailure>,
 }
 
@@ -62,19 +62,19 @@ enum Stop {
     Failed(Failure),
 }
 
-/// Who may go on.
+/// What may still be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    /// Everybody.
+    /// New requests may be sent.
     Running,
-    /// Requests in flight, for [`LAST_ANSWERS`].
+    /// Only requests in flight may finish, within [`LAST_ANSWERS`].
     Stopping,
-    /// Nobody.
+    /// Requests in flight are dropped as well.
     Abandoned,
 }
 
 impl Run {
-    /// A run that has not begun.
+    /// A run that has sent nothing yet.
     pub(super) fn new(
         args: &ImportArgs,
         sources: &[Source],
@@ -101,22 +101,22 @@ impl Run {
         lock(&self.ledger).accepted
     }
 
-    /// The server has stored `count` events.
+    /// Notes that the server has accepted `count` events.
     pub(super) fn accepted(&self, count: usize) {
         lock(&self.ledger).accepted += count as u64;
     }
 
-    /// Lines `first..=last` of a file are accepted or skipped.
+    /// Notes that lines `first..=last` of a file are accepted or skipped.
     pub(super) fn lines_done(&self, file: usize, first: u64, last: u64) {
         lock(&self.ledger).lines_done(file, first, last);
     }
 
-    /// A file is read to its end.
+    /// Notes that a file is read to its end and has `lines` lines.
     pub(super) fn file_read(&self, file: usize, lines: u64) {
         lock(&self.ledger).file_read(file, lines);
     }
 
-    /// A file cannot be read any further. What was read before is still sent.
+    /// Notes that a file cannot be read any further. Lines that were read before are still sent.
     pub(super) fn input_failed(&self, failure: InputFailure) {
         lock(&self.end).input = Some(failure);
     }
@@ -126,8 +126,8 @@ impl Run {
         self.refused_log.is_none()
     }
 
-    /// Lines of one request were refused, `invalid_count` in all of which `lines` are the first: writes them to the
-    /// file of `--skip-invalid`, or stops the run.
+    /// Handles refused lines of one request, of which `lines` are the first and `invalid_count` is the number: writes
+    /// `lines` to the file of `--skip-invalid`, or stops the run.
     pub(super) fn refuse(&self, file: usize, lines: &[RefusedLine], invalid_count: usize) -> Result<(), Stopped> {
         let Some(log) = &self.refused_log else {
             return Err(self.stop(self.first_refused(file, lines, invalid_count)));
@@ -160,7 +160,7 @@ impl Run {
         }
     }
 
-    /// The server gave an answer that makes no sense: stops the run.
+    /// Stops the run because an answer cannot be one of a fast-ingest server.
     pub(super) fn strange(&self, answer: &str) -> Stopped {
         let error = anyhow!(
             "{} answered {answer}: is this the URL of a fast-ingest server?",
@@ -169,14 +169,14 @@ impl Run {
         self.stop(Stop::Failed(Failure::new(ExitStatus::Config, error)))
     }
 
-    /// The server judged a request.
+    /// Notes a verdict of the server, and tells the user if that ends an outage.
     pub(super) fn server_answered(&self) {
         if lock(&self.outage).over() {
             self.display.notice(&format!("{} answers again", self.url));
         }
     }
 
-    /// An attempt failed in a way that may pass. Returns the time that is left for trying.
+    /// Notes an attempt that may succeed if it is repeated. Returns the time that is left for retries.
     pub(super) fn attempt_failed(&self, why: &str) -> Result<Duration, Stopped> {
         let decision = lock(&self.outage).failed(Instant::now());
         match decision {
@@ -190,20 +190,23 @@ impl Run {
             }
             Decision::GiveUp => {
                 let time = humantime::format_duration(self.give_up_after);
-                let error = anyhow!("{}: {why}; nothing got through for {time} (--give-up-after)", self.url);
+                let error = anyhow!(
+                    "{}: {why}; no request was answered for {time} (--give-up-after)",
+                    self.url
+                );
                 Err(self.stop(Stop::Failed(Failure::new(ExitStatus::Unavailable, error))))
             }
         }
     }
 
-    /// Ctrl-C: ends the run, requests in flight may still finish.
+    /// Stops the run on Ctrl-C; requests in flight may still finish.
     pub(super) fn interrupt(&self) {
         let Stopped = self.stop(Stop::Interrupted);
         self.display
             .notice("waiting for the requests in flight; Ctrl-C again ends at once");
     }
 
-    /// A second Ctrl-C: nobody may finish anything.
+    /// Drops requests in flight, on a second Ctrl-C.
     pub(super) fn abandon(&self) {
         self.phase.send_replace(Phase::Abandoned);
     }
@@ -213,7 +216,7 @@ impl Run {
         self.reached(Phase::Stopping).await;
     }
 
-    /// Resolves when a request in flight must be given up.
+    /// Resolves when requests in flight must be dropped.
     pub(super) async fn out_of_patience(&self) {
         let some_time_later = async {
             self.stopping().await;
@@ -230,7 +233,7 @@ impl Run {
         let _closed = self.phase.subscribe().wait_for(|phase| *phase >= wanted).await.is_err();
     }
 
-    /// The first reason counts, but of several refused lines the first one in the input.
+    /// Stops the run. The first reason counts; but of several refused lines, the first one in the input counts.
     fn stop(&self, stop: Stop) -> Stopped {
         let mut end = lock(&self.end);
         let replaces = match (&end.stop, &stop) {
@@ -268,7 +271,7 @@ impl Run {
         };
         let how_far = ledger.how_far();
         let stopped = |error: Error, hint: &str| anyhow!("{error:#}\nstopped: {how_far}; {hint}{again}");
-        // What is said of running it again without event ids stands for itself.
+        // Without event ids the text about running it again is a warning, not the end of an advice.
         let hint = |first| if self.event_ids { first } else { "" };
         match (end.stop, end.input) {
             (None, None) if ledger.is_complete() => Ok(self.summary(&ledger)),
@@ -289,7 +292,7 @@ impl Run {
             }
             (Some(Stop::Failed(failure)), _) => {
                 let error = match failure.status {
-                    // The same command would end the same way.
+                    // The same command would end the same way, so it needs another URL.
                     ExitStatus::Config => stopped(failure.error, hint("with the URL of such a server ")),
                     ExitStatus::Software => anyhow!("{:#}\nstopped: {how_far}", failure.error),
                     _ => stopped(failure.error, ""),
@@ -297,7 +300,7 @@ impl Run {
                 Err(Failure::new(failure.status, error))
             }
             (None, Some(input)) => {
-                let first = if input.is_content { "mend the file, then " } else { "" };
+                let first = if input.is_content { "fix the file, then " } else { "" };
                 let error = stopped(input.failure.error, hint(first));
                 Err(Failure::new(input.failure.status, error))
             }
@@ -320,7 +323,7 @@ fn shown(path: &Path) -> impl std::fmt::Display {
     path.display().to_string()
 }
 
-/// A panic elsewhere ends the run anyway; the counts it leaves are whole.
+/// Locks in spite of a panic elsewhere: that ends the run anyway, and the counts are consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Where lines come from: files, compressed or not, and standard input.
+//! Sources of lines: files, compressed or not, and standard input.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -12,29 +12,29 @@ use anyhow::anyhow;
 use super::compression;
 use crate::support::exit::{ExitStatus, Failure};
 
-/// Longest line that is kept. The largest event that a server takes is 256 KiB by default.
+/// Longest line that is kept. The largest event that a server accepts is 256 KiB by default.
 pub(super) const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 const READ_BYTES: usize = 128 * 1024;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A file that was there when the run began.
+/// A file of the command line, as found when the run began, or standard input.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// What to call it in messages.
+    /// Name in messages.
     pub(super) name: String,
-    /// Its size on disk; none for standard input and pipes.
+    /// Size on disk; `None` for standard input and pipes.
     pub(super) bytes: Option<u64>,
     /// Bytes read so far, before decompression. Written by the reader's thread.
     pub(super) bytes_read: Arc<AtomicU64>,
     path: PathBuf,
 }
 
-/// Looks at all files before the first event is sent: a misspelt last one should not be found out an hour later.
+/// Checks all files before the first event is sent, so that a misspelt last one is not noticed only an hour later.
 ///
 /// # Errors
 ///
-/// The first file that cannot be read.
+/// When a file cannot be read; the error names the first one.
 pub(super) fn check(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
     if paths.iter().filter(|path| is_stdin(path)).count() > 1 {
         let error = anyhow!("standard input (`-`) can be read only once");
@@ -98,7 +98,7 @@ impl Source {
     }
 }
 
-/// Counts what is read through it.
+/// A reader that counts its bytes.
 struct Counted<R> {
     inner: R,
     bytes_read: Arc<AtomicU64>,
@@ -118,12 +118,12 @@ pub(super) struct Lines<R> {
     number: u64,
 }
 
-/// What [`Lines::next`] found; a line's text is in the caller's buffer.
+/// What [`Lines::next`] found; the text of the line is in the caller's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
     /// A line, without its end.
     Text,
-    /// A line that is longer than [`LINE_BYTES_MAX`]; passed over.
+    /// A line that is longer than [`LINE_BYTES_MAX`], and was skipped.
     TooLong,
 }
 
@@ -138,10 +138,10 @@ impl<R: BufRead> Lines<R> {
         self.number
     }
 
-    /// Reads the next line into `buffer`, replacing what it held; none at the end.
+    /// Reads the next line into `buffer`, replacing its content; `None` at the end.
     pub(super) fn next(&mut self, buffer: &mut Vec<u8>) -> io::Result<Option<Line>> {
         buffer.clear();
-        // Room for the longest line with its end, so that a longer one shows.
+        // Enough for the longest line with its end, so that a longer line can be recognised.
         let room = LINE_BYTES_MAX + BYTE_ORDER_MARK.len() + b"\r\n".len();
         let read = self.text.by_ref().take(room as u64).read_until(b'\n', buffer)?;
         if read == 0 {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn split(text: &[u8]) -> Vec<(u64, String)> {
-        // A tiny buffer, so that lines cross its edges.
+        // A tiny buffer, so that lines cross its borders.
         let mut lines = Lines::new(BufReader::with_capacity(3, text));
         let mut buffer = Vec::new();
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A worker: takes batches and stays with each until every line of it is accepted, or the run is over.
+//! A worker: takes batches, and works on each until every line of it is accepted or refused, or the run stops.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use super::refused::{Reason, RefusedLine};
 use super::run::{Run, Stopped};
 use crate::cli::text::counted;
 
-/// Works until the input is used up or the run is over.
+/// Works until the input is used up or the run stops.
 pub(super) async fn work(connection: Connection, inputs: Arc<Mutex<Receiver<Input>>>, run: Arc<Run>) {
     let mut worker = Worker {
         connection,
         run,
         refused: Refused::default(),
     };
-    // `Stopped` needs no handling: whoever stopped the run has said why.
+    // `Stopped` needs no handling: the reason is in `run` already.
     while let Ok(Some(input)) = worker.next(&inputs).await {
         let done = match input {
             Input::Batch(batch) => worker.deliver(batch).await,
@@ -47,7 +47,7 @@ struct Worker {
     refused: Refused,
 }
 
-/// The smallest requests that were too much for the server: it would refuse the next one that is no smaller as well.
+/// The smallest sizes that the server has refused: it would refuse any request of that size or more.
 struct Refused {
     bytes: usize,
     events: usize,
@@ -74,11 +74,11 @@ impl Worker {
 
     async fn deliver(&mut self, mut batch: Batch) -> Result<(), Stopped> {
         let first_refused = batch.refused.iter().map(|line| line.line).min();
-        // Lines behind a refused one are not sent when the run is to stop there. Those before it are: the server may
-        // refuse one of them, and that is the first then.
+        // If a refused line stops the run, the lines after it are not sent. The lines before it are: the server may
+        // refuse one of them, which is then the first refused line.
         let end = first_refused.filter(|_| self.run.stops_at_refused());
         batch.events.retain(|event| end.is_none_or(|end| event.line < end));
-        // Halves of a request that was too large lie on top of each other, the first half uppermost.
+        // A stack of requests to send. A request that was too large is replaced by its halves, the first half on top.
         let mut pieces = vec![std::mem::take(&mut batch.events)];
         while let Some(mut events) = pieces.pop() {
             if events.is_empty() {
@@ -133,7 +133,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends the same body until the server judges it. That is safe for events with an id: the server stores each once.
+    /// Sends the same body until there is a verdict. That is safe for events with an id: the server stores each once.
     async fn post(&self, body: Bytes) -> Result<Verdict, Stopped> {
         for attempt in 0.. {
             let answer = tokio::select! {
@@ -165,7 +165,7 @@ fn halve(pieces: &mut Vec<Vec<EventLine>>, mut events: Vec<EventLine>) {
     pieces.push(events);
 }
 
-/// Takes the refused ones out of `events`; none if the answer names an event that was not sent, or none at all.
+/// Takes the refused events out of `events`; `None` if the answer names an event that was not sent, or no event.
 fn take_refused(batch: &Batch, events: &mut Vec<EventLine>, reasons: Vec<(usize, Reason)>) -> Option<Vec<RefusedLine>> {
     let mut lines: Vec<RefusedLine> = Vec::new();
     let mut refused = vec![false; events.len()];

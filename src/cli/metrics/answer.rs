@@ -1,4 +1,4 @@
-//! What the server answers, as far as it is shown.
+//! The server's answer, prepared to be shown: its dimensions, its JSON, its errors.
 
 use hyper::StatusCode;
 
@@ -7,16 +7,16 @@ use crate::api::problem::Problem;
 use crate::cli::text::{acts_on_a_terminal, printable};
 use crate::support::exit::{ExitStatus, Failure};
 
-/// One thing that groups are told apart by.
+/// One word of `group_by`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dimension<'a> {
-    /// Buckets of this name.
+    /// Buckets of this unit, such as `day`.
     Time(&'a str),
     EventName,
     Channel,
 }
 
-/// What the groups of an answer are told apart by, as it was asked for.
+/// The words of the answer's `group_by`, in the order of the query.
 pub(super) fn dimensions<'a>(answer: &'a Answer<'_>) -> Vec<Dimension<'a>> {
     let words = answer.group_by.iter().flat_map(|words| words.split(','));
     words
@@ -28,7 +28,8 @@ pub(super) fn dimensions<'a>(answer: &'a Answer<'_>) -> Vec<Dimension<'a>> {
         .collect()
 }
 
-/// The server's own words in one line. To a terminal, what it would act on goes as `\u` escapes, which mean the same.
+/// The server's JSON in one line. For a terminal, characters that it would act on become `\u` escapes, which mean the
+/// same in JSON.
 pub(super) fn one_line(body: &[u8], is_terminal: bool) -> String {
     let text = String::from_utf8_lossy(body);
     let text = text.trim_end();
@@ -49,7 +50,7 @@ pub(super) fn one_line(body: &[u8], is_terminal: bool) -> String {
     out
 }
 
-/// Why the server does not answer the question: in one line, whatever it says.
+/// The failure for an answer other than 200, in one line.
 pub(super) fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     let exit = match status {
         StatusCode::BAD_REQUEST => ExitStatus::Usage,

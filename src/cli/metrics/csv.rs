@@ -1,6 +1,6 @@
-//! An answer for spreadsheets: RFC 4180, one row a group.
+//! An answer as CSV (RFC 4180), one row for each group.
 //!
-//! Names come from whoever may send events, so a text that a spreadsheet would take for a formula gets a `'` in front.
+//! Any client can choose names, so a text that a spreadsheet would read as a formula gets a `'` in front.
 
 use csv::{Terminator, WriterBuilder};
 
@@ -8,7 +8,7 @@ use super::answer::{Dimension, dimensions};
 use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::printable;
 
-/// The header line and one row a group, or one of the total when there are no groups asked for. Without the last line's
+/// The header line and one row for each group, or a row of the total if the query has no groups. The last line has no
 /// LF.
 pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
     let dimensions = dimensions(answer);
@@ -23,7 +23,7 @@ pub(super) fn render(answer: &Answer<'_>, is_terminal: bool) -> String {
             Dimension::Channel => header.push("channel"),
         }
     }
-    // A channel may be named like anything: what is the rest of them all must have a column of its own.
+    // A channel may have any name, so the group of all others is marked in a column of its own.
     header.extend(is_named.then_some("other"));
     header.extend([
         "total_events",
@@ -81,7 +81,7 @@ fn counts(counts: &Counts) -> [String; 5] {
     ]
 }
 
-/// A text that no spreadsheet takes for a formula, and no terminal for orders.
+/// A text that no spreadsheet reads as a formula and, on a terminal, without control characters.
 fn cell(text: &str, is_terminal: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {

@@ -1,4 +1,4 @@
-//! From when to when: instants, dates in a time zone, and what is meant when nothing is said.
+//! The range of a query: instants, dates in a time zone, and the default range.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use crate::event::Timestamp;
 use crate::event::bucket::DAY_MICROS;
 
-/// Days before the end of a range at which it begins when nothing is said.
+/// Length of the range in days when `--from` is not given.
 const DAYS_DEFAULT: i64 = 30;
 
 /// A point in time as it was typed.
@@ -16,7 +16,7 @@ const DAYS_DEFAULT: i64 = 30;
 pub enum Moment {
     /// An instant.
     Instant(Timestamp),
-    /// The beginning of a day in a time zone still to be known.
+    /// The beginning of a day in the zone of `--tz`.
     Date(Date),
 }
 
@@ -28,30 +28,30 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// What was typed.
+    /// The name as it was typed.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What clocks there show at an instant; `None` beyond the years that calendars know.
+    /// Local time in the zone at an instant; `None` beyond the years that `jiff` supports.
     pub fn local(&self, micros: i64) -> Option<DateTime> {
         let instant = jiff::Timestamp::from_microsecond(micros).ok()?;
         Some(self.rules.to_datetime(instant))
     }
 
-    /// Whether clocks there show this twice, because they were put back.
+    /// Whether the zone has this local time twice, because clocks were set back.
     pub fn is_repeated(&self, local: DateTime) -> bool {
         self.rules.to_ambiguous_timestamp(local).is_ambiguous()
     }
 
-    /// How far clocks there are ahead of UTC at an instant, as `+01`.
+    /// Offset of the zone from UTC at an instant, as `+01`.
     pub fn offset(&self, micros: i64) -> String {
         let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or_default();
         self.rules.to_offset(instant).to_string()
     }
 }
 
-/// Reads `--from` and `--to`.
+/// Parses the value of `--from` or `--to`.
 pub(super) fn moment(text: &str) -> Result<Moment, String> {
     let is_date = text.len() == 10 && text.bytes().filter(|&byte| byte == b'-').count() == 2;
     if is_date && let Ok(date) = text.parse::<Date>() {
@@ -62,7 +62,7 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
         .map_err(|error| format!("{error}; write for example 2026-02-01, 2026-02-01T09:30:00Z or 1769938200"))
 }
 
-/// Reads `--tz`.
+/// Parses the value of `--tz`.
 pub(super) fn zone(text: &str) -> Result<Zone, String> {
     match TimeZone::get(text) {
         Ok(rules) if !rules.is_unknown() => Ok(Zone {
@@ -73,13 +73,13 @@ pub(super) fn zone(text: &str) -> Result<Zone, String> {
     }
 }
 
-/// The range that is meant.
+/// The range by the two flags, with their defaults.
 pub(super) fn resolve(from: Option<Moment>, to: Option<Moment>, zone: &Zone, now: Timestamp) -> Range<Timestamp> {
     let end = to.map_or(now, |to| to.instant(zone));
     let start = from.map_or_else(
         || {
             let micros = end.as_micros() - DAYS_DEFAULT * DAY_MICROS;
-            // Nothing happened before 1970, and the server does not take it.
+            // The server accepts no instant before 1970.
             Timestamp::from_micros(micros.max(0))
         },
         |from| from.instant(zone),
@@ -92,7 +92,7 @@ impl Moment {
         match self {
             Self::Instant(instant) => instant,
             Self::Date(date) => {
-                // Where clocks were put forward at midnight, the day begins with the first instant after it.
+                // If clocks were set forward at midnight, the day begins with the first instant after the gap.
                 let midnight = date.to_zoned_datetime(zone.rules.clone());
                 let micros = midnight.map_or(0, |start| start.timestamp().as_microsecond());
                 Timestamp::from_micros(micros.max(0))
@@ -121,7 +121,7 @@ mod tests {
             february("Asia/Kathmandu"),
             range("2026-01-31T18:15:00Z", "2026-02-01T18:15:00Z")
         );
-        // In Beirut the clocks go from 23:59:59 to 01:00 on that day.
+        // In Beirut clocks are set forward on that day, from 23:59:59 to 01:00.
         assert_eq!(
             resolved(Some("2026-03-29"), Some("2026-03-30"), "Asia/Beirut"),
             range("2026-03-28T22:00:00Z", "2026-03-29T21:00:00Z")

@@ -1,4 +1,4 @@
-//! An answer for people: aligned columns, times as clocks show them, a bar for each group.
+//! An answer for people: aligned columns, local times, a bar for each group.
 
 use jiff::civil::DateTime;
 
@@ -8,18 +8,18 @@ use crate::api::metrics::{Answer, Counts, Group};
 use crate::cli::text::{counted, grouped, printable, width};
 use crate::event::Timestamp;
 
-/// How wide a table is where there is no terminal to ask.
+/// Width of a table without a terminal.
 const COLUMNS_DEFAULT: usize = 80;
-/// Widest table: beyond it the eye loses the line.
+/// Widest table: a longer line is hard to follow with the eye.
 const COLUMNS_MAX: usize = 160;
-/// A bar shorter than this says nothing; the numbers then stand alone.
+/// Least room for bars; with less there are no bars.
 const BAR_COLUMNS_MIN: usize = 8;
-/// Between columns.
+/// Space between columns.
 const GAP: &str = "  ";
-/// Parts of a cell, from one eighth to seven.
+/// The end of a bar, by eighths of a cell.
 const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
 
-/// How many columns a table may have.
+/// Width that a table may have, in terminal cells.
 pub(super) fn columns(is_terminal: bool) -> usize {
     let size = is_terminal.then(|| rustix::termios::tcgetwinsize(std::io::stdout()).ok());
     match size.flatten() {
@@ -32,7 +32,7 @@ pub(super) fn columns(is_terminal: bool) -> usize {
 pub(super) fn render(answer: &Answer<'_>, zone: &Zone, columns: usize) -> String {
     let dimensions = dimensions(answer);
     let mut table = Table::default();
-    // The totals need a place for their own name.
+    // The row of totals needs a column for its label.
     let labels = dimensions.len().max(1);
     let mut header: Vec<String> = dimensions.iter().map(|by| printable(name_of(*by))).collect();
     header.resize(labels, String::new());
@@ -56,7 +56,7 @@ pub(super) fn render(answer: &Answer<'_>, zone: &Zone, columns: usize) -> String
     lines.join("\n")
 }
 
-/// Cells; the first columns are text, the others numbers, except the last: the error of an estimate.
+/// Rows of cells. The first columns are text, then come numbers; the last column is the error of an estimate.
 #[derive(Default)]
 struct Table {
     rows: Vec<Vec<String>>,
@@ -84,7 +84,7 @@ impl Table {
         for (row, cells) in self.rows.iter().enumerate() {
             let mut line = String::new();
             for (column, cell) in cells.iter().enumerate() {
-                // A column that is empty throughout has no place.
+                // A column without any text is left out.
                 if widths[column] == 0 {
                     continue;
                 }
@@ -97,7 +97,7 @@ impl Table {
                 };
                 line.extend([&before, cell, &after, GAP]);
             }
-            // The header has none.
+            // The header has no bar.
             let bar = row.checked_sub(1).and_then(|group| bars.get(group));
             line.push_str(bar.map_or("", String::as_str));
             lines.push(line);
@@ -130,7 +130,7 @@ fn label(group: &Group<'_>, dimension: Dimension<'_>, zone: &Zone) -> String {
     }
 }
 
-/// Where a bucket begins, in the words of its unit. What cannot be read is shown as it came.
+/// The start of a bucket in local time, in the form of its unit. A text that is not an instant is shown as it is.
 fn time(instant: &str, unit: &str, zone: &Zone) -> String {
     let micros = Timestamp::parse(instant).map(Timestamp::as_micros);
     let Ok(micros) = micros else {
@@ -152,7 +152,7 @@ fn time(instant: &str, unit: &str, zone: &Zone) -> String {
     }
 }
 
-/// Date and time, to the second only where there are any.
+/// Date and time, with seconds only if they are not zero.
 fn clock(local: DateTime) -> String {
     let form = if local.second() == 0 && local.subsec_nanosecond() == 0 {
         "%Y-%m-%d %H:%M"
@@ -172,7 +172,7 @@ fn numbers(counts: &Counts) -> [String; 3] {
     [grouped(counts.total_events), grouped(counts.unique_users), error]
 }
 
-/// A bar for each group, so that the largest fills what the numbers leave of the line.
+/// A bar for each group; the largest fills the rest of the line.
 fn bars(answer: &Answer<'_>, used: usize, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(used);
     let events = answer.groups().iter().map(|group| group.counts.total_events);
@@ -182,7 +182,7 @@ fn bars(answer: &Answer<'_>, used: usize, columns: usize) -> Vec<String> {
     }
     let bar = |events: u64| {
         let eighths = (events as f64 / largest as f64 * room as f64 * 8.0).round() as usize;
-        // Few is not none.
+        // A group with few events gets a visible bar, unlike one without events.
         let eighths = eighths.max(usize::from(events > 0));
         "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
     };
@@ -221,7 +221,7 @@ fn footnotes(answer: &Answer<'_>) -> Vec<String> {
     }
     if answer.overflowed {
         notes.push(
-            "Some days have more names and channels than rollups keep apart; there, events were counted one by one."
+            "Some days have more pairs of name and channel than --rollup-pairs-max; there, events were counted one by one."
                 .to_owned(),
         );
     }

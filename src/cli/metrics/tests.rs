@@ -1,4 +1,4 @@
-//! Fixed answers in the three forms, hostile names among them.
+//! Fixed answers in the three formats, with hostile names among them.
 
 use clap::Parser;
 use hyper::StatusCode;
@@ -12,7 +12,7 @@ struct Line {
 }
 
 fn args(line: &[&str]) -> Result<MetricsArgs, clap::Error> {
-    // Whatever the environment of the tests holds.
+    // `--url` is given, so that the environment of the tests does not matter.
     let line = ["metrics", "--url="].iter().chain(line);
     Line::try_parse_from(line).map(|line| line.args)
 }
@@ -47,7 +47,7 @@ day         channel     events   users
 total                1,234,567  45,678  ±0.8%
 
 ± is the standard error of an estimate. 95 times in 100 the total of users is between 44,975 and 46,381; --exact counts them.
-Some days have more names and channels than rollups keep apart; there, events were counted one by one.";
+Some days have more pairs of name and channel than --rollup-pairs-max; there, events were counted one by one.";
     assert_eq!(rendered, expected);
     let narrow = table::render(&answer(BY_DAY), &zone("Asia/Kathmandu"), 50);
     assert!(!narrow.contains(['█', '▏']), "{narrow}");
@@ -96,7 +96,7 @@ fn each_unit_of_time_has_its_own_words() {
     assert_eq!(labels("week", "Europe/Berlin", &["2025-12-28T23:00:00Z"]), ["2026-W01"]);
     assert_eq!(labels("day", "Europe/Berlin", &new_year), ["2026-01-01"]);
     assert_eq!(labels("minute", "Europe/Berlin", &new_year), ["2026-01-01 00:00"]);
-    // The clocks go back: two hours have one name.
+    // Clocks are set back: two hours have the same local time.
     assert_eq!(
         labels(
             "hour",

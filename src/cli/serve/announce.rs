@@ -1,4 +1,4 @@
-//! What a server says of itself between start and end: what it found, what waits, what it leaves.
+//! Log lines of a server's start and end: what it found, what it still flushes, what it leaves in the log.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::words::plural;
 use crate::wal::OpenedLog;
 use crate::wal::settings::SyncMode;
 
-/// Before it listens. The database has been looked at if it answered.
+/// Logs what the start has found, before the server listens. The lag is known if the database has answered.
 pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress) {
     let (log, dir) = (&opened.log, settings.wal.dir.display());
     if let Some(tail) = &opened.torn_tail {
@@ -25,8 +25,8 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
             first_sequence = tail.first_sequence,
             last_sequence = tail.last_sequence,
             %copy,
-            "cut {tail}; it is kept in {copy}. A write that a crash cut short leaves such a tail, and was never answered; damage to the \
-             newest events cannot be told from it: where they were answered 202, send them again"
+            "cut {tail}; it is kept in {copy}. A crash in the middle of a write leaves such a tail, and its events were never answered. \
+             Damage to the newest events looks the same: if they were answered 202, send them again"
         );
     }
     let (through, lag) = (log.recovered_through(), progress.flush_lag());
@@ -41,7 +41,7 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
     if let Err(refusal) = Clock::SYSTEM.now() {
         let (now, released) = (Timestamp::now(), RELEASED_AFTER);
         tracing::warn!(
-            "{refusal}: it says {now}, and this program was made after {released}; events are refused (503) until it is right"
+            "{refusal}: it says {now}, and this program was built after {released}; events are refused (503) until the clock is set"
         );
     }
     if let SyncMode::Interval(interval) = settings.wal.sync {
@@ -49,7 +49,7 @@ pub(super) fn start(opened: &OpenedLog, settings: &Settings, progress: &Progress
     }
 }
 
-/// After the connections were told to finish.
+/// Logs how many connections the drain had to cut.
 pub(super) fn cut(connections: usize) {
     if connections > 0 {
         tracing::warn!(
@@ -60,7 +60,7 @@ pub(super) fn cut(connections: usize) {
     }
 }
 
-/// Before the last flush.
+/// Logs what is still to be flushed, before the last flush.
 pub(super) fn last_flush(progress: &Progress, drain_timeout: Duration) {
     let Some(behind) = progress.behind() else {
         return;
@@ -75,7 +75,7 @@ pub(super) fn last_flush(progress: &Progress, drain_timeout: Duration) {
     );
 }
 
-/// At the end.
+/// Logs how many events stay in the log, at the end.
 pub(super) fn end(progress: &Progress) {
     let lag = progress.flush_lag();
     tracing::info!(

@@ -87,7 +87,7 @@ fn contradictions_are_refused_with_the_flag_to_change() {
     assert!(refused(&["--rollup-interval", "2days"]).contains("1day"));
 }
 
-/// Each flag with a value, behind its command and with the positional arguments that this needs.
+/// Command lines up to each flag that takes a value: the command, its required positional arguments, the flag.
 fn flags_with_values(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>) {
     let needed = command.get_positionals().filter(|arg| arg.is_required_set());
     let needed: Vec<String> = needed.map(|arg| arg.get_id().to_string()).collect();
@@ -124,7 +124,7 @@ fn every_flag_answers_a_value_that_it_cannot_read_with_what_is_allowed() {
             let is_named = text.contains(&flag) && text.contains(value);
             let says = ["for example", "must be", "makes sense", "possible values"];
             let is_helpful = says.iter().any(|words| text.contains(words));
-            // The words of the parsers of the standard library, and of crates.
+            // Texts of the parsers of the standard library and of crates.
             let foreign = ["invalid digit", "couldn't parse", "SI unit", "at 0", "time unit needed"];
             let is_ours = !foreign.iter().any(|words| text.contains(words));
             assert!(is_named && is_helpful && is_ours, "{text}");

@@ -1,8 +1,8 @@
-//! `fast-ingest wal adopt`: a person's answer to what the flush must not decide by itself.
+//! `fast-ingest wal adopt`: a person decides what the flush must not decide by itself.
 //!
 //! It works beside a running server. The answer is a checkpoint: first written into the log's directory, then put into
-//! the database by compare-and-set. A flush that finds there exactly what the directory says goes on from it. If either
-//! is missing, nothing has changed.
+//! the database by compare-and-set. A flush that finds the same checkpoint in the database as in the directory
+//! continues from it. If only one of them has it, nothing has changed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -24,16 +24,17 @@ use crate::wal::flushed::Commit;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 use crate::wal::{WalError, adopted, directory};
 
-/// Held while an answer is given.
+/// Name of the lock file that is held while an answer is carried out.
 const ANSWER_LOCK_NAME: &str = "ADOPT.LOCK";
-/// A running server takes an answer up within this: it looks every few seconds, and may be waiting for its database.
+/// How long to wait until a running server acts on the answer: it looks every few seconds, and may be waiting for its
+/// database.
 const TAKE_UP_TIME: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Why events are skipped that another database has.
+/// The recorded reason for skipping events that another database has.
 const ELSEWHERE: &str = "they are in another database";
 
-/// What would be done.
+/// What the command does, or without `--yes` would do.
 struct Plan {
     wal_id: WalId,
     seen: Option<CheckpointRow>,
@@ -42,12 +43,12 @@ struct Plan {
     reason: &'static str,
 }
 
-/// Says what the flush asks, and answers it.
+/// Prints what the flush asks and, with `--yes`, answers it.
 ///
 /// # Errors
 ///
-/// 65 for a damaged log, 69 when the database does not answer, 75 when another answer is being given, 78 for an answer
-/// that cannot be.
+/// 65 for a damaged log, 69 when the database does not answer, 75 when another `wal adopt` is at work, 78 for an answer
+/// that is not possible.
 pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     let dir = args.database.wal_dir();
     super::say_database(&args.database)?;
@@ -76,7 +77,7 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     let is_in_use = log.is_in_use().or_exit(ExitStatus::Io)?;
     if matches!(standing, Standing::Mismatch(_)) && is_in_use && log.mismatch.is_none() {
         return say(format_args!(
-            "lineage     the server that runs has found nothing wrong yet; look again once it has"
+            "lineage     the running server has not found the mismatch yet; run the command again once it has"
         ));
     }
     let Some(plan) = plan(&log, &found, &standing, args.from).or_exit(ExitStatus::Config)? else {
@@ -88,20 +89,20 @@ pub(super) fn run(args: &AdoptArgs) -> Result<(), Failure> {
     print_plan(&plan, &adoption, &log, found.database, &standing)?;
     if !args.yes {
         return say(format_args!(
-            "            nothing was changed; the same command with --yes does it"
+            "            nothing was changed; to do it, run the same command with --yes"
         ));
     }
     let lock_path = dir.join(ANSWER_LOCK_NAME);
     let _lock = RealDisk
         .try_lock(&lock_path)
         .or_exit(ExitStatus::Io)?
-        .ok_or_else(|| anyhow!("another `wal adopt` works on this log"))
+        .ok_or_else(|| anyhow!("another `wal adopt` is at work on this log; nothing was changed"))
         .or_exit(ExitStatus::Locked)?;
     give_to_owner(&lock_path, &dir);
     carry_out(&log, &mut contact, found.database, &adoption)
 }
 
-/// Files that another user makes, as root does, must be the server's all the same.
+/// Gives a file to the owner of the log's directory: the server must be able to use files that, say, root has made.
 fn give_to_owner(path: &Path, dir: &Path) {
     let given = fs::metadata(dir).and_then(|dir| chown(path, Some(dir.uid()), Some(dir.gid())));
     if let Err(error) = given {
@@ -109,7 +110,7 @@ fn give_to_owner(path: &Path, dir: &Path) {
     }
 }
 
-/// Decides where the flush shall go on; `None` where there is nothing to decide.
+/// Decides from where the flush shall continue; `None` if there is nothing to decide.
 fn plan(
     log: &FoundLog,
     found: &FoundCheckpoint,
@@ -134,9 +135,10 @@ fn plan(
         }
         Standing::Matches | Standing::New => as_it_is(stored_through + 1, "log and database fit together again"),
         Standing::Mismatch(text) => return own_log(log, text, from).map(Some),
-        Standing::Asks(Question::Gap { last, .. }) => {
-            as_it_is(last + 1, "the database has gone back behind what the log holds")
-        }
+        Standing::Asks(Question::Gap { last, .. }) => as_it_is(
+            last + 1,
+            "the database has gone back to before the oldest event of the log",
+        ),
         Standing::Asks(
             question @ (Question::NoCheckpoint {
                 stored_through,
@@ -156,7 +158,8 @@ fn plan(
                 };
                 as_it_is((stored_through + 1).max(oldest), reason)
             }
-            // It was flushed here before: also where a schema that was undone and made again has forgotten by whom.
+            // The log was flushed into this database before. A schema that was undone and created again has a row too,
+            // but without the mark.
             Some(row) => {
                 let is_forgotten = row.mark == Mark::default() && row.flushed_through <= end;
                 let judged = log.judge(|lineage| lineage.judge_row(found.database, row));
@@ -171,12 +174,12 @@ fn plan(
     check_bounds(from, oldest, end)?;
     anyhow::ensure!(
         from > stored_through,
-        "this database has the log through sequence {stored_through}: --from must be behind that, or events would be stored twice"
+        "this database has the log through sequence {stored_through}: --from must be greater, or events would be stored twice"
     );
     Ok(Some(Plan { from, ..by_default }))
 }
 
-/// Where a commit may have taken place or not, a person must have looked.
+/// If it is unknown whether the last commit took place, requires `--from`: a person must have looked.
 fn check_doubt(
     question: &Question,
     from: Option<Sequence>,
@@ -185,7 +188,7 @@ fn check_doubt(
 ) -> anyhow::Result<()> {
     anyhow::ensure!(
         from.is_some() || tried_through == stored_through,
-        "{question}. Nobody knows whether the last commit took place: look whether its events are stored, then say --from {} if they \
+        "{question}. It is unknown whether the last commit took place: look whether its events are stored, then give --from {} if they \
          are, or --from {} if not",
         tried_through + 1,
         stored_through + 1
@@ -193,14 +196,14 @@ fn check_doubt(
     Ok(())
 }
 
-/// The log becomes one of its own, under a new name.
+/// A plan by which the log becomes one of its own, under a new id.
 fn own_log(log: &FoundLog, text: &str, from: Option<Sequence>) -> anyhow::Result<Plan> {
     let Some(from) = from else {
         let flushed = log.commits.confirmed_through();
         anyhow::bail!(
-            "{text}. Events that only this copy has can be stored as those of a log of its own: --from SEQUENCE says which is the first \
-             of them. This copy knows that everything through sequence {flushed} is stored; what it took in before it was copied \
-             may have been stored by the other one since, what its later lives (above) wrote was not"
+            "{text}. Events that only this copy has can be stored as those of a log of its own: give the first of them with --from \
+             SEQUENCE. This copy knows that everything through sequence {flushed} is stored. Events that it accepted before it was \
+             copied may have been stored by the other copy since; events that its later lives (above) wrote were not"
         );
     };
     check_bounds(from, log.oldest(), log.end)?;
@@ -249,7 +252,7 @@ fn carry_out(log: &FoundLog, contact: &mut Contact, database: DatabaseId, adopti
     contact.adopt(adoption).map_err(store_failure)?;
     if !log.is_in_use().or_exit(ExitStatus::Io)? {
         return say(format_args!(
-            "done        the next start of the server goes on from there"
+            "done        the server goes on from there at its next start"
         ));
     }
     let given = Instant::now();
@@ -262,7 +265,7 @@ fn carry_out(log: &FoundLog, contact: &mut Contact, database: DatabaseId, adopti
             return Err(Failure::new(
                 ExitStatus::Unavailable,
                 anyhow!(
-                    "the answer is given, but the server has not taken it up within {TAKE_UP_TIME:?}; it does once it reaches the database"
+                    "the answer is given, but the server has not acted on it within {TAKE_UP_TIME:?}; it will once it reaches the database"
                 ),
             ));
         }
@@ -271,7 +274,7 @@ fn carry_out(log: &FoundLog, contact: &mut Contact, database: DatabaseId, adopti
     say(format_args!("done        the server goes on from there"))
 }
 
-/// Which life wrote what, for whoever has to tell a copy's own events.
+/// Prints which life wrote which sequences, so that a person can tell which events only this copy has.
 fn print_lives(log: &FoundLog) -> Result<(), Failure> {
     let mut segments = log.segments.iter().peekable();
     while let Some(segment) = segments.next() {

@@ -1,4 +1,4 @@
-//! What a log's directory and its database say of each other, without the log's lock.
+//! Reads a log's directory and its checkpoint in the database, without the log's lock.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,29 +23,29 @@ use crate::wal::{WalError, adopted, mismatch};
 /// Time for a database to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Looks at a checkpoint that moves meanwhile. A server that flushes all the time leaves it alone for longer than one
-/// takes.
+/// Most attempts to read log and checkpoint while a server moves the checkpoint. Even a server that flushes all the
+/// time leaves the checkpoint alone for longer than one attempt takes.
 const LOOKS_MAX: usize = 50;
 
-/// What is said of an answer that was given before.
+/// Printed when a decision was made already and no server has acted on it yet.
 pub(super) const ANSWERED: &str = "by `wal adopt`; the server goes on from there, now or at its next start";
 
 /// A log, as its directory shows it.
 pub(super) struct FoundLog {
     pub(super) dir: PathBuf,
-    /// Of its segments.
+    /// The id in the headers of its segments.
     pub(super) wal_id: WalId,
     pub(super) segments: VecDeque<Segment>,
-    /// The last sequence that was given out.
+    /// The last sequence that the log has assigned.
     pub(super) end: Sequence,
     pub(super) commits: Commits,
-    /// What a server found not to match.
+    /// The mismatch that a server has recorded, in words.
     pub(super) mismatch: Option<String>,
-    /// What a person has put into a database, and no server has taken up yet.
+    /// The decision of a person that no server has acted on yet, as a commit to a database.
     pub(super) adopted: Option<Commit>,
 }
 
-/// What a database says of a log.
+/// A database and its checkpoint of a log, if it has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FoundCheckpoint {
     pub(super) database: DatabaseId,
@@ -53,7 +53,7 @@ pub(super) struct FoundCheckpoint {
 }
 
 impl FoundLog {
-    /// Reads what is beside the segments; `None` when there is no log yet.
+    /// Reads the files beside the segments; `None` when there is no log yet.
     pub(super) fn read(dir: &Path, findings: &Findings) -> Result<Option<Self>, WalError> {
         let Some(wal_id) = findings.wal_id else {
             return Ok(None);
@@ -70,13 +70,14 @@ impl FoundLog {
         }))
     }
 
-    /// The name under which databases know it.
+    /// The id under which databases know the log; another one than [`Self::wal_id`] after `wal adopt` made it a log of
+    /// its own.
     pub(super) fn wal_id_in_databases(&self) -> WalId {
         let home = self.commits.home();
         home.map_or(self.wal_id, |home| home.wal_id)
     }
 
-    /// The oldest sequence that it holds, or will hold next.
+    /// The oldest sequence that the log holds or, if it is empty, will hold next.
     pub(super) fn oldest(&self) -> Sequence {
         let oldest = self.segments.front();
         oldest.map_or(1, |segment| segment.first_sequence)
@@ -88,12 +89,12 @@ impl FoundLog {
         Self::read(dir, &findings)
     }
 
-    /// Whether a process uses it.
+    /// Whether a process uses the log.
     pub(super) fn is_in_use(&self) -> io::Result<bool> {
         directory::is_in_use(&RealDisk, &self.dir)
     }
 
-    /// Calls `judge` with what the log knows of itself.
+    /// Calls `judge` with the identity and history of the log.
     pub(super) fn judge(&self, judge: impl FnOnce(&Lineage<'_>) -> Standing) -> Standing {
         judge(&Lineage {
             wal_id: self.wal_id_in_databases(),
@@ -105,26 +106,26 @@ impl FoundLog {
     }
 }
 
-/// What a database that fails means for a command.
+/// The failure of a command whose database fails.
 pub(super) fn store_failure(error: impl Into<SinkError>) -> Failure {
     match error.into() {
         SinkError::Store(error @ StoreError::Schema(_)) => Failure::new(ExitStatus::Config, error),
         SinkError::CheckpointMoved => Failure::new(
             ExitStatus::Unavailable,
-            anyhow::anyhow!("the checkpoint was moved meanwhile, so nothing was changed; look again"),
+            anyhow::anyhow!("the checkpoint has moved in between, so nothing was changed; run the command again"),
         ),
         SinkError::Store(error) => Failure::new(ExitStatus::Unavailable, error),
     }
 }
 
-/// A connection to the database of a command, and what waits for it.
+/// A connection to the database of a command, and the runtime that drives it.
 pub(super) struct Contact {
     runtime: Runtime,
     sink: Box<dyn EventSink>,
 }
 
 impl Contact {
-    /// Connects.
+    /// Connects. Fails with a text for the user, also when the embedded database does not exist.
     pub(super) fn make(args: &DatabaseArgs) -> Result<Self, String> {
         let location = args.location().map_err(|error| error.to_string())?;
         if let StoreLocation::Sqlite(path) = &location
@@ -148,7 +149,7 @@ impl Contact {
         Ok(Self { runtime, sink })
     }
 
-    /// What the database says of a log.
+    /// The database's checkpoint of a log.
     pub(super) fn checkpoint(&mut self, wal_id: WalId) -> Result<FoundCheckpoint, StoreError> {
         let sink = &mut self.sink;
         self.runtime.block_on(async {
@@ -159,9 +160,8 @@ impl Contact {
         })
     }
 
-    /// What log and database say of each other at one moment, though a server may be moving the checkpoint on: what the
-    /// log holds is read between two equal looks at the checkpoint. `Ok(None)` when it never stood still, or there is
-    /// no log.
+    /// Log and checkpoint at one moment, although a server may be moving the checkpoint: the log is read between two
+    /// equal reads of the checkpoint. `Ok(None)` when the checkpoint never stood still, or there is no log.
     pub(super) fn look_at_both(&mut self, dir: &Path) -> Result<Option<(FoundLog, FoundCheckpoint)>, Failure> {
         for _ in 0..LOOKS_MAX {
             let Some(log) = FoundLog::examine(dir).map_err(log_failure)? else {
@@ -180,7 +180,7 @@ impl Contact {
         Ok(None)
     }
 
-    /// Whether a person has answered, and no server has taken it up yet.
+    /// Whether a person has made a decision that no server has acted on yet.
     pub(super) fn has_answer_of(&mut self, log: &FoundLog) -> Result<bool, StoreError> {
         let Some(adopted) = log.adopted else {
             return Ok(false);
@@ -190,7 +190,7 @@ impl Contact {
         Ok(found.database == adopted.database && stands == Some((adopted.through, adopted.mark)))
     }
 
-    /// Puts a log's checkpoint where a person wants it.
+    /// Moves a log's checkpoint to where a person has decided.
     pub(super) fn adopt(&mut self, adoption: &store::Adoption) -> Result<(), SinkError> {
         self.runtime.block_on(self.sink.adopt(adoption))
     }

@@ -12,7 +12,7 @@ use crate::wal::disk::RealDisk;
 use crate::wal::id::Sequence;
 use crate::wal::inspect::{Inspection, SegmentReport, Verdict, inspect};
 
-/// Prints what the directory holds, where the checkpoint stands, and what a start would do.
+/// Prints the segments of the directory, the checkpoint, and what a start would do.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         let answered = log.as_ref().map(|log| contact.has_answer_of(log));
         is_answered = answered.is_some_and(|answered| answered.unwrap_or(false));
         if trouble.is_none() && log.is_some() {
-            // Anew, because a server may have moved both on while the segments were read.
+            // Read again, because a server may have moved both while the segments were read.
             let both = contact.look_at_both(&dir).map_err(|failure| failure.to_string())?;
             trouble = both.and_then(|(log, found)| describe_lineage(&log, &found));
         }
@@ -92,29 +92,29 @@ fn end(verdict: &Verdict, has_trouble: bool) -> Result<(), Failure> {
     match verdict {
         Verdict::Refused(_) | Verdict::StoppedLater(_) => Err(Failure::new(
             ExitStatus::Data,
-            anyhow::anyhow!("this log is damaged, or written by a newer version"),
+            anyhow::anyhow!("this log is damaged, or written by a newer version; see the line `recovery`"),
         )),
         Verdict::Empty | Verdict::Sound(_) if has_trouble => Err(Failure::new(
             ExitStatus::Data,
-            anyhow::anyhow!("this log and the database do not fit together"),
+            anyhow::anyhow!("this log and the database do not fit together; see the line `lineage`"),
         )),
         Verdict::Empty | Verdict::Sound(_) => Ok(()),
     }
 }
 
-/// What of a log nobody has to flush any more.
+/// The part of a log that needs no flush any more.
 #[derive(Clone, Copy)]
 struct Done {
-    /// Up to this sequence.
+    /// The last sequence of that part.
     through: Sequence,
-    /// Whether some of it was skipped, on a person's word: nobody can say any more which.
+    /// Whether some of it was skipped, on a person's word; the checkpoint does not say which.
     has_skipped: bool,
 }
 
 /// Why the log and the database do not fit together.
 struct Misfit {
     text: String,
-    /// The log is refused. Otherwise a person is asked.
+    /// Whether the log is refused; otherwise the flush waits for a person's answer.
     is_mismatch: bool,
 }
 
@@ -127,12 +127,12 @@ impl Misfit {
     }
 }
 
-/// As a server found.
+/// The mismatch that a server has recorded.
 fn describe_mark(log: &FoundLog) -> Option<Misfit> {
     log.mismatch.as_deref().map(Misfit::mismatch)
 }
 
-/// By what the checkpoint says now.
+/// The trouble that the present checkpoint shows.
 fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<Misfit> {
     match log.judge(|lineage| lineage.judge(found.database, found.row.as_ref())) {
         Standing::Matches | Standing::New => None,
@@ -201,7 +201,8 @@ fn describe_segment(report: &SegmentReport, is_last: bool, done: Option<Done>, i
     format!("{place}{stored}{trouble}")
 }
 
-/// With what is still to be flushed of a log that ends at `newest`; `None`: the log is refused.
+/// The checkpoint, and how much is still to be flushed of a log that ends at `newest`, which is `None` for a refused
+/// log.
 fn describe_checkpoint(checkpoint: &Result<FoundCheckpoint, String>, newest: Option<Sequence>) -> String {
     match checkpoint {
         Err(reason) => format!("unknown: {reason}"),
@@ -225,7 +226,7 @@ fn describe_checkpoint(checkpoint: &Result<FoundCheckpoint, String>, newest: Opt
 
 fn describe_verdict(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Empty => "no log yet; a start would make one".to_owned(),
+        Verdict::Empty => "no log yet; a start would create one".to_owned(),
         Verdict::Refused(error) => format!("refused: {error}"),
         Verdict::StoppedLater(error) => format!(
             "a start would serve until the flush reaches the damage, and then stop (only the newest segment is read at start): \
@@ -236,8 +237,8 @@ fn describe_verdict(verdict: &Verdict) -> String {
             match findings.torn_tail() {
                 None => format!("sound; a start would go on at sequence {next}"),
                 Some(tail) => format!(
-                    "a start would cut {tail}, and go on at sequence {next}. A write that a crash cut short leaves such a tail, and was \
-                     never answered; damage to the newest events cannot be told from it (or the server is writing just now)"
+                    "a start would cut {tail}, and go on at sequence {next}. A crash in the middle of a write leaves such a tail, and its \
+                     events were never answered; damage to the newest events looks the same (so does a server that is writing now)"
                 ),
             }
         }

@@ -1,4 +1,4 @@
-//! Waiting, in a time that passes by itself while everybody waits.
+//! Waiting for receipts, in virtual time.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -26,17 +26,17 @@ use crate::wal::log::DurableMark;
 const OWN: LifeId = LifeId(Uuid::from_u128(1));
 const OTHER: LifeId = LifeId(Uuid::from_u128(2));
 
-/// Through where a test's database has events, as time goes by.
+/// The last sequence that a test's database has, by the time since the test began.
 type Mark = fn(Duration) -> Result<Option<Sequence>, StoreError>;
 
 struct Marks {
     born: Instant,
     mark: Mark,
-    /// Of which life.
+    /// The life of the events.
     life: LifeId,
-    /// The first of them.
+    /// The first sequence of that life.
     first: Sequence,
-    /// Where another life begins.
+    /// The first sequence of the next life, if there is one.
     next: Option<Sequence>,
     looks: AtomicUsize,
     hangs: bool,
@@ -128,7 +128,7 @@ fn receipt(life: LifeId, through: Sequence) -> Receipt {
     Receipt { life: life.0, through }
 }
 
-/// The checkpoint stands at `flushed_through`, and a person gave up so many of the events before.
+/// Sets the checkpoint to `flushed_through`, with `skipped` of the events before it skipped by a person.
 fn note_skipped(app: &App, flushed_through: Sequence, skipped: u64) {
     app.progress.set_checkpoint(CheckpointRow {
         flushed_through,
@@ -271,7 +271,7 @@ async fn what_memory_knows_does_not_count_while_a_person_is_asked() {
     wait_for(&app, receipt(OWN, 3)).await.unwrap();
 }
 
-/// A look from before the flush of an event must not be taken for what the database has after it.
+/// A look from before the flush of an event must not be used as an answer after it.
 #[tokio::test(start_paused = true)]
 async fn after_the_own_flush_the_database_is_looked_at_afresh() {
     let store = marks(|age| Ok(Some(if age.as_millis() < 10 { 7 } else { 8 })));

@@ -1,4 +1,4 @@
-//! The parameters of `GET /metrics`; on trouble every problem is listed, not only the first.
+//! The parameters of `GET /metrics`. The answer to a bad query lists every problem, not only the first.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::query::{GROUPS_MAX, Grouping, MetricsQuery, Order};
 pub(crate) const ERRORS_LISTED_MAX: usize = 100;
 /// Longest part of an unknown parameter's name that is shown, in characters.
 const SHOWN_NAME_CHARS_MAX: usize = 64;
-/// Most things that an answer is grouped by.
+/// Most words in `group_by`.
 const GROUPINGS_MAX: usize = 2;
 
-/// Reads the parameters: the question, and what must be flushed before it is answered.
+/// Reads the parameters: the query, and the receipt whose events must be flushed before it is answered.
 pub(crate) fn parse(query_string: &str) -> Result<(MetricsQuery, Option<Receipt>), Vec<ParameterError>> {
     let mut reader = Reader::new(query_string);
     let event_name = reader.required_name("event_name");
@@ -49,7 +49,7 @@ pub(crate) fn parse(query_string: &str) -> Result<(MetricsQuery, Option<Receipt>
     reader.demand("limit", limit.is_none() || has_names, needs_names);
     let exact = reader.choice("exact", "must be true or false", &[("true", true), ("false", false)]);
     let after = reader.after();
-    // Whoever asks for a few means the largest.
+    // A client that asks for a few groups means the largest.
     let order_or_default = order.unwrap_or(match limit {
         Some(_) => Order::TotalEvents,
         None => Order::Name,
@@ -79,7 +79,7 @@ pub(crate) fn parse(query_string: &str) -> Result<(MetricsQuery, Option<Receipt>
 
 /// The known parameters that occurred once, and the problems found so far.
 struct Reader {
-    /// `None` for one that is not UTF-8.
+    /// `None` for a value that is not UTF-8.
     values: BTreeMap<&'static str, Option<String>>,
     errors: Vec<ParameterError>,
 }
@@ -92,7 +92,7 @@ impl Reader {
         };
         for pair in query_string.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            // A name that is not UTF-8 is no name of ours either way.
+            // A name that is not UTF-8 stays encoded: it is unknown either way.
             let name = decode(name).unwrap_or_else(|| name.to_owned());
             match PARAMETERS.iter().copied().find(|known| *known == name) {
                 None => {
@@ -138,7 +138,7 @@ impl Reader {
         self.name(field)
     }
 
-    /// A name as events carry it.
+    /// A name, under the limits that names of events have.
     fn name(&mut self, field: &'static str) -> Option<String> {
         let name = self.value(field)?;
         if name.len() > NAME_BYTES_MAX {
@@ -170,7 +170,7 @@ impl Reader {
         parsed.ok()
     }
 
-    /// What to group by, maybe nothing; `None` on trouble.
+    /// What to group by, maybe nothing; `None` after a problem was reported.
     fn group_by(&mut self) -> Option<Grouping> {
         const FIELD: &str = "group_by";
         if !self.values.contains_key(FIELD) {
@@ -195,7 +195,7 @@ impl Reader {
             };
             let problem = match (is_new, unit.is_some()) {
                 (false, true) => "must name at most one of minute, hour, day, week and month",
-                (false, false) => "must not name the same twice",
+                (false, false) => "must not name channel or event_name twice",
                 (true, _) if n >= GROUPINGS_MAX => "must name at most two",
                 (true, _) => continue,
             };
@@ -205,13 +205,13 @@ impl Reader {
         Some(group_by)
     }
 
-    /// The time zone, UTC unless given; `None` on trouble.
+    /// The time zone, UTC unless given; `None` after a problem was reported.
     fn zone(&mut self) -> Option<TimeZone> {
         const FIELD: &str = "tz";
         if !self.values.contains_key(FIELD) {
             return Some(TimeZone::UTC);
         }
-        // As in `Etc/GMT+5`.
+        // The `+` of a name such as `Etc/GMT+5` means a space in a query string.
         let name = self.value(FIELD)?.replace(' ', "+");
         let zone = TimeZone::get(&name).ok().filter(|zone| !zone.is_unknown());
         if zone.is_none() {
@@ -226,7 +226,7 @@ impl Reader {
 
     fn limit(&mut self) -> Option<usize> {
         let text = self.value("limit")?;
-        // Digits only: `parse` would take a sign.
+        // Digits only: `parse` would accept a sign.
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         let limit = text
             .parse()
@@ -239,7 +239,7 @@ impl Reader {
         limit
     }
 
-    /// One of a few words.
+    /// The meaning of a parameter that must be one of `words`.
     fn choice<T: Copy>(&mut self, field: &'static str, demand: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.value(field)?;
         let found = words.iter().find(|(word, _)| *word == text);
@@ -271,7 +271,7 @@ impl Reader {
     }
 
     fn report(&mut self, field: &str, code: &'static str, message: &str) {
-        // One more than is shown, so that a flood of parameters does not become a flood of allocations.
+        // Bounded, so that a flood of parameters does not become a flood of allocations.
         if self.errors.len() <= ERRORS_LISTED_MAX {
             self.errors.push(ParameterError {
                 field: field.to_owned(),
@@ -282,8 +282,8 @@ impl Reader {
     }
 }
 
-/// Undoes the encoding of a form's name or value; `None` if that leaves no UTF-8. (U+FFFD in its place would make the
-/// answer one about another name.)
+/// Decodes a form's name or value; `None` if the result is not UTF-8. (Replacing bad bytes by U+FFFD would answer a
+/// query for another name.)
 fn decode(encoded: &str) -> Option<String> {
     let spaced = encoded.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;

@@ -1,4 +1,4 @@
-//! A report as the answer that goes over the wire.
+//! From a report of `query` to the JSON answer of `GET /metrics`.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::event::EVERY_NAME;
 use crate::flush::Behind;
 use crate::query::{self, MetricsQuery, MetricsReport};
 
-/// The answer. `behind` is how far the flush was when the question was asked.
+/// The answer. `behind` is how far the flush was behind just before the query ran.
 pub(super) fn answer<'a>(query: &'a MetricsQuery, report: &'a MetricsReport, behind: Option<Behind>) -> Answer<'a> {
     let counted_until = behind.and_then(|behind| behind.since);
     let is_utc = query.zone == TimeZone::UTC;

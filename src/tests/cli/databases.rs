@@ -120,7 +120,7 @@ fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_mor
 
     for (text, code, reason) in [
         ("PORT=1\nsecret\n", 78, "line 2: has no `=`"),
-        ("FAST_INGEST_PROT=1", 78, "FAST_INGEST_PROT is no setting"),
+        ("FAST_INGEST_PROT=1", 78, "FAST_INGEST_PROT is not a setting"),
         ("PORT=many", 2, "invalid value 'many' for '--port <PORT>'"),
     ] {
         fs::write(&file, text).unwrap();

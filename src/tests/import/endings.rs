@@ -175,11 +175,11 @@ fn a_damaged_file_is_sent_up_to_the_damage() {
     let read = server.store.numbers().len() as u64;
     assert_eq!(server.store.numbers(), all(read));
     assert!(
-        ended.stderr.contains(&format!("cannot be read behind line {read}: ")),
+        ended.stderr.contains(&format!("cannot be read after line {read}: ")),
         "{ended:?}"
     );
     // The same command would meet the same damage.
-    let advice = "; mend the file, then run the same command again, nothing is stored twice\n";
+    let advice = "; fix the file, then run the same command again, nothing is stored twice\n";
     assert!(ended.stderr.ends_with(advice), "{ended:?}");
 }
 

@@ -1,14 +1,13 @@
-//! The cap on (name, channel) pairs a day: who gets a series, and who is only counted.
+//! The cap on (name, channel) pairs a day: which pairs get a series, and which count as overflow.
 //!
-//! An id that somebody sends as a name or a channel would otherwise make a series of its own for each event, and
-//! rollups would grow like the events. Once a day is full it stays closed: a pair that found no room at first must not
-//! get a series later, because that series would lack its first events. A name is let in with its first pair and never
-//! without, for the same reason.
+//! Without a cap, ids sent as names or channels would make a new series for each event, and rollups would grow like the
+//! events. Once a day is full it stays closed: a pair that found no room at first must not get a series later, because
+//! that series would lack the pair's first events. For the same reason a name is admitted with its first pair or never.
 //!
-//! Whoever invents pairs must not keep out those that a product really has. So room is kept for pairs that several days
-//! before had, and when a day is closed they are let in at once, with series that have no parts yet. Days to come have
-//! only a small share for pairs that nobody has seen. What is left of such an attack ends with the day: the keeper then
-//! rebuilds it, which chooses the pairs with most events.
+//! Invented pairs must not keep out the pairs that a product really has. So room is kept for pairs that several days
+//! before had, and when a day is closed they are admitted at once, with series that have no parts yet. Future days have
+//! only a small share for unknown pairs. Invented pairs that still got a series lose it after the day: the keeper then
+//! rebuilds the day, which chooses the pairs with most events.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,16 +16,16 @@ use crate::rollup::SeriesKey;
 /// Which of the three series of [`series_of`](crate::rollup::series_of) count an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admitted {
-    /// All three.
+    /// All three: the pair's, the name's and the one of all events.
     Pair,
-    /// Its name's and the one of everything.
+    /// The name's and the one of all events.
     Name,
-    /// The one of everything.
+    /// Only the one of all events.
     Neither,
 }
 
 impl Admitted {
-    /// Index of the first series that counts, and those behind it count, too.
+    /// Index of the first series that counts the event; those after it count it too.
     pub fn first(self) -> usize {
         match self {
             Self::Pair => 0,
@@ -43,15 +42,15 @@ pub struct Room {
     channels: HashMap<String, HashSet<String>>,
     pairs: usize,
     pairs_max: usize,
-    /// Pairs of the days before that have not come yet.
+    /// Pairs known from the days before that this day has not seen yet: room is kept for them.
     expected: BTreeSet<(String, String)>,
-    /// How many pairs of no day before may still come in.
+    /// How many pairs unknown to the days before may still be admitted.
     unknown_left: usize,
     is_closed: bool,
 }
 
 impl Room {
-    /// As the store knows it: `series` are those that the day has, `is_closed` says that somebody was turned away
+    /// The room as the store knows it: `series` are those that the day has, `is_closed` says that a pair was refused
     /// before.
     pub fn new(series: Vec<SeriesKey>, is_closed: bool, pairs_max: usize) -> Self {
         let mut room = Self {
@@ -74,7 +73,7 @@ impl Room {
         room
     }
 
-    /// Keeps room for pairs of the days before, and takes in no more than `unknown_max` others.
+    /// Keeps room for pairs of the days before, and admits no more than `unknown_max` others.
     pub fn expect(&mut self, known: Vec<SeriesKey>, unknown_max: usize) {
         let mut known_in = 0;
         for key in known {
@@ -95,7 +94,7 @@ impl Room {
         channels.is_some_and(|channels| channels.contains(channel))
     }
 
-    /// Lets a pair in if it is in already or there is room; closes the day if there is none.
+    /// Admits a pair if it is admitted already or there is room; closes the day if there is none.
     pub fn admit(&mut self, event_name: &str, channel: &str) -> Admitted {
         if self.has(event_name, channel) {
             return Admitted::Pair;
@@ -112,7 +111,7 @@ impl Room {
         }
     }
 
-    /// Takes what is kept for the pair, if anything is.
+    /// Whether there is room for the pair; uses up the room that was kept for it, or one of the unknown pairs' places.
     fn has_room_for(&mut self, event_name: &str, channel: &str) -> bool {
         let key = (event_name.to_owned(), channel.to_owned());
         if self.expected.remove(&key) {
@@ -128,8 +127,8 @@ impl Room {
         self.pairs += usize::from(channels.insert(channel));
     }
 
-    /// The pairs of the days before for which the day must have series at once, now that it is closed: they are in from
-    /// here on.
+    /// Admits the expected pairs, as far as there is room, when the day is closed. Returns them: the day must have
+    /// their series at once.
     pub fn let_expected_in(&mut self) -> Vec<(String, String)> {
         let room = self.pairs_max.saturating_sub(self.pairs);
         let expected = std::mem::take(&mut self.expected);
@@ -140,12 +139,12 @@ impl Room {
         some
     }
 
-    /// Pairs that are in.
+    /// Number of admitted pairs.
     pub fn pairs(&self) -> usize {
         self.pairs
     }
 
-    /// Whether a pair was turned away, now or before.
+    /// Whether a pair was refused, now or before.
     pub fn is_closed(&self) -> bool {
         self.is_closed
     }
@@ -156,7 +155,7 @@ mod tests {
     use super::*;
     use crate::rollup::series_of;
 
-    /// What a store would say about a day with these pairs.
+    /// The series that a store has for a day with these pairs.
     fn series(pairs: &[(&str, &str)]) -> Vec<SeriesKey> {
         let keys = pairs.iter().flat_map(|(name, channel)| {
             let [pair, name, _] = series_of(name, channel);

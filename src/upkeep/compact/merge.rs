@@ -1,27 +1,27 @@
-//! Parts out of what is there and what is added: values in, values out.
+//! Merging additions into existing parts: pure functions.
 
 use std::collections::HashMap;
 
 use crate::event::bucket::Bucket;
 use crate::rollup::{PART_EXACT_MAX, Part, SeriesId, Tally, UserSet, UserUnion};
 
-/// A part by its place.
+/// The place of a part, which identifies it.
 pub(super) type RollupPlace = (SeriesId, Bucket);
 
-/// A tally, by its index, that a part is to take in. One tally may go to several parts.
+/// A tally, by its index, to be added to the part at a place. One tally may go to several parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Addition {
     pub(super) place: RollupPlace,
     pub(super) tally: usize,
 }
 
-/// Puts additions in the order of their places and returns those of each place.
+/// Sorts additions by place and returns those of each place.
 pub(super) fn by_place(additions: &mut [Addition]) -> Vec<&[Addition]> {
     additions.sort_unstable();
     additions.chunk_by(|one, next| one.place == next.place).collect()
 }
 
-/// The parts at some places once they have taken in what is added, in order of the places.
+/// The existing parts with the additions merged in, in order of their places.
 ///
 /// One union is open at a time: each may hold a matrix of 64 KiB.
 pub(super) fn merged(existing: Vec<Part>, added: &[&[Addition]], tallies: &[Tally]) -> Vec<Part> {
@@ -49,7 +49,7 @@ pub(super) fn merged(existing: Vec<Part>, added: &[&[Addition]], tallies: &[Tall
     added.iter().map(part).collect()
 }
 
-/// The sum of parts that make up a larger piece of time.
+/// The sum of parts over a longer time; it names up to `exact_max` users one by one.
 pub(super) fn total(parts: Vec<Part>, exact_max: usize) -> Tally {
     let mut sum = Sum::new(exact_max);
     for part in parts {

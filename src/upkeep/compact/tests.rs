@@ -19,7 +19,7 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-/// Small enough that a few rows reach them.
+/// Limits so small that a few rows reach them.
 fn small_limits() -> Limits {
     Limits {
         deltas_max: 3,
@@ -65,7 +65,7 @@ impl Counting {
     }
 }
 
-/// What the rollups say.
+/// Counts by the rollups.
 fn rolled_up(tables: &Tables) -> Counts {
     let mut counting = Counting::default();
     let mut add = |key, bucket, tally: &Tally| {
@@ -84,7 +84,7 @@ fn rolled_up(tables: &Tables) -> Counts {
     counting.finish()
 }
 
-/// What the events say.
+/// Counts by the events.
 fn recounted(tables: &Tables) -> Counts {
     let mut counting = Counting::default();
     for (name, channel, user, timestamp) in &tables.events {
@@ -96,7 +96,7 @@ fn recounted(tables: &Tables) -> Counts {
     counting.finish()
 }
 
-/// Whether a query may trust the rollups about a series: not on a closed day, unless the series was let in.
+/// Whether a query may trust the rollups about a series: not on a closed day, unless the series was admitted.
 fn is_kept(tables: &Tables, (key, bucket): &(SeriesKey, Bucket)) -> bool {
     let day = bucket.day();
     let mut on_day = tables.days.keys().filter(|(_, of)| *of == day);
@@ -105,7 +105,7 @@ fn is_kept(tables: &Tables, (key, bucket): &(SeriesKey, Bucket)) -> bool {
         || on_day.any(|(series, _)| tables.key(*series) == key)
 }
 
-/// Asserts what must hold after each transaction, whatever came before.
+/// Asserts the rules that must hold after each transaction.
 #[track_caller]
 fn assert_whole(model: &Model) {
     let tables = model.tables();
@@ -118,7 +118,7 @@ fn assert_whole(model: &Model) {
     assert_overflow(&tables);
 }
 
-/// Asserts that what has no pair is counted as such.
+/// Asserts that the overflow of each day counts the events whose pair has no series.
 #[track_caller]
 fn assert_overflow(tables: &Tables) {
     let mut without_pair: BTreeMap<Day, u64> = BTreeMap::new();
@@ -229,7 +229,7 @@ fn minutes_become_quarters_once_the_whole_quarter_is_old() {
     assert_eq!(compacted(&model, due - 1, &limits).minutes, 0);
     assert_eq!(widths(&model), [1, 1, 1]);
 
-    // A delta that waited for as long goes where its minutes go.
+    // A delta that waited for as long is merged into the quarter with its minutes.
     model.flush(at(NOW), &events[1..2]);
     let together = Compacted {
         deltas: 1,
@@ -257,7 +257,7 @@ fn limits_bound_each_transaction_and_say_so() {
     assert_eq!(compacted(&model, NOW, &limits), took(3, 0, true));
     assert_eq!(compacted(&model, NOW, &limits), took(1, 0, false));
     let later = NOW + 2 * DAY_MICROS;
-    // Of each name two series, and one of everything.
+    // Each name has two series, and there is one of all events.
     for _ in 0..4 {
         assert_eq!(compacted(&model, later, &limits), took(0, 2, true));
     }
@@ -294,7 +294,7 @@ fn a_day_is_summed_up_when_its_last_minutes_are_old_and_again_when_it_changes() 
 
     model.flush(at(over), &[("view", "app", "bob", at(NOW))]);
     compacted(&model, over, &limits);
-    // Of the pair that was there before nothing has changed.
+    // The series of the earlier pair has not changed.
     let stale = model.tables().days.values().filter(|sum| sum.is_none()).count();
     assert_eq!(stale, 3);
     assert_whole(&model);

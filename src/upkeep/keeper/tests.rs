@@ -1,4 +1,4 @@
-//! The loop on a store in memory, in virtual time: waiting costs nothing, and what is waited for is seen.
+//! The loop on a store in memory, in virtual time, so that waiting costs nothing.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -230,7 +230,7 @@ async fn a_database_that_hangs_does_not_hold_up_the_stop() {
     }
     shutdown.drain();
     running.await.unwrap();
-    // What was begun is undone.
+    // The transaction that hung is rolled back.
     assert_eq!(store.model.tables().deltas.len(), 1);
     assert!(store.model.connect().begin(false).await.unwrap());
 }

@@ -1,4 +1,4 @@
-//! What verifying finds, and how it is told: one line a difference, with both numbers.
+//! What verifying finds, and how it is shown: one line a difference, with both numbers.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use crate::event::bucket::{Bucket, Day};
 use crate::rollup::SeriesKey;
 use crate::support::words::plural;
 
-/// A rollup that is not what the events make it. Displays as one line.
+/// A rollup that differs from the stored events or from its own parts. Displays as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What it counts.
+    /// The series of the rollup.
     pub series: SeriesKey,
-    /// Where it is.
+    /// The bucket or day of the rollup.
     pub place: RollupPlace,
-    /// What is wrong with it.
+    /// What is wrong, with the numbers.
     pub fault: Fault,
 }
 
-/// Where a difference is.
+/// Bucket or day in which a difference is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RollupPlace {
-    /// In a bucket.
+    /// The parts and deltas of one bucket.
     Bucket(Bucket),
-    /// In what is kept of the day as a whole.
+    /// The sum, the overflow or all rollups of a whole day.
     Day(Day),
 }
 
@@ -31,46 +31,46 @@ pub enum RollupPlace {
 pub enum Fault {
     /// Parts and deltas have another number of events than the rows.
     Events {
-        /// As the rollups have it.
+        /// Events by the rollups.
         rollups: u64,
-        /// As it is.
+        /// Events by the stored rows.
         rows: u64,
     },
     /// Parts and deltas have other users than the rows; the two numbers may well be equal.
     Users {
-        /// As the rollups have it.
+        /// Users by the rollups, maybe an estimate.
         rollups: u64,
-        /// As it is.
+        /// Users by the stored rows, maybe an estimate.
         rows: u64,
     },
     /// The day's sum has another number of events than its parts.
     SumEvents {
-        /// As the sum has it.
+        /// Events by the day's sum.
         sum: u64,
-        /// As it is.
+        /// Events by the parts.
         parts: u64,
     },
     /// The day's sum has other users than its parts.
     SumUsers {
-        /// As the sum has it.
+        /// Users by the day's sum, maybe an estimate.
         sum: u64,
-        /// As it is.
+        /// Users by the parts, maybe an estimate.
         parts: u64,
     },
     /// There are parts, but no row of the day says so, and queries would miss them.
     NoSum,
-    /// There are no parts, but a row of the day, which queries take to mean that the series counts what happened on it.
+    /// There are no parts, but there is a row of the day, by which queries assume that the series counts the day.
     NoParts,
-    /// Not one event of the day is stored, though the rollups have some.
+    /// Not one event of the day is stored, though the rollups count some.
     EventsGone {
-        /// As the rollups have it.
+        /// Events by the rollups.
         rollups: u64,
     },
-    /// The day's overflow is not what its rows without a series come to.
+    /// The day's overflow is not the number of its rows without a series.
     Overflow {
-        /// As the rollups have it.
+        /// Events by the overflow, with those of deltas that will be added to it.
         rollups: u64,
-        /// As it is.
+        /// Rows whose pair has no series.
         rows: u64,
     },
 }
@@ -137,7 +137,7 @@ impl fmt::Display for Fault {
 fn describe(series: &SeriesKey) -> String {
     let one_line = |name: &str| {
         if name.contains(char::is_control) {
-            // Names are the clients' to choose: none may write to the terminal as it likes.
+            // Clients choose the names, and none may send control characters to the terminal.
             name.escape_debug().to_string()
         } else {
             name.to_owned()

@@ -1,5 +1,5 @@
-//! Verifying and rebuilding on the tables in memory: what is right passes whichever way it came about, and each way of
-//! being wrong is named and mended.
+//! Verifying and rebuilding on the tables in memory: right rollups pass, however they were made, and each fault is
+//! named and fixed.
 
 mod tampering;
 
@@ -14,14 +14,14 @@ use crate::upkeep::rebuild::{self, Rebuilt, RebuiltDay, Rules, rebuild_day, rebu
 /// 2026-02-01T00:00:00Z.
 const FEBRUARY: i64 = 1_769_904_000_000_000;
 const PAIRS_MAX: usize = 10_000;
-/// After all that is stored here.
+/// An instant after all events of these tests.
 const LATER: Timestamp = Timestamp::from_micros(FEBRUARY + 100 * DAY_MICROS);
 
 fn today() -> Day {
     Day::of(Timestamp::from_micros(FEBRUARY))
 }
 
-/// So many microseconds after the day has begun.
+/// The instant `after` microseconds into the day.
 fn at(after: i64) -> Timestamp {
     Timestamp::from_micros(FEBRUARY + after)
 }
@@ -50,8 +50,8 @@ fn some_events() -> Vec<Row> {
     events
 }
 
-/// Flushed in three batches at different times and compacted in between, so that there are minutes, quarters and
-/// deltas.
+/// A store whose events were flushed in three batches at different times and compacted in between, so that it has
+/// minutes, quarters and deltas.
 fn compacted(events: &[Row]) -> Connection {
     let model = Model::default().connect();
     {
@@ -68,7 +68,7 @@ fn compacted(events: &[Row]) -> Connection {
     model
 }
 
-/// All compacted and summed up.
+/// A store whose events are all compacted and summed up.
 fn settled(events: &[Row], pairs_max: usize) -> Connection {
     let model = Model::default().connect();
     {
@@ -87,7 +87,7 @@ async fn verify(model: &mut Connection) -> Vec<String> {
     verdict.differences.iter().map(ToString::to_string).collect()
 }
 
-/// At an instant when the day is over.
+/// Rebuilds the day at an instant after its end.
 async fn rebuild(model: &mut Connection, pairs_max: usize) -> u64 {
     match rebuild_by(model, Rules::new(pairs_max)).await {
         RebuiltDay::Rebuilt(events) => events,
@@ -239,10 +239,10 @@ async fn a_missing_delta_is_found_in_each_of_its_series_and_names_stay_on_their_
 #[tokio::test]
 async fn pairs_beyond_the_cap_are_accounted_for() {
     let mut model = settled(&few_events(), 1);
-    // Compaction admits whoever comes first: click.
+    // Compaction admits the pairs that come first: those of click.
     assert_eq!(model.edit().overflow[&today()], 37);
     assert_eq!(verify(&mut model).await, [""; 0]);
-    // Deltas of pairs without a series will overflow; those of others are theirs already.
+    // Deltas of pairs without a series will overflow; deltas of other pairs count for their series already.
     model.edit().flush(&few_events(), at(DAY_MICROS));
     assert_eq!(verify(&mut model).await, [""; 0]);
     model.edit().compact(1);
@@ -258,7 +258,7 @@ async fn pairs_beyond_the_cap_are_accounted_for() {
 
     rebuild(&mut model, 1).await;
     assert_eq!(verify(&mut model).await, [""; 0]);
-    // A rebuild admits whoever has most events.
+    // A rebuild admits the pairs with most events.
     assert_eq!(model.edit().overflow[&today()], 4);
     let (series, bucket) = view_web(&mut model.edit());
     assert_eq!(model.edit().parts[&(series, bucket)].events, 72);
@@ -317,7 +317,7 @@ async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_to
         let tables = model.edit().clone();
         assert!(tables.parts.is_empty() && tables.deltas.is_empty() && tables.days.is_empty());
         assert!(tables.overflow.is_empty());
-        // A day that never had anything is neither.
+        // A day that never had events is neither kept nor forgotten.
         let nothing = RebuiltDay::Rebuilt(0);
         assert_eq!(rebuild_by(&mut model, rules).await, nothing);
     }
@@ -330,7 +330,7 @@ async fn a_flush_between_snapshot_and_commit_is_neither_lost_nor_doubled() {
     model.model().before_commit(|tables| {
         tables.flush(&[event("view", "web", 7, 38 * QUARTER_MICROS)], at(0));
     });
-    // The count is that of the snapshot.
+    // The rebuild counts the events of its snapshot.
     let events = few_events().len();
     assert_eq!(rebuild(&mut model, PAIRS_MAX).await, 2 * events as u64);
     assert_eq!(model.edit().events.len(), 2 * events + 1);
@@ -355,7 +355,7 @@ async fn the_first_build_covers_all_days_and_goes_on_after_an_interruption() {
         }
     }
     let events = model.edit().events.len() as u64;
-    // Each day with events is a commit: the second fails at first, then of those that are left the second again.
+    // Each day with events is a commit: in the first run the second fails, then the second of those that are left.
     for (commit, days_built) in [(2, 1), (2, 2)] {
         model.model().fail_commit(Some(commit));
         rebuild::build_if_needed(&mut model, PAIRS_MAX).await.unwrap_err();
@@ -407,7 +407,7 @@ async fn days_are_those_that_have_something_of_what_was_asked_for() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Bytes of sets come out equal whichever way events went: by deltas of several flushes, minutes or quarters,
+    /// The bytes of sets are equal whichever way the events took: by deltas of several flushes, minutes or quarters,
     /// around the limits.
     #[test]
     fn sets_are_equal_in_bytes_by_every_way(

@@ -130,7 +130,7 @@ fn an_answer_that_is_too_long_counts_by_its_status() {
                 request.extend(byte);
             }
             let body = "x".repeat(ANSWER_BYTES_MAX + 1);
-            // The client hangs up in the middle.
+            // The client closes the connection in the middle of a long answer.
             write!(stream, "HTTP/1.1 {status}\r\nConnection: close\r\n\r\n{body}").ok();
         }
     });

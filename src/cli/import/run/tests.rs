@@ -62,7 +62,7 @@ fn ctrl_c_is_not_blamed_on_what_it_leads_to() {
 #[test]
 fn a_file_that_ends_too_early_is_told_after_all_others_are_sent() {
     let run = run();
-    let error = anyhow!("two: cannot be read behind line 0");
+    let error = anyhow!("two: cannot be read after line 0");
     run.input_failed(InputFailure {
         failure: Failure::new(ExitStatus::Io, error),
         is_content: false,

@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::testing::rollup_model::Fault;
 
-/// A database in which each step has something to do: deltas of today and of old days, minutes that are due, days that
-/// are over.
+/// A database in which each step has something to do: deltas of today and of old days, minutes that are due, past days.
 fn busy() -> Model {
     let model = Model::default();
     let crowd: Vec<String> = (0..PART_EXACT_MAX + 50).map(|n| format!("user-{n}")).collect();

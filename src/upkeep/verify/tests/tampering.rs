@@ -1,8 +1,8 @@
-//! Parts and sums that somebody changed: each is named, and a rebuild mends it.
+//! Parts and sums that somebody changed: each is named, and a rebuild fixes it.
 
 use super::*;
 
-/// Spoils the settled rollups, expects these lines, and sees a rebuild mend them.
+/// Spoils the settled rollups, expects these lines, and checks that a rebuild fixes the rollups.
 async fn assert_found(spoil: impl FnOnce(&mut Tables), expected: &[&str]) {
     let mut model = settled(&few_events(), PAIRS_MAX);
     assert_eq!(verify(&mut model).await, [""; 0]);
@@ -94,7 +94,7 @@ async fn a_wrong_or_missing_sum_is_found() {
     ] {
         assert_found(|tables| sum(tables, wrong), &[expected]).await;
     }
-    // One that is stale may say what it likes.
+    // The content of a stale sum does not matter.
     let mut model = settled(&few_events(), PAIRS_MAX);
     sum(&mut model.edit(), Some(None));
     assert_eq!(verify(&mut model).await, [""; 0]);
@@ -112,8 +112,8 @@ async fn a_sum_without_parts_is_found() {
     .await;
 }
 
-/// Queries go by the row alone, and on a day with overflow they would not count the events of what they take to have a
-/// series.
+/// Queries decide by the row alone: on a day with overflow they would not count the events of a pair that they assume
+/// to have a series.
 #[tokio::test]
 async fn a_row_of_the_day_without_parts_is_found_stale_or_not() {
     for row in [None, Some(tally(0, 0..0))] {
