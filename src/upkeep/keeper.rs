@@ -43,7 +43,7 @@ pub struct Keeper {
     interval: Duration,
     limits: Limits,
     stop: StopToken,
-    /// Deltas of the next compaction: halved when one fails, because it may have been too much for the database's
+    /// Its rows are the deltas of the next compaction: halved when one fails, which may have been too many for the database's
     /// timeouts.
     outage: Outage,
     /// Whether the last compaction left deltas or minutes.
