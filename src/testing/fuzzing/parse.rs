@@ -58,7 +58,7 @@ fn check(body: &[u8], outcome: Result<u32, ParseError>, encoded: &[u8], expected
     assert!(rest.is_empty(), "bytes behind the last event");
 }
 
-/// An answer that helps: bounded, in order, and with something to say.
+/// Checks that an error helps the client: bounded, in order, and with messages.
 fn check_error(error: &ParseError) {
     assert!(!error.to_string().is_empty());
     let ParseError::Invalid { errors, invalid_count } = error else {
