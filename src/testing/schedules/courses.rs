@@ -150,7 +150,7 @@ fn connect(connection: u64, intake: &Arc<Intake>, disk: &SimulatedDisk, gate: &A
                 assert_eq!(answer, Err(Refusal::Poisoned), "poison is for good");
             }
             if answer == Err(Refusal::Poisoned) {
-                assert_eq!(gate.check_open(), answer.map(|_| ()), "the door is closed");
+                assert_eq!(gate.check_open(), answer.map(|_| ()), "the gate is closed");
             }
             requests.push(Request {
                 users,
