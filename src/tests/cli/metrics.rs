@@ -1,4 +1,4 @@
-//! `fast-ingest metrics` against a real server, and against what is none.
+//! `fast-ingest metrics` against a real server, and against programs that are no fast-ingest server.
 
 use std::net::TcpListener;
 use std::sync::Arc;
