@@ -129,7 +129,7 @@ impl Stage {
     }
 }
 
-/// Events that a careless client would spoil: text of all kinds, empty objects, and events without ids.
+/// Events that a careless client would spoil: text of all kinds, empty objects, keys `event_id` inside the metadata.
 fn events(count: usize) -> Vec<Value> {
     let event = |i: usize| {
         let seconds = START_SECONDS + i64::try_from(i).unwrap();

@@ -42,8 +42,7 @@ fn a_url_with_a_password_that_is_not_encoded_is_refused_without_showing_it() {
     }
 }
 
-/// A server that asks for the password in clear text and refuses every one. The thread returns the password that it
-/// got.
+/// A server that asks for the password in clear text and refuses it. The thread returns what it got.
 fn server_that_asks_for_a_password() -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

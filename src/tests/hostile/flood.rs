@@ -63,8 +63,7 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
     siege.lift(&[]);
 }
 
-/// With this limit of files the server serves 30 connections; with fewer files than it needs for itself it does not
-/// start.
+/// With this limit of files the server serves 30 connections; below its own need of files it does not start.
 #[test]
 fn a_flood_of_connections_does_not_take_the_last_files() {
     let under = |files: u32| {
