@@ -52,7 +52,7 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
 async fn connect_bare(url: &str) -> (Client, Statement) {
     let client = postgres::connect(url).await;
     let made = client.batch_execute(BARE_TABLE).await;
-    made.expect("the events are there to be like");
+    made.expect("the table of events exists");
     let copy = raw_copy::prepare(&client, "bare").await;
     (client, copy)
 }

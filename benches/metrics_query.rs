@@ -266,7 +266,7 @@ impl Home {
         let directory = match (&throw_away, keep) {
             (Some(directory), _) => directory.path(),
             (None, Some(directory)) => directory,
-            (None, None) => unreachable!("one of them is there"),
+            (None, None) => unreachable!("one of the two is set"),
         };
         std::fs::create_dir_all(directory).expect("FAST_INGEST_BENCH_KEEP: a directory");
         let directory = directory.canonicalize().expect("made above");

@@ -81,7 +81,7 @@ impl Server {
     pub(crate) async fn drop_database(&self, name: &str) {
         let admin = postgres::connect(&self.url("postgres")).await;
         let drop = format!("DROP DATABASE IF EXISTS {name}");
-        admin.batch_execute(&drop).await.expect("nobody uses it");
+        admin.batch_execute(&drop).await.expect("no session uses it");
     }
 
     fn url(&self, name: &str) -> String {

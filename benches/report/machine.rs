@@ -68,7 +68,7 @@ fn kernel() -> String {
 /// Type and options of the file system that holds a directory. Options that contain a path are left out: they would
 /// reveal where files are kept.
 fn file_system(directory: &Path) -> String {
-    let directory = directory.canonicalize().expect("the build made it");
+    let directory = directory.canonicalize().expect("the build made the directory");
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);

@@ -117,7 +117,7 @@ impl Client {
             started,
             requests,
             begun: 0,
-            latencies: Vec::with_capacity(usize::try_from(requests).expect("they fit into memory")),
+            latencies: Vec::with_capacity(usize::try_from(requests).expect("the latencies fit into memory")),
             refused: 0,
         };
         loop {
@@ -149,7 +149,7 @@ impl Client {
         let timeout = until.map(|until| {
             let wait = until.saturating_duration_since(Instant::now());
             Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).expect("not so long"),
+                tv_sec: i64::try_from(wait.as_secs()).expect("a wait of fewer seconds"),
                 tv_nsec: i64::from(wait.subsec_nanos()),
             }
         });
@@ -172,7 +172,7 @@ impl Client {
         while !self.idle.is_empty()
             && let Some(due) = load.take_due(now)
         {
-            let index = self.idle.pop().expect("looked at above");
+            let index = self.idle.pop().expect("an idle connection, as the loop saw");
             let connection = &mut self.connections[index];
             connection.requests.next();
             connection.due = Some(due);

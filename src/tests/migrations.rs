@@ -45,7 +45,7 @@ fn up_then_down_then_up_is_up_on_sqlite() {
     let data_dir = dir.path().join("data");
     let database = Database::embedded(&data_dir);
     assert_status(&database, 78, "pending");
-    assert!(!data_dir.exists(), "asking makes nothing");
+    assert!(!data_dir.exists(), "the command made a directory");
     up_then_down_then_up_is_up(&database, SQLITE_SCHEMA);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data_dir.join("events.db")), 0o600);

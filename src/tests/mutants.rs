@@ -103,7 +103,7 @@ impl PatchFile {
     /// Parses a patch and its first lines.
     pub(crate) fn parse(name: String, text: String) -> Result<Self, String> {
         if !name.ends_with(".patch") {
-            return Err(format!("{name}: no patch, and nothing else belongs there"));
+            return Err(format!("{name}: is not a patch; the directory is for patches only"));
         }
         if name == SWITCH {
             return Ok(Self {
@@ -119,7 +119,7 @@ impl PatchFile {
         let check = field("Caught by: ").and_then(Check::parse);
         let check = check.ok_or_else(|| malformed("the second line is not `Caught by: check`"))?;
         if field("").is_none_or(|sentence| !sentence.trim_end().ends_with('.')) {
-            return Err(malformed("the third line is no sentence"));
+            return Err(malformed("the third line is not a sentence"));
         }
         if !text.contains(&format!("is_planted(\"{bug}\")")) {
             return Err(malformed("it does not ask whether its bug is planted"));
@@ -140,7 +140,7 @@ impl PatchFile {
             let operation = file_patch.operation().strip_prefix(1);
             let (FileOperation::Modify { original, .. }, Some(patch)) = (operation, file_patch.patch().as_text())
             else {
-                return Err(format!("{name}: it may only change files"));
+                return Err(format!("{name}: may only change files"));
             };
             let path = PathBuf::from(original.as_ref());
             let source = match patched.remove(&path) {
@@ -168,7 +168,7 @@ fn apply_strictly(source: &str, patch: &Patch<'_, str>) -> Result<String, String
             })
             .collect();
         match source.matches(&before).count() {
-            0 => return Err(format!("the lines of hunk {number} are not there any more")),
+            0 => return Err(format!("the sources no longer have the lines of hunk {number}")),
             1 => {}
             places => return Err(format!("hunk {number} fits in {places} places")),
         }

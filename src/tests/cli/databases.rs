@@ -43,7 +43,7 @@ fn a_database_that_is_missing_or_cannot_be_opened_is_no_schema_that_is_behind() 
             assert!(!ended.stderr.contains("migrate up"), "{command:?}: {ended:?}");
         }
     }
-    assert!(!missing.exists(), "nothing is made by asking");
+    assert!(!missing.exists(), "the command made a database");
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
         with_it.count()
     };
     assert!((1..=39).contains(&count(200)), "{} served", count(200));
-    assert!(count(503) > 0, "some are told");
+    assert!(count(503) > 0, "some are refused");
     let others = attackers.iter().filter_map(Attacker::status);
     let others: Vec<_> = others.filter(|status| ![200, 503].contains(status)).collect();
     assert!(others.is_empty(), "other answers: {others:?}");
@@ -84,13 +84,13 @@ fn a_flood_of_connections_does_not_take_the_last_files() {
         attackers.extend((0..200).map(|_| Attacker::open(siege.address(), b"G")));
         siege.assert_goes_on();
     }
-    wait_until("all but the served and the told are closed", || {
+    wait_until("only served and refused clients are left", || {
         attackers.iter_mut().for_each(Attacker::look);
         attackers.iter().filter(|one| !one.is_cut).count() <= 29 + 64
     });
     drop(attackers);
     let peak = siege.lift(&[]);
-    assert!(peak.files > 29 + 64, "they were not inside: {peak:?}");
+    assert!(peak.files > 29 + 64, "clients were not connected: {peak:?}");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
     };
     // Held until the server timed out the rest; refused for lack of room; cut while they sent on.
     let (held, told, cut) = (count(Some(408)), count(Some(429)), count(None));
-    eprintln!("{held} held, {told} told, {cut} cut, {sent} bytes sent");
+    eprintln!("{held} held, {told} refused, {cut} cut, {sent} bytes sent");
     assert_eq!(held + told + cut, ATTACKERS, "any other answer: {outcomes:?}");
     assert!(sent > 20 * MIB, "the attack took place: {outcomes:?}");
     assert!((1..=2).contains(&held), "{held} whole bodies were held at once");
@@ -195,7 +195,7 @@ fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
             }
         }
         let mut attacker = open(fits, fits - 1);
-        wait_until("it is inside or refused", || {
+        wait_until("it is accepted or refused", || {
             looks += 1;
             assert!(looks < 300, "the budget does not fill");
             attacker.look();
@@ -206,7 +206,7 @@ fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
     // Small bodies take the rest, whenever the honest client is not using it.
     attackers.extend((0..100).map(|_| open(SMALL / 8, 1)));
     siege.assert_goes_on();
-    assert!(!has_room(&siege, SMALL + 1), "they are still inside");
+    assert!(!has_room(&siege, SMALL + 1), "the bodies still hold their room");
     drop(attackers);
     wait_until("there is room again", || has_room(&siege, 4 * 1024 * 1024));
     siege.lift(&[]);

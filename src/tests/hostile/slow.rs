@@ -23,7 +23,7 @@ const LIMITS: Footprint = Footprint {
 
 /// Lets each attacker send this byte, over and over, until the server has closed all connections.
 fn drip_until_cut(attackers: &mut [Attacker], byte: u8) {
-    wait_until("all are cut", || {
+    wait_until("all attackers are cut", || {
         for attacker in attackers.iter_mut().filter(|one| !one.is_cut) {
             attacker.drip(byte);
             attacker.look();
@@ -34,14 +34,14 @@ fn drip_until_cut(attackers: &mut [Attacker], byte: u8) {
 
 /// Waits until the server has closed the connections of all silent attackers.
 fn wait_until_cut(silent: &mut [Attacker]) {
-    wait_until("the silent are cut", || {
+    wait_until("silent clients are cut", || {
         silent.iter_mut().for_each(Attacker::look);
         silent.iter().all(|attacker| attacker.is_cut)
     });
 }
 
 fn assert_dripped(attackers: &[Attacker]) {
-    assert!(attackers.iter().all(|attacker| attacker.dripped > 10), "they dripped");
+    assert!(attackers.iter().all(|attacker| attacker.dripped > 10), "all sent bytes");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn slow_heads_and_silence_are_cut() {
         assert_eq!(attacker.status(), Some(200), "the first request is answered");
     }
     let peak = siege.lift(&[]);
-    assert!(peak.files > 300, "not all were inside at once: {peak:?}");
+    assert!(peak.files > 300, "not all were connected: {peak:?}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn slow_and_silent_bodies_are_answered_and_cut() {
         assert_eq!(attacker.status(), Some(408), "{:?}", attacker.received);
     }
     let peak = siege.lift(&[]);
-    assert!(peak.files > 250, "not all were inside at once: {peak:?}");
+    assert!(peak.files > 250, "not all were connected: {peak:?}");
 }
 
 /// Pipelined requests whose answers nobody reads. The server holds a bounded amount of answers, and waits a bounded
@@ -137,7 +137,7 @@ fn clients_that_never_read_are_cut() {
         attackers.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let answers = sent.iter().map(|sent| sent / requests.len() as u64 * 100);
-    assert!(answers.min() >= Some(100), "they asked: {sent:?}");
+    assert!(answers.min() >= Some(100), "they sent requests: {sent:?}");
     siege.lift(&[]);
 }
 

@@ -149,7 +149,7 @@ impl Siege {
             && peak.threads <= self.limits.threads
             && peak.files <= self.limits.files;
         assert!(is_inside, "{peak:?} is beyond {:?}", self.limits);
-        assert!(peak.rss_kib > 0 && peak.files > 0, "nobody looked");
+        assert!(peak.rss_kib > 0 && peak.files > 0, "the peak was never measured");
 
         self.server.wait_until_flushed();
         assert_eq!(self.server.health()["status"], "ok");

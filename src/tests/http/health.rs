@@ -60,7 +60,7 @@ fn health_is_ok_degraded_or_unavailable() {
     assert_eq!((status, &body["status"]), (503, &json!("unavailable")));
     assert!(body["reason"].as_str().unwrap().contains("no space"));
     server.gate.set_disk_low(false);
-    assert_eq!(health(&server).0, 200, "it comes back");
+    assert_eq!(health(&server).0, 200, "healthy again");
     server.gate.poison();
     assert_eq!(health(&server).0, 503);
 }

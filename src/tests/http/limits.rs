@@ -243,7 +243,7 @@ fn announced_bodies_that_do_not_come_keep_nobody_out() {
     }
     let held = 3 * (16 * 1024 + 32);
     wait_until(|| server.gate.bytes_used() >= held);
-    assert_eq!(server.gate.bytes_used(), held, "a little each, also of the log");
+    assert_eq!(server.gate.bytes_used(), held, "each holds a little, of the log too");
     assert_eq!(server.exchange(post("/events", EVENT)).status, 202);
     // The event's reservation ends a moment after its answer.
     wait_until(|| server.gate.bytes_used() == held);
@@ -297,7 +297,7 @@ fn a_body_that_outgrows_the_log_is_503() {
     let answer = first.answer();
     assert_eq!((answer.status, answer.problem().as_str()), (503, "log_full"));
     second.send(" ");
-    assert_eq!(second.answer().status, 202, "what is inside goes on");
+    assert_eq!(second.answer().status, 202, "an accepted body goes on");
 }
 
 #[test]

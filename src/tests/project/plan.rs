@@ -48,7 +48,7 @@ fn the_house_is_built_by_its_plan() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();
     read(&src, &src, &mut modules);
-    assert!(modules.len() > 150, "only {} were read", modules.len());
+    assert!(modules.len() > 150, "only {} modules were read", modules.len());
     let floors: BTreeSet<&str> = modules.keys().map(|module| floor(module)).collect();
     let known: BTreeSet<&str> = STAIR.into_iter().chain([SCAFFOLDING]).collect();
     assert_eq!(floors, known, "a layer is not in the plan");
@@ -120,10 +120,10 @@ fn is_forbidden(from: &str, to: &str) -> Option<&'static str> {
         return Some("the product must do without the scaffolding");
     }
     if from == "api" {
-        return Some("what goes over the wire is described by itself");
+        return Some("`api` describes the wire without other layers");
     }
     let height = |layer: &str| STAIR.iter().position(|known| *known == layer);
-    (height(to) > height(from)).then_some("that is up the stair")
+    (height(to) > height(from)).then_some("that is a higher layer")
 }
 
 /// The layer that a module is in.
@@ -199,7 +199,7 @@ mod tests {
         ] {
             let sources = [("wal", source), ("http", "mod server;"), ("http::server", "")];
             let faults = faults_of(&sources);
-            assert_eq!(faults, ["wal names http::server: that is up the stair"], "{source}");
+            assert_eq!(faults, ["wal names http::server: that is a higher layer"], "{source}");
         }
     }
 

@@ -29,7 +29,7 @@ fn a_pooler_that_takes_sessions_apart_is_refused_with_what_to_do() {
         }
         // The database may have been down at the start.
         let Database::Postgres(url) = way else {
-            unreachable!("a pooler is before PostgreSQL")
+            unreachable!("a pooler needs PostgreSQL")
         };
         let store = store::open(&StoreSettings {
             location: StoreLocation::Postgres(url.clone()),

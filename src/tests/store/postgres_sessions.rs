@@ -71,7 +71,7 @@ async fn a_read_whose_session_ends_under_it_is_asked_once_more() {
 fn sessions_that_idle_too_long_are_no_news() {
     let database = ServedDatabase::migrated(Cluster::shared());
     let ServedDatabase::Postgres(url) = &database else {
-        unreachable!("it is one of a cluster")
+        unreachable!("the database is PostgreSQL")
     };
     let way = ServedDatabase::Postgres(format!("{url}{IDLE_MAX}"));
     let dir = tempfile::tempdir().unwrap();

@@ -127,7 +127,7 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     sink.adopt(&gap).await.unwrap();
     assert_eq!(stored_of(&database, 1).await, [1..=1]);
     assert!(may_come(&database, 1, 6).await);
-    assert!(!may_come(&database, 1, 3).await, "it is given up");
+    assert!(!may_come(&database, 1, 3).await, "a person gave up event 3");
     let next = batch_of(5, &events);
     sink.flush(next.view().with_marks(mark(1, 2), mark(1, 3)))
         .await

@@ -427,7 +427,7 @@ async fn the_days_of_decades_are_those_that_have_something(database: Database) {
     let expected = numbers.map(day);
     assert_eq!(days(None, None).await, expected, "with rollups");
     database.execute("DELETE FROM rollup_deltas").await;
-    assert_eq!(days(None, None).await, expected, "by events alone");
+    assert_eq!(days(None, None).await, expected, "with events alone");
     assert_eq!(
         days(Some(2), Some(400)).await,
         numbers[2..9].iter().map(|n| day(*n)).collect::<Vec<_>>()

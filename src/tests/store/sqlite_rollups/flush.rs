@@ -114,7 +114,7 @@ async fn a_duplicate_adds_nothing_even_under_another_name() {
     assert_eq!((flushed.stored, flushed.duplicates), (2, 3));
     let expected = recount(&database, Timestamp::now().as_micros());
     assert_eq!(deltas(&database), expected);
-    assert_eq!(expected.len(), 1, "of all names and channels the first");
+    assert_eq!(expected.len(), 1, "only the first name and channel count");
     // In a later batch, once beside a new event and once alone.
     let second = [
         with_id("other", "tv", "2"),

@@ -144,7 +144,7 @@ impl Proxy {
         state.armed = Some(cut);
         let wanted = state.done + 1;
         let state = self.trouble.wait_while(state, |state| state.done < wanted);
-        assert_eq!(state.done, wanted, "no batch came by");
+        assert_eq!(state.done, wanted, "no batch passed the proxy");
     }
 
     /// Passes everything on that was held.

@@ -113,7 +113,7 @@ impl Database {
     /// Every row of a query; `None` if a PostgreSQL cannot be reached.
     pub(crate) fn try_rows(&self, sql: &str) -> Option<Vec<String>> {
         let Self::Postgres(url) = self else {
-            panic!("SQLite is never away")
+            panic!("SQLite is never unreachable")
         };
         block_on(postgres_rows(url, sql)).ok()
     }

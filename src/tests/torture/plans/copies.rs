@@ -192,7 +192,7 @@ impl Contest<'_> {
         let since = undisturbed_since[1 - index];
         let is_hurt = |entry: &Entry| entry.sent_at > since && entry.outcome != Outcome::Ack;
         let hurt = retired[1].ledger.count(is_hurt);
-        assert_eq!(hurt, 0, "the first one goes on as if alone");
+        assert_eq!(hurt, 0, "the server that goes on is hurt");
         retired
     }
 

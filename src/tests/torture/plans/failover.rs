@@ -59,7 +59,7 @@ impl Pair {
     fn database(&self, random: &mut Random) -> Ways {
         let primary = Database::migrated(&self.primary);
         let Database::Postgres(url) = &primary else {
-            unreachable!("it is one of a cluster")
+            unreachable!("the database is PostgreSQL")
         };
         let (_, name) = url.rsplit_once('/').unwrap();
         let mut ports = [self.primary.port(), self.standby.port()];

@@ -41,7 +41,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
         let way = Database::migrated(Cluster::shared());
         way.execute(CLOSE_IDLE);
         let Database::Postgres(url) = &way else {
-            unreachable!("it is one of a cluster")
+            unreachable!("the database is PostgreSQL")
         };
         let database = Database::Postgres(format!("{url}{NEVER_IDLE}"));
         // By turns, where there is a pooler. It passes on what happens to its sessions with the server.

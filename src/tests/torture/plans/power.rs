@@ -44,7 +44,7 @@ pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
     // If every cut found everything synced, the plan would prove nothing.
     let with_loss = report.count("power cut that lost unsynced bytes");
     let wanted = u64::from(cycles) * 3 / 10;
-    assert!(with_loss >= wanted, "only {with_loss} of {cycles} cuts hurt");
+    assert!(with_loss >= wanted, "only {with_loss} of {cycles} cuts lost bytes");
 }
 
 fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result<(), String> {
