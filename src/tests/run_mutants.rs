@@ -10,8 +10,8 @@
 //!
 //! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. That function comes with
 //!    `00-switch.patch`, which has to be applied for the sources to build meanwhile.
-//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about,
-//!    behind these lines:
+//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that says what it is about,
+//!    after these lines:
 //!
 //!    ```text
 //!    Bug: NameOfTheBug

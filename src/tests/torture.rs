@@ -39,7 +39,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "kill-sqlite",
-        about: "the same on embedded SQLite",
+        about: "kill -9 at random times, also while starting; embedded SQLite",
         cycles: 8,
         run: plans::kill::on_sqlite,
     },
@@ -63,19 +63,19 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "constraints",
-        about: "constraints, triggers and detached partitions of the user's own refuse some events; both stores by turns",
+        about: "a user's constraints, triggers and detached partitions refuse some events; both stores by turns",
         cycles: 24,
         run: plans::constraints::run,
     },
     Plan {
         name: "network",
-        about: "COMMIT or its answer lost, connections that fall silent, a transaction that commits late",
+        about: "COMMIT or its answer lost, silent connections, a transaction that commits late",
         cycles: 12,
         run: plans::network::run,
     },
     Plan {
         name: "idle",
-        about: "sessions closed because they idle, by PostgreSQL or PgBouncer, or ended, beside a dashboard that asks on",
+        about: "idle sessions closed by PostgreSQL or PgBouncer, others ended, beside a dashboard that keeps asking",
         cycles: 12,
         run: plans::idle::run,
     },
@@ -111,7 +111,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "restores",
-        about: "an older log, an older database, no checkpoint any more; both stores by turns",
+        about: "an older log, an older database or a deleted checkpoint; both stores by turns",
         cycles: 9,
         run: plans::restores::run,
     },
@@ -123,7 +123,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "one-directory",
-        about: "a second process on the directory of a running or stopped one",
+        about: "a second process on the directory of a running or frozen one",
         cycles: 10,
         run: plans::servers::one_directory,
     },
@@ -153,7 +153,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "power",
-        about: "a real power cut: ext4 shut down without its journal; needs root and strace",
+        about: "a power cut: ext4 shut down without its journal; needs root and strace",
         cycles: 10,
         run: plans::power::cut,
     },

@@ -55,7 +55,7 @@ fn check(body: &[u8], outcome: Result<u32, ParseError>, encoded: &[u8], expected
         assert_eq!(again, rest[..rest.len() - behind.len()]);
         rest = behind;
     }
-    assert!(rest.is_empty(), "bytes behind the last event");
+    assert!(rest.is_empty(), "bytes after the last event");
 }
 
 /// Checks that an error helps the client: bounded, in order, and with messages.

@@ -179,7 +179,7 @@ fn what_root_answers_belongs_to_whose_the_log_is() {
     database.execute("DELETE FROM wal_checkpoints");
     let log = dir.path().join("wal");
     if chown(&log, Some(SOMEBODY), Some(SOMEBODY)).is_err() {
-        eprintln!("skipped: only root can give a directory to somebody");
+        eprintln!("skipped: only root can give a directory to another user");
         return;
     }
     assert_says(&wal(&["adopt", "--yes"], dir.path(), &database), 0, &["next start"]);

@@ -17,7 +17,7 @@ check_start() {
 	# Without a start no other check can run.
 	[ "$last" = 0 ] || return 0
 	starts=true
-	check "the database is healthy before migrate starts, and migrate is over before the server starts" starts_in_order "$began"
+	check "the database is healthy before migrate starts, and migrate has ended before the server starts" starts_in_order "$began"
 	check "an event that is answered 202 is counted by /metrics" counts_an_event
 	check "a page that calls the server by a name of its own is refused" refuses_a_foreign_name
 	check "the server has no capabilities, no way to new ones, a read-only root, bounded memory and logs" is_confined

@@ -19,7 +19,7 @@ fn it_stops_at_the_first_refused_event() {
         )
     );
     assert_eq!(server.store.numbers(), all(5));
-    assert_eq!(server.store.requests(), 2, "nothing is sent behind the refused request");
+    assert_eq!(server.store.requests(), 2, "nothing is sent after the refused request");
 }
 
 #[test]

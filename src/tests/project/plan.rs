@@ -164,7 +164,7 @@ fn circle_below(parent: &str, references: &References) -> Option<String> {
         }
     }
     let left: Vec<_> = arrows.into_keys().collect();
-    (!left.is_empty()).then(|| format!("{parent}: there is a circle among, or behind, {left:?}"))
+    (!left.is_empty()).then(|| format!("{parent}: there is a circle among these, or they lead to one: {left:?}"))
 }
 
 mod tests {

@@ -227,7 +227,7 @@ impl Race {
             let told = i64::try_from(answer.total.total_events).unwrap();
             assert!(
                 (before.max(last)..=after).contains(&told),
-                "{told} events told, {before} rows before and {after} after, {last} told last"
+                "{told} events answered, {before} rows before and {after} after, {last} in the last answer"
             );
             last = told;
             self.answers.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +253,7 @@ impl Race {
             let told = i64::try_from(answer.total.total_events).unwrap();
             assert!(
                 (before..=after).contains(&told),
-                "{told} events told, {before} rows before and {after} after: {query:?}"
+                "{told} events answered, {before} rows before and {after} after: {query:?}"
             );
             self.answers.fetch_add(1, Ordering::Relaxed);
         }

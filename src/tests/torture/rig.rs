@@ -248,7 +248,7 @@ impl Rig {
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
                 return;
             }
-            assert!(Instant::now() < deadline, "no event gets through: {answer:?}");
+            assert!(Instant::now() < deadline, "no event is stored: {answer:?}");
             thread::sleep(LOOK_AGAIN);
         }
     }
