@@ -38,7 +38,7 @@ impl Treatment {
 pub(super) struct Try {
     head: String,
     pub(super) events: Vec<Value>,
-    /// Status of the server's answer, whether or not the client got it; 0 without an answer.
+    /// Status of the answer, the server's or the front's own, whether or not the client got it; 0 if none was sent.
     pub(super) status: u16,
     pub(super) arrived: Instant,
     pub(super) answered: Instant,
@@ -81,7 +81,7 @@ impl Front {
                     state.connections += 1;
                     state.treatments.pop_front().unwrap_or(Treatment::PassOn)
                 };
-                // An error means that the client broke off; the missing request shows in the tries.
+                // A client that breaks off causes an error here; its missing request shows in the tries.
                 serve(client.unwrap(), treatment, server, &shared).ok();
             }
         });

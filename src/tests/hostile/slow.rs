@@ -56,7 +56,7 @@ fn slow_heads_and_silence_are_cut() {
     let begun = "GET /health HTTP/1.1\r\nHost: localhost\r\nX: ";
     let open = |beginning: &str| Attacker::open(siege.address(), beginning.as_bytes());
     let mut silent: Vec<_> = (0..100).map(|_| open("")).collect();
-    // They stop within the first word, within a header, and in a second request.
+    // Bytes drip within the first word, within a header, and in a second request.
     let dripping = ["G", begun];
     let mut dripping: Vec<_> = (0..200).map(|number| open(dripping[number % 2])).collect();
     let first = String::from_utf8(get("/health")).unwrap();

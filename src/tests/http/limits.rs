@@ -85,7 +85,7 @@ fn a_huge_content_length_is_answered_before_any_body() {
 #[test]
 fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
     let (server, _) = TestServer::acknowledging(Setup::default());
-    // More than the server discards, sent in less time than it lingers.
+    // More bytes than the server discards before it answers, fewer than it reads while it lingers.
     let mut client = server.connect();
     client.send(post_head("/events", "Content-Length: 614400\r\n"));
     client.send(vec![b' '; 512 * 1024]);

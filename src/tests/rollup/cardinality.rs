@@ -58,7 +58,7 @@ fn assert_counted(server: &Server, database: &Database, names: usize) {
     let stored = database.rows("SELECT count(*) FROM events");
     assert_eq!(stored, [events.to_string()]);
     let pairs = database.rows("SELECT count(*) FROM rollup_series WHERE channel IS NOT NULL");
-    // The first pairs, and those with most events once the server found that the day is over.
+    // The first pairs, and perhaps also those with most events, if the server found that the day has ended.
     let pairs_max: usize = PAIRS_MAX.parse().unwrap();
     let pairs: usize = pairs[0].parse().unwrap();
     assert!((pairs_max..=2 * pairs_max).contains(&pairs), "{pairs}");
