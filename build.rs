@@ -1,4 +1,4 @@
-//! Has cargo look at `migrations`: they are compiled in by a macro, and cargo does not see what a macro reads.
+//! Makes cargo watch `migrations`: a macro compiles them in, and cargo does not see which files a macro reads.
 
 fn main() {
     println!("cargo::rerun-if-changed=migrations");

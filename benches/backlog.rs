@@ -1,9 +1,8 @@
-//! The load test of a long outage: a log of gigabytes that no database has taken. How soon a server that starts on it
-//! accepts events, how much memory it takes, and what flushing an event costs when the database is back.
+//! The load test of a long outage: a log of gigabytes that no database has stored. How soon a server that starts on
+//! this log accepts events, how much memory it takes, and what flushing an event costs when the database is back.
 //!
-//! What is flushed are small events, the same for every size: the log begins with as many of them as the smallest size
-//! holds, and that is more than the measures take. Behind them come larger ones, because a log of 10 GB is written
-//! sooner of these.
+//! The flushed events are small and the same for every size: the log begins with as many of them as the smallest size
+//! holds, which is more than the measurements take. Larger events follow, because they fill a log of 10 GB sooner.
 //!
 //! The log was written just before, so most of it is in the page cache: these are the costs of the program, not of the
 //! disk. A full run takes about 12 GB: 10 GB of log, and what the database stores of it.
@@ -26,14 +25,14 @@ use crate::support::{disk, median, process, sizes};
 /// Sizes of the log, in gigabytes.
 const SIZES_GB: [f64; 2] = [1.0, 10.0];
 const SIZES_VARIABLE: &str = "FAST_INGEST_BENCH_BACKLOG";
-/// Nobody listens there.
+/// No server listens there.
 const UNREACHABLE: &str = "postgres://nobody@127.0.0.1:1/nothing";
-/// A drain cannot end here, so it need not be waited for.
+/// The drain cannot finish without a database, so the stop need not wait for it.
 const ARGUMENTS: [&str; 4] = ["--wal-bytes-max", "24GiB", "--drain-timeout", "1s"];
 const STARTS: usize = 3;
 /// Events between two looks at the size of the log: 7 MB of small ones, 90 MB of large ones.
 const CHUNK_EVENTS: u64 = 200_000;
-/// So that 16 bulks at once, and their records, stay below what the server takes into memory.
+/// Keeps 16 bulks at once, and their records, below what the server takes into memory.
 const LARGE_METADATA_BYTES: usize = 400;
 /// The baseline: events that are flushed as they come.
 const BASELINE_EVENTS: u64 = 3_000_000;
@@ -48,7 +47,7 @@ pub(crate) fn run(table: &mut Table) -> Vec<Series> {
     let postgres = Postgres::start();
     let mut points = vec![(0.0, without_backlog(&postgres, table))];
     let directory = disk::fresh_directory();
-    // The same for all sizes: it remembers how far it has the log.
+    // One database for all sizes: it remembers how much of the log it has.
     let url = postgres.fresh_database();
     let sizes_gb = sizes(SIZES_VARIABLE, &SIZES_GB);
     for &size_gb in &sizes_gb {
@@ -140,7 +139,7 @@ fn without_database(directory: &Path) -> Server {
     Server::ours(data, Some(UNREACHABLE), &ARGUMENTS)
 }
 
-/// Makes the log so large.
+/// Fills the log up to a size.
 fn fill(directory: &Path, size_gb: f64, metadata_bytes: usize) {
     let server = without_database(directory);
     let mut loaded = Loaded::with_metadata(server, metadata_bytes);
@@ -156,7 +155,7 @@ fn fill(directory: &Path, size_gb: f64, metadata_bytes: usize) {
     );
 }
 
-/// What a start came to.
+/// What a start took.
 struct Start {
     first_answer: Duration,
     resident_bytes: u64,
@@ -174,7 +173,7 @@ fn start(directory: &Path) -> Start {
     }
 }
 
-/// Sends one event on a connection of its own; the answer's status, if there is an answer.
+/// Sends one event on a connection of its own; returns the answer's status, if there is an answer.
 fn post_event(address: SocketAddr) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     let requests = Requests::new(Kind::Single, 0, 1, SystemTime::now());
@@ -184,7 +183,7 @@ fn post_event(address: SocketAddr) -> Option<u16> {
     std::str::from_utf8(&status_line[9..]).ok()?.parse().ok()
 }
 
-/// What flushing came to.
+/// What flushing took.
 struct Flush {
     peak_bytes: u64,
     rate: f64,
@@ -199,7 +198,7 @@ fn flush(directory: &Path, url: &str) -> Flush {
     let requests = |index| Requests::new(Kind::Single, index, LIGHT_CONNECTIONS, now);
     let mut client = Client::connect(server.address, LIGHT_CONNECTIONS, requests);
     let progress = || (server.health("/flush/flushed_through"), server.cpu_of_thread("flush"));
-    // Past the first look at the database, which tells how far it has the log.
+    // Begins after the first read of the checkpoint, which says how much of the log the database has.
     let waiting = Instant::now();
     while server.health("/flush/flushed_through") == 0 {
         assert!(waiting.elapsed() < Duration::from_secs(60), "it does not flush");

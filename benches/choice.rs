@@ -1,28 +1,28 @@
-//! What a run is asked for on its command line. Apart from the benches, so that the tests can ask it too.
+//! What the command line of a run asks for. Apart from the benches, so that the tests can use it too.
 
-/// What there is to be measured.
+/// Every layer that can be measured, with its description.
 pub(crate) const LAYERS: [(&str, &str); 9] = [
     ("parse", "parsing, validating and encoding a body"),
     ("group_commit", "appending, syncing and acknowledging"),
     ("flush_sqlite", "the flush into SQLite"),
     ("flush_postgres", "the flush into PostgreSQL"),
     ("http_ingest", "accepting events over HTTP"),
-    ("end_to_end", "the whole way, from clients to rows"),
+    ("end_to_end", "the whole path, from clients to rows"),
     ("growth", "storing an event as the database grows; 6 GB of disk"),
     ("backlog", "a log of gigabytes after an outage; 12 GB of disk"),
     ("metrics_query", "metrics over millions of events"),
 ];
 
-/// What is to be done.
+/// What a run does.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// Measure.
     Run(Selection),
-    /// Nothing, for this is not `cargo bench`: the build was all that was wanted.
+    /// Do nothing: this is not `cargo bench`, and only the build was wanted.
     Nothing,
-    /// Say this.
+    /// Print this.
     Say(String),
-    /// Say this, and fail.
+    /// Print this, and fail.
     Refuse(String),
 }
 
@@ -46,7 +46,7 @@ impl Choice {
         let mut names = arguments.iter().filter(|argument| !argument.starts_with('-'));
         let (wanted, more) = (names.next().cloned(), names.next());
         if let Some(more) = more {
-            return Self::Refuse(format!("one name at a time, and {more:?} is a second one"));
+            return Self::Refuse(format!("only one name can be given; {more:?} is a second one"));
         }
         let selection = Selection(wanted);
         if LAYERS.iter().any(|(layer, _)| selection.has(layer)) {
@@ -57,19 +57,19 @@ impl Choice {
     }
 }
 
-/// What to run: everything whose name has the given word in it. Criterion takes it for the same.
+/// What to run: everything whose name contains the given word, which Criterion also gets as its filter.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Selection(Option<String>);
 
 impl Selection {
-    /// Whether a measure, or some of a group of measures, is to be run.
+    /// Whether a measurement, or some of a group of measurements, is to be run.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0
             .as_ref()
             .is_none_or(|wanted| name.contains(wanted) || wanted.starts_with(name))
     }
 
-    /// What is said when nothing has that name.
+    /// The message when no name matches.
     pub(crate) fn finds_nothing(&self) -> String {
         let wanted = self.0.as_deref().unwrap_or_default();
         let layers = LAYERS.map(|(name, _)| name).join(", ");
@@ -79,14 +79,14 @@ impl Selection {
 
 fn help() -> String {
     let mut help = "Usage: cargo bench [-- NAME]\n\n\
-        Holds every layer against what limits it, or only what NAME is a part of the name of, and prints a table. Everything takes about\n\
+        Measures every layer against its limit, or only those whose name contains NAME, and prints a table. Everything takes about\n\
         ten minutes and 13 GB of disk where TMPDIR points.\n\nLayers:\n"
         .to_owned();
     for (name, about) in LAYERS {
         help.push_str(&format!("  {name:<16}{about}\n"));
     }
     help.push_str(
-        "\nFlags:\n  --list          only names them\n  --help          this\n\
+        "\nFlags:\n  --list          only lists their names\n  --help          this\n\
          Others are Criterion's, with = before their values, such as --measurement-time=2.",
     );
     help

@@ -1,9 +1,9 @@
-//! The load test of the whole way: from clients to stored rows, until nothing waits in the log. The limit is COPY of
-//! rows that are ready into the same tables of the same PostgreSQL, alone.
+//! The load test of the whole path: from clients to stored rows, until nothing waits in the log. The limit is COPY of
+//! prepared rows into the same tables of the same PostgreSQL, alone.
 //!
-//! The two take turns, so that both meet the same moods of the machine. A turn of ours begins with an empty log, and
-//! its last batch, which is not full, waits for company for the flush interval of 200 ms; that counts. What a turn
-//! leaves to do in the background counts as its CPU, not as its time.
+//! The two take turns, so that changes of the machine's speed meet both. A turn of ours begins with an empty log. The
+//! last batch of a turn is not full and waits out the flush interval of 200 ms, which counts. Work that a turn leaves
+//! to the background counts in its CPU, not in its time.
 
 use fast_ingest::upkeep::upgrade;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,7 +26,7 @@ const ROUNDS: usize = 3;
 /// Events of a turn, unless [`EVENTS_VARIABLE`] says otherwise; SQLite gets a fifth.
 const EVENTS: f64 = 1_500_000.0;
 const EVENTS_VARIABLE: &str = "FAST_INGEST_BENCH_END_TO_END";
-/// Bulks of one iteration of Criterion's: several full batches, or the flush interval would be all there is to see.
+/// Bulks of one iteration of Criterion's: several full batches, or the flush interval would dominate.
 const ITERATION_BULKS: u64 = 100;
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -52,7 +52,7 @@ impl Loaded {
         Self::with_metadata(server, 0)
     }
 
-    /// The same, each event with metadata of about so many bytes; none for 0.
+    /// A load of bulks, each event with metadata of about this many bytes; none for 0.
     pub(crate) fn with_metadata(server: Server, metadata_bytes: usize) -> Self {
         let kind = Kind::Bulk(usize::try_from(BULK_EVENTS).expect("a small number"));
         let start = start();
@@ -65,13 +65,13 @@ impl Loaded {
         }
     }
 
-    /// Sends so many events, as fast as they are taken.
+    /// Sends this many events, as fast as the server accepts them.
     pub(crate) fn send(&mut self, events: u64) {
         let outcome = self.client.run(events.div_ceil(BULK_EVENTS), Pace::Closed);
         self.acknowledged += outcome.latencies.len() as u64 * BULK_EVENTS;
     }
 
-    /// Sends so many events and waits until they are stored; returns the time that it took.
+    /// Sends this many events and waits until they are stored; returns the time taken.
     pub(crate) fn store(&mut self, events: u64) -> Duration {
         let started = Instant::now();
         self.send(events);
@@ -80,7 +80,7 @@ impl Loaded {
     }
 }
 
-/// An instant that lets a long load stay in the past.
+/// A time of the first event that keeps even a long load in the past.
 fn start() -> SystemTime {
     SystemTime::now() - Duration::from_secs(3600)
 }
@@ -90,7 +90,7 @@ struct Turn {
     events: u64,
     elapsed: Duration,
     accepting: Duration,
-    /// Of the flush and of what keeps the rollups.
+    /// CPU time of the flush and of the rollup thread.
     flushing: Duration,
     database: Duration,
 }

@@ -1,7 +1,7 @@
 //! The whole flush into PostgreSQL, against a bare COPY of the same rows into a table of the same kind.
 //!
-//! The bare one has its rows in the form of COPY before the clock starts, keeps no checkpoint and no rollups, and
-//! commits once a batch: what one session of this server can take in.
+//! The bare COPY has its rows encoded before the clock starts, keeps no checkpoint and no rollups, and commits once per
+//! batch: what one session of this server can take in.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ const BARE_TABLE: &str = "
 /// Measures batches of all sizes.
 pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
     let cluster = Cluster::start_with_fsync(true);
-    // The bare one has one to itself, too.
+    // The bare COPY has a runtime to itself, too.
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let url = runtime.block_on(cluster.create_database());
     let mut flush = Flush::open(StoreLocation::Postgres(url.clone()));
@@ -52,7 +52,7 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
 async fn connect_bare(url: &str) -> (Client, Statement) {
     let client = postgres::connect(url).await;
     let made = client.batch_execute(BARE_TABLE).await;
-    made.expect("the events are there to be like");
+    made.expect("the table of events exists");
     let copy = raw_copy::prepare(&client, "bare").await;
     (client, copy)
 }

@@ -1,6 +1,6 @@
 //! The whole flush into SQLite, against a bare loop of a prepared INSERT in one transaction.
 //!
-//! The bare one has its events decoded before the clock starts and keeps no checkpoint and no rollups. Its table has
+//! The bare loop has its events decoded before the clock starts and keeps no checkpoint and no rollups. Its table has
 //! the same columns and indexes, in a file of its own, with the same promise: synced at every commit.
 
 use std::path::Path;
@@ -37,8 +37,8 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
             let started = Instant::now();
             store_bare(&mut bare, &events).expect("stored");
             let took = started.elapsed();
-            // SQLite as we link it keeps the pages of all connections in one pool, and a connection that is out of room
-            // takes those of others: in one process, each side would slow down the other.
+            // SQLite as we link it keeps the pages of all connections in one pool, and a connection that runs out of
+            // pages takes those of others: in one process, each side would slow down the other.
             bare.release_memory().expect("an open database");
             took
         },
@@ -55,7 +55,7 @@ fn open_bare(path: &Path, events: &Path) -> Connection {
         .prepare("SELECT sql FROM sqlite_schema WHERE tbl_name = 'events' AND sql IS NOT NULL")
         .expect("every file has a schema");
     let statements = statements.query_map([], |row| row.get::<_, String>(0));
-    // The table comes before its indexes, as it was made first.
+    // Ordered by creation: the table comes before its indexes.
     for statement in statements.expect("every file has a schema") {
         let statement = statement.expect("a text");
         bare.execute_batch(&statement).expect("an empty file");

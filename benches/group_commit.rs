@@ -1,8 +1,8 @@
 //! Append, sync and ack for a number of waiters, against bare write and fdatasync of as many bytes on the same disk.
 //!
 //! Every waiter submits its next event as soon as the last one is acked, as clients on keep-alive connections do. So a
-//! group is whatever came in while the one before was synced, and there are more syncs than rounds of all waiters: they
-//! are counted at the disk.
+//! group is whatever came in during the sync before, and there are more syncs than rounds of all waiters: they are
+//! counted at the disk.
 
 mod counting;
 
@@ -33,7 +33,7 @@ const WAITERS_OF_TARGET: usize = 64;
 const ROUNDS: usize = 21;
 /// How long a turn should take.
 const TURN: Duration = Duration::from_millis(100);
-/// Events of each waiter in the turn that says how many fit into [`TURN`].
+/// Events of each waiter in the trial turn, which shows how many fit into [`TURN`].
 const EVENTS_OF_TRIAL: u64 = 50;
 
 /// Measures all numbers of waiters.
@@ -49,7 +49,7 @@ pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
         group.bench_function(BenchmarkId::new("ours", waiters), |bencher| {
             bencher.iter_custom(|events| log.turn(&template, waiters, events).elapsed);
         });
-        // One group of all waiters at a time: as well as it could go.
+        // One group of all waiters at a time: the best case.
         let bytes = template.repeat(waiters);
         group.bench_function(BenchmarkId::new("write_fdatasync", waiters), |bencher| {
             bencher.iter(|| bare.append_and_sync(&bytes));
@@ -101,7 +101,7 @@ fn compare(log: &mut RunningLog, bare: &mut BareFile, template: &[u8], waiters: 
         _ => Target::None,
     };
     add("syncs a second", medians.ours, medians.limit, target);
-    // If each sync answered all of them.
+    // The rate if each sync answered all waiters.
     let events_max = medians.limit * waiters as f64;
     let events = median(event_rates.into_inner());
     add("events a second", events, events_max, Target::None);
@@ -166,10 +166,10 @@ impl RunningLog {
         }
     }
 
-    /// Every waiter submits so many events, one after the other.
+    /// Every waiter submits this many events, one after the other.
     fn turn(&mut self, template: &[u8], waiters: usize, events_each: u64) -> Turn {
         let records = || (0..events_each).map(|_| record_of(template)).collect();
-        // Made before the clock starts: a server's other threads do that.
+        // Made before the clock starts: in a server, other threads do that.
         let records_of_all: Vec<Vec<_>> = (0..waiters).map(|_| records()).collect();
         let (syncs, bytes) = self.counts.read();
         let started = Instant::now();

@@ -1,13 +1,13 @@
-//! The load test of growth: what storing an event costs when the database holds a million, ten million and fifty
-//! million already.
+//! The load test of growth: what storing an event costs when the database already holds a million, ten million and
+//! fifty million.
 //!
 //! One PostgreSQL is filled through the server. At each size, a million further events are stored several times, and
-//! the middle one counts; during that, autovacuum leaves the events alone. It comes by whenever a table has grown by a
-//! fifth, so its cost an event does not grow, but a short measure meets it or not by chance. What filling cost is told
-//! with autovacuum as it comes.
+//! the median counts; meanwhile autovacuum is off for the events. Autovacuum runs whenever a table has grown by a
+//! fifth, so its cost per event does not grow, but a short measurement meets it only by chance. The cost of filling is
+//! reported with autovacuum on.
 //!
-//! CPU time is no constant: it rises when neighbours use the same caches. So the largest size is held against a second
-//! server with a database of the smallest size, which takes turns with it, and not against what was measured minutes
+//! CPU time is not constant: it rises when neighbours use the same caches. So the largest size is compared with a
+//! second server on a database of the smallest size, which takes turns with it, and not with what was measured minutes
 //! before.
 //!
 //! A full run takes about 6 GB: 5 GB of events and 1 GB of the database's own log, where `TMPDIR` points.
@@ -27,7 +27,7 @@ const SIZES_VARIABLE: &str = "FAST_INGEST_BENCH_GROWTH";
 /// Events of one measure.
 const WINDOW_EVENTS: u64 = 1_000_000;
 const WINDOWS: usize = 5;
-/// The server is sent no more than this ahead of the database, so that the log stays small.
+/// The server gets at most this many events ahead of the database, so that the log stays small.
 const CHUNK_EVENTS: u64 = 5_000_000;
 const SET_AUTOVACUUM: &str = "SELECT format('ALTER TABLE %s SET (autovacuum_enabled = STATE)', relid) FROM pg_partition_tree('events') WHERE isleaf";
 
@@ -102,7 +102,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// CPU for an event.
+    /// CPU for an event, in microseconds.
     fn micros(&self) -> f64 {
         self.server_micros + self.database_micros
     }
@@ -136,14 +136,14 @@ fn measure(one: &mut Growing<'_>, mut other: Option<&mut Growing<'_>>) -> (Cost,
 }
 
 impl<'p> Growing<'p> {
-    /// An empty one.
+    /// An empty database.
     fn start(postgres: &'p Postgres) -> Self {
         let url = postgres.fresh_database();
         let loaded = Loaded::new(Server::ours(Data::fresh(), Some(&url), &[]));
         Self { postgres, url, loaded }
     }
 
-    /// Stores events until there are so many rows; tells the cost if there was anything to store.
+    /// Stores events until the database has this many rows; returns the cost if there was anything to store.
     fn fill(&mut self, rows: u64) -> Option<Cost> {
         let missing = rows.saturating_sub(self.loaded.acknowledged);
         (missing > 0).then(|| self.store(missing))

@@ -1,10 +1,10 @@
 //! The load test of the accept path: the real server on real sockets, `fdatasync` on, against a bare hyper server under
 //! the same load.
 //!
-//! The accept path alone: the server's database cannot be reached, so there is nothing to flush. What a flush costs is
-//! what `end_to_end` measures; here it would go on while the bare server has its turn, and a turn of ours would pay for
-//! the events of the one before. One pair of rows tells what clients see while SQLite is flushed by the same process:
-//! see `while_flushed`.
+//! The accept path alone: the server's database cannot be reached, so there is nothing to flush. `end_to_end` measures
+//! what a flush costs; here a flush would go on during the bare server's turn, and a turn of ours would pay for the
+//! events of the one before. One pair of rows shows what clients see while the same process flushes SQLite: see
+//! `while_flushed`.
 
 mod accept_cost;
 mod contest;
@@ -29,11 +29,11 @@ const BULK: Kind = Kind::Bulk(1000);
 const BULK_CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
 /// The number of connections at which single events have targets.
 const CONNECTIONS_OF_TARGET: usize = 64;
-/// The number of connections at which bulks are held against parsing them.
+/// The number of connections at which the cost of bulks is compared with parsing them.
 const CONNECTIONS_OF_ACCEPT_COST: usize = 16;
 /// Turns of each server, one after the other.
 const ROUNDS: usize = 3;
-/// Where there is a target, chance should have less of a say.
+/// More turns where there is a target, so that chance weighs less.
 const ROUNDS_OF_TARGET: usize = 9;
 /// How long a turn should take.
 const TURN: Duration = Duration::from_millis(400);
@@ -85,7 +85,8 @@ fn compare(pair: &mut Pair, has_target: bool, table: &mut Table) -> Comparison {
     add("p50", "ms", p50_millis, Target::None);
     add("p99", "ms", p99_millis, Target::None);
     add("p99.9", "ms", p999_millis, Target::None);
-    // Bulks on many connections are more than the server takes into memory at once: it says so, and they come again.
+    // Bulks on many connections are more than the server takes into memory at once: it refuses some, and they are sent
+    // again.
     if comparison.refused_share() > 0.0 {
         table.add(Row {
             layer: LAYER.to_owned(),
@@ -112,7 +113,7 @@ fn measure_iterations(criterion: &mut Criterion, pair: &mut Pair) {
     group.finish();
 }
 
-/// What becomes a picture.
+/// The series that become charts.
 #[derive(Default)]
 struct Lines {
     rates: Vec<(f64, f64)>,

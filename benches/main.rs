@@ -1,9 +1,9 @@
-//! The load tests: every layer against what limits it, in one run on one machine. One file a layer; `make bench` prints
-//! the table.
+//! The load tests: every layer against what limits it, in one run on one machine. One file per layer; `make bench`
+//! prints the table.
 //!
 //! `cargo bench -- parse` runs one layer. `make bench-report` writes `REPORT.md` too.
 //!
-//! Linux alone: costs are counted in `/proc`, and the load is driven by epoll.
+//! Linux only: costs are read from `/proc`, and the load is driven by epoll.
 
 #![allow(clippy::print_stdout, reason = "what a bench finds out goes there")]
 
@@ -55,11 +55,11 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use criterion::Criterion;
-// The rows of COPY are made by the same code on both sides; it knows the event by this name.
+// The rows of COPY are made by the same code on both sides; that code names the event by this path.
 #[cfg(target_os = "linux")]
 use fast_ingest::event;
 
-/// The server's: what it is compared with gets the same.
+/// The server's allocator: the programs that it is compared with get the same.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // The table is what is read: neither plots nor fine confidence intervals are worth their time.
+    // Readers use the table: neither plots nor fine confidence intervals are worth their time.
     let mut criterion = Criterion::default()
         .without_plots()
         .nresamples(10_000)

@@ -1,8 +1,8 @@
 //! Metrics queries over millions of events, against hand-written SQL over the same rows, and what keeping rollups costs
 //! the flush.
 //!
-//! The table has the slowest of many different questions, which criterion does not look for; its own figures are about
-//! a few of them. Everything goes through the store's own doors; only what it is compared with is SQL.
+//! The table has the slowest of many different questions, which criterion does not look for; criterion's own figures
+//! are about a few of them. Everything goes through the store's own interface; only the baseline is SQL.
 //!
 //! | variable                   | meaning                                                                                        |
 //! |----------------------------|------------------------------------------------------------------------------------------------|
@@ -32,12 +32,12 @@ use crate::traffic::{self, Traffic};
 
 /// Events of the dense traffic: some days.
 const DENSE_EVENTS: u64 = 4_000_000;
-/// Longest time for one row of the table: a slow answer is measured a few times less, not for hours.
+/// Longest time for one row of the table: a slow question is asked fewer times, not for hours.
 const BUDGET: Duration = Duration::from_secs(15);
 
 /// Measures all stores.
 pub(crate) fn run(criterion: &mut Criterion, table: &mut Table) {
-    // Connections go on with their own work between two questions.
+    // Connections do background work between two questions.
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let settings = Settings::from_environment();
     for &kind in &settings.kinds {
@@ -114,8 +114,8 @@ async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) 
         Kind::Postgres => 10.0,
         Kind::Sqlite => 20.0,
     };
-    // The goal is a thousandth with a hundred million events; with fewer the rows are quicker to read and the rollups
-    // are not.
+    // The goal is a thousandth with a hundred million events; with fewer events the rows are quicker to read and the
+    // rollups are not.
     let share_max = 0.001 * 100e6 / traffic.events as f64;
     let mut add = |what: &str, unit, value, limit, target| {
         table.add(subject.row(what, unit, value, limit, target));
@@ -143,12 +143,12 @@ async fn measure_one(database: &Database, traffic: &Traffic, table: &mut Table) 
     days.p99
 }
 
-/// Criterion's view of the same questions.
+/// The same questions, measured by Criterion.
 fn bench_questions(criterion: &mut Criterion, runtime: &Runtime, database: &Database, traffic: &Traffic) {
     let name = format!("metrics_query/{}", database.kind.name());
     let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    // Another one each time.
+    // A new question each time.
     let mut number = 0;
     group.bench_function(BenchmarkId::new("rollups", traffic.events), |bencher| {
         bencher.iter(|| {
@@ -183,8 +183,8 @@ async fn measure_size(database: &Database, traffic: &Traffic, table: &mut Table)
     ));
 }
 
-/// Brings the rollups to where a server has them that runs for long: every delta merged, every day that is over summed
-/// up.
+/// Brings the rollups to the state of a server that has run for long: every delta merged, every day that has ended
+/// summed up.
 async fn settle(database: &Database) {
     let mut rollups = database.store().open_rollups().await.expect("a connection");
     let (now, limits) = (Timestamp::now(), Limits::new(10_000));
@@ -248,8 +248,8 @@ impl Settings {
 /// Where the databases of one kind are.
 struct Home {
     place: Place,
-    /// What the traffic takes for now, in microseconds. Kept with the databases, so that loading can go on where it was
-    /// interrupted.
+    /// The instant that the traffic takes as now, in microseconds. Kept with the databases, so that an interrupted load
+    /// can go on.
     now: i64,
     /// Removed at the end, unless it is to be kept.
     _throw_away: Option<tempfile::TempDir>,
@@ -266,7 +266,7 @@ impl Home {
         let directory = match (&throw_away, keep) {
             (Some(directory), _) => directory.path(),
             (None, Some(directory)) => directory,
-            (None, None) => unreachable!("one of them is there"),
+            (None, None) => unreachable!("one of the two is set"),
         };
         std::fs::create_dir_all(directory).expect("FAST_INGEST_BENCH_KEEP: a directory");
         let directory = directory.canonicalize().expect("made above");
@@ -290,13 +290,13 @@ impl Home {
         }
     }
 
-    /// The same, certainly empty.
+    /// The database of this name, always empty.
     async fn fresh_database(&self, name: &str) -> Database {
         match &self.place {
             Place::Postgres(server) => server.drop_database(name).await,
             Place::Sqlite(directory) => {
                 for end in ["db", "db-wal", "db-shm"] {
-                    // Mostly it is not there.
+                    // The file usually does not exist.
                     std::fs::remove_file(directory.join(format!("{name}.{end}"))).ok();
                 }
             }
@@ -305,7 +305,7 @@ impl Home {
     }
 }
 
-/// Reads the instant from a file, or takes the present one and writes it there.
+/// Reads the instant from a file, or writes the present one there.
 fn kept_now(path: &Path) -> i64 {
     if let Ok(text) = std::fs::read_to_string(path) {
         return text.trim().parse().expect("the file holds microseconds");

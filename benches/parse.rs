@@ -1,5 +1,5 @@
-//! Parse, validate and encode a body, against merely parsing it with serde_json into borrowed structs, and against
-//! merely copying it.
+//! Parse, validate and encode a body, against only parsing it with serde_json into borrowed structs, and against only
+//! copying it.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -75,7 +75,7 @@ fn encode(body: &[u8], record: &mut Vec<u8>) {
     black_box(record);
 }
 
-/// Into a buffer that is there already, as [`encode`] has it.
+/// Copies into a buffer that exists already, as [`encode`] does.
 fn copy_body(body: &[u8], copy: &mut Vec<u8>) {
     copy.clear();
     copy.extend_from_slice(black_box(body));

@@ -1,4 +1,4 @@
-//! `REPORT.md`: the table of a run with the machine that it ran on, and pictures of what depends on something.
+//! `REPORT.md`: the table of a run, the machine that it ran on, and charts.
 
 mod charts;
 mod machine;
@@ -13,9 +13,9 @@ use crate::support::table::{Row, Table};
 /// Where to write the report: a directory, relative to the package's. None is written without it.
 pub(crate) const DIRECTORY_VARIABLE: &str = "FAST_INGEST_BENCH_REPORT";
 
-/// Why a target is missed: the layer, how the text of the row begins, and the reason. Kept here, so that whoever misses
-/// a target has to say why, and a report that is written anew still says it. The first that fits counts; those that fit
-/// no missed row are not shown.
+/// Why a target is missed: the layer, how the text of the row begins, and the reason. Kept here, so that each missed
+/// target needs a reason, and a new report still has it. The first match counts; a reason without a missed row is not
+/// shown.
 const REASONS: &[(&str, &str, &str)] = &[
     (
         "http_ingest",

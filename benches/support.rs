@@ -1,4 +1,4 @@
-//! What the benches share: bodies of distinct events, loads and servers, and the table that comes out.
+//! What the benches share: bodies of distinct events, loads and servers, and the table of results.
 
 pub(crate) mod batches;
 pub(crate) mod borrowed;
@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 
 use fast_ingest::event::Timestamp;
 
-/// The instant that benches take for now: fixed, so that runs compare.
+/// The instant that benches use as now: fixed, so that runs compare.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }
@@ -48,19 +48,19 @@ pub(crate) fn bulk_body(events: usize, with_metadata: bool) -> String {
     body
 }
 
-/// The value within which this share of the values lies; they are in order.
+/// The value below which this share of the sorted values lies.
 pub(crate) fn quantile<T: Copy>(sorted: &[T], share: f64) -> T {
     let index = (sorted.len() as f64 * share).ceil() as usize;
     sorted[index.clamp(1, sorted.len()) - 1]
 }
 
-/// The middle one of some values.
+/// The middle one of the values.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     quantile(&values, 0.5)
 }
 
-/// Numbers in a variable of the environment, separated by commas, for runs of another size; else those of a full run.
+/// Comma-separated numbers from an environment variable, for runs of another size; without it those of a full run.
 pub(crate) fn sizes(variable: &str, full: &[f64]) -> Vec<f64> {
     let Ok(text) = std::env::var(variable) else {
         return full.to_vec();

@@ -1,7 +1,7 @@
-//! What tests, fuzzers and the model checker need of the library's inside, and no build for users has.
+//! What tests, fuzzers and the model checker need from inside the library. No build for users contains it.
 //!
-//! * [`disk`]: disks in memory, which forget and fail as asked.
-//! * [`fuzzing`]: what the fuzzers in `fuzz/` throw bytes at.
+//! * [`disk`]: disks in memory, which lose data and fail on demand.
+//! * [`fuzzing`]: the functions that the fuzzers in `fuzz/` call with their bytes.
 //! * `rollup_model`: the tables of the rollups in memory.
 //! * `schedules`: the protocol between threads, in thousands of orders of its steps (`make model`).
 

@@ -1,4 +1,4 @@
-//! The real disk, with syncs and written bytes counted: how many groups the log made cannot be told from outside.
+//! The real disk, with syncs and written bytes counted: nothing else shows how many groups the log made.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fast_ingest::wal::disk::{Disk, DiskFile, RealDisk};
 
-/// What was done to files so far.
+/// Syncs and written bytes so far.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     syncs: AtomicU64,
@@ -26,11 +26,11 @@ impl Counts {
 /// A disk that counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CountingDisk {
-    /// Of all its files.
+    /// Totals over all files of the disk.
     pub(super) counts: Arc<Counts>,
 }
 
-/// One of its files.
+/// An open file of a [`CountingDisk`].
 #[derive(Debug)]
 pub(super) struct CountingFile {
     file: File,

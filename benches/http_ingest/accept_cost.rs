@@ -1,4 +1,4 @@
-//! What accepting an event of a bulk costs in all, from the socket to the disk, against merely parsing the same body.
+//! What accepting an event of a bulk costs in total, from the socket to the disk, against only parsing the same body.
 
 use std::time::SystemTime;
 

@@ -10,7 +10,7 @@ use crate::support::servers::{Data, Server};
 use crate::support::table::{Row, Target};
 use crate::support::{median, process};
 
-/// Nobody listens there.
+/// No server listens there.
 const UNREACHABLE: &str = "postgres://nobody@127.0.0.1:1/nothing";
 /// Requests of each connection before anything is measured.
 const WARM_UP_REQUESTS: u64 = 20;
@@ -20,7 +20,7 @@ pub(super) fn accepting_alone() -> Server {
     Server::ours(Data::fresh(), Some(UNREACHABLE), &[])
 }
 
-/// How a row calls it.
+/// How a row names this kind of request.
 pub(super) fn name_of(kind: Kind) -> String {
     match kind {
         Kind::Single => "single".to_owned(),
@@ -42,7 +42,7 @@ pub(super) struct Contender {
     pub(super) client: Client,
 }
 
-/// What one turn came to.
+/// Figures of one turn.
 pub(super) struct Turn {
     outcome: Outcome,
     /// CPU time of the server.
@@ -59,7 +59,7 @@ impl Pair {
         }
     }
 
-    /// Returns how many requests take ours so long.
+    /// Fills caches; returns how many requests ours answers in `turn`.
     pub(super) fn warm_up(&mut self, turn: Duration) -> u64 {
         let requests = WARM_UP_REQUESTS * self.connections as u64;
         let outcome = self.ours.client.run(requests, Pace::Closed);
@@ -94,7 +94,7 @@ impl Contender {
         Self { server, client }
     }
 
-    /// Sends so many requests, as fast as they are answered; `cpu` says what of the server's time counts.
+    /// Sends this many requests, as fast as they are answered; `cpu` says which CPU time of the server counts.
     pub(super) fn turn(&mut self, requests: u64, cpu: impl Fn(&Server) -> Duration) -> Turn {
         let before = cpu(&self.server);
         let outcome = self.client.run(requests, Pace::Closed);
@@ -102,7 +102,7 @@ impl Contender {
         Turn { outcome, cpu }
     }
 
-    /// The same, and waits until everything is stored. All of the server's time counts.
+    /// Sends this many requests and waits until everything is stored. All CPU time of the server counts.
     pub(super) fn turn_until_flushed(&mut self, requests: u64) -> Turn {
         let cpu = || process::cpu(self.server.pid());
         let before = cpu();
@@ -116,24 +116,24 @@ impl Contender {
 
 /// All turns.
 pub(super) struct Comparison {
-    /// The load.
+    /// Description of the load.
     pub(super) what: String,
     ours: Vec<Turn>,
     bare: Vec<Turn>,
 }
 
 impl Comparison {
-    /// The middle one of our turns.
+    /// The median of our turns.
     pub(super) fn ours(&self, value: fn(&Turn) -> f64) -> f64 {
         median(self.ours.iter().map(value).collect())
     }
 
-    /// The middle one of the bare server's turns.
+    /// The median of the bare server's turns.
     pub(super) fn bare(&self, value: fn(&Turn) -> f64) -> f64 {
         median(self.bare.iter().map(value).collect())
     }
 
-    /// The share of our answers that told to slow down.
+    /// The share of our answers that asked the client to slow down.
     pub(super) fn refused_share(&self) -> f64 {
         let outcomes = || self.ours.iter().map(|turn| &turn.outcome);
         let refused: u64 = outcomes().map(|outcome| outcome.refused).sum();
@@ -141,7 +141,7 @@ impl Comparison {
         refused as f64 / (refused as f64 + accepted as f64)
     }
 
-    /// Both middle ones.
+    /// A row of both medians.
     pub(super) fn row(&self, name: &str, unit: &'static str, value: fn(&Turn) -> f64, target: Target) -> Row {
         Row {
             layer: LAYER.to_owned(),
@@ -158,7 +158,7 @@ pub(super) fn rate(turn: &Turn) -> f64 {
     turn.outcome.rate()
 }
 
-/// Of a request.
+/// CPU time of the server per request, in microseconds.
 pub(super) fn cpu_micros(turn: &Turn) -> f64 {
     turn.cpu.as_secs_f64() * 1e6 / turn.outcome.latencies.len() as f64
 }

@@ -8,7 +8,7 @@ use crate::support::client::Pace;
 use crate::support::table::{Row, Table, Target};
 use crate::support::{disk, median};
 
-/// Turns of a second. The middle one counts, so that one stall of the machine does not decide.
+/// Turns of a second. The median counts, so that one stall of the machine does not decide.
 const TURNS: usize = 3;
 const TURN_SECONDS: f64 = 1.0;
 

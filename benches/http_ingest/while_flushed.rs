@@ -1,7 +1,7 @@
 //! What clients see while the embedded SQLite stores what they sent before: flush and accept path share the machine.
 //!
-//! Each turn ends when everything is stored, so that the bare server has its turn alone. The flush is part of our CPU
-//! here, and of nothing that the bare server does, so the rows have no target.
+//! Each turn ends when everything is stored, so that the bare server has its turn alone. The flush counts in our CPU
+//! here, and the bare server has no counterpart of it, so the rows have no target.
 
 use super::TURN;
 use super::contest::{Pair, cpu_micros, rate};

@@ -1,4 +1,4 @@
-//! A database that is measured, by the store's doors and by SQL past the store.
+//! A database under measurement, through the store's interface and by SQL past the store.
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// By the word in the environment.
+    /// The kind that the environment names so.
     pub(crate) fn named(name: &str) -> Option<Self> {
         match name {
             "postgres" => Some(Self::Postgres),
@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// For the table.
+    /// The name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
@@ -42,9 +42,9 @@ impl Kind {
 
 /// Bytes of tables with their indexes.
 pub(crate) struct Size {
-    /// Of all rollup tables.
+    /// Bytes of all rollup tables.
     pub(crate) rollups: i64,
-    /// Of the events.
+    /// Bytes of the table of events.
     pub(crate) events: i64,
 }
 
@@ -56,15 +56,15 @@ pub(crate) struct Database {
     past_the_store: Past,
 }
 
-/// The way past the store.
+/// Access past the store.
 enum Past {
-    /// And where it is.
+    /// A client and the URL.
     Postgres(tokio_postgres::Client, String),
     Sqlite(PathBuf),
 }
 
 impl Database {
-    /// At a URL.
+    /// A PostgreSQL database at a URL.
     pub(crate) async fn postgres(url: String) -> Self {
         let store = store::open(StoreLocation::Postgres(url.clone())).await;
         let client = postgres::connect(&url).await;
@@ -73,12 +73,12 @@ impl Database {
             store,
             past_the_store: Past::Postgres(client, url),
         };
-        // A run that was killed may have left it.
+        // A run that was killed may have left the index.
         database.drop_index().await;
         database
     }
 
-    /// In a file.
+    /// An SQLite database in a file.
     pub(crate) async fn sqlite(path: PathBuf) -> Self {
         Self {
             kind: Kind::Sqlite,
@@ -108,7 +108,7 @@ impl Database {
         }
     }
 
-    /// Does what the database does by itself sooner or later, so that no measurement meets it.
+    /// Does the maintenance that the database does by itself sooner or later, so that no measurement meets it.
     pub(crate) async fn tidy(&self) {
         match &self.past_the_store {
             Past::Postgres(client, _) => {
@@ -123,7 +123,7 @@ impl Database {
         }
     }
 
-    /// Makes the index that somebody would make who asks the events for a name and a time. SQLite's schema has it.
+    /// Makes the index that a user would add to ask the events for a name and a time. SQLite's schema has it.
     pub(crate) async fn add_index(&self) {
         if let Past::Postgres(client, _) = &self.past_the_store {
             let create = "CREATE INDEX bench_name_ts ON events (event_name, ts); ANALYZE events";
@@ -131,7 +131,7 @@ impl Database {
         }
     }
 
-    /// Removes it.
+    /// Removes the index.
     pub(crate) async fn drop_index(&self) {
         if let Past::Postgres(client, _) = &self.past_the_store {
             let drop = "DROP INDEX IF EXISTS bench_name_ts";
@@ -139,7 +139,7 @@ impl Database {
         }
     }
 
-    /// Number of events of a name by day and in all, with their users; returns that in all.
+    /// Number of events of a name by day and in total, with their users; returns the total.
     pub(crate) async fn days_by_hand(&self, event_name: &str, range: Range<i64>) -> u64 {
         let total: i64 = match &self.past_the_store {
             Past::Postgres(client, _) => {
@@ -189,7 +189,7 @@ impl Database {
         users.try_into().expect("a count")
     }
 
-    /// How much it takes on disk.
+    /// Bytes on disk.
     pub(crate) async fn size(&self) -> Size {
         match &self.past_the_store {
             Past::Postgres(client, _) => {

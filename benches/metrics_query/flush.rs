@@ -1,5 +1,5 @@
-//! What rollups cost the flush: the store's sink, and the same transaction by hand without them, on the same tables,
-//! one after the other.
+//! What rollups cost the flush: the store's sink against the same transaction without rollups, by hand, on the same
+//! tables, one after the other.
 
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,10 @@ use crate::traffic::{Traffic, mix, now};
 
 /// Rows of a batch: one second of busy traffic.
 const ROWS: u64 = 10_000;
-/// Pairs of batches that are measured, and those before them.
+/// Pairs of batches that are measured, and warm-up pairs before them.
 const PAIRS: u64 = 40;
 const WARM_UP: u64 = 5;
-/// As the store's sink has it.
+/// The size that the store's sink uses.
 const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Measures a store on an empty database.
@@ -43,7 +43,7 @@ pub(crate) async fn measure(database: &Database, table: &mut Table) {
         events: pairs * ROWS,
         range: end - seconds * 1_000_000..end,
     };
-    // Makes the partition, which is no part of any batch that is measured.
+    // Makes the partition, whose cost belongs to no measured batch.
     let mut first = Batch::new(ours, 0);
     traffic.fill(&mut first, 0..1);
     traffic.fill(&mut first, traffic.events - 1..traffic.events);
@@ -56,8 +56,8 @@ pub(crate) async fn measure(database: &Database, table: &mut Table) {
         for batch in &mut batches {
             traffic.fill(batch, events.clone());
         }
-        // Whoever comes second finds caches warm, and SQLite copies its side file back at every so many commits: who
-        // comes first is left to chance, as turns would meet that again and again.
+        // The side that comes second finds caches warm, and SQLite copies its side file back every so many commits: the
+        // order is random, as strict turns would meet these effects again and again.
         let first = mix(pair) % 2;
         for turn in [first, 1 - first] {
             let view = batches[turn as usize].view();
@@ -87,7 +87,7 @@ pub(crate) async fn measure(database: &Database, table: &mut Table) {
     ));
 }
 
-/// The flush as it would be without rollups.
+/// The flush without rollups.
 enum ByHand {
     Postgres(tokio_postgres::Client, tokio_postgres::Statement),
     Sqlite(rusqlite::Connection),

@@ -1,4 +1,4 @@
-//! Questions and how long their answers take, and how far those are off.
+//! Questions, how long their answers take, and how far the answers are off.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -15,13 +15,13 @@ use crate::traffic::{DAYS, NAMES, Traffic, mix};
 
 /// Questions that are measured.
 const QUERIES: u64 = 200;
-/// Questions before those, which fill caches.
+/// Warm-up questions before those, which fill caches.
 const WARM_UP: u64 = 20;
-/// Days that a question is about.
+/// Length of a question's range, in days.
 const DAYS_ASKED: i64 = 30;
-/// Questions in SQL over the rows.
+/// Questions asked in SQL over the rows.
 const BY_HAND: u64 = 7;
-/// Ranges whose users are counted.
+/// Random ranges whose users are counted.
 const RANGES: u64 = 100;
 
 /// Where a question's range begins and ends.
@@ -35,21 +35,21 @@ pub(crate) enum Edges {
 
 /// In milliseconds.
 pub(crate) struct Latencies {
-    /// Half of the answers came within.
+    /// Half of the answers came within this time.
     pub(crate) p50: f64,
-    /// All but one in a hundred came within.
+    /// All but one in a hundred answers came within this time.
     pub(crate) p99: f64,
 }
 
 /// How good the numbers of unique users are; all are fractions.
 pub(crate) struct Accuracy {
-    /// Largest standard error that an answer admits.
+    /// Largest standard error that an answer reports.
     pub(crate) reported_max: f64,
-    /// Mean distance from the truth.
+    /// Mean distance of an answer from the true number.
     pub(crate) true_mean: f64,
-    /// Largest distance from the truth.
+    /// Largest distance of an answer from the true number.
     pub(crate) true_max: f64,
-    /// Answers whose range holds the truth.
+    /// Share of answers whose reported range holds the true number.
     pub(crate) within: f64,
 }
 
@@ -93,7 +93,8 @@ pub(crate) async fn ask_by_hand(database: &Database, traffic: &Traffic, number: 
     database.days_by_hand(name, range).await;
 }
 
-/// Asks the same in SQL over the rows; returns the p50 in milliseconds. The number of events must be the same.
+/// Asks the questions of [`latencies`] in SQL over the rows; returns the p50 in milliseconds. Both must count as many
+/// events.
 pub(crate) async fn by_hand(database: &Database, traffic: &Traffic) -> f64 {
     let began = Instant::now();
     let mut milliseconds = Vec::new();
@@ -108,7 +109,7 @@ pub(crate) async fn by_hand(database: &Database, traffic: &Traffic) -> f64 {
             events,
             "rollups and rows agree"
         );
-        // The first one reads what the disk has.
+        // The first question reads from disk: not counted.
         if number > 0 {
             milliseconds.push(took.as_secs_f64() * 1e3);
         }
@@ -120,7 +121,7 @@ pub(crate) async fn by_hand(database: &Database, traffic: &Traffic) -> f64 {
     quantile(&milliseconds, 0.5)
 }
 
-/// Compares unique users of ragged ranges with their true number.
+/// Compares the unique users of random ranges with their true number.
 pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy {
     let began = Instant::now();
     let (mut reported_max, mut true_sum, mut true_max) = (0.0_f64, 0.0, 0.0_f64);
@@ -128,7 +129,7 @@ pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy
     for number in 0..RANGES {
         let random = mix(number ^ 0xacc0);
         let name = NAMES[(random % 8) as usize];
-        // As many short ones as long ones: an hour to thirty days.
+        // Lengths from an hour to thirty days, short ones as often as long ones.
         let share = mix(random) as f64 / u64::MAX as f64;
         let longest = (DAYS_ASKED * DAY_MICROS / HOUR_MICROS) as f64;
         let length = (HOUR_MICROS as f64 * longest.powf(share)) as i64;
@@ -155,7 +156,7 @@ pub(crate) async fn accuracy(database: &Database, traffic: &Traffic) -> Accuracy
     }
 }
 
-/// The one place that makes a question.
+/// Every question is built here.
 fn question(event_name: &str, range: Range<i64>, by_day: bool) -> MetricsQuery {
     let (from, to) = (range.start, range.end);
     let mut query = MetricsQuery::new(
@@ -188,7 +189,7 @@ fn days_asked(traffic: &Traffic, number: u64, edges: Edges) -> (&'static str, Ra
     (name, range)
 }
 
-/// A range of a length somewhere in the traffic, from one second on.
+/// A range of this length, somewhere in the traffic, that begins at any second.
 fn placed(traffic: &Traffic, random: u64, length: i64) -> Range<i64> {
     let seconds = (traffic.range.end - traffic.range.start - length) / 1_000_000;
     let start = traffic.range.start + (random % seconds as u64) as i64 * 1_000_000;

@@ -1,4 +1,4 @@
-//! A PostgreSQL for the bench: thrown away at the end, or kept in a directory. Both sync, as a real one does.
+//! A PostgreSQL for the bench: thrown away at the end, or kept in a directory. Both sync, as in production.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ pub(crate) struct Kept {
 }
 
 impl Server {
-    /// With no data yet.
+    /// A server without data.
     pub(crate) fn throw_away() -> Self {
         Self::ThrowAway(Cluster::start_with_fsync(true))
     }
 
-    /// On the data in a directory, which is made if it is missing.
+    /// A server on the data in a directory, which is made if it is missing.
     pub(crate) fn kept_in(directory: &Path) -> Self {
         std::fs::create_dir_all(directory).expect("FAST_INGEST_BENCH_KEEP can be written to");
-        // The server's user makes its own directory in it.
+        // The server's user makes the data directory in it.
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o1777)).ok();
         let server = Kept {
             programs: postgres::programs(),
@@ -39,7 +39,7 @@ impl Server {
         };
         let log = directory.join("log");
         if server.data.join("PG_VERSION").exists() {
-            // A run that was killed left it running.
+            // A run that was killed may have left the server running.
             server.pg_ctl(&["-m", "fast", "stop"]);
         } else {
             let made = server.run("initdb", &["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
@@ -77,11 +77,11 @@ impl Server {
         self.url(name)
     }
 
-    /// Removes a database, if it is there.
+    /// Removes a database, if it exists.
     pub(crate) async fn drop_database(&self, name: &str) {
         let admin = postgres::connect(&self.url("postgres")).await;
         let drop = format!("DROP DATABASE IF EXISTS {name}");
-        admin.batch_execute(&drop).await.expect("nobody uses it");
+        admin.batch_execute(&drop).await.expect("no session uses it");
     }
 
     fn url(&self, name: &str) -> String {
@@ -97,7 +97,7 @@ impl Kept {
         self.run("pg_ctl", &[&["-w", "-t", "300"], arguments].concat())
     }
 
-    /// Runs one of the server's programs. Without pipes: the server would inherit them and never let go.
+    /// Runs one of the server's programs. Without pipes: the server would inherit them and keep them open.
     fn run(&self, program: &str, arguments: &[&str]) -> bool {
         let mut command: Command = postgres::as_unprivileged_user();
         command

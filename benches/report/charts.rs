@@ -1,4 +1,4 @@
-//! The pictures: SVG on a white ground, so that they can be read on dark pages too.
+//! The charts: SVG on a white ground, so that they can be read on dark pages too.
 
 mod axis;
 
@@ -12,18 +12,18 @@ use crate::support::series::{Chart, Series};
 
 const WIDTH: u32 = 820;
 const PANEL_HEIGHT: u32 = 340;
-/// Told apart in print and by people who do not see all colours.
+/// Distinguishable in print and by people who do not see all colours.
 const COLORS: [RGBColor; 2] = [RGBColor(0, 90, 181), RGBColor(213, 94, 0)];
 const FONT: &str = "sans-serif";
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type DrawError = Box<dyn std::error::Error>;
 
-/// A picture that was drawn.
+/// A chart that was drawn.
 pub(super) struct Picture {
-    /// Its name in the report's directory.
+    /// Its file name in the report's directory.
     pub(super) file: &'static str,
-    /// What it shows.
+    /// Caption.
     pub(super) sentence: &'static str,
 }
 
@@ -92,7 +92,7 @@ const PLANS: [Plan; 3] = [
     },
 ];
 
-/// Draws the pictures that there are points for.
+/// Draws the charts that have points.
 pub(super) fn draw_all(directory: &Path, series: &[Series]) -> Vec<Picture> {
     let mut pictures = Vec::new();
     for plan in &PLANS {
@@ -129,7 +129,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel, series: &[Series]) -> Result<(), D
     let points = points_of(panel.chart, series);
     let xs: Vec<_> = points.iter().map(|&(x, _)| x).collect();
     let ys: Vec<_> = points.iter().map(|&(_, y)| y).collect();
-    // On the axis below, the places that were measured are marked.
+    // The x axis marks the measured values.
     let x_axis = Axis::marking(&xs, panel.x_is_logarithmic);
     let y_axis = Axis::covering(&ys, panel.y_is_logarithmic);
     let mut chart = ChartBuilder::on(area)

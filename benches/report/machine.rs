@@ -40,7 +40,7 @@ pub(super) fn facts() -> Vec<(&'static str, String)> {
 
 fn cpu_model() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    // Not all architectures name it.
+    // Some architectures do not name the model.
     field(&text, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
@@ -53,7 +53,7 @@ fn memory() -> String {
     )
 }
 
-/// Of lines that are a name, a colon and a value.
+/// The value of a name in lines of the form `name: value`.
 fn field(text: &str, name: &str) -> Option<String> {
     let mut fields = text.lines().filter_map(|line| line.split_once(':'));
     let value = fields.find(|(of_line, _)| of_line.trim() == name)?.1;
@@ -65,16 +65,16 @@ fn kernel() -> String {
     release.map_or_else(|_| UNKNOWN.to_owned(), |release| format!("Linux {}", release.trim()))
 }
 
-/// Type and options of the file system that holds a directory. Options with a path in them would tell where somebody
-/// keeps what.
+/// Type and options of the file system that holds a directory. Options that contain a path are left out: they would
+/// reveal where files are kept.
 fn file_system(directory: &Path) -> String {
-    let directory = directory.canonicalize().expect("the build made it");
+    let directory = directory.canonicalize().expect("the build made the directory");
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mounts = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
         Some((fields.next()?, fields.next()?, fields.next()?))
     });
-    // Of two on the same place, the later one hides the earlier one; `max_by_key` returns the last.
+    // Of two mounts at one place the later hides the earlier; `max_by_key` returns the last.
     let mount = mounts
         .filter(|(place, _, _)| directory.starts_with(place))
         .max_by_key(|(place, _, _)| place.len());
@@ -85,7 +85,7 @@ fn file_system(directory: &Path) -> String {
     format!("{kind} ({})", options.join(", "))
 }
 
-/// First line of what a program says.
+/// First line of a program's output.
 fn output(program: &Path, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().ok();
     let output = output.filter(|output| output.status.success());

@@ -1,7 +1,6 @@
-//! What both flush benches do: the same batches through our sink and past it, by turns, in three sizes.
+//! What both flush benches do: store the same batches through our sink and without it, by turns, in three sizes.
 //!
-//! A contender takes a batch and says how long it took. What it prepares before it starts its clock is not ours to
-//! measure.
+//! A contender takes a batch and returns how long it took. What it prepares before its clock starts does not count.
 
 use std::time::Duration;
 
@@ -18,28 +17,28 @@ use crate::traffic::{Traffic, now};
 /// The log that all batches come from.
 pub(crate) const WAL_ID: WalId = WalId(Uuid::from_u128(1));
 
-/// Rows of a batch, and batches of a turn. A turn is long enough to meet what comes once in some batches, as when
-/// SQLite copies its side file back; the middle one of single batches would show that or not, by luck.
+/// Rows of a batch, and batches of a turn. A turn is long enough to meet work that only some batches do, as when SQLite
+/// copies its side file back; the median of single batches would show that or not, by luck.
 const SIZES: [(u64, u32); 3] = [(1_000, 40), (10_000, 8), (50_000, 2)];
 /// Turns of each contender.
 const ROUNDS: usize = 9;
-/// From this size on a batch is large enough for its fixed costs not to count, so the target holds.
+/// From this many rows on a batch's fixed costs are negligible, so the target holds.
 const ROWS_OF_TARGET: u64 = 10_000;
-/// Busy traffic.
+/// Busy traffic, in rows.
 const ROWS_A_SECOND: u64 = 10_000;
 
 /// A comparison of two ways to store a batch.
 pub(crate) struct Contest {
-    /// The bench.
+    /// Name of the bench.
     pub(crate) layer: &'static str,
-    /// What criterion calls the one that is not ours.
+    /// Criterion's name for the contender that is not ours.
     pub(crate) limit: &'static str,
-    /// Least share of the limit's rate.
+    /// Our rate over the limit's rate, at least.
     pub(crate) ratio_min: f64,
 }
 
 impl Contest {
-    /// Measures both in all sizes.
+    /// Measures both contenders in all sizes.
     pub(crate) fn run(
         &self,
         criterion: &mut Criterion,
@@ -47,7 +46,7 @@ impl Contest {
         mut ours: impl FnMut(BatchView<'_>) -> Duration,
         mut limit: impl FnMut(BatchView<'_>) -> Duration,
     ) {
-        // Each goes through the same traffic at its own pace, so that every batch follows the one before.
+        // Each contender goes through the traffic at its own pace, so that every batch follows the one before.
         let (mut batches_of_ours, mut batches_of_limit) = (Batches::new(), Batches::new());
         for (rows, batches) in SIZES {
             let rows_of_turn = (rows * u64::from(batches)) as f64;
@@ -97,7 +96,7 @@ impl Contest {
     }
 }
 
-/// One batch after the other, as the flush would read them from a log.
+/// Consecutive batches, as the flush would read them from a log.
 struct Batches {
     traffic: Traffic,
     next: u64,
@@ -106,7 +105,7 @@ struct Batches {
 
 impl Batches {
     fn new() -> Self {
-        // An hour of traffic up to now is more than any run stores.
+        // One hour of traffic: more than any run stores.
         let range = now() - HOUR_MICROS..now();
         Self {
             traffic: Traffic {

@@ -1,5 +1,4 @@
-//! What a Rust user would get without us: serde_json into borrowed structs with the same fields, nothing checked,
-//! nothing encoded.
+//! What a Rust user has without us: serde_json into borrowed structs with the same fields, no checks, no encoding.
 
 use std::borrow::Cow;
 use std::hint::black_box;

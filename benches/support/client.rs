@@ -1,9 +1,9 @@
-//! The load: many keep-alive connections driven by one thread, with as few system calls as can be, so that what is
-//! measured is the server.
+//! The load: many keep-alive connections driven by one thread, with as few system calls as possible, so that the
+//! measurement shows the server.
 //!
 //! Closed: every connection sends its next request when the last one was answered. Open: requests are due at fixed
-//! moments, whether the server keeps up or not, and their time counts from then, so that a stall shows in every request
-//! that it delays (no coordinated omission).
+//! moments, whether the server keeps up or not, and their latency counts from then, so that a stall shows in every
+//! request that it delays (no coordinated omission).
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _};
@@ -17,33 +17,33 @@ use rustix::io::Errno;
 
 use super::requests::Requests;
 
-/// A refused request is sent again after this time, as a client that is told to slow down does; it is not counted.
+/// A refused request is sent again after this pause, as a well-behaved client does; it is not counted.
 const PAUSE_WHEN_REFUSED: Duration = Duration::from_millis(5);
-/// Longest answer.
+/// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 4096;
 
 /// When requests are sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// As soon as the connection's last one was answered.
+    /// As soon as the connection's last request was answered.
     Closed,
-    /// So many a second.
+    /// This many requests a second, over all connections.
     Open(f64),
 }
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// From the first request to the last answer.
     pub(crate) elapsed: Duration,
-    /// Of each request that was answered by 202, in order.
+    /// Latency of each request that was answered by 202, sorted.
     pub(crate) latencies: Vec<Duration>,
-    /// Requests that were told to slow down.
+    /// Requests that were refused and asked to slow down.
     pub(crate) refused: u64,
 }
 
 impl Outcome {
-    /// The time within which this share of the requests was answered.
+    /// The latency that this share of the requests stayed within.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
         super::quantile(&self.latencies, share)
     }
@@ -61,16 +61,16 @@ pub(crate) struct Client {
     events: Vec<Event>,
     /// Connections that wait for a request to be due.
     idle: Vec<usize>,
-    /// Refused ones, and when they may go on.
+    /// Connections with a refused request, and when they may go on.
     paused: VecDeque<(Instant, usize)>,
 }
 
 struct Connection {
     stream: TcpStream,
     requests: Requests,
-    /// How much of the request is sent.
+    /// How many bytes of the request are sent.
     sent: usize,
-    /// Since when the request was due; `None` between requests.
+    /// When the current request was due; `None` between requests.
     due: Option<Instant>,
     answer: Vec<u8>,
 }
@@ -81,7 +81,7 @@ enum Progress {
 }
 
 impl Client {
-    /// Connects so many times. Each connection sends requests of its own, made by `requests` for its number.
+    /// Opens this many connections. Each sends requests of its own, made by `requests` for its number.
     pub(crate) fn connect(address: SocketAddr, connections: usize, requests: impl Fn(usize) -> Requests) -> Self {
         let epoll = epoll::create(CreateFlags::CLOEXEC).expect("an epoll instance");
         let connections: Vec<_> = (0..connections)
@@ -109,7 +109,7 @@ impl Client {
         }
     }
 
-    /// Sends so many requests and waits for their answers.
+    /// Sends this many requests and waits for their answers.
     pub(crate) fn run(&mut self, requests: u64, pace: Pace) -> Outcome {
         let started = Instant::now();
         let mut load = Progressing {
@@ -117,7 +117,7 @@ impl Client {
             started,
             requests,
             begun: 0,
-            latencies: Vec::with_capacity(usize::try_from(requests).expect("they fit into memory")),
+            latencies: Vec::with_capacity(usize::try_from(requests).expect("the latencies fit into memory")),
             refused: 0,
         };
         loop {
@@ -149,7 +149,7 @@ impl Client {
         let timeout = until.map(|until| {
             let wait = until.saturating_duration_since(Instant::now());
             Timespec {
-                tv_sec: i64::try_from(wait.as_secs()).expect("not so long"),
+                tv_sec: i64::try_from(wait.as_secs()).expect("a wait of fewer seconds"),
                 tv_nsec: i64::from(wait.subsec_nanos()),
             }
         });
@@ -172,7 +172,7 @@ impl Client {
         while !self.idle.is_empty()
             && let Some(due) = load.take_due(now)
         {
-            let index = self.idle.pop().expect("looked at above");
+            let index = self.idle.pop().expect("an idle connection, as the loop saw");
             let connection = &mut self.connections[index];
             connection.requests.next();
             connection.due = Some(due);
@@ -207,7 +207,7 @@ impl Client {
             }
             Progress::Answered(429 | 503) => {
                 load.refused += 1;
-                // Not sent again before that: the end is beyond the request.
+                // Until then the connection must send nothing: the position is beyond the request.
                 connection.sent = usize::MAX;
                 self.paused.push_back((Instant::now() + PAUSE_WHEN_REFUSED, index));
             }
@@ -261,7 +261,7 @@ impl Connection {
             }
             if self.sent == request.len() {
                 self.answer.clear();
-                // Its answer cannot be here yet.
+                // The answer cannot be here yet.
                 return Progress::Waiting;
             }
         }
@@ -284,7 +284,7 @@ impl Connection {
     }
 }
 
-/// The status of an answer, once all of it is there.
+/// The status of an answer, once the answer is complete.
 fn complete(answer: &[u8]) -> Option<u16> {
     const NAME: &[u8] = b"content-length: ";
     let head_bytes = 4 + answer.windows(4).position(|four| four == b"\r\n\r\n")?;

@@ -1,6 +1,7 @@
-//! A throw-away PostgreSQL, fsync on, whose cost is counted: every process of it, those that are gone included.
+//! A throw-away PostgreSQL, fsync on, whose CPU time is counted over all of its processes, those that have ended
+//! included.
 //!
-//! Its directory is where `TMPDIR` points, or `/tmp`; that should be a real disk.
+//! Its data is in `TMPDIR`, or `/tmp`; that should be a real disk.
 
 use fast_ingest::upkeep::upgrade;
 use std::thread;
@@ -12,10 +13,10 @@ use tokio::runtime::{Builder, Runtime};
 use super::process;
 use crate::postgres::{self, Cluster};
 
-/// A machine that uses less than this share of one CPU for [`QUIET_FOR`] has nothing left to do.
+/// A server that uses less than this share of one CPU for [`QUIET_FOR`] has nothing left to do.
 const QUIET_SHARE: f64 = 0.05;
 const QUIET_FOR: Duration = Duration::from_millis(200);
-/// What goes on for longer is not the end of a load but housekeeping.
+/// Work that goes on for longer is not left over from a load but housekeeping.
 const QUIET_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running server.
@@ -26,7 +27,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// An empty one.
+    /// Starts an empty server.
     pub(crate) fn start() -> Self {
         let cluster = Cluster::start_with_fsync(true);
         let port = cluster.port().to_string();
@@ -49,7 +50,7 @@ impl Postgres {
         url
     }
 
-    /// CPU time of all its processes since it was started.
+    /// CPU time of all processes of the server since it was started.
     pub(crate) fn cpu(&self) -> Duration {
         process::cpu_of_family(self.postmaster)
     }
@@ -83,20 +84,20 @@ impl Postgres {
         })
     }
 
-    /// Runs something on the thread that also moves its connections.
+    /// Runs a future on the thread that also drives the connections.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
-    /// Burns a known time in a session of its own, and looks whether it is counted while that runs and after it has
-    /// ended. A cost that is not seen would look like a success.
+    /// Burns a known time in a session of its own, and checks that it is counted while the session runs and after it
+    /// has ended. A cost that is not seen would look like a success.
     fn check_cpu(&self) {
         let before = self.cpu();
         let started = Instant::now();
         let url = self.cluster.url("postgres");
         let burn = "DO $$ BEGIN WHILE clock_timestamp() < now() + interval '200 ms' LOOP END LOOP; END $$";
         self.execute(&url, burn);
-        // The session's end, and with it the postmaster's look at it, come after our answer.
+        // The session ends, and the postmaster notices, only after our answer.
         thread::sleep(Duration::from_millis(50));
         let (counted, elapsed) = (self.cpu() - before, started.elapsed());
         assert!(
@@ -106,8 +107,7 @@ impl Postgres {
     }
 }
 
-/// Waits until what a load left to do is done, so that it is neither left out of the load's cost nor a burden on the
-/// next one.
+/// Waits until the work left over from a load is done, so that it counts for that load and not for the next one.
 pub(crate) fn settle(cpu: impl Fn() -> Duration) {
     let started = Instant::now();
     while started.elapsed() < QUIET_WITHIN {

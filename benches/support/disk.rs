@@ -1,4 +1,4 @@
-//! The disk under test, and what it takes to bring bytes onto it with nothing of ours in between.
+//! The disk under test, and what bringing bytes onto it takes with none of our code in between.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,13 +8,13 @@ use tempfile::TempDir;
 
 use super::quantile;
 
-/// Bytes of one event with its record's header, about.
+/// Approximate bytes of one event with its record's header.
 const EVENT_BYTES: usize = 300;
-/// Syncs whose time is taken, and those before them.
+/// Syncs that are timed, and warm-up syncs before them.
 const SYNCS: usize = 300;
 const WARM_UP: usize = 20;
 
-/// An empty directory. `/tmp` may be memory, the build's own directory is not.
+/// An empty directory in the build's directory, as `/tmp` may be memory.
 pub(crate) fn fresh_directory() -> TempDir {
     TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory on the disk under test")
 }
@@ -28,7 +28,7 @@ pub(crate) struct BareFile {
 }
 
 impl BareFile {
-    /// An empty one.
+    /// An empty file.
     pub(crate) fn create() -> Self {
         let directory = fresh_directory();
         let file = File::create(directory.path().join("bare")).expect("a new directory");
@@ -48,7 +48,7 @@ impl BareFile {
     }
 }
 
-/// What a sync of one event takes on this disk: no acknowledged write can be quicker.
+/// The median time to append and sync one event on this disk: no acknowledged write can be quicker.
 pub(crate) fn median_fdatasync() -> Duration {
     let mut file = BareFile::create();
     let bytes = [b'x'; EVENT_BYTES];

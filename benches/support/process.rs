@@ -38,7 +38,7 @@ fn cpu_of_task(task: &Path) -> Option<Duration> {
     Some(Duration::from_nanos(nanos))
 }
 
-/// CPU time of a process and of all its children, also of those that are gone: PostgreSQL is a family.
+/// CPU time of a process and of all its children, also of those that have ended: PostgreSQL is many processes.
 pub(crate) fn cpu_of_family(parent: u32) -> Duration {
     let Some(stat) = Stat::of(parent) else {
         return Duration::ZERO;
@@ -76,8 +76,8 @@ struct Stat {
 impl Stat {
     fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold anything, so fields are counted from the last parenthesis: state is the first one behind
-        // it.
+        // The name may hold any character, so fields are counted from the last parenthesis; the state is the first
+        // after it.
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some(Self {
@@ -106,8 +106,8 @@ fn status_bytes(pid: u32, field: &str) -> u64 {
     1024 * kibibytes
 }
 
-/// Lets this process, and those that it starts, have as many files open as it may: a thousand connections to each of
-/// two servers.
+/// Raises the limit of open files of this process, and of those that it starts, to the maximum: each of two servers
+/// gets a thousand connections.
 pub(crate) fn allow_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,7 +1,7 @@
-//! What storing rows costs at least: COPY of bytes that are ready, in one session that does nothing else.
+//! The least cost of storing rows: COPY of prepared bytes, in one session that does nothing else.
 //!
-//! It gets what the flush of a server would: the same columns, transactions of 20,000 rows, chunks of 128 KiB. It moves
-//! no checkpoint, counts nothing and has no log.
+//! The session gets what the flush would send: the same columns, transactions of 20,000 rows, chunks of 128 KiB. It
+//! moves no checkpoint, keeps no rollups and has no log.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,9 +16,9 @@ use crate::{copy, postgres};
 
 /// Rows of one COPY statement, which is one transaction.
 const STATEMENT_ROWS: u64 = 20_000;
-/// As the store's sink has it.
+/// The size that the store's sink uses.
 const CHUNK_BYTES: usize = 128 * 1024;
-/// The partitions that the flush would make on demand.
+/// Makes the partitions that the flush would make on demand.
 const MAKE_PARTITIONS: &str = "SELECT format('CREATE TABLE events_%s PARTITION OF events FOR VALUES FROM (%L) TO (%L)',
         to_char(month, 'YYYY_MM'), month, month + interval '1 month')
     FROM generate_series(date_trunc('month', now() - interval '1 day'), now() + interval '1 day', '1 month') month";
@@ -29,7 +29,7 @@ pub(crate) async fn prepare(client: &Client, table: &str) -> Statement {
     client.prepare(&copy).await.expect("the table is there")
 }
 
-/// All that one COPY sends: its rows are put into it one after the other.
+/// The chunks of one COPY; rows are appended one after the other.
 #[derive(Default)]
 pub(crate) struct Chunks {
     full: Vec<Bytes>,
@@ -37,7 +37,7 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
-    /// Those of these events.
+    /// The chunks of these events.
     pub(crate) fn of<'a>(events: impl Iterator<Item = EventRef<'a>>) -> Vec<Bytes> {
         let mut chunks = Self::begin();
         events.for_each(|event| chunks.put(&event));
@@ -78,7 +78,7 @@ pub(crate) async fn send(client: &Client, copy: &Statement, chunks: impl IntoIte
 pub(crate) struct Rows {
     /// The chunks of each statement.
     statements: Vec<Vec<Bytes>>,
-    /// How many there are.
+    /// Number of rows.
     pub(crate) count: u64,
 }
 
@@ -118,16 +118,16 @@ fn put_event(chunks: &mut Chunks, start: i64, number: u64) {
     });
 }
 
-/// A session with a database of its own, which has the schema that a server's has.
+/// A session on a database of its own, with the schema that a server has.
 pub(crate) struct RawCopy {
     client: Client,
     copy: Statement,
-    /// Where.
+    /// URL of the database.
     pub(crate) url: String,
 }
 
 impl RawCopy {
-    /// Makes the database.
+    /// Makes the database and connects.
     pub(crate) fn new(postgres: &Postgres) -> Self {
         let url = postgres.fresh_database();
         postgres.execute_each(&url, MAKE_PARTITIONS);
@@ -139,7 +139,7 @@ impl RawCopy {
         Self { client, copy, url }
     }
 
-    /// Stores rows.
+    /// Stores rows in one session.
     pub(crate) fn store(&self, postgres: &Postgres, rows: &Rows) {
         postgres.block_on(async {
             for chunks in &rows.statements {

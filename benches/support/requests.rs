@@ -1,4 +1,4 @@
-//! Requests whose every event is another one, made by writing digits into a request that is there already.
+//! Requests with distinct events, made by writing digits into a request that exists already.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use crate::traffic::{CHANNELS, NAMES, USERS, mix};
 pub(crate) enum Kind {
     /// One event, to `/events`.
     Single,
-    /// So many events, to `/events/bulk`.
+    /// This many events, to `/events/bulk`.
     Bulk(usize),
 }
 
@@ -28,11 +28,11 @@ impl Kind {
 pub(crate) struct Requests {
     bytes: Vec<u8>,
     head_bytes: usize,
-    /// Where each event's user and timestamp are.
+    /// Offsets of each event's user and timestamp.
     places: Vec<(usize, usize)>,
     /// Number of the next event, among those of all connections.
     number: u64,
-    /// Numbers between two events of this connection.
+    /// Distance between the numbers of two events of this connection.
     stride: u64,
     /// Time of the event of number 0, in microseconds.
     start: u64,
@@ -42,12 +42,12 @@ const USER_DIGITS: usize = 7;
 const MICROS_DIGITS: usize = 16;
 
 impl Requests {
-    /// Those of the connection `index` of `connections`. Events are a microsecond apart from `start` on.
+    /// The requests of the connection `index` of `connections`. Events are a microsecond apart from `start` on.
     pub(crate) fn new(kind: Kind, index: usize, connections: usize, start: SystemTime) -> Self {
         Self::with_metadata(kind, index, connections, start, 0)
     }
 
-    /// The same, each event with metadata of about so many bytes; none for 0.
+    /// Requests whose events each carry metadata of about this many bytes; none for 0.
     pub(crate) fn with_metadata(
         kind: Kind,
         index: usize,
@@ -119,7 +119,7 @@ impl Requests {
         &self.bytes
     }
 
-    /// Its body.
+    /// The body of the request.
     pub(crate) fn body(&self) -> &[u8] {
         &self.bytes[self.head_bytes..]
     }

@@ -1,6 +1,6 @@
-//! What goes into a chart: one quantity against another.
+//! The data of a chart: one quantity against another.
 
-/// Where a line is drawn. Lines of one chart share its axes.
+/// The chart that a line belongs to. Lines of one chart share its axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chart {
     /// Requests a second, by connections.
@@ -17,8 +17,8 @@ pub(crate) enum Chart {
 #[derive(Debug, Clone)]
 pub(crate) struct Series {
     pub(crate) chart: Chart,
-    /// What the legend calls it.
+    /// Label in the legend.
     pub(crate) name: &'static str,
-    /// Each point's two values, in the order of the first.
+    /// The points (x, y), sorted by x.
     pub(crate) points: Vec<(f64, f64)>,
 }

@@ -1,5 +1,5 @@
-//! The two servers that a load meets: ours, and a bare hyper that reads the body and answers 202. Each is a process of
-//! its own.
+//! The two servers under load: ours, and a bare hyper that reads the body and answers 202. Each is a process of its
+//! own.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use super::{disk, process};
 use crate::postgres::free_port;
 
-/// First argument of this program when it is to be the bare server.
+/// First argument of this program when it runs as the bare server.
 pub(crate) const BARE_SERVER: &str = "--bare-server";
 /// Longest wait for a server to start or to stop, and for a flush.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -33,22 +33,22 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// A running server, stopped when dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) address: SocketAddr,
-    /// Its data; `None` for the bare one.
+    /// Its data directory; `None` for the bare server.
     data: Option<Data>,
 }
 
 /// A data directory, removed at the end or not.
 pub(crate) enum Data {
-    /// Ours alone.
+    /// Used by this server only, and removed with it.
     Own(TempDir),
-    /// Kept by somebody else.
+    /// Kept by the caller.
     Lent(PathBuf),
 }
 
 impl Data {
-    /// An empty one on the disk under test.
+    /// An empty directory on the disk under test.
     pub(crate) fn fresh() -> Self {
         Self::Own(disk::fresh_directory())
     }
@@ -62,7 +62,7 @@ impl Data {
 }
 
 impl Server {
-    /// Ours, on a database or on SQLite, with further arguments.
+    /// Starts ours, on PostgreSQL or on SQLite, with further arguments.
     pub(crate) fn ours(data: Data, database_url: Option<&str>, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
         command.env_clear();
@@ -80,7 +80,7 @@ impl Server {
         server
     }
 
-    /// The bare one.
+    /// Starts the bare server.
     pub(crate) fn bare() -> Self {
         let program = std::env::current_exe().expect("this program");
         let address = address();
@@ -106,7 +106,7 @@ impl Server {
         server
     }
 
-    /// Its process.
+    /// Id of the server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -132,7 +132,7 @@ impl Server {
         self.health("/flush/lag_events")
     }
 
-    /// A number that `GET /health` tells, by the path to it.
+    /// A number in the answer of `GET /health`, by the path to it.
     pub(crate) fn health(&self, path: &str) -> u64 {
         let health = self.get("/health");
         let number = health.pointer(path).and_then(Value::as_u64);
@@ -159,7 +159,7 @@ impl Server {
         serde_json::from_str(body).expect("JSON")
     }
 
-    /// Stops it as an operator would, and waits.
+    /// Stops the server with SIGTERM, and waits for its end.
     fn terminate(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         if rustix::process::kill_process(pid, rustix::process::Signal::TERM).is_ok() {
@@ -198,7 +198,7 @@ pub(crate) fn serve_bare(address: &str) {
             stream.set_nodelay(true).expect("a TCP socket");
             tokio::spawn(async move {
                 let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(accept));
-                // A client that goes away ends it.
+                // An error only means that the client has closed the connection.
                 connection.await.ok();
             });
         }

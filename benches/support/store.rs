@@ -1,4 +1,4 @@
-//! A store with its schema, for the benches that measure one without the server around it.
+//! A store with its schema, for benches that measure a store without the server around it.
 
 use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
@@ -34,14 +34,14 @@ pub(crate) async fn open(location: StoreLocation) -> Arc<dyn EventStore> {
     store::open(&settings).expect("a location that was just migrated")
 }
 
-/// A sink and the runtime that it has to itself, as the flush thread's has.
+/// A sink with a runtime of its own, like the flush thread's.
 pub(crate) struct Flush {
     runtime: Runtime,
     sink: Box<dyn EventSink>,
 }
 
 impl Flush {
-    /// Of a fresh database, for the log [`WAL_ID`].
+    /// Opens the sink of a fresh database, for the log [`WAL_ID`].
     pub(crate) fn open(location: StoreLocation) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let sink = runtime.block_on(async {
@@ -53,7 +53,7 @@ impl Flush {
         Self { runtime, sink }
     }
 
-    /// Stores a batch; returns how long that took.
+    /// Stores a batch; returns how long it took.
     pub(crate) fn time(&mut self, batch: BatchView<'_>) -> Duration {
         let started = Instant::now();
         let flushed = self.runtime.block_on(self.sink.flush(batch));

@@ -1,32 +1,32 @@
-//! The table that comes out: each layer, its limit, and whether the target was met.
+//! The table of results: each layer, its limit, and whether the target was met.
 
 use std::fmt::{self, Display};
 
-/// What a measure should come to.
+/// The result that a measurement should reach.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
-    /// Ours over the limit.
+    /// Our value over the limit's, at least.
     RatioAtLeast(f64),
-    /// Ours over the limit.
+    /// Our value over the limit's, at most.
     RatioAtMost(f64),
-    /// Ours as it is.
+    /// Our value, at least.
     AtLeast(f64),
-    /// Ours as it is.
+    /// Our value, at most.
     AtMost(f64),
-    /// Good to know.
+    /// No target: for information.
     None,
 }
 
 /// One line.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// The bench.
+    /// Name of the bench.
     pub(crate) layer: String,
-    /// What was measured, and of what.
+    /// What was measured, and under which load.
     pub(crate) what: String,
     pub(crate) unit: &'static str,
     pub(crate) ours: f64,
-    /// The same of what cannot be beaten.
+    /// The value of the baseline that cannot be beaten.
     pub(crate) limit: Option<f64>,
     pub(crate) target: Target,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Table {
 }
 
 impl Row {
-    /// Ours over the limit.
+    /// Our value over the limit's.
     pub(crate) fn ratio(&self) -> Option<f64> {
         self.limit.map(|limit| self.ours / limit)
     }
@@ -85,7 +85,7 @@ impl Row {
 const HEADINGS: [&str; 7] = ["layer", "what", "ours", "limit", "ratio", "target", "met"];
 
 impl Table {
-    /// Adds a line, and shows at once that it is there: the table comes at the end of many minutes.
+    /// Adds a row, and prints it at once: the table comes only after many minutes.
     pub(crate) fn add(&mut self, row: Row) {
         eprintln!("{}", row.cells().join(" | "));
         self.rows.push(row);
@@ -103,7 +103,7 @@ impl Display for Table {
         let widths: Vec<_> = (0..HEADINGS.len()).filter_map(width).collect();
         let mut write = |line: &[String; 7]| {
             for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-                // Numbers stand at the right.
+                // Numbers are aligned to the right.
                 if (2..=4).contains(&column) {
                     write!(f, "| {cell:>width$} ")?;
                 } else {
@@ -122,7 +122,7 @@ impl Display for Table {
     }
 }
 
-/// A number with three digits that count.
+/// A number, shown with three significant digits.
 pub(crate) struct Figure(pub(crate) f64);
 
 impl Display for Figure {

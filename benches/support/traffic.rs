@@ -1,4 +1,5 @@
-//! Steady traffic: events in order of time, evenly over names, channels and users, the same for the same number.
+//! Steady traffic: events in order of time, spread evenly over names, channels and users. An event's number determines
+//! it.
 
 use std::ops::Range;
 use std::time::{Instant, SystemTime};
@@ -25,10 +26,10 @@ pub(crate) const NAMES: [&str; 8] = [
 ];
 pub(crate) const CHANNELS: [&str; 4] = ["web", "ios", "android", "email"];
 pub(crate) const USERS: u64 = 1_000_000;
-/// Rows of one transaction, as the flush makes them when it is behind.
+/// Rows of one transaction of the flush when it is behind.
 const BATCH_ROWS: u64 = 20_000;
 
-/// So many events, over a range of time.
+/// A number of events, spread over a range of time.
 pub(crate) struct Traffic {
     /// Number of events.
     pub(crate) events: u64,
@@ -45,7 +46,7 @@ impl Traffic {
         }
     }
 
-    /// As dense as a hundred million events in [`DAYS`], and old enough that no minute is kept apart any more.
+    /// As dense as a hundred million events in [`DAYS`], and so old that minutes are already merged into quarters.
     pub(crate) fn dense(now: i64, events: u64) -> Self {
         let end = now - 3 * DAY_MICROS;
         let micros_each = DAYS * DAY_MICROS / 100_000_000;
@@ -119,7 +120,7 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_micros()).expect("not so soon")
 }
 
-/// A number that looks random and is always the same (SplitMix64).
+/// A pseudo-random number that depends on its argument only (SplitMix64).
 pub(crate) fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-// Sends events to fast-ingest, each stored once whatever breaks on the way. Go 1.18 or newer, nothing else.
+// Sends events to fast-ingest, each stored once, whatever fails in between. Go 1.18 or newer, nothing else.
 //
 //	FAST_INGEST_URL=http://127.0.0.1:8080 go run client.go < events.ndjson > not-accepted.ndjson
 //
@@ -32,7 +32,7 @@ const (
 
 var (
 	url = strings.TrimRight(setting("FAST_INGEST_URL", "http://127.0.0.1:8080"), "/") + "/events/bulk"
-	// Time after which a batch that does not get through is given up.
+	// Time after which a batch that is not accepted is given up.
 	giveUpAfter, _ = time.ParseDuration(setting("FAST_INGEST_GIVE_UP_AFTER", "300") + "s")
 	// Time that a try may take, its answer included.
 	tryTimeout, _ = time.ParseDuration(setting("FAST_INGEST_TRY_TIMEOUT", "30") + "s")
@@ -57,7 +57,7 @@ func (e *NotAccepted) Error() string { return e.Why }
 func Send(events []Event) error {
 	encoded := make([][]byte, len(events))
 	for i, event := range events {
-		// Before the first try, and never again: by it the server knows an event that it has already.
+		// Before the first try, and never changed: by its id the server recognizes an event that it already has.
 		if event["event_id"] == nil {
 			event["event_id"] = newID()
 		}
@@ -89,7 +89,7 @@ func sendBatch(body string, count int) string {
 		if why == "" || isFinal {
 			return why
 		}
-		// Full jitter: clients that failed together do not come back together.
+		// Full jitter: clients that failed together must not retry together.
 		jitter, _ := rand.Int(rand.Reader, big.NewInt(int64(longest)))
 		wait := retryAfter + time.Duration(jitter.Int64())
 		if time.Now().Add(wait).After(deadline) {
@@ -100,7 +100,7 @@ func sendBatch(body string, count int) string {
 	}
 }
 
-// Returns no reason once accepted. Otherwise why not, whether no retry can mend that, and how long to wait at least.
+// Returns no reason once accepted. Otherwise why not, whether retries are useless, and how long to wait at least.
 func tryOnce(body string, count int) (retryAfter time.Duration, isFinal bool, why string) {
 	request, err := http.NewRequest("POST", url, strings.NewReader(body))
 	if err != nil {
@@ -127,13 +127,13 @@ func tryOnce(body string, count int) (retryAfter time.Duration, isFinal bool, wh
 			Field, Message string
 		}
 	}
-	_ = json.Unmarshal(text, &fields) // a proxy in front answers in its own way
+	_ = json.Unmarshal(text, &fields) // the body may be of a proxy in front, and no JSON
 	status := answer.StatusCode
 	if (status == 200 || status == 202) && fields.Accepted == count {
 		return 0, false, ""
 	}
 	why = fmt.Sprintf("%s %s: %s", answer.Status, fields.Code, fields.Detail)
-	// 408 and 5xx are of a slow network, or of a proxy in front.
+	// 408 and 5xx come from a slow network, or from a proxy in front.
 	if status == 408 || status == 429 || status >= 500 {
 		seconds, _ := strconv.ParseUint(answer.Header.Get("Retry-After"), 10, 31)
 		return time.Duration(seconds) * time.Second, false, why

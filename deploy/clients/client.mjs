@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Sends events to fast-ingest, each stored once whatever breaks on the way. Node.js 18 or newer and browsers, nothing else.
+// Sends events to fast-ingest, each stored once, whatever fails in between. Node.js 18 or newer and browsers, nothing else.
 //
 //     FAST_INGEST_URL=http://127.0.0.1:8080 node client.mjs < events.ndjson > not-accepted.ndjson
 //
@@ -12,7 +12,7 @@
 const environment = globalThis.process?.env ?? {};
 const URL_BULK = (environment.FAST_INGEST_URL || "http://127.0.0.1:8080").replace(/\/+$/, "") + "/events/bulk";
 const KEY = environment.FAST_INGEST_KEY;
-// Milliseconds after which a batch that does not get through is given up.
+// Milliseconds after which a batch that is not accepted is given up.
 const GIVE_UP_AFTER = 1000 * (environment.FAST_INGEST_GIVE_UP_AFTER || 300);
 // Milliseconds that a try may take, its answer included.
 const TRY_TIMEOUT = 1000 * (environment.FAST_INGEST_TRY_TIMEOUT || 30);
@@ -23,7 +23,7 @@ const BATCH_BYTES = 4_000_000;
 const WAIT_FIRST = 200;
 const WAIT_MAX = 10_000;
 
-// Node.js 18 has it in a module only.
+// Node.js 18 has `crypto` in a module only.
 const crypto = globalThis.crypto ?? (await import("node:crypto")).webcrypto;
 
 /** Says why; `events` are those that were not accepted, as far as is known. They have their ids: send the same again. */
@@ -34,7 +34,7 @@ export class NotAccepted extends Error {
 /** Resolves once the server has all of these objects safe on disk; rejects with NotAccepted. */
 export async function send(events) {
   for (const event of events) {
-    // Before the first try, and never again: by it the server knows an event that it has already.
+    // Before the first try, and never changed: by its id the server recognizes an event that it already has.
     event.event_id ??= crypto.randomUUID();
   }
   const encoded = events.map((event) => JSON.stringify(event));
@@ -59,7 +59,7 @@ async function sendBatch(body, count) {
   for (let longest = WAIT_FIRST; ; longest = Math.min(2 * longest, WAIT_MAX)) {
     const { accepted, why, retryAfter } = await tryOnce(body, count);
     if (accepted) return;
-    // Full jitter: clients that failed together do not come back together.
+    // Full jitter: clients that failed together must not retry together.
     const wait = 1000 * retryAfter + Math.random() * longest;
     if (performance.now() + wait > deadline) throw new NotAccepted(`gave up after ${GIVE_UP_AFTER / 1000} s: ${why}`);
     console.error(`trying again in ${(wait / 1000).toFixed(1)} s: ${why}`);
@@ -67,12 +67,12 @@ async function sendBatch(body, count) {
   }
 }
 
-/** Whether it is accepted, or why to try again, and after how many seconds at least. Rejects with NotAccepted for what no retry can mend. */
+/** Whether it is accepted, or why to try again, and after how many seconds at least. Rejects with NotAccepted if retries are useless. */
 async function tryOnce(body, count) {
   const headers = { "Content-Type": "application/json" };
   if (KEY) headers.Authorization = `Bearer ${KEY}`;
   const controller = new AbortController();
-  // Not AbortSignal.timeout(), whose timer does not keep Node.js alive: its fetch may never settle where a server hangs up at once.
+  // Not AbortSignal.timeout(), whose timer does not keep Node.js alive: its fetch may never settle if a server closes the connection at once.
   const timer = setTimeout(() => controller.abort(new Error("timed out")), TRY_TIMEOUT);
   let answer, text;
   try {
@@ -87,11 +87,11 @@ async function tryOnce(body, count) {
   try {
     fields = JSON.parse(text) ?? {};
   } catch {
-    // A proxy in front answers in its own way.
+    // The answer may come from a proxy in front, and be no JSON.
   }
   if ([200, 202].includes(answer.status) && fields.accepted === count) return { accepted: true };
   const why = `${answer.status} ${fields.code ?? answer.statusText}: ${fields.detail ?? text.slice(0, 200)}`;
-  // 408 and 5xx are of a slow network, or of a proxy in front.
+  // 408 and 5xx come from a slow network, or from a proxy in front.
   if ([408, 429].includes(answer.status) || answer.status >= 500) {
     const seconds = answer.headers.get("Retry-After") ?? "";
     return { why, retryAfter: /^\d+$/.test(seconds) ? Number(seconds) : 0 };

@@ -1,5 +1,5 @@
 <?php
-// Sends events to fast-ingest, each stored once whatever breaks on the way. PHP 8.0 or newer with its curl extension, nothing else.
+// Sends events to fast-ingest, each stored once, whatever fails in between. PHP 8.0 or newer with its curl extension, nothing else.
 //
 //     FAST_INGEST_URL=http://127.0.0.1:8080 php client.php < events.ndjson > not-accepted.ndjson
 //
@@ -12,7 +12,7 @@ declare(strict_types=1);
 
 define('URL', rtrim(getenv('FAST_INGEST_URL') ?: 'http://127.0.0.1:8080', '/') . '/events/bulk');
 define('KEY', getenv('FAST_INGEST_KEY') ?: '');
-// Seconds after which a batch that does not get through is given up.
+// Seconds after which a batch that is not accepted is given up.
 define('GIVE_UP_AFTER', (float) (getenv('FAST_INGEST_GIVE_UP_AFTER') ?: 300));
 // Seconds that a try may take, its answer included.
 define('TRY_TIMEOUT', (int) (getenv('FAST_INGEST_TRY_TIMEOUT') ?: 30));
@@ -34,7 +34,7 @@ class NotAccepted extends RuntimeException
 function send(array $events): void
 {
     foreach ($events as $event) {
-        // Before the first try, and never again: by it the server knows an event that it has already.
+        // Before the first try, and never changed: by its id the server recognizes an event that it already has.
         $event->event_id ??= uuid();
     }
     $encoded = array_map(fn ($event) => json_encode($event, JSON_AS_IT_IS), $events);
@@ -60,7 +60,7 @@ function send_batch(string $body, int $count): void
 {
     $deadline = microtime(true) + GIVE_UP_AFTER;
     for ($longest = WAIT_FIRST; [$why, $retry_after] = try_once($body, $count); $longest = min(2 * $longest, WAIT_MAX)) {
-        // Full jitter: clients that failed together do not come back together.
+        // Full jitter: clients that failed together must not retry together.
         $wait = $retry_after + $longest * mt_rand() / mt_getrandmax();
         if (microtime(true) + $wait > $deadline) {
             throw new NotAccepted(sprintf('gave up after %g s: %s', GIVE_UP_AFTER, $why));
@@ -70,7 +70,7 @@ function send_batch(string $body, int $count): void
     }
 }
 
-/** Why to try again, and after how many seconds at least; null once accepted. Throws NotAccepted for what no retry can mend. */
+/** Why to try again, and after how many seconds at least; null once accepted. Throws NotAccepted if retries are useless. */
 function try_once(string $body, int $count): ?array
 {
     $headers = ['Content-Type: application/json', ...(KEY === '' ? [] : ['Authorization: Bearer ' . KEY])];
@@ -98,7 +98,7 @@ function try_once(string $body, int $count): ?array
         return null;
     }
     $why = $status . ' ' . ($fields['code'] ?? '') . ': ' . ($fields['detail'] ?? substr($text, 0, 200));
-    // 408 and 5xx are of a slow network, or of a proxy in front.
+    // 408 and 5xx come from a slow network, or from a proxy in front.
     if (in_array($status, [408, 429]) || $status >= 500) {
         return [$why, $retry_after];
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sends events to fast-ingest, each stored once whatever breaks on the way. Python 3.8 or newer, nothing else.
+"""Sends events to fast-ingest, each stored once, whatever fails in between. Python 3.8 or newer, nothing else.
 
     FAST_INGEST_URL=http://127.0.0.1:8080 ./client.py < events.ndjson > not-accepted.ndjson
 
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 URL = urlsplit((os.environ.get("FAST_INGEST_URL") or "http://127.0.0.1:8080").rstrip("/") + "/events/bulk")
 KEY = os.environ.get("FAST_INGEST_KEY")
-# Seconds after which a batch that does not get through is given up.
+# Seconds after which a batch that is not accepted is given up.
 GIVE_UP_AFTER = float(os.environ.get("FAST_INGEST_GIVE_UP_AFTER") or 300)
 # Seconds to connect, and for which a try may stand still.
 TRY_TIMEOUT = float(os.environ.get("FAST_INGEST_TRY_TIMEOUT") or 30)
@@ -40,7 +40,7 @@ class NotAccepted(Exception):
 def send(events):
     """Returns once the server has all of these dicts safe on disk; raises NotAccepted."""
     for event in events:
-        # Before the first try, and never again: by it the server knows an event that it has already.
+        # Before the first try, and never changed: by its id the server recognizes an event that it already has.
         if event.get("event_id") is None:
             event["event_id"] = str(uuid.uuid4())
     encoded = [json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() for event in events]
@@ -66,7 +66,7 @@ def send_batch(body, count):
         why, retry_after = try_once(body, count)
         if why is None:
             return
-        # Full jitter: clients that failed together do not come back together.
+        # Full jitter: clients that failed together must not retry together.
         wait = retry_after + random.uniform(0, longest)
         if time.monotonic() + wait > deadline:
             raise NotAccepted(f"gave up after {GIVE_UP_AFTER:g} s: {why}", [])
@@ -76,7 +76,7 @@ def send_batch(body, count):
 
 
 def try_once(body, count):
-    """Why to try again, and after how many seconds at least; (None, 0) once accepted. Raises NotAccepted for what no retry can mend."""
+    """Why to try again, and after how many seconds at least; (None, 0) once accepted. Raises NotAccepted if retries are useless."""
     headers = {"Content-Type": "application/json"}
     if KEY:
         headers["Authorization"] = f"Bearer {KEY}"
@@ -99,7 +99,7 @@ def try_once(body, count):
     if answer.status in (200, 202) and fields.get("accepted") == count:
         return None, 0
     why = f"{answer.status} {fields.get('code', answer.reason)}: {fields.get('detail', text[:200])}"
-    # 408 and 5xx are of a slow network, or of a proxy in front.
+    # 408 and 5xx come from a slow network, or from a proxy in front.
     if answer.status in (408, 429) or answer.status >= 500:
         seconds = answer.headers.get("Retry-After", "")
         return why, int(seconds) if seconds.isdecimal() else 0

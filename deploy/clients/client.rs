@@ -1,4 +1,4 @@
-//! Sends events to fast-ingest, each stored once whatever breaks on the way. In a program of your own:
+//! Sends events to fast-ingest, each stored once, whatever fails in between. In a program of your own:
 //! `cargo add ureq serde_json fastrand` and `cargo add uuid --features v4`. Here:
 //!
 //! ```sh
@@ -27,9 +27,9 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Why a batch is not accepted.
 enum Failure {
-    /// It may be, later: try again, after this time at least.
+    /// Not yet: try again, after this time at least.
     Retry(String, Duration),
-    /// No retry can mend that.
+    /// Refused for good: retries are useless.
     Final(String),
 }
 
@@ -37,7 +37,7 @@ struct Client {
     agent: ureq::Agent,
     url: String,
     key: Option<String>,
-    /// After this time a batch that does not get through is given up.
+    /// After this time a batch that is not accepted is given up.
     give_up_after: Duration,
 }
 
@@ -63,11 +63,11 @@ impl Client {
         }
     }
 
-    /// Returns once the server has all `events` safe on disk; otherwise with why, and how many of them, from the front,
+    /// Returns once the server has all `events` safe on disk; otherwise returns the reason, and how many, from the front,
     /// it has. The others may be sent again: they have their ids.
     fn send(&self, events: &mut [Event]) -> Result<(), (String, usize)> {
         for event in events.iter_mut() {
-            // Before the first try, and never again: by it the server knows an event that it has already.
+            // Before the first try, and never changed: by its id the server recognizes an event that it already has.
             if event.get("event_id").is_none_or(Value::is_null) {
                 let id = uuid::Uuid::new_v4().to_string();
                 event.insert("event_id".to_owned(), id.into());
@@ -101,7 +101,7 @@ impl Client {
                 Err(Failure::Final(why)) => return Err(why),
                 Err(Failure::Retry(why, retry_after)) => (why, retry_after),
             };
-            // Full jitter: clients that failed together do not come back together.
+            // Full jitter: clients that failed together must not retry together.
             let wait = retry_after + longest.mul_f64(fastrand::f64());
             if start.elapsed() + wait > self.give_up_after {
                 return Err(format!("gave up after {:?}: {why}", self.give_up_after));
@@ -120,7 +120,7 @@ impl Client {
         }
         let mut answer = request.send(body).map_err(lost)?;
         let text = answer.body_mut().read_to_string().map_err(lost)?;
-        // A proxy in front answers in its own way.
+        // The answer may come from a proxy in front, and be no JSON.
         let fields: Value = serde_json::from_str(&text).unwrap_or_default();
         let status = answer.status().as_u16();
         if matches!(status, 200 | 202) && fields["accepted"] == count {
@@ -128,7 +128,7 @@ impl Client {
         }
         let text = |of: &Value, name| of[name].as_str().unwrap_or_default().to_owned();
         let mut why = format!("{status} {}: {}", text(&fields, "code"), text(&fields, "detail"));
-        // 408 and 5xx are of a slow network, or of a proxy in front.
+        // 408 and 5xx come from a slow network, or from a proxy in front.
         if matches!(status, 408 | 429 | 500..) {
             let seconds = answer.headers().get("Retry-After");
             let seconds = seconds.and_then(|seconds| seconds.to_str().ok()?.parse::<u32>().ok());

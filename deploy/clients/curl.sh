@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sends events to fast-ingest, each stored once whatever breaks on the way. bash, curl and awk, nothing else.
+# Sends events to fast-ingest, each stored once, whatever fails in between. bash, curl and awk, nothing else.
 #
 #     FAST_INGEST_URL=http://127.0.0.1:8080 ./curl.sh < events.ndjson > not-accepted.ndjson
 #
@@ -8,11 +8,11 @@
 #
 #     echo '{"event_name":"backup_done","channel":"cron","user_id":"'"$HOSTNAME"'","timestamp":'"$(date +%s)"'}' | ./curl.sh
 set -euo pipefail
-# Lengths are bytes, and bytes pass through as they are.
+# The C locale: lengths are bytes, and bytes pass through unchanged.
 export LC_ALL=C
 
 url=${FAST_INGEST_URL:-http://127.0.0.1:8080}
-# Seconds after which a batch that does not get through is given up.
+# Seconds after which a batch that is not accepted is given up.
 give_up_after=${FAST_INGEST_GIVE_UP_AFTER:-300}
 # Seconds that a try may take, its answer included.
 try_timeout=${FAST_INGEST_TRY_TIMEOUT:-30}
@@ -23,13 +23,13 @@ wait_first=200 wait_max=10000
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-# In a file, because everybody may read a command line.
+# In a file, because every user can read a command line.
 {
   echo 'Content-Type: application/json'
   [ -z "${FAST_INGEST_KEY:-}" ] || echo "Authorization: Bearer $FAST_INGEST_KEY"
 } >"$dir/headers"
 
-# Puts an id into each event that has none, before the first try, and never again: by it the server knows an event that it has already.
+# Puts an id into each event that has none, before the first try, and never changed: by its id the server recognizes an event that it has.
 # Then cuts the events into batches.
 make_batches() {
   local new_id='cat /proc/sys/kernel/random/uuid'
@@ -73,16 +73,16 @@ send_batch() {
     case $status in
       200 | 202) ! grep -q "\"accepted\":$((count))[,}]" "$dir/answer" || return 0 ;;
     esac
-    # The answer is application/problem+json: its code, its detail, and which events are to be mended.
+    # The answer is application/problem+json: its code, its detail, and which events are bad.
     why="$status $(cat "$dir/answer")"
     retry_after=
     case $status in
       000) why="no answer: $(cat "$dir/error")" ;;
-      # 408 and 5xx are of a slow network, or of a proxy in front.
+      # 408 and 5xx come from a slow network, or from a proxy in front.
       408 | 429 | 5??) retry_after=$(tr -d '\r' <"$dir/answer-headers" | sed -n 's/^[Rr]etry-[Aa]fter: *\([0-9]\{1,6\}\)$/\1/p') ;;
       *) return 1 ;;
     esac
-    # Full jitter: clients that failed together do not come back together.
+    # Full jitter: clients that failed together must not retry together.
     wait=$((${retry_after:-0} * 1000 + RANDOM % longest))
     if ((SECONDS + wait / 1000 >= deadline)); then
       why="gave up after $give_up_after s: $why"

@@ -1,7 +1,8 @@
-//! What the fuzzers throw bytes at: one function a target, which panics when the product breaks a promise.
+//! The functions that the fuzzers call with their bytes: one per target, which panics when the product breaks a
+//! promise.
 //!
-//! The bodies are in the library, so that they reach its inside and so that stable tests run them too: over the
-//! committed corpus, over what once crashed, and over random bytes. The fuzzers themselves, in `fuzz/`, only pass their
+//! They are in the library, so that they reach its inside and so that stable tests run them too: over the committed
+//! corpus, over inputs that once crashed, and over random bytes. The fuzzers themselves, in `fuzz/`, only pass their
 //! input on. Each target has an oracle that was written from the documents and shares no code with what it judges.
 
 mod copy;

@@ -1,4 +1,4 @@
-//! A store of rollups in memory, for tests: transactions, the lock, and calls that fail when they are told to.
+//! A store of rollups in memory, for tests: transactions, the lock, and calls that fail on demand.
 
 mod connection;
 mod tables;
@@ -19,18 +19,18 @@ pub(crate) type Row = (String, String, String, Timestamp);
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The n-th call from now, from 0, does nothing.
+    /// The n-th call from now, counted from 0, does nothing.
     Before(usize),
-    /// It does what it should, and then its answer is lost.
+    /// The n-th call takes effect, but its answer is lost.
     After(usize),
-    /// It never comes to an end.
+    /// The n-th call never returns.
     Hang(usize),
 }
 
-/// What others commit in between.
+/// What other connections commit in between.
 type Interruption = Box<dyn FnOnce(&mut Tables) + Send>;
 
-/// A database. Clones are the same one.
+/// A database. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     shared: Arc<Mutex<Shared>>,
@@ -57,7 +57,7 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// The tables themselves, past all transactions.
+/// Direct access to the tables, past all transactions.
 pub(crate) struct Edit<'m>(MutexGuard<'m, Shared>);
 
 impl Deref for Edit<'_> {
@@ -100,7 +100,7 @@ impl Model {
         Edit(self.lock())
     }
 
-    /// Lets a call fail; replaces a fault that has not happened yet.
+    /// Makes a call fail; replaces a fault that has not happened yet.
     pub(crate) fn fail(&self, fault: Fault) {
         self.lock().fault = Some(fault);
     }
@@ -110,12 +110,12 @@ impl Model {
         self.lock().fault.take().is_some()
     }
 
-    /// Lets the n-th commit of changes fail, from 1, before it does anything; `None`: none.
+    /// Makes the n-th commit of changes, counted from 1, fail before it does anything; `None`: no commit.
     pub(crate) fn fail_commit(&self, commits: Option<usize>) {
         self.lock().commits_until_fault = commits;
     }
 
-    /// What others commit before the next commit of changes.
+    /// What other connections commit before the next commit of changes.
     pub(crate) fn before_commit(&self, interruption: impl FnOnce(&mut Tables) + Send + 'static) {
         self.lock().before_commit = Some(Box::new(interruption));
     }

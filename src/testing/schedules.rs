@@ -1,9 +1,9 @@
 //! The protocol between requests, log thread, flush and shutdown, in thousands of random orders of its steps.
 //!
 //! Each check runs the real code on an in-memory disk; only what [`crate::support::sync`] names is replaced. Shuttle
-//! chooses which thread takes the next step, and when a wait for the ring runs out of time, and fails a run in which
-//! nobody can go on: a waiter without an answer needs no assertion. What it cannot show is what a processor does beyond
-//! taking turns; the memory orderings are argued where they stand.
+//! chooses which thread takes the next step and when a wait for the ring times out, and fails a run in which no thread
+//! can go on: a waiter without an answer needs no assertion. It cannot show what a processor does beyond taking turns;
+//! the reasons for the memory orderings are given where they are used.
 //!
 //! `make model` runs it. A failure prints a schedule, and `SCHEDULE='...' cargo test --lib --features shuttle <name of
 //! the check>` takes the same steps again.
@@ -21,7 +21,7 @@ use shuttle::{Config, Runner};
 
 /// Orders tried by each check when nothing else is said.
 const SCHEDULES: usize = 1000;
-/// One in so many is chosen by priorities with few changes, which finds what needs one thread to be very slow.
+/// One order in so many is chosen by priorities that rarely change, which finds bugs that need one very slow thread.
 const PCT_SHARE: usize = 5;
 /// Changes of priority in such an order.
 const PCT_DEPTH: usize = 3;
@@ -51,7 +51,7 @@ fn run(scheduler: impl Scheduler + Send + 'static, scenario: &Arc<impl Fn() + Se
     Runner::new(scheduler, config).run(move || scenario());
 }
 
-/// A number of the scheduler's choice, from 0 on, below `sides`.
+/// A number that the scheduler chooses, from 0 to `sides` - 1.
 fn roll(sides: u64) -> u64 {
     thread_rng().gen_range(0..sides)
 }

@@ -1,4 +1,4 @@
-//! Commands.
+//! Commands of the binary.
 
 mod databases;
 mod metrics;

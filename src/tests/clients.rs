@@ -1,5 +1,5 @@
-//! The clients that `deploy/clients` has in several languages, each against a real server behind a front that treats it
-//! badly.
+//! The clients of `deploy/clients`, one per language, each against a real server behind a front that disturbs its
+//! connections.
 
 mod front;
 mod programs;
@@ -58,7 +58,7 @@ macro_rules! each_client {
 
 each_client! { shell python javascript go rust php }
 
-/// Runs a test of a client, unless this machine lacks what runs it.
+/// Runs a test of a client, unless this machine lacks a program that the client needs.
 #[track_caller]
 fn run(program: Result<Command, String>, test: fn(&mut Stage)) {
     match program {
@@ -67,7 +67,7 @@ fn run(program: Result<Command, String>, test: fn(&mut Stage)) {
     }
 }
 
-/// A server on SQLite, and a client that knows only the front before it.
+/// A server on SQLite, and a client that only knows the address of the front.
 struct Stage {
     client: Command,
     server: Server,
@@ -108,7 +108,7 @@ impl Stage {
         run_to_end(&mut self.client)
     }
 
-    /// What the front saw of requests that came through to it, each of which must have said who sends.
+    /// The requests that reached the front to their end, each of which must name its sender.
     #[track_caller]
     fn tries(&self) -> Vec<Try> {
         let tries = self.front.tries();
@@ -119,7 +119,7 @@ impl Stage {
         tries
     }
 
-    /// The ids of all stored events, once the database has what was acknowledged.
+    /// The ids of all stored events, once every acknowledged event is in the database.
     fn stored_ids(&self) -> Vec<String> {
         self.server.wait_until_flushed();
         let events = self.database.events().into_iter();
@@ -129,7 +129,7 @@ impl Stage {
     }
 }
 
-/// Events that a careless client would spoil: text of all kinds, objects that are empty, and ids where they are none.
+/// Events that a careless client would spoil: text of all kinds, empty objects, keys `event_id` inside the metadata.
 fn events(count: usize) -> Vec<Value> {
     let event = |i: usize| {
         let seconds = START_SECONDS + i64::try_from(i).unwrap();
@@ -160,7 +160,7 @@ fn statuses(tries: &[Try]) -> Vec<u16> {
     tries.iter().map(|one| one.status).collect()
 }
 
-/// The ids of a try's events: each has one, and no two have the same.
+/// The ids of a try's events: every event has one, and all differ.
 #[track_caller]
 fn ids_of(events: &[Value]) -> BTreeSet<String> {
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
@@ -169,7 +169,7 @@ fn ids_of(events: &[Value]) -> BTreeSet<String> {
     ids
 }
 
-/// The events as they were given, without ids that a client has made.
+/// The events as given, without the ids that a client has made.
 fn without_made_ids(events: &[Value], given: &[Value]) -> Vec<Value> {
     let strip = |(event, given): (&Value, &Value)| {
         let mut event = event.clone();
@@ -197,7 +197,7 @@ fn stores_each_event_once(stage: &mut Stage) {
     assert!(waited >= Treatment::WAITED_MIN, "{waited:?}");
     let ids = ids_of(&tries[0].events);
     for one in &tries {
-        // Not compared by assert_eq, which would print 200 events.
+        // Without assert_eq, which would print 200 events.
         assert!(one.events == tries[0].events, "a try is not the first");
         assert!(without_made_ids(&one.events, &events) == events);
     }
@@ -225,7 +225,7 @@ fn ends_when_refused(stage: &mut Stage) {
     assert_eq!(stage.server.health()["events"]["accepted"], 0);
 }
 
-/// The shell's client reads no JSON: its second id beside the null is for the server to refuse.
+/// The shell's client reads no JSON: it adds an id beside the null, which the server must refuse.
 fn fills_in_or_refuses_null(stage: &mut Stage) {
     let mut events = events(1);
     events[0]["event_id"] = Value::Null;
@@ -251,7 +251,7 @@ fn keeps_to_the_limits(stage: &mut Stage) {
     assert!(statuses(&tries).iter().all(|status| *status == ACCEPTED));
     let sent: Vec<_> = tries.iter().flat_map(|one| one.events.clone()).collect();
     assert!(without_made_ids(&sent, &events) == events);
-    // As few as the limits allow: 4 MB of large ones, 1,000 of any, and the rest.
+    // As few requests as the limits allow: 4 MB of large events, 1,000 of any, and the rest.
     assert_eq!(tries.len(), 3, "{ended:?}");
     assert_eq!(stage.stored_ids(), Vec::from_iter(ids_of(&sent)));
 }
@@ -263,7 +263,7 @@ fn leaves_what_hangs(stage: &mut Stage) {
     stage.client.env("FAST_INGEST_TRY_TIMEOUT", "1");
     let ended = stage.send(&lines_of(&events(EVENTS)));
     assert_eq!(ended.code(), 0, "{ended:?}");
-    // A busy machine may need longer than a try has, so there may be more of them.
+    // On a busy machine a try may time out, so there may be more tries.
     let tries = stage.tries();
     assert_eq!(statuses(&tries)[..2], [0, ACCEPTED], "{ended:?}");
     assert!(tries.iter().all(|one| one.events == tries[0].events));

@@ -1,4 +1,5 @@
-//! `fast-ingest import`, run as a process against a scripted server: what it stores, what it survives, how it ends.
+//! `fast-ingest import`, run as a process against a scripted server: what it stores, which failures it survives, how it
+//! ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use server::{Reply, Server, judge};
 use tempfile::TempDir;
 
-/// A test that waits as long has failed; it should say so instead of hanging.
+/// A test that waits this long has failed; it should say so instead of hanging.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
 /// How a run ended.
@@ -113,7 +114,7 @@ fn compressed_files_and_standard_input_give_the_same_events() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&text.as_bytes()[5000..]).unwrap();
     members.extend(gzip.finish().unwrap());
-    // As a tape or a block device leaves it.
+    // Zeros at the end, as a tape or a block device leaves them.
     let padded = [&members[..], &[0; 1000]].concat();
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     let paths = [
@@ -184,7 +185,7 @@ fn a_restart_of_the_server_is_ridden_out() {
         .unwrap();
     crashed.recv_timeout(TOO_LONG).unwrap();
     server.stop();
-    // A connection to the closed port is refused now; import tries it until somebody listens again.
+    // The closed port now refuses connections; import retries until a server listens again.
     let server = Server::start_at(server.address, Arc::clone(&server.store), |_, _| Reply::Store);
     let ended = ended(child);
     assert_eq!(ended.status, Some(0), "{ended:?}");

@@ -1,4 +1,4 @@
-//! Integration tests: real servers, real sockets, real databases, real files. One binary, a module a behaviour.
+//! Integration tests: real servers, real sockets, real databases, real files. One binary, one module per behaviour.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! `fast-ingest migrate`: up, down to nothing, up to the very same, by one process or two at once; what it leaves on
+//! `fast-ingest migrate`: up, down to nothing, up to the same schema, by one process or two at once; what it leaves on
 //! disk, how it waits, how it fails.
 
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ const FIRST: &str = "2026-01-01-000000_events";
 const ROLLUPS: &str = "2026-11-23-000000_rollups";
 const LINEAGE: &str = "2026-11-28-000000_lineage";
 const NEWEST: &str = "2026-11-29-000000_user_key";
-/// Whatever defines tables and indexes, as text. Partitions and the table of versions are not migrations' work.
+/// Definitions of all tables and indexes, as text. Partitions and the table of versions are not made by migrations.
 const POSTGRES_SCHEMA: &str = "
     SELECT table_name, column_name, data_type, is_nullable, column_default
       FROM information_schema.columns
@@ -31,7 +31,7 @@ const SQLITE_SCHEMA: &str = "
     SELECT name, sql FROM sqlite_schema
      WHERE tbl_name NOT LIKE '%diesel%' ORDER BY name";
 
-/// No clock that is right stands before the day after which this program was made, and none before is believed.
+/// A correct clock is never before the newest migration's day, and the program believes no earlier one.
 #[test]
 fn the_program_knows_that_it_is_as_young_as_its_newest_migration() {
     let made = Timestamp::parse_rfc3339(&format!("{}T00:00:00Z", &NEWEST[..10])).unwrap();
@@ -45,7 +45,7 @@ fn up_then_down_then_up_is_up_on_sqlite() {
     let data_dir = dir.path().join("data");
     let database = Database::embedded(&data_dir);
     assert_status(&database, 78, "pending");
-    assert!(!data_dir.exists(), "asking makes nothing");
+    assert!(!data_dir.exists(), "the command made a directory");
     up_then_down_then_up_is_up(&database, SQLITE_SCHEMA);
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&data_dir.join("events.db")), 0o600);
@@ -137,7 +137,7 @@ fn up_waits_for_a_server_that_is_still_starting() {
     let port = front_of_a_starting_server(Cluster::shared().port(), "57P03", 3);
     let url = url.replace(&format!(":{}/", Cluster::shared().port()), &format!(":{port}/"));
     let command = ["migrate", "up", flag, &format!("{url}?sslmode=disable")];
-    // A person at the prompt is told at once.
+    // At a prompt, without `--wait`, the refusal comes at once.
     run(&command).assert_refusal(69, &["57P03"]);
     let ended = run(&[&command[..], &["--wait", "1m"]].concat());
     assert_eq!(ended.code(), 0, "{ended:?}");
@@ -239,7 +239,7 @@ fn assert_said(ended: &Ended, verb: &str, names: &[&str]) {
     assert_eq!(ended.stdout, lines, "{ended:?}");
 }
 
-/// `migrate status` knows every migration as `state`.
+/// Asserts that `migrate status` reports every migration as `state`.
 fn assert_status(database: &Database, code: i32, state: &str) {
     let ended = run(&[&["migrate", "status"][..], &database.flags()].concat());
     assert_eq!(ended.code(), code, "{ended:?}");

@@ -1,5 +1,5 @@
-//! The bugs that patches plant: one file each in `src/tests/mutants/`, which says what the bug is and what must catch
-//! it, and how to plant it. How to write one stands at the top of `run_mutants.rs`.
+//! The bugs that patches plant: one file each in `src/tests/mutants/`, which describes the bug, names the check that
+//! must catch it, and contains the change. `run_mutants.rs` says at its top how to write one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,20 +11,20 @@ use diffy::{Line, Patch};
 
 /// The directory of the patches, from the project's root.
 pub(crate) const DIR: &str = "src/tests/mutants";
-/// The one patch that plants no bug, but brings what all others need. Its name puts it before them.
+/// The one patch without a bug: it adds what all others need. Its name sorts it before them.
 const SWITCH: &str = "00-switch.patch";
-/// What to do about a patch that the sources have left behind.
+/// What to do about a patch that no longer applies.
 const MEND: &str =
-    "Make it anew: change the sources as it says, put `git diff` behind its first lines, and undo the change";
+    "Make it again: change the sources as it says, put `git diff` after its first lines, and undo the change";
 
-/// What must notice a bug.
+/// A check that must notice a bug.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Check {
-    /// Tests of the library whose path has these words.
+    /// Tests of the library whose path contains these words.
     Unit(String),
-    /// Tests of the integration binary.
+    /// Tests of the integration binary whose path contains these words.
     Integration(String),
-    /// A plan of `make torture` with so many cycles.
+    /// A plan of `make torture` with this many cycles.
     Plan(String, u32),
 }
 
@@ -50,14 +50,14 @@ impl fmt::Display for Check {
     }
 }
 
-/// A bug, and what must catch it.
+/// A bug, and the check that must catch it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mutant {
     pub(crate) bug: String,
     pub(crate) check: Check,
 }
 
-/// One file of the directory.
+/// One patch file of the directory.
 #[derive(Debug)]
 pub(crate) struct PatchFile {
     name: String,
@@ -100,10 +100,10 @@ pub(crate) fn apply(root: &Path, patches: &[PatchFile]) -> Result<BTreeMap<PathB
 }
 
 impl PatchFile {
-    /// Takes the first lines of a patch apart.
+    /// Parses a patch and its first lines.
     pub(crate) fn parse(name: String, text: String) -> Result<Self, String> {
         if !name.ends_with(".patch") {
-            return Err(format!("{name}: no patch, and nothing else belongs there"));
+            return Err(format!("{name}: is not a patch; the directory is for patches only"));
         }
         if name == SWITCH {
             return Ok(Self {
@@ -119,7 +119,7 @@ impl PatchFile {
         let check = field("Caught by: ").and_then(Check::parse);
         let check = check.ok_or_else(|| malformed("the second line is not `Caught by: check`"))?;
         if field("").is_none_or(|sentence| !sentence.trim_end().ends_with('.')) {
-            return Err(malformed("the third line is no sentence"));
+            return Err(malformed("the third line is not a sentence"));
         }
         if !text.contains(&format!("is_planted(\"{bug}\")")) {
             return Err(malformed("it does not ask whether its bug is planted"));
@@ -132,7 +132,7 @@ impl PatchFile {
         })
     }
 
-    /// Applies it to sources that patches before it may have changed.
+    /// Applies the patch to sources that earlier patches may have changed.
     fn apply(&self, root: &Path, patched: &mut BTreeMap<PathBuf, String>) -> Result<(), String> {
         let name = &self.name;
         for file_patch in PatchSet::parse(&self.text, ParseOptions::unidiff()) {
@@ -140,7 +140,7 @@ impl PatchFile {
             let operation = file_patch.operation().strip_prefix(1);
             let (FileOperation::Modify { original, .. }, Some(patch)) = (operation, file_patch.patch().as_text())
             else {
-                return Err(format!("{name}: it may only change files"));
+                return Err(format!("{name}: may only change files"));
             };
             let path = PathBuf::from(original.as_ref());
             let source = match patched.remove(&path) {
@@ -156,7 +156,7 @@ impl PatchFile {
     }
 }
 
-/// Lines may have moved, but what a hunk is about must be there as it was, and in one place only.
+/// Lines may have moved, but the context of each hunk must be unchanged, and in one place only.
 fn apply_strictly(source: &str, patch: &Patch<'_, str>) -> Result<String, String> {
     for (number, hunk) in (1..).zip(patch.hunks()) {
         let before: String = hunk
@@ -168,7 +168,7 @@ fn apply_strictly(source: &str, patch: &Patch<'_, str>) -> Result<String, String
             })
             .collect();
         match source.matches(&before).count() {
-            0 => return Err(format!("the lines of hunk {number} are not there any more")),
+            0 => return Err(format!("the sources no longer have the lines of hunk {number}")),
             1 => {}
             places => return Err(format!("hunk {number} fits in {places} places")),
         }

@@ -1,4 +1,4 @@
-//! The program as a process: starts, stops, crashes, and what it says.
+//! The program as a process: starts, stops, crashes, and output.
 
 mod database;
 mod flights;

@@ -1,17 +1,17 @@
 //! `make mutants`: plants one bug after the other in the server and the log, and runs the check that must notice it.
-//! Ends with `N of N caught`; status 1 when one goes unnoticed, or when a check fails without any bug. `make mutants
-//! BUG=Gap` plants those alone whose names have this word.
+//! Ends with `N of N caught`; status 1 when a bug goes unnoticed, or when a check fails without any bug. `make mutants
+//! BUG=Gap` plants only the bugs whose names contain this word.
 //!
-//! Bugs are patches in `src/tests/mutants/`. All of them are applied to one copy of the tree, each asking whether it is
-//! switched on, so that one build has every bug and each process one of them at most: whichever `PLANTED_BUG` names.
-//! The sources have none of that in them, and the build of the copy shares its dependencies with the others.
+//! Bugs are patches in `src/tests/mutants/`. All of them are applied to one copy of the tree, each guarded by a switch,
+//! so that one build has every bug and each process at most one of them: the one that `PLANTED_BUG` names. The sources
+//! themselves contain none of this, and the build of the copy shares its dependencies with the others.
 //!
 //! To add a bug:
 //!
 //! 1. Take out a mechanism, wherever it is, if `crate::mutants::is_planted("NameOfTheBug")`. That function comes with
 //!    `00-switch.patch`, which has to be applied for the sources to build meanwhile.
-//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that tells what it is about,
-//!    behind these lines:
+//! 2. Put the change (`git diff -U2 -- src/wal`) into `src/tests/mutants/`, under a name that says what it is about,
+//!    after these lines:
 //!
 //!    ```text
 //!    Bug: NameOfTheBug
@@ -24,9 +24,9 @@
 //!    the bug: a test must not wait for ever for what the bug prevents.
 //! 3. Undo the change in the sources, and run `make mutants BUG=NameOfTheBug`.
 //!
-//! Patches are applied in the order of their names, each to what the ones before it have left. Two of them may change
-//! one file, but not the lines around each other's. One that does not apply any more is named with what to do, by the
-//! tests as well, and nothing is planted.
+//! Patches are applied in the order of their names, each to the result of the ones before it. Two patches may change
+//! one file, but not the lines around each other's changes. If a patch no longer applies, this program and the tests
+//! name it and say what to do, and nothing is planted.
 
 #![allow(clippy::print_stdout, reason = "what it finds out goes there")]
 
@@ -51,7 +51,7 @@ use nested_cargo::forget_package;
 /// A check that takes longer has not noticed the bug.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// What the build and the checks need of the tree.
+/// The parts of the tree that the build and the checks need.
 const NEEDED: [&str; 9] = [
     "Cargo.lock",
     "Cargo.toml",
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
     if !built.status().expect("cargo starts").success() {
         return ExitCode::FAILURE;
     }
-    // Whatever fails without a bug proves nothing about the bugs.
+    // A check that fails without a bug proves nothing about bugs.
     let mut is_sound = BTreeMap::new();
     for Mutant { check, .. } in &mutants {
         is_sound.entry(check).or_insert_with(|| {
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
             missed.push(format!("{bug} by {check}"));
         }
     }
-    // Once more at the end: the last lines are what a log of a run is sure to have.
+    // Repeated at the end: a log of a run may keep only the last lines.
     for missed in &missed {
         println!("missed: {missed}");
     }
@@ -135,13 +135,13 @@ fn prepare() -> Result<(Vec<Mutant>, Copy), String> {
 /// A copy of the tree.
 struct Copy {
     tree: PathBuf,
-    /// Of the original: what others have built need not be built for the copy.
+    /// Build directory of the original tree: its builds of dependencies serve the copy too.
     target: PathBuf,
 }
 
 impl Copy {
-    /// Makes it as the original, but for these files. What is there already stays untouched, so that it need not be
-    /// built again.
+    /// Makes the copy equal to the original, except for these files. Files that are already equal stay untouched, so
+    /// that they are not built again.
     fn bring_up_to_date(&self, root: &Path, patched: &BTreeMap<PathBuf, String>) -> io::Result<()> {
         let wanted = files_of(root)?;
         if self.tree.exists() && !files_of(&self.tree)?.is_subset(&wanted) {
@@ -164,8 +164,8 @@ impl Copy {
 
     /// A command of cargo on the copy.
     ///
-    /// The feature, which only the copy has, keeps its builds apart from those of the original: cargo takes two
-    /// packages for one that share a target directory and differ in nothing but their place.
+    /// The feature, which only the copy has, keeps its builds apart from those of the original: cargo treats two
+    /// packages that share a target directory and differ only in their place as one.
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["test", "--quiet", "--locked", "--features", "mutants"]);
@@ -192,7 +192,7 @@ impl Copy {
     }
 }
 
-/// The files that are needed of a tree, by their paths from its root.
+/// The needed files of a tree, by their paths from its root.
 fn files_of(root: &Path) -> io::Result<BTreeSet<PathBuf>> {
     let mut files = BTreeSet::new();
     let mut left: Vec<PathBuf> = NEEDED.iter().map(PathBuf::from).collect();
@@ -227,11 +227,11 @@ impl Outcome {
     }
 }
 
-/// Waits for a command, but not for ever.
+/// Waits for a command, up to a limit.
 fn watch(command: &mut Command) -> Outcome {
     let mut output = tempfile::tempfile().expect("a temporary file");
     let duplicate = || Stdio::from(output.try_clone().expect("a file descriptor"));
-    // A group of its own, so that what does not end goes with all that it started.
+    // A process group of its own, so that a check that does not end is killed with all its children.
     command.stdout(duplicate()).stderr(duplicate());
     let mut child = command
         .stdin(Stdio::null())
@@ -257,7 +257,7 @@ fn watch(command: &mut Command) -> Outcome {
     Outcome {
         status,
         took: begun.elapsed(),
-        // What a killed check printed last may be cut inside a character.
+        // A killed check's output may end inside a character.
         output: String::from_utf8_lossy(&bytes).into_owned(),
     }
 }

@@ -24,13 +24,13 @@ use torture::{PLANS, Plan};
 #[derive(Parser)]
 #[command(name = "torture")]
 struct Args {
-    /// Plan to run; all of them without it.
+    /// Plan to run; all plans by default.
     #[arg(long)]
     plan: Option<String>,
-    /// Faults to inject, about; each plan has its own default.
+    /// Approximate number of faults to inject; each plan has its own default.
     #[arg(long)]
     cycles: Option<u32>,
-    /// Seed of what is injected when; random without it.
+    /// Seed of the injected faults and their times; random by default.
     #[arg(long)]
     seed: Option<u64>,
     /// List the plans.

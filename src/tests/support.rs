@@ -1,4 +1,4 @@
-//! What the tests share: databases, servers, clients, numbers.
+//! Shared by the tests: databases, servers, clients, random numbers.
 
 pub(crate) mod database;
 pub(crate) mod http;

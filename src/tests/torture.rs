@@ -1,9 +1,9 @@
-//! The fault harness: plans that break things around a real server while clients write down every answer, and oracles
-//! that hold the database to what was answered.
+//! The fault harness: plans that break things around a real server while clients write down every answer, and audits
+//! that compare the database with the answers.
 //!
 //! `make torture PLAN=kill CYCLES=1000 SEED=1` runs one plan (see `run_torture.rs`); `torture_briefly.rs` runs a few
 //! cycles of each as tests. A plan gets its random numbers from the seed alone; threads and the kernel still decide the
-//! interleaving, so a seed repeats what was injected, not every step of the answer to it.
+//! interleaving, so a seed repeats what is injected, not every step of the server's reaction.
 
 pub(crate) mod gaps;
 pub(crate) mod logs;
@@ -17,15 +17,15 @@ use std::io::Write as _;
 use crate::support::random::Random;
 use report::Report;
 
-/// Something to break, and how.
+/// A plan: what to break, and how.
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
     /// One line for the list of plans.
     pub(crate) about: &'static str,
-    /// Cycles when nobody says how many.
+    /// Default number of cycles.
     pub(crate) cycles: u32,
-    /// Injects about so many faults, in any order that the numbers say, and adds what it saw to the report. A violation
-    /// is a panic, or a count in the report.
+    /// Injects about this many faults, in an order that the random numbers decide, and adds what it saw to the report.
+    /// A violation is a panic, or a count in the report.
     pub(crate) run: fn(&mut Random, u32, &mut Report),
 }
 
@@ -39,7 +39,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "kill-sqlite",
-        about: "the same on embedded SQLite",
+        about: "kill -9 at random times, also while starting; embedded SQLite",
         cycles: 8,
         run: plans::kill::on_sqlite,
     },
@@ -63,19 +63,19 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "constraints",
-        about: "constraints, triggers and detached partitions of the user's own refuse some events; both stores by turns",
+        about: "a user's constraints, triggers and detached partitions refuse some events; both stores by turns",
         cycles: 24,
         run: plans::constraints::run,
     },
     Plan {
         name: "network",
-        about: "COMMIT or its answer lost, connections that fall silent, a transaction that commits late",
+        about: "COMMIT or its answer lost, silent connections, a transaction that commits late",
         cycles: 12,
         run: plans::network::run,
     },
     Plan {
         name: "idle",
-        about: "sessions closed because they idle, by PostgreSQL or PgBouncer, or ended, beside a dashboard that asks on",
+        about: "idle sessions closed by PostgreSQL or PgBouncer, others ended, beside a dashboard that keeps asking",
         cycles: 12,
         run: plans::idle::run,
     },
@@ -111,7 +111,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "restores",
-        about: "an older log, an older database, no checkpoint any more; both stores by turns",
+        about: "an older log, an older database or a deleted checkpoint; both stores by turns",
         cycles: 9,
         run: plans::restores::run,
     },
@@ -123,7 +123,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "one-directory",
-        about: "a second process on the directory of a running or stopped one",
+        about: "a second process on the directory of a running or frozen one",
         cycles: 10,
         run: plans::servers::one_directory,
     },
@@ -153,7 +153,7 @@ pub(crate) const PLANS: &[Plan] = &[
     },
     Plan {
         name: "power",
-        about: "a real power cut: ext4 shut down without its journal; needs root and strace",
+        about: "a power cut: ext4 shut down without its journal; needs root and strace",
         cycles: 10,
         run: plans::power::cut,
     },
@@ -165,13 +165,13 @@ impl Plan {
         PLANS.iter().find(|plan| plan.name == name)
     }
 
-    /// Runs it as a test: a violation is a panic, a plan that could not run here is said to be skipped.
+    /// Runs the plan as a test: a violation is a panic, a plan that cannot run here reports that it is skipped.
     #[track_caller]
     pub(crate) fn run_briefly(&self, cycles: u32) {
         let mut random = Random::from_environment();
         let mut report = Report::new(self.name);
         (self.run)(&mut random, cycles, &mut report);
-        // Past the capture of a passing test's output: whoever counts must see what was skipped.
+        // Written past the capture of a passing test's output, so that a skip is seen and counted.
         let line = format!("{report}\n");
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         report.assert_held();

@@ -1,4 +1,4 @@
-//! Axes whose marks stand where something was measured, or at round numbers.
+//! Axes with marks at measured values or at round numbers.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, Value
 
 use crate::support::table::Figure;
 
-/// Marks of a plain axis, about.
+/// Approximate number of marks of a linear axis.
 const MARKS: f64 = 6.0;
 /// Space beyond the outermost points, as a share of the axis.
 const MARGIN: f64 = 0.05;
 
-/// One of a chart's two.
+/// The x or y axis of a chart.
 pub(super) struct Axis {
     is_logarithmic: bool,
     /// From one end to the other.
@@ -21,7 +21,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// One with a mark at each of the values.
+    /// An axis with a mark at each of the values.
     pub(super) fn marking(values: &[f64], is_logarithmic: bool) -> Self {
         let mut marks = values.to_vec();
         marks.sort_by(f64::total_cmp);
@@ -33,7 +33,7 @@ impl Axis {
         }
     }
 
-    /// One that holds the values, with round numbers as marks; a plain one begins at 0.
+    /// An axis that covers the values, with round numbers as marks; a linear one begins at 0.
     pub(super) fn covering(values: &[f64], is_logarithmic: bool) -> Self {
         if is_logarithmic {
             let range = widened(values, is_logarithmic);
@@ -111,7 +111,7 @@ fn widened(values: &[f64], is_logarithmic: bool) -> Range<f64> {
     }
 }
 
-/// The next of 1, 2 and 5 times a power of ten.
+/// The value rounded up to 1, 2 or 5 times a power of ten.
 fn round_up(value: f64) -> f64 {
     let power = 10_f64.powf(value.log10().floor());
     let digits = [1.0, 2.0, 5.0].into_iter();

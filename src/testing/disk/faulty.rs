@@ -1,4 +1,4 @@
-//! The real disk, with a hand on its syncs, writes and free space.
+//! The real disk, whose syncs, writes and free space a test controls.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver as Signals, Sender as Signal};
 
 use crate::wal::disk::{Disk, DiskFile, RealDisk};
 
-/// The real disk, with a hand on its syncs and writes once [`Faults::arm`]ed.
+/// The real disk. A test controls its syncs and writes after [`Faults::arm`].
 #[derive(Debug, Clone)]
 pub(crate) struct FaultyDisk {
     pub(crate) faults: Arc<Faults>,

@@ -1,7 +1,7 @@
 //! A disk in memory that never fails, and what a start and the flush together read from it.
 //!
-//! The simulated disk of the log's tests forgets and fails; here the damage is in the bytes themselves, so the simplest
-//! disk will do.
+//! The simulated disk of the log's tests loses data and fails; here the damage is in the bytes themselves, so the
+//! simplest disk will do.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct MemoryDisk {
     files: Arc<Mutex<Files>>,
 }
 
-/// An open file on it.
+/// An open file of a [`MemoryDisk`].
 #[derive(Debug)]
 pub(crate) struct MemoryFile(Arc<Mutex<Vec<u8>>>);
 
@@ -40,7 +40,7 @@ impl MemoryDisk {
         disk
     }
 
-    /// Every event that a start finds, encoded; `None` when it or the reader refuses.
+    /// Every event that a start finds, encoded; `None` when the start or the reader refuses the log.
     ///
     /// # Panics
     ///
@@ -112,7 +112,7 @@ impl MemoryDisk {
     }
 }
 
-/// Who refused.
+/// Which step refused the log.
 #[derive(Debug)]
 enum Refused {
     Start(WalError),
@@ -206,7 +206,7 @@ impl DiskFile for MemoryFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let content = lock(&self.0);
-        // Whoever believes a damaged length would allocate by it.
+        // Code that trusts a damaged length would allocate that much.
         assert!(
             buffer.len() <= content.len().max(segment::HEADER_BYTES),
             "{} bytes asked for of a file of {}",

@@ -1,8 +1,8 @@
-//! A disk in memory that forgets and fails: it keeps what was written apart from what was synced, a power cut decides
-//! what of the difference survives (see [`damage`]), and any operation can be told to fail (see [`faults`]).
+//! A disk in memory that loses data and fails: it keeps what was written apart from what was synced, a power cut
+//! decides how much of the difference survives (see [`damage`]), and operations fail on demand (see [`faults`]).
 //!
-//! What it takes for granted, as the log does: a write leaves the bytes beside it alone, even in the same sector; a
-//! rename is atomic; a directory whose sync failed keeps its changes pending until a later sync succeeds.
+//! It assumes what the log assumes: a write leaves the bytes beside it alone, even in the same sector; a rename is
+//! atomic; a directory whose sync failed keeps its changes pending until a later sync succeeds.
 
 mod damage;
 mod faults;
@@ -43,7 +43,7 @@ struct World {
     /// The operation at which the power goes; it and all later ones fail.
     cut_at: Option<usize>,
     fault: Option<Fault>,
-    /// Operations so far that the armed fault could have met, and how often it did.
+    /// Operations so far that the armed fault could have struck, and how often it did.
     fault_chances: usize,
     fired: usize,
     /// Whether a directory sync has failed in this process.
@@ -59,8 +59,8 @@ enum NameChange {
     Rename(PathBuf, PathBuf, usize),
 }
 
-/// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as
-/// the ring.
+/// Requests that arrive while a sync is under way: one lot per sync. Without them every group would be as large as the
+/// ring.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
     pub(crate) ring: Sender<Submission>,
@@ -92,19 +92,19 @@ impl SimulatedDisk {
         }
     }
 
-    /// Lets the power go at the n-th changing operation from now on, counted from 1.
+    /// Cuts the power at the n-th changing operation from now on, counted from 1.
     pub(crate) fn cut_power_at(&self, operation: usize) {
         let mut world = self.lock();
         world.cut_at = Some(world.operations + operation);
     }
 
-    /// Whether that operation has come.
+    /// Whether the power has been cut.
     pub(crate) fn is_power_gone(&self) -> bool {
         let world = self.lock();
         world.cut_at.is_some_and(|cut_at| world.operations >= cut_at)
     }
 
-    /// Lets an operation fail. What it leaves behind is decided by the seed.
+    /// Makes an operation fail. The seed decides what the failed operation leaves behind.
     pub(crate) fn arm(&self, fault: Fault, seed: u64) {
         let mut world = self.lock();
         world.fault = Some(fault);
@@ -118,7 +118,7 @@ impl SimulatedDisk {
         self.lock().fired
     }
 
-    /// Writes and syncs on a file after one of them had failed, by the same process: there must never be one.
+    /// Writes and syncs on a file after one had failed there in the same process: must stay 0.
     pub(crate) fn touched_after_failure(&self) -> usize {
         self.lock().touched_after_failure
     }
@@ -128,7 +128,7 @@ impl SimulatedDisk {
         Self::of(self.lock().clone())
     }
 
-    /// What the next process finds when only this one ended: the page cache is still there. The disk works again.
+    /// The disk as the next process finds it when only this one ended: with the page cache, and working again.
     pub(crate) fn after_process_death(&self) -> Self {
         let mut world = self.lock().clone();
         world.cut_at = None;
@@ -138,7 +138,7 @@ impl SimulatedDisk {
         Self::of(world)
     }
 
-    /// The disk as the next start finds it, and how many files or names are not what the running system had.
+    /// The disk as the next start finds it, and how many files or names differ from what the running system had.
     pub(crate) fn after_power_cut(&self, damage: Damage, dice: &mut Dice) -> (Self, usize) {
         let world = self.lock();
         let mut lost = 0;
@@ -174,27 +174,27 @@ impl SimulatedDisk {
         world.inodes[world.names[path]].seen().to_vec()
     }
 
-    /// Puts other bytes on the device, behind everybody's back.
+    /// Replaces a file's bytes on the device, unseen by the log.
     pub(crate) fn overwrite(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.lock();
         let inode = world.names[path];
         world.inodes[inode] = Inode::on_device(bytes.to_vec());
     }
 
-    /// Takes a file off the device, behind everybody's back.
+    /// Removes a file from the device, unseen by the log.
     pub(crate) fn lose(&self, path: &Path) {
         let mut world = self.lock();
         world.names.remove(path);
         world.durable_names.remove(path);
     }
 
-    /// Sends the first lot on its way, and lets each sync bring the next; the ring closes after the last.
+    /// Sends the first lot, and the next at each sync; the ring closes after the last.
     pub(crate) fn feed(&self, arrivals: Arrivals) {
         *self.lock_arrivals() = Some(arrivals);
         self.next_lot();
     }
 
-    /// Drops what has not come yet.
+    /// Drops the lots that are not sent yet.
     pub(crate) fn stop_feeding(&self) {
         *self.lock_arrivals() = None;
     }
@@ -205,7 +205,7 @@ impl SimulatedDisk {
             return;
         };
         for submission in arrivals.lots.pop_front().unwrap_or_default() {
-            // A log thread that has just failed takes no more: it counts as refused.
+            // A log thread that has just failed takes no more: the submission counts as refused.
             arrivals.ring.send(submission).ok();
         }
         if arrivals.lots.is_empty() {
@@ -257,7 +257,7 @@ impl World {
         verdict.outcome()
     }
 
-    /// Notes a change of a file, whose process must not have seen one fail there.
+    /// Decides the outcome of a change of a file; counts it if one failed there before in this process.
     fn touch(&mut self, inode: usize, operation: Operation) -> Verdict {
         self.touched_after_failure += usize::from(self.inodes[inode].has_failed);
         let verdict = self.decide(operation);
@@ -353,7 +353,7 @@ impl Disk for SimulatedDisk {
     }
 }
 
-/// An open file on it.
+/// An open file of a [`SimulatedDisk`].
 #[derive(Debug)]
 pub(crate) struct SimulatedFile {
     disk: SimulatedDisk,
@@ -379,7 +379,7 @@ impl DiskFile for SimulatedFile {
         let mut world = self.disk.lock();
         world.decide(Operation::Read).outcome()?;
         let seen = world.inodes[self.inode].seen();
-        // Whoever believes a damaged length would allocate by it.
+        // Code that trusts a damaged length would allocate that much.
         assert!(
             buffer.len() <= seen.len().max(crate::wal::segment::HEADER_BYTES),
             "{} bytes asked for of a file of {}",

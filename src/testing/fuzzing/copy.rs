@@ -1,5 +1,5 @@
-//! Rows of a `COPY` stream, against a decoder written from the PostgreSQL manual ("COPY", "Binary Format"): each row is
-//! the event that it was made of, and the stream is its header, its rows and its trailer, without a byte between them.
+//! Rows of a `COPY` stream, against a decoder written from the PostgreSQL manual ("COPY", "Binary Format"): each row
+//! equals its event, and the stream is its header, its rows and its trailer, without a byte between them.
 
 use bytes::BytesMut;
 
@@ -23,7 +23,7 @@ struct Row {
     metadata: Option<String>,
 }
 
-/// The bytes are the choices of which events there are.
+/// Encodes events chosen by the bytes, and decodes the stream.
 ///
 /// # Panics
 ///
@@ -89,7 +89,7 @@ fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The rows of a whole stream; `None` if it is none.
+/// The rows of a whole stream; `None` if the stream is malformed.
 fn decode(stream: &[u8]) -> Option<Vec<Row>> {
     let mut rest = stream.strip_prefix(b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0")?;
     let mut rows = Vec::new();
@@ -136,7 +136,7 @@ fn decode_array(mut bytes: &[u8]) -> Option<Vec<String>> {
     elements.filter(|_| bytes.is_empty())
 }
 
-/// The next field; the inner option is `NULL`.
+/// The next field, `Some(None)` for `NULL`; `None` if the stream is too short.
 fn field<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let length = i32::from_be_bytes(take(rest)?);
     if length == -1 {

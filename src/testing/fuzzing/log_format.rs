@@ -1,17 +1,17 @@
 //! A second reader of the log, written from the format document in [`crate::wal`] and as plainly as possible: all bytes
-//! in memory, one checksum bit after the other. What it says and what the log says must be the same.
+//! in memory, one checksum bit after the other. Both readers must agree.
 
 /// Bytes of a segment header as it is written now.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 96;
-/// Of version 1, which is still read.
+/// Bytes of a segment header of version 1, which is still read.
 pub(crate) const SEGMENT_HEADER_1_BYTES: usize = 64;
 /// Bytes of a record header.
 pub(crate) const RECORD_HEADER_BYTES: usize = 32;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Length, time and flags, and three texts with a length byte each.
+/// Bytes of the smallest event: length, time and flags, and three texts with a length byte each.
 const EVENT_BYTES_MIN: usize = 4 + 8 + 1 + 3;
 
-/// What a segment header says.
+/// The fields of a segment header.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Header<'a> {
     pub(crate) salt: u32,
@@ -48,7 +48,7 @@ pub(crate) fn checksum(start: u32, bytes: &[u8]) -> u32 {
     !remainder
 }
 
-/// The header of a segment whose name says `named`; `None` if it is none.
+/// The header of a segment whose file name says `named`; `None` if the header is not valid.
 pub(crate) fn header(bytes: &[u8], named: u64) -> Option<Header<'_>> {
     let version = u32_at(bytes.get(..12)?, 8);
     let bytes_len = match version {
@@ -102,8 +102,7 @@ pub(crate) fn record_at(bytes: &[u8], offset: usize, salt: u32) -> Option<Record
 
 /// All events of a log whose segments have these names and bytes, oldest first; `None` if it must be refused.
 ///
-/// Of the segments before the last only as much is looked at as holds events: a start cannot afford more, and misses
-/// nothing.
+/// Segments before the last are read only as far as they hold events: a start cannot afford more, and misses nothing.
 pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>> {
     let mut chain: Vec<(Header<'a>, &'a [u8])> = Vec::new();
     for (named, bytes) in segments {
@@ -148,8 +147,7 @@ pub(crate) fn read_log<'a>(segments: &[(u64, &'a [u8])]) -> Option<Vec<&'a [u8]>
     Some(events)
 }
 
-/// The records from the front on, up to an invalid one or the one with `through`; where the next begins, and its
-/// sequence.
+/// The records from the first to the one with `through` or to an invalid one; where the next begins, and its sequence.
 fn records<'a>(bytes: &'a [u8], header: &Header<'_>, through: u64) -> (Vec<Record<'a>>, usize, u64) {
     let mut records = Vec::new();
     let mut at = header.bytes_len;

@@ -27,7 +27,7 @@ pub fn metrics_query(data: &[u8]) {
             let mut pairs: Vec<_> = text.split('&').collect();
             pairs.reverse();
             let read = parse(&pairs.join("&"));
-            assert_eq!(read, Ok((query, after)), "{text:?} from behind");
+            assert_eq!(read, Ok((query, after)), "{text:?} in reverse order");
         }
         Err(errors) => {
             assert!((1..=ERRORS_LISTED_MAX).contains(&errors.len()));
@@ -96,7 +96,7 @@ fn write(query: &MetricsQuery, after: Option<Receipt>) -> String {
     encoded.collect::<Vec<_>>().join("&")
 }
 
-/// RFC 3339 as far as it goes. Later instants can only have come from a number of nanoseconds.
+/// RFC 3339 up to the year 9999. Later instants can only have come from a number of nanoseconds.
 fn instant(timestamp: Timestamp) -> String {
     match timestamp.as_micros() {
         0..253_402_300_800_000_000 => timestamp.to_string(),

@@ -1,5 +1,5 @@
-//! A valid log, then damage to its bytes: the log refuses, or reads a beginning of what was written, and never less
-//! than was proved durable.
+//! A valid log, then damage to its bytes: the log refuses, or reads a prefix of what was written, and never less than
+//! was proved durable.
 
 use super::input::Input;
 use super::log_format;
@@ -32,7 +32,7 @@ struct WrittenRecord {
     durable_through: u64,
 }
 
-/// The first bytes say what is written, the rest what is done to it.
+/// The first bytes choose what is written, the rest how it is damaged.
 ///
 /// # Panics
 ///
@@ -94,7 +94,7 @@ fn write(input: &mut Input<'_>) -> Vec<Written> {
             previous_end: match log.last() {
                 Some(previous) => previous.bytes.len() as u64,
                 None if number == 1 => 0,
-                // What was before is flushed and gone.
+                // Earlier segments are flushed and gone.
                 None => 4711,
             },
         };
@@ -144,7 +144,7 @@ fn write(input: &mut Input<'_>) -> Vec<Written> {
     log
 }
 
-/// An event whose bytes follow from its sequence.
+/// An event whose bytes are determined by its sequence.
 fn event(sequence: u64, campaign_bytes: usize) -> Vec<u8> {
     let mut encoded = Vec::new();
     let event = EventRef {
@@ -161,7 +161,7 @@ fn event(sequence: u64, campaign_bytes: usize) -> Vec<u8> {
     encoded
 }
 
-/// Does what the rest of the input says to the segments.
+/// Damages the segments as the rest of the input says.
 fn damage(segments: &mut [Vec<u8>], input: &mut Input<'_>) {
     while !input.is_empty() {
         let kind = input.byte();
@@ -210,7 +210,7 @@ fn is_forged(segment: &Written, damaged: &[u8]) -> bool {
 }
 
 /// The sequence up to which everything must be read, if the log is not refused: all before the last segment, all
-/// records before the first damage in it, and what any of its records proves that is still somewhere.
+/// records before the first damage in it, and what its records that are still found anywhere prove durable.
 fn due_through(last: &Written, damaged: &[u8]) -> u64 {
     let whole = last
         .bytes

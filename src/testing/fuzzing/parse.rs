@@ -55,10 +55,10 @@ fn check(body: &[u8], outcome: Result<u32, ParseError>, encoded: &[u8], expected
         assert_eq!(again, rest[..rest.len() - behind.len()]);
         rest = behind;
     }
-    assert!(rest.is_empty(), "bytes behind the last event");
+    assert!(rest.is_empty(), "bytes after the last event");
 }
 
-/// An answer that helps: bounded, in order, and with something to say.
+/// Checks that an error helps the client: bounded, in order, and with messages.
 fn check_error(error: &ParseError) {
     assert!(!error.to_string().is_empty());
     let ParseError::Invalid { errors, invalid_count } = error else {

@@ -1,6 +1,6 @@
 //! Arbitrary bytes as the segments of a log.
 //!
-//! The first byte says whether checksums are put right (without that, few inputs get past the first header) and whether
+//! The first byte says whether checksums are corrected (without that, few inputs get past the first header) and whether
 //! the bytes are one segment or two.
 
 use super::log_format::{self, RECORD_HEADER_BYTES, SEGMENT_HEADER_1_BYTES, SEGMENT_HEADER_BYTES};
@@ -9,16 +9,16 @@ use crate::testing::disk::memory::MemoryDisk;
 const REPAIR_HEADERS: u8 = 1;
 const REPAIR_RECORDS: u8 = 2;
 const TWO_SEGMENTS: u8 = 4;
-/// The second segment's header takes over what has to fit to the first.
+/// The fields of the second segment's header that must fit the first are corrected.
 const CHAIN: u8 = 8;
-/// Headers are put right as those of version 2 instead of 1.
+/// Headers are corrected as those of version 2 instead of 1.
 const VERSION_2: u8 = 16;
 
 /// A log of these bytes reads as the format document says, or is refused.
 ///
 /// # Panics
 ///
-/// When it is not, and when more is read or changed than is there.
+/// When the log does neither, or when it reads or changes more than is there.
 pub fn segment(data: &[u8]) {
     let Some((&flags, data)) = data.split_first() else {
         return;
@@ -66,7 +66,7 @@ pub fn segment(data: &[u8]) {
     assert_eq!(read, expected, "the log against the format document");
 }
 
-/// The name that makes the header right in this respect.
+/// The first sequence in the header, which the file name must repeat.
 fn named(bytes: &[u8]) -> u64 {
     field(bytes, 40)
 }
@@ -77,7 +77,7 @@ fn field(bytes: &[u8], at: usize) -> u64 {
     field.map_or(1, |field| u64::from_le_bytes(*field))
 }
 
-/// Identity, number and previous end as the first segment demands them.
+/// Corrects identity, number and previous end in the second header to those that the first segment demands.
 fn chain(first: &[u8], second: &mut [u8]) {
     if let (Some(first_header), Some(header)) = (
         first.get(..SEGMENT_HEADER_1_BYTES),
@@ -107,7 +107,7 @@ fn header_bytes(version: u32) -> usize {
     }
 }
 
-/// As far as the length fields lead.
+/// Corrects the checksums of records as far as the length fields lead.
 fn repair_records(bytes: &mut [u8]) {
     let version = bytes.get(8..).and_then(|rest| rest.first_chunk());
     let version = version.map_or(0, |version| u32::from_le_bytes(*version));

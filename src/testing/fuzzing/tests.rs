@@ -24,7 +24,7 @@ fn replay(dir: &Path, target: Target) -> usize {
     let mut files = 0;
     for entry in entries {
         let path = entry.unwrap().path();
-        // The test's output, which is shown when it fails, then ends with the file that did it.
+        // So the output of a failed test ends with the file that caused it.
         println!("{}", path.display());
         target(&fs::read(&path).unwrap());
         files += 1;
@@ -50,7 +50,7 @@ proptest! {
         }
     }
 
-    /// Small numbers are choices, lengths and flags that lead on; large ones mostly are not.
+    /// Small numbers are often valid choices, lengths and flags; large ones seldom are.
     #[test]
     fn small_numbers_hold(bytes in prop::collection::vec(0..16u8, 0..400)) {
         for (_, target) in TARGETS {

@@ -28,7 +28,7 @@ struct Transaction {
     has_lock: bool,
 }
 
-/// What becomes of a call.
+/// The outcome of a call.
 #[derive(PartialEq)]
 enum Fate {
     Done,
@@ -36,7 +36,7 @@ enum Fate {
 }
 
 impl Connection {
-    /// To a database.
+    /// A connection to a database.
     pub(crate) fn to(model: &Model) -> Self {
         Self {
             model: model.clone(),
@@ -45,7 +45,7 @@ impl Connection {
         }
     }
 
-    /// Another one to the same database.
+    /// Another connection to the same database.
     pub(crate) fn reconnect(self) -> Self {
         self.model.connect()
     }
@@ -184,7 +184,7 @@ impl RollupStore for Connection {
     }
 
     async fn take_deltas(&mut self, rows_max: usize) -> Result<Vec<Delta>, StoreError> {
-        // The latest first: nothing may hang on their order.
+        // The latest first: nothing may depend on their order.
         let take = |tables: &mut Tables| {
             let taken = std::iter::from_fn(|| tables.deltas.pop_last());
             taken.take(rows_max).map(|(_, delta)| delta).collect()

@@ -13,14 +13,14 @@ use crate::upkeep::recount::Sum;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tables {
     pub(crate) events: Vec<Row>,
-    /// By a number that grows.
+    /// By a growing number.
     pub(crate) deltas: BTreeMap<u64, Delta>,
-    /// The number of the next one.
+    /// The number of the next delta.
     pub(super) next_delta: u64,
     /// The series' numbers are their places here.
     pub(crate) series: Vec<SeriesKey>,
     pub(crate) parts: BTreeMap<(SeriesId, Bucket), Tally>,
-    /// `None`: stale.
+    /// Sums by series and day; `None`: the sum is stale.
     pub(crate) days: BTreeMap<(SeriesId, Day), Option<Tally>>,
     pub(crate) overflow: BTreeMap<Day, u64>,
     pub(crate) rebuild_needed: bool,

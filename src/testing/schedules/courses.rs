@@ -1,5 +1,5 @@
-//! One stay of a log under requests that come at the same time, a flush that follows and retires, and maybe a drain or
-//! a fault; and what must be true of it afterwards.
+//! One run of a log under requests that come at the same time, a flush that follows and retires, and maybe a drain or a
+//! fault; and what must be true of the log afterwards.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use crate::wal::submission::EncodedRecord;
 use crate::wal::tests::ledger::{encode_sized, read, settings};
 use crate::wal::{Log, OpenedLog, WalError, open};
 
-/// A body that an event's record never outgrows.
+/// Bytes of a body. The record of its event is never larger.
 const BODY_BYTES: usize = 500;
 /// Small enough for a rotation after every other group.
 const SEGMENT_BYTES: u64 = 300;
-/// Every connection makes so many requests, one after the other.
+/// Requests of each connection, one after the other.
 const REQUESTS: u64 = 2;
 const CONNECTIONS: u64 = 3;
 
@@ -60,7 +60,7 @@ struct Tailed {
     outcome: Result<(), WalError>,
 }
 
-/// Runs it.
+/// Runs the course and judges the outcome.
 pub(crate) fn run(course: Course) {
     let disk = SimulatedDisk::new();
     let settings = WalSettings {
@@ -107,7 +107,7 @@ pub(crate) fn run(course: Course) {
     if let Some(stopping) = stopping {
         stopping.join().unwrap();
     } else {
-        // Where there was no room, the log thread may not have looked again.
+        // After a full disk, the log thread may not have looked again yet.
         let was_full = disk.fired() > 0 && fault.is_some_and(|fault| fault.kind.is_full());
         if !was_full || outcome.is_err() {
             judge_gate(&gate, outcome.is_err());
@@ -122,13 +122,13 @@ pub(crate) fn run(course: Course) {
         assert_eq!(gate.bytes_used(), segment_bytes(&disk), "the gate counts the segments");
         judge_answers_of_a_good_disk(&requests, &tailed, course);
     } else if fault.is_some_and(|fault| fault.kind != FaultKind::SyncDirError) {
-        // The directory is the flush's too, which may still retire a segment while the log thread fails.
+        // The flush also uses the directory, and may still retire a segment while the log thread fails.
         assert_eq!(disk.touched_after_failure(), 0, "a failed file is left alone");
     }
     judge_promises(&requests, &tailed, course.sync);
     judge_refusals(&requests, &disk);
     if outcome.is_ok() && tailed.outcome.is_ok() {
-        // At the end also what was answered before its sync is on the device.
+        // At the end, answered requests are on the device even if their answer came before the sync.
         judge_survivors(&requests, &lost_power(&disk));
     }
 }
@@ -150,7 +150,7 @@ fn connect(connection: u64, intake: &Arc<Intake>, disk: &SimulatedDisk, gate: &A
                 assert_eq!(answer, Err(Refusal::Poisoned), "poison is for good");
             }
             if answer == Err(Refusal::Poisoned) {
-                assert_eq!(gate.check_open(), answer.map(|_| ()), "the door is closed");
+                assert_eq!(gate.check_open(), answer.map(|_| ()), "the gate is closed");
             }
             requests.push(Request {
                 users,
@@ -214,7 +214,7 @@ fn look(
     Ok(())
 }
 
-/// Every request has a place in a log without gaps, or was refused for a reason that there is.
+/// Every request has a place in a log without gaps, or was refused for a real reason.
 fn judge_answers_of_a_good_disk(requests: &[Request], tailed: &Tailed, course: Course) {
     tailed.outcome.as_ref().unwrap();
     let mut events = 0;
@@ -223,7 +223,10 @@ fn judge_answers_of_a_good_disk(requests: &[Request], tailed: &Tailed, course: C
             Ok(through) => {
                 let end = through as usize;
                 let found = &tailed.users[end - request.users.len()..end];
-                assert_eq!(found, request.users, "whole, and where the answer says");
+                assert_eq!(
+                    found, request.users,
+                    "a request is whole in the log, where its answer says"
+                );
                 events += request.users.len();
             }
             Err(Refusal::RingFull) => assert!(course.ring_slots < CONNECTIONS as usize),
@@ -253,7 +256,7 @@ fn judge_promises(requests: &[Request], tailed: &Tailed, sync: SyncMode) {
     }
 }
 
-/// The accepted ones of the requests are on the disk, unless their segments were retired.
+/// Every accepted request is on the disk, unless its segment was retired.
 fn judge_survivors(requests: &[Request], survived: &SimulatedDisk) {
     let (oldest, users) = contents(survived);
     for request in requests {

@@ -9,7 +9,7 @@ use crate::support::budget::Budget;
 use crate::wal::gate::Gate;
 use crate::wal::refusal::Refusal;
 
-/// Whatever happens to a reservation, and whoever meets the cap meanwhile: with room to reopen the gate is open.
+/// Whatever happens to a reservation, and whichever thread meets the cap: a gate with room to reopen is open.
 #[test]
 fn a_gate_with_room_is_never_left_closed() {
     check(|| {

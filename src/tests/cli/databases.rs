@@ -1,4 +1,4 @@
-//! Commands that ask a database: which one it is, and what they say when it is not there.
+//! Commands that ask a database: which database they use, and what they say when it does not exist.
 
 use std::fs;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::process::Command;
 
 use crate::support::process::{Ended, run, run_with};
 
-/// Commands that need the embedded database, and would rather not make it.
+/// Commands that need the embedded database, but must not create it.
 const ASKING: [&[&str]; 2] = [&["verify"], &["rollup", "rebuild"]];
-/// Those that take one that is not there for one that has nothing yet.
+/// Commands that treat a missing database as an empty one.
 const SEEING: [&[&str]; 2] = [&["migrate", "status"], &["migrate", "down", "--all"]];
 
 fn with_data_dir<'a>(command: &[&'a str], data_dir: &'a Path) -> Vec<&'a str> {
@@ -43,7 +43,7 @@ fn a_database_that_is_missing_or_cannot_be_opened_is_no_schema_that_is_behind() 
             assert!(!ended.stderr.contains("migrate up"), "{command:?}: {ended:?}");
         }
     }
-    assert!(!missing.exists(), "nothing is made by asking");
+    assert!(!missing.exists(), "the command made a database");
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn settings_of_an_env_file_are_taken_where_it_is_named_and_nothing_else_says_mor
     let empty = [("FAST_INGEST_DATA_DIR", "")];
     names(&run_with(&["migrate", "status", "--env-file", &file], &empty), &of_file);
 
-    // A password stays as it is between single quotes, and is in no help text.
+    // The URL between single quotes is taken literally, and no help text shows the password in it.
     let url = "postgres://ann:p$a ss#1@127.0.0.1:1/shop";
     fs::write(&file, format!("DATABASE_URL='{url}'\n")).unwrap();
     let shop = "PostgreSQL database shop at 127.0.0.1:1 as ann";

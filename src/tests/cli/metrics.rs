@@ -1,4 +1,4 @@
-//! `fast-ingest metrics` against a real server, and against what is none.
+//! `fast-ingest metrics` against a real server, one without its database, and where no server listens.
 
 use std::net::TcpListener;
 use std::sync::Arc;

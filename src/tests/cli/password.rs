@@ -1,4 +1,4 @@
-//! The database's password: sent as it was given, and never shown.
+//! The database's password: sent as given, and never shown.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::support::process::{run, run_with};
 
-/// What would need percent-encoding in a URL, and a piece that looks like one.
+/// Characters that need percent-encoding in a URL, and a piece that looks percent-encoded.
 const PASSWORD: &str = "p@ss%41:/w?rd";
 
 #[test]
@@ -42,7 +42,7 @@ fn a_url_with_a_password_that_is_not_encoded_is_refused_without_showing_it() {
     }
 }
 
-/// A server that asks for the password in clear, and refuses whatever it is. The thread returns what it got.
+/// A server that asks for the password in clear text and refuses it. The thread returns what it got.
 fn server_that_asks_for_a_password() -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -62,7 +62,7 @@ fn server_that_asks_for_a_password() -> (u16, JoinHandle<String>) {
     (port, asking)
 }
 
-/// The rest of a message, behind its length.
+/// The rest of a message, after its length.
 fn read_message(client: &mut TcpStream) -> Vec<u8> {
     let mut length = [0; 4];
     client.read_exact(&mut length).unwrap();

@@ -1,5 +1,5 @@
-//! `fast-ingest wal adopt`: what the flush asks, and how it goes on from the answer; on both stores, beside running
-//! servers and without.
+//! `fast-ingest wal adopt`: what the flush asks, and how it continues after the answer; on both stores, with and
+//! without a running server.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -32,7 +32,7 @@ fn users(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
     range.map(|number| format!("user-{number}")).collect()
 }
 
-/// Returns the receipt.
+/// Posts one event for each user; returns the receipt.
 #[track_caller]
 fn post(server: &Server, users: &[String]) -> String {
     let answer = server.request("POST", "/events/bulk", &bulk_of(users));
@@ -40,13 +40,13 @@ fn post(server: &Server, users: &[String]) -> String {
     answer.json()["receipt"].as_str().unwrap().to_owned()
 }
 
-/// Status of a query for what a receipt is for.
+/// Status of a query that waits for the events of a receipt.
 fn query_after(server: &Server, receipt: &str) -> u16 {
     let target = format!("/metrics?event_name=page_view&from=0&to=4000000000&after={receipt}");
     server.request("GET", &target, "").status
 }
 
-/// A server takes the users' events, stores them and stops.
+/// A server accepts the users' events, stores them and stops.
 #[track_caller]
 fn stay(launch: &Launch, users: &[String]) {
     let server = launch.start();
@@ -76,7 +76,7 @@ fn assert_says(ended: &Ended, code: i32, words: &[&str]) {
     }
 }
 
-/// Waits until `/health` says that a person is asked, while events are taken.
+/// Waits until `/health` says that a person must decide, while events are still accepted.
 #[track_caller]
 fn wait_until_asked(server: &Server, words: &str) {
     server.wait_for_health(words, |health| {
@@ -85,7 +85,7 @@ fn wait_until_asked(server: &Server, words: &str) {
     });
 }
 
-/// The statement that puts the checkpoint back to where it stands now.
+/// The statement that restores the checkpoint as it is now.
 fn checkpoint_as_it_is(database: &Database) -> String {
     let columns = "flushed_through, applied, life, token";
     let rows = database.rows(&format!("SELECT {columns} FROM wal_checkpoints"));
@@ -104,7 +104,7 @@ fn over_a_gap_the_flush_goes_on_once_it_was_told_to() {
         let restore = checkpoint_as_it_is(database);
         stay(&launch, &users(4..=6));
         stay(&launch, &users(7..=7));
-        // As an older backup has it. The log has 7 still, because nobody came after it.
+        // A checkpoint as in an older backup. The log still has sequence 7, because nothing came after it.
         database.execute(&restore);
         database.execute("DELETE FROM events WHERE user_id IN ('user-4', 'user-5', 'user-6', 'user-7')");
 
@@ -169,7 +169,7 @@ fn without_its_checkpoint_a_log_asks_and_an_answer_waits_for_the_next_start() {
     });
 }
 
-/// Root answers for a server that runs as somebody else, who must be able to read the answer, and to remove it.
+/// Root's answer to a server that runs as another user: that user must be able to read and remove it.
 #[test]
 fn what_root_answers_belongs_to_whose_the_log_is() {
     const SOMEBODY: u32 = 4711;
@@ -179,7 +179,7 @@ fn what_root_answers_belongs_to_whose_the_log_is() {
     database.execute("DELETE FROM wal_checkpoints");
     let log = dir.path().join("wal");
     if chown(&log, Some(SOMEBODY), Some(SOMEBODY)).is_err() {
-        eprintln!("skipped: only root can give a directory to somebody");
+        eprintln!("skipped: only root can give a directory to another user");
         return;
     }
     assert_says(&wal(&["adopt", "--yes"], dir.path(), &database), 0, &["next start"]);
@@ -189,7 +189,7 @@ fn what_root_answers_belongs_to_whose_the_log_is() {
     }
 }
 
-/// What the last commit before a kill did is known to the database alone, and that has forgotten it.
+/// Only the database knows what the last commit before a kill did, and its checkpoint is deleted.
 #[test]
 fn a_commit_of_which_nobody_knows_is_asked_for() {
     on_both_stores(|dir, database| {
@@ -212,7 +212,7 @@ fn a_commit_of_which_nobody_knows_is_asked_for() {
     });
 }
 
-/// A busy server moves log and checkpoint on while they are looked at.
+/// A busy server moves log and checkpoint on while both are inspected.
 #[test]
 fn a_look_at_a_busy_server_finds_nothing_wrong() {
     let database = Database::migrated(Cluster::shared());
@@ -258,7 +258,7 @@ fn into_another_database_a_log_goes_when_it_is_told_to() {
     assert_stored_once(&first.events(), &users(1..=3));
     assert_stored_once(&second.events(), &users(4..=5));
 
-    // Back again, with everything that the log has kept and the first one lacks.
+    // Back to the first database, with everything that the log has kept and that database lacks.
     let server = Launch::new(dir.path(), &first).start();
     wait_until_asked(&server, "through sequence 5 are in database");
     let shown = wal(&["adopt"], dir.path(), &first);
@@ -282,7 +282,7 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
     let original = launch.start();
     let originals = post(&original, &users(3..=4));
     original.wait_until_flushed();
-    // The copy has not looked since, so it takes these; what becomes of them is the point.
+    // The copy has not read the checkpoint since, so it accepts these events; the test is about what becomes of them.
     let copys = post(&copy, &users(11..=12));
     copy.wait_for_health("refused", |health| health["status"] == "unavailable");
     let refused = copy.request("POST", "/events/bulk", &bulk_of(&users(13..=13)));
@@ -295,7 +295,7 @@ fn a_copy_goes_on_as_a_log_of_its_own_from_where_it_was_told_to() {
         &["newest, waits for a person's word", "not by this copy"],
     );
     assert!(!inspected.stdout.contains("newest, all"), "{inspected:?}");
-    // Both have given out the sequences 3 and 4, and nobody takes one's for the other's.
+    // Both have given out the sequences 3 and 4, and neither log's events are taken for the other's.
     assert_eq!(copys[32..], originals[32..]);
     assert_eq!(query_after(&copy, &originals), 200);
     thread::scope(|scope| {

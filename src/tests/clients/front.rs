@@ -1,4 +1,4 @@
-//! A front before a server that takes one request a connection, and does to it what networks and busy servers do.
+//! A front before a server: it takes one request per connection and disturbs it as networks and busy servers do.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -11,25 +11,25 @@ use serde_json::Value;
 
 use crate::support::process::PATIENCE;
 
-/// What a connection meets.
+/// What happens to a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Treatment {
-    /// It is closed at once.
+    /// The front closes it at once.
     HangUp,
-    /// It is closed when the request has begun.
+    /// The front closes it when the request has begun.
     BreakOff,
-    /// The request is read and never answered.
+    /// The front reads the request and never answers.
     StaySilent,
-    /// The front answers with this status, and so many seconds in `Retry-After`. The server never hears of it.
+    /// The front answers with this status and this many seconds in `Retry-After`. The server never gets the request.
     Answer(u16, u32),
-    /// The server has answered, and the client never learns that.
+    /// The server has answered, and the front closes the connection without passing the answer on.
     LoseAnswer,
-    /// Nothing bad.
+    /// The front passes request and answer on.
     PassOn,
 }
 
 impl Treatment {
-    /// The wait that `Retry-After: 1` asks for, by clocks that may be a little fast.
+    /// The wait that `Retry-After: 1` asks for, less a margin for clocks that run a little fast.
     pub(super) const WAITED_MIN: Duration = Duration::from_millis(950);
 }
 
@@ -38,7 +38,7 @@ impl Treatment {
 pub(super) struct Try {
     head: String,
     pub(super) events: Vec<Value>,
-    /// Of the answer, whether or not the client was given that; 0 if there was none.
+    /// Status of the answer, the server's or the front's own, whether or not the client got it; 0 if none was sent.
     pub(super) status: u16,
     pub(super) arrived: Instant,
     pub(super) answered: Instant,
@@ -53,7 +53,7 @@ impl Try {
     }
 }
 
-/// A front. Its thread ends with the process.
+/// A running front. Its thread ends with the process.
 pub(super) struct Front {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
@@ -61,7 +61,7 @@ pub(super) struct Front {
 
 #[derive(Default)]
 struct State {
-    /// Of the next connections; those behind them meet nothing bad.
+    /// Treatment of the next connections; later ones are passed on.
     treatments: VecDeque<Treatment>,
     connections: usize,
     tries: Vec<Try>,
@@ -81,7 +81,7 @@ impl Front {
                     state.connections += 1;
                     state.treatments.pop_front().unwrap_or(Treatment::PassOn)
                 };
-                // A client that breaks off is seen by what it has left out.
+                // A client that breaks off causes an error here; its missing request shows in the tries.
                 serve(client.unwrap(), treatment, server, &shared).ok();
             }
         });
@@ -101,7 +101,7 @@ impl Front {
         self.state.lock().unwrap().connections
     }
 
-    /// All requests so far.
+    /// All requests that were read to their end so far.
     pub(super) fn tries(&self) -> Vec<Try> {
         self.state.lock().unwrap().tries.clone()
     }
@@ -137,13 +137,13 @@ fn serve(client: TcpStream, treatment: Treatment, server: SocketAddr, state: &Mu
     drop(tries);
     match treatment {
         Treatment::LoseAnswer => Ok(()),
-        // Until the client has had enough.
+        // Until the client closes.
         Treatment::StaySilent => client.read(&mut [0]).map(drop),
         _ => client.get_mut().write_all(answer.as_bytes()),
     }
 }
 
-/// Head, without what concerns only one connection, and body.
+/// Head, without the headers that concern one connection only, and body.
 fn read_request(client: &mut BufReader<TcpStream>) -> io::Result<(String, Vec<u8>)> {
     let mut head = String::new();
     let (mut length, mut awaits_continue) = (0, false);
@@ -175,7 +175,7 @@ fn read_request(client: &mut BufReader<TcpStream>) -> io::Result<(String, Vec<u8
     Ok((head, body))
 }
 
-/// The server's whole answer, after which it closes.
+/// The server's whole answer, up to its close.
 fn ask(server: SocketAddr, head: &str, body: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(PATIENCE))?;

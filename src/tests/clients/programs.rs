@@ -1,4 +1,4 @@
-//! The command that runs each client, where this machine has what that takes.
+//! The command that runs each client, if this machine has the programs that it needs.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use crate::nested_cargo::forget_package;
 
 /// Where the clients are.
 pub(super) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/clients");
-/// Where those are put that have to be compiled.
+/// Directory for the clients that have to be compiled.
 const COMPILED: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Says that a test did nothing, past the capture of its output: whoever counts must see it.
+/// Reports a skipped test past the capture of its output, so that the skip is seen and counted.
 pub(super) fn say_skipped(reason: &str) {
-    // On a line of its own, also where the harness has begun one.
+    // On a line of its own, even if the harness has begun a line.
     let line = format!("\nclients: skipped, {reason}\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
@@ -52,7 +52,8 @@ pub(super) fn go() -> Result<Command, String> {
     look_for("go", &["version"])?;
     let client = CLIENT.get_or_init(|| {
         let path = Path::new(COMPILED).join("client-go");
-        // Beside it and then renamed, because another run of the tests may just execute it.
+        // Built in a directory of its own and then renamed, because another run of the tests may be executing the old
+        // file.
         let dir = tempfile::tempdir_in(COMPILED).unwrap();
         let fresh = dir.path().join("client");
         let mut go = Command::new("go");
@@ -64,7 +65,7 @@ pub(super) fn go() -> Result<Command, String> {
     Ok(Command::new(client))
 }
 
-/// By cargo, which has put the crates that it needs beside the tests' own.
+/// Built by cargo, which has put the crates that it needs beside the tests' own.
 #[allow(clippy::unnecessary_wraps, reason = "one shape for all languages")]
 pub(super) fn rust() -> Result<Command, String> {
     static CLIENT: OnceLock<PathBuf> = OnceLock::new();
@@ -105,7 +106,7 @@ fn runs(program: &str, arguments: &[&str]) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Runs a compiler, which must succeed; returns what it said.
+/// Runs a compiler, which must succeed; returns its output.
 fn compile(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

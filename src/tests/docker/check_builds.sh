@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # An edit always reaches the binary; builds from nothing always succeed.
 
-# Files keep the time of a check-out, a copy, or a clock that is wrong: older than everything that was ever built here.
+# Files keep the time of a check-out, a copy, or a wrong clock: older than everything that was ever built here.
 long_ago='2001-01-01 00:00'
 
 check_builds() {
@@ -18,7 +18,7 @@ edit_arrives() {
 	grep --quiet "$words" "$source" || return 1
 	touch --date="$long_ago" "$source"
 	up || return 1
-	# Not through a pipe, which grep would leave before all is said.
+	# Not through a pipe: grep would close it before the build has written everything.
 	inside docker run --rm fast-ingest --help > "$work/help" && grep --quiet "$words" "$work/help"
 }
 
@@ -41,8 +41,8 @@ test_edit_builds_nothing() {
 	same image "$before" "$after"
 }
 
-# check_first_builds NUMBER: containers, volumes and the image's tag are gone each time. What was built is not, so that the two services'
-# ways to the tag meet as closely as they can.
+# check_first_builds NUMBER: containers, volumes and the image's tag are removed each time. The built layers stay, so that both services reach
+# the tag at nearly the same time.
 check_first_builds() {
 	local number=0 succeeded=0
 	while [ "$number" -lt "$1" ]; do

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Ends of containers, engine and machine in the middle of traffic: nothing acknowledged is lost or doubled, and what should come back comes.
+# Containers, engine and machine end in the middle of traffic: no acknowledged event is lost or doubled, and every service that should comes back.
 
 check_crashes() {
 	check "docker kill of the server loses nothing" loses_nothing container_killed
@@ -10,7 +10,7 @@ check_crashes() {
 	check "the death of the machine loses nothing, and everything comes back with it" machine_loses_nothing
 }
 
-# loses_nothing CRASH: its name is the events' too.
+# loses_nothing CRASH: its name is also the name of the events.
 loses_nothing() {
 	start_sending "$1" || return 1
 	"$1" || return 1
@@ -27,7 +27,7 @@ sends_more() {
 	within 30 has_sent $((before + 5))
 }
 
-# Docker takes a kill by hand for a stop by hand, so nothing but another `up` starts it again.
+# Docker treats a kill by hand as a stop by hand, so only another `up` starts the container again.
 container_killed() {
 	inside docker kill "$(container server)" && up
 }

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What no restart mends (exit statuses 2, 65 and 78) is not restarted for ever, and passwords.
+# A server that no restart helps (exit statuses 2, 65 and 78) is not restarted for ever; and passwords.
 
 check_refusals() {
 	check "damage to acknowledged events (65) is not restarted: the server waits, unhealthy, and names it" waits_with_damage
@@ -14,7 +14,7 @@ compose_quietly() {
 	compose "$@" >/dev/null 2>&1
 }
 
-# is_waiting STATUS: up, not healthy, never restarted, and saying why.
+# is_waiting STATUS: the container is up, not healthy, never restarted, and logs why.
 is_waiting() {
 	within 60 is_unhealthy || return 1
 	same "running, restarts" "true 0" "$(inspect server '{{.State.Running}} {{.RestartCount}}')" || return 1
@@ -25,7 +25,7 @@ is_unhealthy() {
 	[ "$(inspect server '{{.State.Health.Status}}')" = unhealthy ]
 }
 
-# A byte of the first event in the newest segment, behind headers of 96 and 32 bytes.
+# A byte of the first event in the newest segment, after headers of 96 and 32 bytes.
 damage() {
 	inside sh -c 'segment=$(ls /mnt/work/'"$store"'/volumes/fast-ingest_data/_data/wal/*.wal | tail -n 1) && cp -p "$segment" /run/sound &&
 		printf "\377" | dd of="$segment" bs=1 seek=138 conv=notrunc status=none && echo "$segment" > /run/damaged'
@@ -39,7 +39,7 @@ waits_with_damage() {
 	same answer 202 "$(post damaged somebody)" && compose stop server && damage || return 1
 	! compose up --detach --wait || return 1
 	is_waiting 65 || return 1
-	# The container is there to look into what it holds.
+	# The container stays up, so that a person can inspect its data.
 	! compose exec -T server fast-ingest wal inspect > "$work/inspected" 2>&1 || return 1
 	grep --quiet damaged "$work/inspected" || return 1
 	compose stop --timeout 20 server || return 1
@@ -57,14 +57,14 @@ waits_with_setting() {
 	up
 }
 
-# The database takes its password when it is made.
+# The database gets its password when it is made.
 works_with_password() {
 	local variables=("POSTGRES_PASSWORD=$1")
 	compose down --volumes && up || return 1
 	same answer 202 "$(post password somebody)" && within 10 is_counted password 1
 }
 
-# The database is the one of the check before.
+# The database is that of the check before.
 does_not_show_password() {
 	local variables=('POSTGRES_PASSWORD=wr@ng%42:/secret')
 	! compose up --detach --wait --no-deps server migrate || return 1

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# From nothing to metrics, and around again.
+# From an empty engine to metrics; then stop, and start again.
 
 up() {
 	compose up --build --detach --wait || {
@@ -14,10 +14,10 @@ check_start() {
 	starts=false
 	began=$(date +%s)
 	check "up --build starts everything from nothing" up
-	# Nothing else can be told otherwise.
+	# Without a start no other check can run.
 	[ "$last" = 0 ] || return 0
 	starts=true
-	check "the database is healthy before migrate starts, and migrate is over before the server starts" starts_in_order "$began"
+	check "the database is healthy before migrate starts, and migrate has ended before the server starts" starts_in_order "$began"
 	check "an event that is answered 202 is counted by /metrics" counts_an_event
 	check "a page that calls the server by a name of its own is refused" refuses_a_foreign_name
 	check "the server has no capabilities, no way to new ones, a read-only root, bounded memory and logs" is_confined
@@ -57,7 +57,7 @@ is_confined() {
 		same database 'false [ALL] [no-new-privileges=true] 10m 268435456' "$(inspect db "$format {{.HostConfig.ShmSize}}")"
 }
 
-# migrate runs again, in the same container: that it finds nothing to do it can only find out.
+# migrate runs again, in the same container, and only its run shows that there is nothing to do.
 second_up_changes_nothing() {
 	local before after format='{{.Id}} {{.State.StartedAt}}'
 	before="$(inspect server "$format") $(inspect db "$format") $(container migrate)"

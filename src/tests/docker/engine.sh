@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# The machine and its engine: started, stopped, and killed. Every data directory, socket and network is the machine's own; control groups
-# are the one thing that it shares with the world, so those have a parent with a name of their own, which is cleared away.
+# The machine and its engine: started, stopped, and killed. Every data directory, socket and network is the machine's own; only
+# control groups are shared with the host, so they have a parent with a name of its own, which is removed at the end.
 
 cgroup=fast-ingest-test-$$
 
@@ -10,7 +10,7 @@ enter() {
 		PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run/home DOCKER_HOST=unix:///run/docker.sock "$@"
 }
 
-# The same for commands that end by themselves, or are ended.
+# Like `enter`, for commands that end by themselves or are ended.
 inside() {
 	enter timeout 900 "$@"
 }
@@ -33,7 +33,7 @@ start_machine() {
 	within 10 inside true >/dev/null 2>&1 || skip "namespaces for an engine could not be entered"
 }
 
-# Everything in the machine ends at once, as if its plug had been pulled, but for what the kernel has not written to the disk yet.
+# Everything in the machine ends at once, as in a power cut, except that the kernel still writes its cached pages to the disk.
 kill_machine() {
 	kill -KILL "$machine" 2>/dev/null || true
 	wait "$holder" 2>/dev/null || true
@@ -46,7 +46,7 @@ stop_machine() {
 	find /sys/fs/cgroup -depth -type d -path "*/$cgroup*" -exec rmdir {} + 2>/dev/null || true
 }
 
-# Starts the engine on the image store of the moment.
+# Starts the engine on the current image store.
 start_engine() {
 	local feature=false
 	[ "$store" != containerd ] || feature=true
@@ -62,7 +62,7 @@ engine_answers() {
 	inside docker version >/dev/null 2>&1
 }
 
-# end_engine SIGNAL: TERM for an orderly stop, KILL for its death; containers' own processes are then left without it.
+# end_engine SIGNAL: TERM for an orderly stop, KILL for a crash, which leaves the containers' processes without an engine.
 end_engine() {
 	inside sh -c "kill -$1 \$(cat /run/docker.pid)"
 	wait "$engine" 2>/dev/null || true

@@ -10,13 +10,13 @@ import() {
 		inside docker import "${changes[@]}" - "$name" >/dev/null
 }
 
-# The engine's data is empty: each of its stores needs them.
+# The engine's data is empty: each image store needs the base images.
 make_images() {
 	local kind
 	for kind in rust runtime postgres; do
 		[ -e "$work/$kind" ] || "make_${kind}_directory" "$work/$kind"
 	done
-	# Optimized builds take many minutes, and are no other files to Docker.
+	# Optimized builds take many minutes, and make no difference to Docker.
 	import stand-in/rust "$work/rust" 'ENV PATH=/usr/local/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin' 'ENV CARGO_HOME=/usr/local/cargo' \
 		'ENV CARGO_PROFILE_RELEASE_LTO=off' 'ENV CARGO_PROFILE_RELEASE_OPT_LEVEL=0' 'ENV CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16'
 	import stand-in/runtime "$work/runtime" 'USER 65532' 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -25,7 +25,7 @@ make_images() {
 		'ENTRYPOINT ["docker-entrypoint.sh"]'
 }
 
-# Sources of crates are in it, so that a build asks no registry.
+# The image contains the sources of the crates, so that a build asks no registry.
 make_rust_directory() {
 	local toolchain
 	toolchain=$(cd "$repository" && rustc --print sysroot)
@@ -41,7 +41,7 @@ make_rust_directory() {
 	CONFIG
 }
 
-# As distroless/cc: libc, libgcc, root certificates, a user, and no shell.
+# Like distroless/cc: libc, libgcc, root certificates, a user, and no shell.
 make_runtime_directory() {
 	local base=$cache/base libraries=usr/lib/x86_64-linux-gnu library
 	mkdir -p "$1/$libraries" "$1/usr/lib64" "$1/etc/ssl/certs" "$1/tmp"
@@ -66,7 +66,7 @@ make_postgres_directory() {
 	install --directory --owner=999 --group=999 --mode=3777 "$1/run/postgresql" "$1/var/lib/postgresql"
 }
 
-# A copy of the tree, because some checks change it. The directory itself stays, because it is mounted in the machine.
+# A copy of the tree, because some checks change it. The directory itself is kept, because it is mounted in the machine.
 check_out() {
 	mkdir -p "$work/checkout"
 	find "$work/checkout" -mindepth 1 -delete

@@ -1,12 +1,12 @@
 #!/bin/sh
-# machine.sh ROOT WORK CHECKOUT: the first process in new mount, network and process namespaces. Puts together the file system that the
-# engine sees, makes it the root, and stays as the one that all its processes end with.
+# machine.sh ROOT WORK CHECKOUT: the first process in new mount, network and process namespaces. Assembles the file system that the
+# engine sees, makes it the root, and stays as the process with which all others end.
 set -eu
 root=$1
 work=$2
 checkout=$3
 
-# What /proc shows here is still the world outside: this is what it calls us.
+# /proc still shows the host's processes here: this is our process id there.
 read -r pid _ < /proc/self/stat
 
 mount --make-rprivate /
@@ -21,11 +21,11 @@ mount --bind "$work" "$root/mnt/work"
 mount --bind "$checkout" "$root/mnt/checkout"
 ip link set lo up
 
-# Not chroot: who enters a container's mounts comes out at the root of its namespace, and that would be the world's.
+# Not chroot: a process that enters a container's mounts gets the root of its namespace, which would be the host's.
 cd "$root"
 pivot_root . mnt/outside
 cd /
 umount --lazy /mnt/outside
 echo "$pid" > /mnt/work/machine.pid
-# Collects what its children leave behind; it came with the engine.
+# Reaps orphaned processes; this program came with the engine.
 exec docker-init -s -- sleep infinity

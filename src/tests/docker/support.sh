@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# How a check says its outcome, waits, and talks to what runs on the engine.
+# How a check reports its outcome, waits, and talks to the services on the engine.
 
 passed=0
 failed=0
 
-# outcome STATUS WHAT: one line a check.
+# outcome STATUS WHAT: prints one line per check.
 outcome() {
 	if [ "$1" = 0 ]; then
 		passed=$((passed + 1))
@@ -18,8 +18,8 @@ outcome() {
 # Status of the last check.
 last=0
 
-# check WHAT COMMAND…: what the command prints is shown only where it fails. Commands in it do not end it by failing (`set -e` is off
-# there): each says what its failure means.
+# check WHAT COMMAND…: shows the command's output only if it fails. A failing command inside a check does not end it (`set -e` is off
+# there): each must handle its own failure.
 check() {
 	local what=$1 status=0
 	shift
@@ -51,7 +51,7 @@ same() {
 	}
 }
 
-# A container of a service, also one that has ended.
+# The container of a service, even if it has ended.
 container() {
 	compose ps --all --quiet "$1"
 }
@@ -65,14 +65,14 @@ is_healthy() {
 	[ "$(inspect server '{{.State.Health.Status}}')" = healthy ]
 }
 
-# Posts one event; prints the answer's status, 000 where there is none.
+# Posts one event; prints the answer's status, 000 without an answer.
 post() {
 	# Without an answer curl fails, and 000 says so.
 	inside curl --silent --output /dev/null --write-out '%{http_code}' --max-time 5 --header 'Content-Type: application/json' --data \
 		"{\"event_name\":\"$1\",\"channel\":\"docker\",\"user_id\":\"$2\",\"timestamp\":$(date +%s)}" http://127.0.0.1:8080/events || true
 }
 
-# is_counted NAME NUMBER: whether GET /metrics tells so many events of the name.
+# is_counted NAME NUMBER: whether GET /metrics counts this many events of the name.
 is_counted() {
 	local answer
 	answer=$(inside curl --silent --max-time 5 \
@@ -80,7 +80,7 @@ is_counted() {
 	case $answer in *"\"total_events\":$2,"*) ;; *) return 1 ;; esac
 }
 
-# send NAME FILE: posts events one after the other until FILE.stop is there, 5000 at most; FILE has the users that were answered 202.
+# send NAME FILE: posts events one after the other until FILE.stop exists, 5000 at most; FILE lists the users that were answered 202.
 send() {
 	local number=0
 	: > "$2"

@@ -1,8 +1,8 @@
-//! Clients that vanish at every byte of a request, orderly or by a reset, and bad requests among many, against the real
-//! binary.
+//! Clients that vanish at every byte of a request, with a close or a reset, and bad requests among many, against the
+//! real binary.
 //!
-//! A request that is not whole stores nothing. One that is whole, but whose client did not wait for the answer, is
-//! stored once or not at all: that is the one case in which a client does not know.
+//! An incomplete request stores nothing. A complete one whose client did not wait for the answer is stored once or not
+//! at all: only in this case does a client not know.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -25,11 +25,11 @@ const LIMITS: Footprint = Footprint {
 /// How a client vanishes.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// What it sent still arrives, and then its end.
+    /// What it sent still arrives, followed by the end of the stream.
     Close,
-    /// It sends no more, and waits for the server's end.
+    /// It sends no more, and waits until the server closes.
     HalfClose,
-    /// What it sent may be lost on the way.
+    /// What it sent may be lost in transit.
     Reset,
 }
 
@@ -48,7 +48,7 @@ fn a_client_that_vanishes_at_any_byte_stores_nothing_or_all_once() {
     for is_chunked in [false, true] {
         for end in [End::Close, End::HalfClose, End::Reset] {
             let user = format!("{ATTACKER}{is_chunked}-{end:?}");
-            // Another user than that of the whole request: it must be nowhere.
+            // Another user than that of the whole request: no event of it may be stored.
             let request = request_of(is_chunked, &format!("{user}-cut"));
             for bytes in 0..request.len() {
                 vanish(siege.address(), &request[..bytes], end);
@@ -74,7 +74,7 @@ fn vanish(address: SocketAddr, bytes: &[u8], end: End) {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
             let mut answer = Vec::new();
-            // Orderly or not; an answer or none.
+            // With a reset or not; with an answer or without.
             if let Err(error) = stream.read_to_end(&mut answer) {
                 assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "not closed");
             }
@@ -83,8 +83,8 @@ fn vanish(address: SocketAddr, bytes: &[u8], end: End) {
     }
 }
 
-/// A request that is refused among others is refused alone; one that is malformed ends the connection, and what follows
-/// it is nowhere.
+/// A refused request among others is refused alone; a malformed one ends the connection, and nothing after it is
+/// stored.
 #[test]
 fn fifty_requests_in_one_write_with_a_bad_one_in_the_middle() {
     let siege = Siege::begin(LIMITS, &[]);

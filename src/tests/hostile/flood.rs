@@ -11,7 +11,7 @@ use crate::support::process::Launch;
 use crate::support::process::stored::Database;
 use crate::torture::report::Footprint;
 
-/// Small bodies only: what the process takes by itself, with room for a debug build.
+/// Limits for small bodies: what the process uses by itself, with a margin for a debug build.
 const CALM: Footprint = Footprint {
     rss_kib: 64 * 1024,
     threads: 32,
@@ -22,12 +22,12 @@ const MIB: u64 = 1024 * 1024;
 #[test]
 fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
     let limits = Footprint {
-        // 40 connections, 64 that are told so, and its own.
+        // 40 connections, 64 that are refused with an answer, and the server's own.
         files: 40 + 64 + 64,
         ..CALM
     };
     let siege = Siege::begin(limits, &[("--connections-max", "40")]);
-    // Half of them say something, the others never do.
+    // Half of them send a request, the others send nothing.
     let request = get("/health");
     let mut attackers: Vec<_> = (0..400)
         .map(|number| {
@@ -36,7 +36,7 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
         })
         .collect();
     siege.assert_goes_on();
-    // 39 hold the places that are left, 64 silent ones at most those of the refused.
+    // 39 hold the remaining connections, up to 64 silent ones those of refusals.
     wait_until("the others are closed", || {
         attackers.iter_mut().for_each(Attacker::look);
         attackers.iter().filter(|one| !one.is_cut).count() <= 39 + 64
@@ -46,12 +46,12 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
         with_it.count()
     };
     assert!((1..=39).contains(&count(200)), "{} served", count(200));
-    assert!(count(503) > 0, "some are told");
+    assert!(count(503) > 0, "some are refused");
     let others = attackers.iter().filter_map(Attacker::status);
     let others: Vec<_> = others.filter(|status| ![200, 503].contains(status)).collect();
     assert!(others.is_empty(), "other answers: {others:?}");
     drop(attackers);
-    // Their places are free again.
+    // Their connections are free again.
     wait_until("a new client is served", || {
         let mut client = Attacker::open(siege.address(), &get("/health"));
         wait_until("an answer", || {
@@ -63,7 +63,7 @@ fn connections_beyond_the_cap_are_refused_and_cost_nothing() {
     siege.lift(&[]);
 }
 
-/// With so few files the server serves 30 connections; with fewer than it needs for itself it does not start.
+/// With this limit of files the server serves 30 connections; below its own need of files it does not start.
 #[test]
 fn a_flood_of_connections_does_not_take_the_last_files() {
     let under = |files: u32| {
@@ -75,7 +75,7 @@ fn a_flood_of_connections_does_not_take_the_last_files() {
     too_few.run_to_end().assert_refusal(78, &["ulimit -n"]);
 
     let limits = Footprint { files: 230, ..CALM };
-    // Segments and flushes need files all the time.
+    // With these flags, segments and flushes open files all the time.
     let flags = [("--wal-segment-bytes", "64KiB"), ("--flush-interval", "5ms")];
     let siege = Siege::begin_with(limits, &flags, under(230));
     siege.server().wait_for_log("serving at most 30 connections");
@@ -84,13 +84,13 @@ fn a_flood_of_connections_does_not_take_the_last_files() {
         attackers.extend((0..200).map(|_| Attacker::open(siege.address(), b"G")));
         siege.assert_goes_on();
     }
-    wait_until("all but the served and the told are closed", || {
+    wait_until("only served and refused clients are left", || {
         attackers.iter_mut().for_each(Attacker::look);
         attackers.iter().filter(|one| !one.is_cut).count() <= 29 + 64
     });
     drop(attackers);
     let peak = siege.lift(&[]);
-    assert!(peak.files > 29 + 64, "they were not inside: {peak:?}");
+    assert!(peak.files > 29 + 64, "clients were not connected: {peak:?}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn endless_heads_are_cut() {
     let line = "X-Header: value\r\n";
     let x = "x".repeat(4096);
     let shapes = [
-        // The beginning, what follows again and again, how much of it at most, and the answers that fit.
+        // The beginning, the repeated piece, its bytes at most, and the possible answers.
         ("GET /", &x, MIB, [414, 431]),
         (&format!("{begun}X: "), &x, MIB, [431; 2]),
         (begun, &line.repeat(20), MIB, [431; 2]),
@@ -111,7 +111,7 @@ fn endless_heads_are_cut() {
         let outcomes = attack(siege.address(), 12, beginning.as_bytes(), piece, bytes_max);
         for (sent, status) in &outcomes {
             assert!(*sent > 0, "{beginning}");
-            // What is sent behind an answer resets the connection, so not all of them get to see theirs.
+            // Bytes sent after an answer reset the connection, so not all clients see their answer.
             let fits = status.is_none_or(|status| answers.contains(&status));
             assert!(fits, "{beginning}: {status:?}");
         }
@@ -121,13 +121,13 @@ fn endless_heads_are_cut() {
     siege.lift(&[]);
 }
 
-/// The largest bodies on 64 connections, all but the end sent: a quarter of a gigabyte, if the server took it.
+/// The largest bodies on 64 connections, all but the last bytes sent: a quarter of a gigabyte, if the server held them.
 #[test]
 fn large_bodies_at_once_stay_inside_the_byte_budget() {
     const ATTACKERS: usize = 64;
     const BODY: u64 = 4 * MIB;
     const SENT_MAX: u64 = BODY - BODY / 40;
-    // A body takes twice its size while it is there, so two of them fit and a part of others.
+    // A body reserves twice its size, so two of them and part of others fit.
     let flags = [("--inflight-bytes-max", "20MiB"), ("--body-timeout", "6s")];
     let limits = Footprint {
         rss_kib: CALM.rss_kib + 20 * 1024,
@@ -142,7 +142,7 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
                 let mut stream = TcpStream::connect(address).unwrap();
                 let head = post_head("/events/bulk", &format!("Content-Length: {BODY}\r\n"));
                 stream.write_all(&[&head[..], b"["].concat()).unwrap();
-                // All of them are inside before the first is large.
+                // All requests have begun before the first is large.
                 begun.wait();
                 let (sent, received) = pour(stream, &[b' '; 32 * 1024], SENT_MAX);
                 (sent, status_of(&received))
@@ -156,21 +156,21 @@ fn large_bodies_at_once_stay_inside_the_byte_budget() {
         let with_it = outcomes.iter().filter(|(_, status)| *status == wanted);
         with_it.count()
     };
-    // Held until the server gave up on the rest; told that there is no room; cut while they sent on.
+    // Held until the server timed out the rest; refused for lack of room; cut while they sent on.
     let (held, told, cut) = (count(Some(408)), count(Some(429)), count(None));
-    eprintln!("{held} held, {told} told, {cut} cut, {sent} bytes sent");
+    eprintln!("{held} held, {told} refused, {cut} cut, {sent} bytes sent");
     assert_eq!(held + told + cut, ATTACKERS, "any other answer: {outcomes:?}");
     assert!(sent > 20 * MIB, "the attack took place: {outcomes:?}");
     assert!((1..=2).contains(&held), "{held} whole bodies were held at once");
     siege.lift(&[]);
 }
 
-/// Bodies that stop just before their end, made to measure until no other large one gets in. Honest small requests do
-/// not notice.
+/// Bodies that stop just before their end, sized so that no other large one fits. Honest small requests are not
+/// affected.
 #[test]
 fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
     const SMALL: usize = 16 * 1024;
-    // Room for the first, and then for less than another one.
+    // Room for the first body, and then for less than another one.
     let flags = [("--inflight-bytes-max", "15MiB"), ("--body-timeout", "10min")];
     let limits = Footprint {
         rss_kib: CALM.rss_kib + 15 * 1024,
@@ -195,7 +195,7 @@ fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
             }
         }
         let mut attacker = open(fits, fits - 1);
-        wait_until("it is inside or refused", || {
+        wait_until("it is accepted or refused", || {
             looks += 1;
             assert!(looks < 300, "the budget does not fill");
             attacker.look();
@@ -203,16 +203,16 @@ fn stalled_bodies_that_fill_the_budget_leave_room_for_small_ones() {
         });
         attackers.push(attacker);
     }
-    // Small ones for the rest, in every moment in which the honest client does not need it.
+    // Small bodies take the rest, whenever the honest client is not using it.
     attackers.extend((0..100).map(|_| open(SMALL / 8, 1)));
     siege.assert_goes_on();
-    assert!(!has_room(&siege, SMALL + 1), "they are still inside");
+    assert!(!has_room(&siege, SMALL + 1), "the bodies still hold their room");
     drop(attackers);
     wait_until("there is room again", || has_room(&siege, 4 * 1024 * 1024));
     siege.lift(&[]);
 }
 
-/// Whether a body of so many bytes would be read now.
+/// Whether a body of this many bytes would be read now.
 fn has_room(siege: &Siege, bytes: usize) -> bool {
     let lines = format!("Content-Length: {bytes}\r\nExpect: 100-continue\r\n");
     let mut client = Attacker::open(siege.address(), &post_head("/events/bulk", &lines));
@@ -220,7 +220,7 @@ fn has_room(siege: &Siege, bytes: usize) -> bool {
         client.look();
         client.status().is_some()
     });
-    // What it took itself is given back before the connection ends.
+    // The server gives back the room of this body before the connection ends.
     client.stream.shutdown(Shutdown::Write).unwrap();
     wait_until("the server's end", || {
         client.look();
@@ -240,7 +240,7 @@ fn bodies_without_an_end_are_cut() {
     let spaces = " ".repeat(4096);
     let chunk = format!("1000\r\n{spaces}\r\n");
     let shapes = [
-        // Header lines, how the body begins, what follows again and again, and the answer.
+        // Header lines, the beginning of the body, the repeated piece, and the answer.
         ("Content-Length: 10737418240\r\n", "[", &spaces, 413),
         (chunked, "", &chunk, 413),
         (chunked, "", &"1\r\n \r\n".repeat(1000), 413),
@@ -254,7 +254,7 @@ fn bodies_without_an_end_are_cut() {
         let outcomes = attack(siege.address(), 8, &beginning, piece, u64::MAX);
         let shape = String::from_utf8_lossy(&beginning);
         for (sent, status) in &outcomes {
-            // Most of it is what the two systems hold.
+            // Most of it is in socket buffers.
             assert!((1..64 * MIB).contains(sent), "{shape}: {sent} bytes were taken");
             assert!(status.is_none_or(|status| status == answer), "{shape}: {status:?}");
         }
@@ -262,8 +262,8 @@ fn bodies_without_an_end_are_cut() {
     siege.lift(&[]);
 }
 
-/// A chunk size may begin with zeros, however many. They never become a body, so only the clock can end it, and it must
-/// do so although the connection always has something to read.
+/// A chunk size may begin with any number of zeros. They never become a body, so only a time limit can end the request,
+/// and it must do so although the connection always has something to read.
 #[test]
 fn an_endless_chunk_size_is_cut_by_the_body_limit() {
     let siege = Siege::begin(CALM, &[("--body-timeout", "3s")]);
@@ -276,8 +276,8 @@ fn an_endless_chunk_size_is_cut_by_the_body_limit() {
     siege.lift(&[]);
 }
 
-/// So many attackers at once, each with the same beginning and then one piece again and again. Returns what each of
-/// them sent behind the beginning and was answered.
+/// This many attackers at once: each sends the beginning, and then one piece again and again. Returns what each sent
+/// after the beginning, and its answer.
 fn attack(
     address: SocketAddr,
     attackers: usize,

@@ -1,9 +1,9 @@
-//! Events made to break something, through the real door and into both databases.
+//! Events made to break something, sent to the real server, with each of both databases.
 //!
-//! Every event is put together from parts whose meaning is known, so it is known which must be refused, and what must
-//! be found of each other. What is answered 202 is in the database exactly once and says what was sent; what is
-//! answered 400 is nowhere; nothing is ever set aside by the flush, which would mean that the door had let in what a
-//! database cannot take.
+//! Every event is put together from parts whose meaning is known, so it is known which events must be refused and which
+//! rows the others must become. An event that is answered 202 is in the database exactly once, as sent; one that is
+//! answered 400 is not there; the flush never sets an event aside, which would mean that the server accepted what a
+//! database cannot store.
 
 mod pools;
 
@@ -20,11 +20,11 @@ const LIMITS: Footprint = Footprint {
     threads: 32,
     files: 128,
 };
-/// Events of several overlong parts are refused for what they say, not for their size.
+/// Large enough that events of several overlong parts are refused for their content, not for their size.
 const FLAGS: [(&str, &str); 1] = [("--event-bytes-max", "4MiB")];
-/// Events of parts at random, beside the one event for each part.
+/// Events of random parts, beside one event for each part.
 const RANDOM_EVENTS: usize = 150;
-/// Requests of several such events.
+/// Requests with several random events each.
 const RANDOM_BULKS: usize = 40;
 
 #[test]
@@ -41,7 +41,7 @@ fn postgresql_holds_what_was_accepted_and_nothing_else() {
     try_all(siege, micros, "::jsonb", "to_json(e.tags)::text");
 }
 
-/// What there is to choose from.
+/// The parts to choose from.
 struct Pools {
     names: Vec<Part<String>>,
     ids: Vec<Part<String>>,
@@ -50,13 +50,13 @@ struct Pools {
     metadata: Vec<Part<String>>,
 }
 
-/// Which part to take for each field: event name, channel, user, timestamp, campaign, id, tags, metadata.
+/// The index of the part for each field: event name, channel, user, timestamp, campaign, id, tags, metadata.
 type Choice = [usize; 8];
-/// The parts at the front of each pool are good ones.
+/// The first part of each pool is valid.
 const PLAIN: Choice = [0; 8];
 
-/// An event as it is sent, and the row that must come of it, as the values of a `VALUES` list and its tags; `None`
-/// where it must be refused.
+/// An event as it is sent, and its row, as the values of a `VALUES` list and its tags; `None` if the event must be
+/// refused.
 struct Hostile {
     json: Vec<u8>,
     row: Option<(String, String)>,
@@ -71,7 +71,7 @@ impl Pools {
     }
 
     fn event(&self, number: usize, choice: Choice) -> Hostile {
-        // Its own user for each, in which the number has a fixed length.
+        // Each event has its own user, whose number has a fixed length.
         let users = pools::texts(&format!("{ATTACKER}{number:06}-"), 200);
         let [name, channel, user, timestamp, campaign, id, tags, metadata] = choice;
         let (name, channel, user) = (&self.names[name], &self.names[channel], &users[user]);
@@ -139,7 +139,7 @@ fn try_all(siege: Siege, micros: &str, as_metadata: &str, tags: &str) {
         }
     }
     requests.extend((0..RANDOM_EVENTS).map(|_| vec![event(at_random())]));
-    // Most of the events of a bulk are good, or none would be stored.
+    // Most events of a bulk are good: one bad event refuses them all.
     let in_bulk = |index, choice| if index == 2 { choice } else { PLAIN };
     for _ in 0..RANDOM_BULKS {
         let events = (0..5).map(|index| event(in_bulk(index, at_random())));
@@ -173,7 +173,7 @@ fn try_all(siege: Siege, micros: &str, as_metadata: &str, tags: &str) {
     );
     siege.lift_after(|database| {
         assert_holds(database, &rows, micros, as_metadata, tags);
-        // The rest is the honest client's.
+        // The remaining events are the honest client's.
         database.execute(&format!("DELETE FROM events WHERE user_id LIKE '{ATTACKER}%'"));
     });
 }
@@ -182,7 +182,7 @@ fn assert_holds(database: &Database, rows: &[(String, String)], micros: &str, as
     let theirs = format!("FROM events e WHERE e.user_id LIKE '{ATTACKER}%'");
     let count = database.rows(&format!("SELECT count(*) {theirs}"));
     assert_eq!(count, [rows.len().to_string()]);
-    // Few at a time: a statement may be a megabyte long, and these are long texts.
+    // In small chunks: a statement may be a megabyte long, and these texts are long.
     for some in rows.chunks(10) {
         let values: Vec<_> = some.iter().map(|(row, _)| &row[..]).collect();
         let sql = format!(
@@ -197,7 +197,7 @@ fn assert_holds(database: &Database, rows: &[(String, String)], micros: &str, as
     }
     let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let found = database.rows(&format!("SELECT {tags} {theirs} ORDER BY substr(e.user_id, 1, 15)"));
-    // They were numbered in the order in which they were sent.
+    // Users are numbered in the order of sending.
     let found: Vec<_> = found.iter().map(|text| json(text)).collect();
     let sent: Vec<_> = rows.iter().map(|(_, tags)| json(tags)).collect();
     assert_eq!(found, sent, "tags");

@@ -1,6 +1,6 @@
-//! Too little of everything, against the real binary: heads and bodies that drip, silence, answers that nobody reads,
-//! half-closed sockets. The server itself ends every one of them. Only the limit in question is short, so that no other
-//! one can.
+//! Too little of everything, against the real binary: heads and bodies sent byte by byte, silence, answers that nobody
+//! reads, half-closed sockets. The server itself ends every one of these connections. Only the limit under test is
+//! short, so that no other limit can end them.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -14,16 +14,16 @@ use crate::torture::report::Footprint;
 
 const NEVER: &str = "10min";
 
-/// What hundreds of small requests may take.
+/// Limits for hundreds of small requests.
 const LIMITS: Footprint = Footprint {
     rss_kib: 80 * 1024,
     threads: 32,
     files: 512,
 };
 
-/// Lets each of them send this byte, over and over, until the server has ended all.
+/// Lets each attacker send this byte, over and over, until the server has closed all connections.
 fn drip_until_cut(attackers: &mut [Attacker], byte: u8) {
-    wait_until("all are cut", || {
+    wait_until("all attackers are cut", || {
         for attacker in attackers.iter_mut().filter(|one| !one.is_cut) {
             attacker.drip(byte);
             attacker.look();
@@ -32,16 +32,16 @@ fn drip_until_cut(attackers: &mut [Attacker], byte: u8) {
     });
 }
 
-/// Waits until the server has ended all of those who send nothing.
+/// Waits until the server has closed the connections of all silent attackers.
 fn wait_until_cut(silent: &mut [Attacker]) {
-    wait_until("the silent are cut", || {
+    wait_until("silent clients are cut", || {
         silent.iter_mut().for_each(Attacker::look);
         silent.iter().all(|attacker| attacker.is_cut)
     });
 }
 
 fn assert_dripped(attackers: &[Attacker]) {
-    assert!(attackers.iter().all(|attacker| attacker.dripped > 10), "they dripped");
+    assert!(attackers.iter().all(|attacker| attacker.dripped > 10), "all sent bytes");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn slow_heads_and_silence_are_cut() {
     let begun = "GET /health HTTP/1.1\r\nHost: localhost\r\nX: ";
     let open = |beginning: &str| Attacker::open(siege.address(), beginning.as_bytes());
     let mut silent: Vec<_> = (0..100).map(|_| open("")).collect();
-    // Within the first word, within a header, and in a second request.
+    // Bytes drip within the first word, within a header, and in a second request.
     let dripping = ["G", begun];
     let mut dripping: Vec<_> = (0..200).map(|number| open(dripping[number % 2])).collect();
     let first = String::from_utf8(get("/health")).unwrap();
@@ -73,7 +73,7 @@ fn slow_heads_and_silence_are_cut() {
         assert_eq!(attacker.status(), Some(200), "the first request is answered");
     }
     let peak = siege.lift(&[]);
-    assert!(peak.files > 300, "not all were inside at once: {peak:?}");
+    assert!(peak.files > 300, "not all were connected: {peak:?}");
 }
 
 #[test]
@@ -100,11 +100,11 @@ fn slow_and_silent_bodies_are_answered_and_cut() {
         assert_eq!(attacker.status(), Some(408), "{:?}", attacker.received);
     }
     let peak = siege.lift(&[]);
-    assert!(peak.files > 250, "not all were inside at once: {peak:?}");
+    assert!(peak.files > 250, "not all were connected: {peak:?}");
 }
 
-/// Pipelined requests whose answers nobody reads. What the server holds of these is bounded, and it does not wait for
-/// ever.
+/// Pipelined requests whose answers nobody reads. The server holds a bounded amount of answers, and waits a bounded
+/// time.
 #[test]
 fn clients_that_never_read_are_cut() {
     const ATTACKERS: usize = 24;
@@ -122,7 +122,7 @@ fn clients_that_never_read_are_cut() {
             let mut stream = TcpStream::connect(siege.address()).unwrap();
             stream.set_write_timeout(Some(PATIENCE)).unwrap();
             let mut sent = 0;
-            // Until it is reset: the write that waits for the server ends then.
+            // Until the server resets the connection: then its blocked write has timed out.
             let error = loop {
                 match stream.write_all(&requests) {
                     Ok(()) => sent += requests.len() as u64,
@@ -137,11 +137,11 @@ fn clients_that_never_read_are_cut() {
         attackers.into_iter().map(|one| one.join().unwrap()).collect()
     });
     let answers = sent.iter().map(|sent| sent / requests.len() as u64 * 100);
-    assert!(answers.min() >= Some(100), "they asked: {sent:?}");
+    assert!(answers.min() >= Some(100), "they sent requests: {sent:?}");
     siege.lift(&[]);
 }
 
-/// A client that closes its sending side behind its request waits for the answer, as `nc -N` does.
+/// A client that closes its sending side after its request still gets the answer, as `nc -N` needs.
 #[test]
 fn half_closed_clients_are_answered() {
     let siege = Siege::begin(LIMITS, &[]);

@@ -1,9 +1,8 @@
-//! Requests that two readers could take for two different ones, each followed by a hidden second request, against the
-//! real binary.
+//! Requests that two readers could read differently, each followed by a hidden second request, against the real binary.
 //!
-//! Where the end of the first one is in doubt, nothing behind it may be read as a request: the connection ends with one
-//! answer at most, and the hidden event is nowhere. Where there is no doubt, what looks hidden is an ordinary second
-//! request. After each shape, a client on a connection of its own is answered as always.
+//! Where the end of the first one is in doubt, no byte after it may be read as a request: the connection ends with one
+//! answer at most, and the hidden event is not stored. Where there is no doubt, the hidden request is an ordinary
+//! second request. After each shape, a client on a connection of its own is answered as always.
 
 mod shapes;
 
@@ -41,7 +40,7 @@ fn heads_that_can_be_read_in_two_ways_hide_nothing() {
     try_all(HEADS);
 }
 
-/// Tries every shape, then says what was wrong with all of them together.
+/// Tries every shape, then reports all failures together.
 fn try_all(shapes: &[Shape]) {
     let siege = Siege::begin(LIMITS, &[]);
     let mut stored = Vec::new();
@@ -67,7 +66,7 @@ fn try_all(shapes: &[Shape]) {
         if answered != *statuses {
             surprises.push(format!("{name}: {answered:?} instead of {statuses:?}"));
         }
-        // A 202 means the first event where that came first, else the hidden ones.
+        // A 202 stands for the first event if it came first, else for the hidden ones.
         if answered.first() == Some(&202) {
             stored.push(user("first"));
         }
@@ -82,7 +81,7 @@ fn try_all(shapes: &[Shape]) {
     assert!(surprises.is_empty(), "{}", surprises.join("\n"));
 }
 
-/// Sends this at once and returns the statuses of all that comes back until the server closes.
+/// Sends the request in one write and returns the statuses of all answers until the server closes.
 fn answers(siege: &Siege, request: &str) -> Vec<u16> {
     let mut client = Attacker::open(siege.address(), request.as_bytes());
     wait_until("the connection ends", || {

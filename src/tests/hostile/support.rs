@@ -1,8 +1,8 @@
-//! A real server under attack while honest clients go on, and what every attack is held to at its end.
+//! A real server under attack while honest clients continue, and what every attack must leave intact.
 //!
 //! Whatever the attackers do, each honest request is answered 202 and stored once, the process stays inside the
-//! attack's limits of memory, files and threads, and gives back what the attackers held. A limit means something only
-//! where the attack took place, so each test also counts what its attackers did.
+//! attack's limits of memory, files and threads, and frees what the attackers held. A limit proves something only if
+//! the attack took place, so each test also counts what its attackers did.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -21,21 +21,21 @@ use crate::support::process::stored::Database;
 use crate::support::process::{LOOK_AGAIN, Launch, PATIENCE, Server};
 use crate::torture::report::Footprint;
 
-/// Requests that the honest clients have answered before an attack, and again after it.
+/// Acks that the honest clients must get before an attack, and again after it.
 const ACKS_AROUND: u64 = 20;
-/// Files that a server may have open after an attack beyond those before it: database connections and segments come and
-/// go.
+/// Files that a server may have open after an attack beyond those before it: it opens and closes database connections
+/// and segments.
 const FILES_SPARE: u64 = 16;
-/// How the users of attackers begin, as far as these have any.
+/// Prefix of the attackers' users, if their requests have users.
 pub(crate) const ATTACKER: &str = "attacker-";
 
-/// A server with its database, its honest clients and somebody who watches what it takes.
+/// A server with its database, its honest clients and a thread that watches its memory, files and threads.
 pub(crate) struct Siege {
     server: Server,
     database: Database,
     load: Load,
     watch: Watch,
-    /// What it took before the attack.
+    /// Memory, files and threads before the attack.
     calm: Footprint,
     limits: Footprint,
     dir: TempDir,
@@ -47,14 +47,14 @@ impl Siege {
         Self::begin_with(limits, flags, |launch| launch)
     }
 
-    /// The same, started in the test's own way.
+    /// Begins a siege whose launch the test may `change`.
     pub(crate) fn begin_with(limits: Footprint, flags: &[(&str, &str)], change: impl FnOnce(Launch) -> Launch) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let database = Database::embedded(dir.path());
         Self::begin_in(dir, database, limits, flags, change)
     }
 
-    /// The same before this database.
+    /// Begins a siege of a server on this database.
     pub(crate) fn begin_on(database: &Database, limits: Footprint, flags: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::begin_in(dir, database.clone(), limits, flags, |launch| launch)
@@ -68,7 +68,7 @@ impl Siege {
         change: impl FnOnce(Launch) -> Launch,
     ) -> Self {
         allow_many_sockets();
-        // The pools of hostile input reach back to 1970.
+        // The hostile input reaches back to 1970.
         let launch = flags.iter().fold(
             Launch::new(dir.path(), &database).with("--event-age-max", "100years"),
             |launch, (flag, value)| launch.with(flag, value),
@@ -97,21 +97,21 @@ impl Siege {
         &self.server
     }
 
-    /// Waits until the honest clients, in the middle of the attack, have had more answers.
+    /// Waits until the honest clients have had more acks, in the middle of the attack.
     #[track_caller]
     pub(crate) fn assert_goes_on(&self) {
         self.load.wait_for_acks(ACKS_AROUND);
     }
 
-    /// Ends the siege, when the attackers are gone: holds the server to what the module promises, and the database to
-    /// the honest clients' events and those of these attackers, each exactly once, and no others. Returns the most that
-    /// the process took.
+    /// Ends the siege, after the attackers have ended: checks that the server kept what the module promises, and that
+    /// the database has the honest clients' events and those of these attackers, each exactly once, and no others.
+    /// Returns the peak of the process.
     #[track_caller]
     pub(crate) fn lift(self, attackers: &[String]) -> Footprint {
         self.lift_with_unknown(attackers, attackers)
     }
 
-    /// The same where the database must hold the events of the `told`, and may hold those of the other `attackers`.
+    /// Ends the siege: the database must hold the events of the `told`, and may hold those of the other `attackers`.
     #[track_caller]
     pub(crate) fn lift_with_unknown(self, told: &[String], attackers: &[String]) -> Footprint {
         let (database, ledger, peak, _dir) = self.end();
@@ -126,7 +126,7 @@ impl Siege {
         peak
     }
 
-    /// The same where the test itself looks for what the attackers sent, and takes it out of the database.
+    /// Ends the siege: `look` checks what the attackers sent, and takes it out of the database.
     #[track_caller]
     pub(crate) fn lift_after(self, look: impl FnOnce(&Database)) {
         let (database, ledger, _, _dir) = self.end();
@@ -149,7 +149,7 @@ impl Siege {
             && peak.threads <= self.limits.threads
             && peak.files <= self.limits.files;
         assert!(is_inside, "{peak:?} is beyond {:?}", self.limits);
-        assert!(peak.rss_kib > 0 && peak.files > 0, "nobody looked");
+        assert!(peak.rss_kib > 0 && peak.files > 0, "the peak was never measured");
 
         self.server.wait_until_flushed();
         assert_eq!(self.server.health()["status"], "ok");
@@ -170,7 +170,7 @@ fn assert_all_answered(ledger: &Ledger) {
     );
 }
 
-/// Waits for what cannot wake us.
+/// Polls for a condition that sends no signal.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -180,7 +180,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Attackers are many, and all tests share one process.
+/// Raises the limit of open files: attackers are many, and all tests share one process.
 fn allow_many_sockets() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -190,7 +190,7 @@ fn allow_many_sockets() {
     });
 }
 
-/// Notes the most that a process takes.
+/// Records the peak of a process.
 struct Watch {
     is_over: Arc<AtomicBool>,
     watcher: JoinHandle<Footprint>,
@@ -222,9 +222,9 @@ impl Watch {
     }
 }
 
-/// What a process takes: the most memory that it ever did, files and threads of now.
+/// Figures of a process: its peak memory, its present files and threads.
 fn look_at(pid: u32) -> Footprint {
-    // Nothing, when it is no more: a test that fails has killed it.
+    // The process may be gone: a failing test has killed it.
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name));
@@ -238,10 +238,10 @@ fn look_at(pid: u32) -> Footprint {
     }
 }
 
-/// One socket of an attacker who never waits.
+/// One socket of an attacker, which never blocks.
 pub(crate) struct Attacker {
     pub(crate) stream: TcpStream,
-    /// Bytes that the system has taken, one at a time.
+    /// Bytes that the system has accepted, one at a time.
     pub(crate) dripped: u64,
     pub(crate) received: Vec<u8>,
     /// The server has closed the connection or reset it.
@@ -249,11 +249,11 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Connects and sends the beginning.
+    /// Connects and sends these first bytes.
     pub(crate) fn open(address: SocketAddr, beginning: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        // A server that has had enough may be faster.
+        // The server may have closed the connection already.
         let is_cut = stream.write_all(beginning).is_err();
         stream.set_nonblocking(true).unwrap();
         Self {
@@ -264,7 +264,7 @@ impl Attacker {
         }
     }
 
-    /// Sends one byte if the system takes it.
+    /// Sends one byte if the system accepts it.
     pub(crate) fn drip(&mut self, byte: u8) {
         match self.stream.write_all(&[byte]) {
             Ok(()) => self.dripped += 1,
@@ -273,7 +273,7 @@ impl Attacker {
         }
     }
 
-    /// Takes in what has come.
+    /// Reads what has arrived.
     pub(crate) fn look(&mut self) {
         let mut scratch = [0; 4096];
         loop {
@@ -302,8 +302,8 @@ pub(crate) fn status_of(received: &[u8]) -> Option<u16> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Sends the same piece again and again, up to so many bytes or until the server has had enough, then reads until it
-/// closes. Returns the bytes sent and what came.
+/// Sends the same piece again and again, up to this many bytes or until the server closes, then reads until the server
+/// closes. Returns the bytes sent and what was received.
 pub(crate) fn pour(mut stream: TcpStream, piece: &[u8], bytes_max: u64) -> (u64, Vec<u8>) {
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

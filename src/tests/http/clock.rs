@@ -1,4 +1,4 @@
-//! A clock that is not set yet: no event is judged by it.
+//! A clock that is not set yet: no event is judged against it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -31,13 +31,13 @@ fn while_the_clock_stands_before_the_release_events_are_refused_for_now_and_not_
             let refused = (answer.status, answer.problem(), answer.header("retry-after"));
             assert_eq!(refused, (503, "clock_unset".to_owned(), Some("10")), "{unset}");
         }
-        // Who asks whether to send is told the same.
+        // `/health` answers the same to a client that asks before it sends.
         let health = server.exchange(get("/health"));
         assert_eq!((health.status, health.header("retry-after")), (503, Some("10")));
         let said = health.json();
         assert_eq!(said["status"], "unavailable");
         assert!(said["reason"].as_str().unwrap().contains("clock"), "{said}");
-        // What was stored by a clock that was right can be asked for all the same.
+        // Events stored while the clock was right can still be queried.
         let query = "/metrics?event_name=page_view&from=1769904000&to=1769938201";
         assert_eq!(server.exchange(get(query)).status, 200);
     }

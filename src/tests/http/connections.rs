@@ -1,4 +1,4 @@
-//! Connections: kept, pipelined, malformed, abandoned, drained.
+//! Connections: kept alive, pipelined, malformed, abandoned, drained.
 
 use std::net::TcpStream;
 
@@ -104,7 +104,7 @@ fn a_client_that_shuts_its_sending_side_may_wait_for_its_events() {
     client.send(post("/events?wait=applied", EVENT));
     client.finish_sending();
     submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
-    // The flush does not come: it waits for all of its time, and is told so.
+    // No flush comes: the request waits until its time limit, and the answer says so.
     let answer = client.answer();
     assert_eq!((answer.status, &answer.json()["applied"]), (202, &false.into()));
     assert_eq!(client.until_closed(), b"");
@@ -213,7 +213,7 @@ fn a_client_that_leaves_in_the_middle_of_a_request_stores_nothing() {
         }
     }
     assert!(submissions.is_empty());
-    // Its connections were really served: a whole request gets through.
+    // The server really served its connections: a whole request is answered.
     let mut client = server.connect();
     client.send(&request);
     submissions.recv().unwrap().ack.send(Ok(1)).unwrap();
@@ -227,7 +227,7 @@ fn a_client_that_leaves_before_its_answer_has_submitted_once() {
     client.send(post("/events", EVENT));
     let mut submission = submissions.recv().unwrap();
     drop(client);
-    // The handler is gone, the submission is not.
+    // The handler is gone, but the submission is not.
     wait_until(|| submission.ack.is_closed());
     assert_eq!(submission.event_count, 1);
     assert!(submissions.is_empty());

@@ -34,7 +34,7 @@ fn a_202_waits_for_the_ack() {
     client.send(post("/events", EVENT));
     let submission = submissions.recv().unwrap();
     assert_eq!(submission.event_count, 1);
-    // The log says no after all: had the 202 gone out before the ack, it would be here now.
+    // The log refuses after all: a 202 sent before the ack would have arrived by now.
     submission.ack.send(Err(Refusal::Poisoned)).unwrap();
     assert_eq!(client.answer().status, 503);
 }
@@ -303,7 +303,7 @@ fn what_is_not_the_right_json_is_400() {
     }
     let answer = client.exchange(post("/events", b"\"\xff\""));
     assert_eq!((answer.status, answer.problem().as_str()), (400, "invalid_json"));
-    // A POST without a length has an empty body, by RFC 9112.
+    // By RFC 9112 a POST without a length has an empty body.
     assert_eq!(client.exchange(post_head("/events", "")).problem(), "invalid_json");
     assert!(stored.is_empty());
 }

@@ -60,7 +60,7 @@ fn health_is_ok_degraded_or_unavailable() {
     assert_eq!((status, &body["status"]), (503, &json!("unavailable")));
     assert!(body["reason"].as_str().unwrap().contains("no space"));
     server.gate.set_disk_low(false);
-    assert_eq!(health(&server).0, 200, "it comes back");
+    assert_eq!(health(&server).0, 200, "healthy again");
     server.gate.poison();
     assert_eq!(health(&server).0, 503);
 }
@@ -89,14 +89,14 @@ fn the_health_command_ends_with_0_or_69() {
     );
     let port = server.address.port().to_string();
     assert_eq!(ask("PORT", port.clone()).0, Some(0));
-    // As in the image, with a compose file that leaves the URL unset.
+    // As in the image, where the compose file leaves the URL unset.
     let everywhere = [
         ("FAST_INGEST_HOST", "0.0.0.0"),
         ("FAST_INGEST_URL", ""),
         ("PORT", &port),
     ];
     assert_eq!(ask_with(&everywhere).0, Some(0));
-    // Nobody listens on this address of the loopback network.
+    // No server listens on this address of the loopback network.
     let elsewhere = [("FAST_INGEST_HOST", "127.0.0.2"), ("PORT", &port)];
     let (status, _, err) = ask_with(&elsewhere);
     assert_eq!(status, Some(69), "{err}");

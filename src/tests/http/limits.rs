@@ -1,4 +1,4 @@
-//! Limits, one step inside and one outside: bytes, events, connections, queue, budget, log.
+//! Limits, one step below and one above: bytes, events, connections, queue, budget, log.
 
 use std::net::TcpStream;
 
@@ -6,7 +6,7 @@ use fast_ingest::wal::refusal::Refusal;
 
 use crate::support::http::{EVENT, Setup, TestServer, chunked, get, post, post_head, wait_until};
 
-/// A valid event, blown up to `bytes` with whitespace.
+/// A valid event, padded to `bytes` with whitespace.
 fn padded(bytes: usize) -> String {
     format!("{EVENT}{}", " ".repeat(bytes - EVENT.len()))
 }
@@ -85,7 +85,7 @@ fn a_huge_content_length_is_answered_before_any_body() {
 #[test]
 fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
     let (server, _) = TestServer::acknowledging(Setup::default());
-    // More than is discarded, less than is lingered for.
+    // More bytes than the server discards before it answers, fewer than it reads while it lingers.
     let mut client = server.connect();
     client.send(post_head("/events", "Content-Length: 614400\r\n"));
     client.send(vec![b' '; 512 * 1024]);
@@ -98,7 +98,7 @@ fn a_refused_body_that_the_client_sends_anyway_does_not_destroy_the_answer() {
     client.send([b' '; 4 * 1024]);
 }
 
-/// As most clients do: the answer is looked for once everything is sent.
+/// Most clients read the answer only after they have sent everything.
 #[test]
 fn an_answer_waits_for_a_client_that_sends_all_of_a_refused_body_first() {
     let (server, _) = TestServer::acknowledging(Setup::default());
@@ -199,7 +199,7 @@ fn a_full_ring_is_429() {
     assert_eq!(waiting.answer().status, 202);
 }
 
-/// Sends the head of a request whose client waits for leave to send the body. Returns status, code and `Retry-After`.
+/// Sends the head of a request with `Expect: 100-continue`. Returns status, code and `Retry-After`.
 fn answer_before_the_body(server: &TestServer, body_bytes: usize) -> (u16, String, Option<String>) {
     let mut client = server.connect();
     client.send(post_head(
@@ -243,7 +243,7 @@ fn announced_bodies_that_do_not_come_keep_nobody_out() {
     }
     let held = 3 * (16 * 1024 + 32);
     wait_until(|| server.gate.bytes_used() >= held);
-    assert_eq!(server.gate.bytes_used(), held, "a little each, also of the log");
+    assert_eq!(server.gate.bytes_used(), held, "each holds a little, of the log too");
     assert_eq!(server.exchange(post("/events", EVENT)).status, 202);
     // The event's reservation ends a moment after its answer.
     wait_until(|| server.gate.bytes_used() == held);
@@ -263,7 +263,7 @@ fn a_body_that_outgrows_what_is_left_is_429_and_the_connection_goes_on() {
     wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32);
     second.send([begin(150_000), body[..1].to_vec()].concat());
     wait_until(|| server.gate.bytes_used() == 2 * (16 * 1024 + 32));
-    // Both looked as if they fitted, but only one does.
+    // Each fitted alone, but both do not.
     second.send(&body[1..149_999]);
     wait_until(|| server.gate.bytes_used() == 16 * 1024 + 32 + 150_032);
     first.send(&body[1..]);
@@ -297,7 +297,7 @@ fn a_body_that_outgrows_the_log_is_503() {
     let answer = first.answer();
     assert_eq!((answer.status, answer.problem().as_str()), (503, "log_full"));
     second.send(" ");
-    assert_eq!(second.answer().status, 202, "what is inside goes on");
+    assert_eq!(second.answer().status, 202, "an accepted body goes on");
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn a_log_that_fails_under_a_request_leaves_its_outcome_unknown() {
     assert!(answer.text().contains("is unknown"), "{}", answer.text());
 
     client.send(post("/events", EVENT));
-    // The log goes away without an answer.
+    // The log drops the submission without an answer.
     drop(submissions.recv().unwrap());
     assert_eq!(client.answer().problem(), "outcome_unknown");
 

@@ -1,4 +1,4 @@
-//! `GET /metrics` on the wire: parameters in, reports out, trouble told without secrets.
+//! `GET /metrics` on the wire: parameters in, reports out, errors without secrets.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,7 +63,7 @@ fn an_answer_says_through_when_it_counts_while_events_wait() {
     server.progress.set_flushed_through(7);
     let said = ask();
     assert_eq!(said["pending_events"], 3);
-    // When the log was empty, which was before these events came: none of them is said to be counted.
+    // The last time the log was empty, before these events came: the answer claims to count none of them.
     assert!(instant(said["counted_until"].as_str().unwrap()) <= before, "{said}");
 
     let seen = Timestamp::now();
@@ -78,7 +78,7 @@ fn an_answer_says_through_when_it_counts_while_events_wait() {
     assert!(ask().get("pending_events").is_none());
 }
 
-/// What [`RANGE`] asks, with nothing else.
+/// The query of [`RANGE`] without other parameters.
 fn plain_query() -> MetricsQuery {
     MetricsQuery::new(
         Some("page_view".to_owned()),
@@ -258,7 +258,7 @@ fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
     }
 }
 
-/// A store whose queries never end. Says when one begins and when one is dropped.
+/// A store whose queries never end. Reports when a query begins and when it is dropped.
 struct EndlessStore(Sender<&'static str>);
 
 struct SaysWhenDropped(Sender<&'static str>);

@@ -1,4 +1,4 @@
-//! Reading one's own writes: receipts, queries that wait for them, posts that wait for themselves.
+//! Reading one's own writes: receipts, queries that wait for their events, posts that wait for their own events.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::support::http::{Answer, EVENT, PATIENCE, Setup, StoreStub, TestServer
 use crate::support::process::stored::Database;
 use crate::support::process::{Launch, Server};
 
-/// A life that is not of the server's log.
+/// A life that the server's log has not had.
 const OTHER: LifeId = LifeId(Uuid::from_u128(0xabc));
 
 fn after(receipt: &str) -> Vec<u8> {
@@ -79,8 +79,8 @@ fn what_is_no_receipt_is_400_among_the_other_errors() {
     }
 }
 
-/// Knows one life of one log, flushed as far as the test says; tells when it is asked, and when somebody no longer
-/// wants the answer.
+/// A store that knows one life of one log, flushed as far as the test says; reports when it is asked, and when a
+/// waiting request is dropped.
 struct Marked {
     stub: StoreStub,
     flushed_through: watch::Receiver<Sequence>,
@@ -218,7 +218,7 @@ fn a_post_that_waits_for_something_else_stores_nothing() {
         assert_eq!(errors[0]["field"], "wait");
         assert_eq!(errors[0]["code"], "unknown_value");
     }
-    // Told before the body is sent.
+    // The refusal comes before the body is sent.
     let mut client = server.connect();
     let expects = "Content-Length: 100\r\nExpect: 100-continue\r\n";
     assert_eq!(client.exchange(post_head("/events?wait=1", expects)).status, 400);

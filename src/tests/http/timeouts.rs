@@ -1,5 +1,5 @@
-//! Time limits: a client that is slow in any way does not hold a connection for ever, and one that waits for us is left
-//! alone.
+//! Time limits: a client that is slow in any way does not hold a connection for ever, and a client that waits for the
+//! server is not cut.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use fast_ingest::query::{Counts, GroupKey, MetricsReport, ReportGroup};
 
 use crate::support::http::{EVENT, PATIENCE, Setup, StoreStub, TestServer, get, post, post_head, wait_until};
 
-/// Short enough not to wait for, long enough for a busy machine to notice that it has passed.
+/// Short for a quick test, long enough for a busy machine to tell that it has passed.
 const SHORT: Duration = Duration::from_millis(150);
 
 #[test]
@@ -48,7 +48,7 @@ fn a_request_that_waits_for_its_ack_is_neither_idle_nor_slow() {
     let mut waiting = server.connect();
     waiting.send(post("/events", EVENT));
     let submission = submissions.recv().unwrap();
-    // Another connection runs into the longest of these limits first.
+    // Another connection reaches the longest of these limits first.
     assert_eq!(server.connect().until_closed(), b"");
     submission.ack.send(Ok(1)).unwrap();
     assert_eq!(waiting.answer().status, 202);
@@ -106,7 +106,7 @@ fn a_client_that_is_still_reading_its_answer_is_not_idle() {
     let mut slow = server.connect();
     slow.send(get(HUGE));
     slow.wait_for_answer();
-    // One that has really been idle since then is closed meanwhile.
+    // A connection that has really been idle since then is closed by now.
     let mut idle = server.connect();
     assert_eq!(idle.exchange(get("/health")).status, 200);
     assert_eq!(idle.until_closed(), b"");
@@ -152,10 +152,10 @@ fn a_client_that_does_not_read_its_answer_is_cut() {
     stream.write_all(&get(HUGE)).unwrap();
     let mut first_byte = [0];
     stream.read_exact(&mut first_byte).unwrap();
-    // The only connection becomes free when it is cut.
+    // The only connection becomes free when the server cuts it.
     wait_until(|| server.exchange(get("/health")).status == 200);
     let mut rest = Vec::new();
-    // Cut off in the middle, by a reset or not.
+    // The server cut it in the middle, with a reset or a close.
     stream.read_to_end(&mut rest).ok();
     assert!(rest.len() < 20_000_000, "{} bytes", rest.len());
 }

@@ -19,7 +19,7 @@ fn it_stops_at_the_first_refused_event() {
         )
     );
     assert_eq!(server.store.numbers(), all(5));
-    assert_eq!(server.store.requests(), 2, "nothing is sent behind the refused request");
+    assert_eq!(server.store.requests(), 2, "nothing is sent after the refused request");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn an_empty_url_counts_as_unset() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
     command.arg("import").arg(path).env("FAST_INGEST_URL", "");
     let output = command.stdin(Stdio::null()).output().unwrap();
-    // It came as far as the line, which is not sent anywhere.
+    // Import reads up to the bad line, which is sent nowhere.
     assert_eq!(output.status.code(), Some(65), "{output:?}");
 }
 
@@ -144,8 +144,8 @@ fn a_limit_of_the_server_is_met_once_and_kept_to() {
         let ended = import(&server, &path, &args);
         assert_eq!(ended.status, Some(0), "{ended:?}");
         assert_eq!(server.store.numbers(), all(1000));
-        // Refused are 100 and 50 events, and no more of as many: four requests of 25 are what is left of each batch.
-        // Bytes are less even than events, so that there may be a few refusals more.
+        // Refused are bulks of 100 and of 50 events, and later none of these sizes: four requests of 25 remain of each
+        // batch. Bytes vary more than events, so there may be a few more refusals.
         let requests = server.store.requests();
         assert!((42..=46).contains(&requests), "{requests}");
     }
@@ -178,7 +178,7 @@ fn a_damaged_file_is_sent_up_to_the_damage() {
         ended.stderr.contains(&format!("cannot be read after line {read}: ")),
         "{ended:?}"
     );
-    // The same command would meet the same damage.
+    // The same command would fail on the same damage.
     let advice = "; fix the file, then run the same command again, nothing is stored twice\n";
     assert!(ended.stderr.ends_with(advice), "{ended:?}");
 }
@@ -230,7 +230,7 @@ fn interrupted(then: impl FnOnce(&Child, &mpsc::Sender<()>)) -> (Ended, Server) 
     let server = Server::start(move |number, _| {
         if number == 2 {
             arrive.lock().unwrap().send(()).unwrap();
-            // Disconnected when the test is over.
+            // Disconnected when the test ends.
             released.lock().unwrap().recv().unwrap_or_default();
         }
         Reply::Store

@@ -1,4 +1,4 @@
-//! A server that does what a test's script says, and keeps events as the real one does: once for each `event_id`.
+//! A server that follows a test's script, and stores events as the real one does: once for each `event_id`.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// What to do with a request.
+/// The server's reaction to a request.
 pub(super) enum Reply {
-    /// Store the events and say so.
+    /// Store the events and acknowledge them.
     Store,
-    /// Store the events, but close the connection instead of saying so.
+    /// Store the events, but close the connection instead of answering.
     StoreAndHangUp,
-    /// Close the connection without a word.
+    /// Close the connection without an answer.
     HangUp,
     /// Answer without storing: status, header lines, body.
     Answer(u16, &'static str, String),
@@ -25,7 +25,7 @@ pub(super) enum Reply {
 /// Decides on the n-th request, counted from 0 over all connections.
 pub(super) type Script = dyn Fn(usize, &[Value]) -> Reply + Send + Sync;
 
-/// What the server has stored. Outlives a restart.
+/// The stored events. They outlive a restart.
 #[derive(Default)]
 pub(super) struct Store {
     with_id: Mutex<BTreeMap<String, Value>>,
@@ -88,7 +88,7 @@ impl Server {
         Self::start_at("127.0.0.1:0".parse().unwrap(), Arc::default(), script)
     }
 
-    /// A server on this port that goes on with what is stored.
+    /// A server on this port that continues with the events of `store`.
     pub(super) fn start_at(
         address: SocketAddr,
         store: Arc<Store>,
@@ -109,7 +109,7 @@ impl Server {
                     let stream = stream.unwrap();
                     connections.lock().unwrap().push(stream.try_clone().unwrap());
                     let (store, script) = (store.clone(), script.clone());
-                    // An error is the client hanging up, or the server being stopped.
+                    // An error means that the client has closed, or that the server is being stopped.
                     thread::spawn(move || serve(&stream, &store, &*script).unwrap_or_default());
                 }
             })
@@ -136,7 +136,7 @@ impl Server {
         drop(TcpStream::connect(self.address).unwrap());
         acceptor.join().unwrap();
         for connection in self.connections.lock().unwrap().drain(..) {
-            // Fails if the client was quicker.
+            // Fails if the client has closed before.
             connection.shutdown(Shutdown::Both).unwrap_or_default();
         }
     }
@@ -218,8 +218,8 @@ fn answer(mut stream: &TcpStream, status: u16, headers: &str, body: &str) -> io:
     stream.write_all(text.as_bytes())
 }
 
-/// The answer to a bulk request in which `is_bad` events miss a field; lists at most `listed_max` of them. Stores if
-/// there is none.
+/// The answer to a bulk request in which `is_bad` events lack a field; lists at most `listed_max` of them. Stores the
+/// events if none is bad.
 pub(super) fn judge(events: &[Value], listed_max: usize, is_bad: impl Fn(&Value) -> bool) -> Reply {
     let bad: Vec<usize> = (0..events.len()).filter(|&index| is_bad(&events[index])).collect();
     if bad.is_empty() {

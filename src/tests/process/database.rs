@@ -1,5 +1,5 @@
-//! The database is away at the start, loses its schema, refuses an event: clients see none of it, and all is stored
-//! once. What happens to it under load are plans of the fault harness.
+//! The database is down at the start, loses its schema, refuses an event: clients notice none of this, and all events
+//! are stored once. Faults under load are plans of the fault harness.
 
 use std::io::Write as _;
 
@@ -112,7 +112,7 @@ fn a_schema_dropped_under_a_running_server_stops_the_flush_and_nothing_else() {
     sent.extend(still);
 
     database.migrate(&["up"]);
-    // It is a database of its own now, which has none of the events from before. The log has kept them.
+    // The database is a new one now, without the earlier events. The log has kept them.
     server.wait_for_health("asked", |health| {
         let reason = health["reason"].as_str().unwrap_or_default();
         reason.contains("through sequence 50 are in database")
@@ -157,11 +157,11 @@ fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
     assert!(matches!(wait, Some(Ok(1..))), "{refusal:?}");
     assert!(log_bytes(dir.path()) <= 256 * 1024 + 1024);
 
-    // What a commit will be noted in has its room already, as the format document says, though no database was there.
+    // `FLUSHED` has its full size already, as the format document says, although no database was there.
     let flushed = std::fs::metadata(dir.path().join("wal/FLUSHED")).unwrap();
     assert_eq!(flushed.len(), 262_656);
 
-    // The next client is told before it has sent a body.
+    // The next client is refused before it has sent a body.
     let mut patient = Connection::open(server.address()).unwrap();
     let body = body_of("refused");
     patient.send_head("POST", "/events", body.len()).unwrap();
@@ -180,7 +180,7 @@ fn a_log_at_its_cap_refuses_before_the_body_and_opens_again() {
     assert_stored_once(&database.events(), &stored);
 }
 
-/// Bytes of segments; what stands beside them is of fixed size.
+/// Bytes of segments; the other files beside them have a fixed size.
 fn log_bytes(data_dir: &std::path::Path) -> u64 {
     let files = std::fs::read_dir(data_dir.join("wal")).unwrap();
     let segments = files
@@ -189,8 +189,8 @@ fn log_bytes(data_dir: &std::path::Path) -> u64 {
     segments.map(|file| file.metadata().unwrap().len()).sum()
 }
 
-/// What a failed sync left of a commit is in the page cache, and a start that believed it would give up the log's copy.
-/// Nobody can make a device forget here, so this looks at what the server does before it reads.
+/// After a failed sync the page cache may hold a commit that the device lacks; a start that believed it would give up
+/// the log's copy. No test can make a device forget here, so this one checks what the server does before it reads.
 #[test]
 fn a_start_asks_the_device_and_not_the_page_cache_how_far_sqlite_is() {
     if let Err(reason) = strace_works() {

@@ -1,6 +1,7 @@
 //! Real events against answers that were computed without this program: the flights from New York in 2013 (CC0).
 //!
-//! Six days of them, around a blizzard, live in `fixtures`. The whole year is used where it lies beside the repository.
+//! Six days of them, around a blizzard, are in `fixtures`. The whole year is used if it is present beside the
+//! repository.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -41,7 +42,7 @@ fn the_whole_year_on_postgresql() {
     check(dir.path(), &Database::migrated(Cluster::shared()), &files);
 }
 
-/// Events, one a line and compressed, and the queries with their answers.
+/// The compressed events, one per line, and the queries with their answers.
 struct Files {
     events: PathBuf,
     expected: PathBuf,
@@ -91,7 +92,7 @@ fn check(data_dir: &Path, database: &Database, files: &Files) {
     server.stop();
 }
 
-/// A rollup that gets an event too many: departures of JetBlue in a quarter of an hour of the day before the blizzard.
+/// A rollup that gets one event too many: departures of JetBlue in a quarter of an hour of the day before the blizzard.
 const TAMPERED: (&str, &str) = ("departure / B6", "2013-02-07T23:00:00Z");
 
 fn tamper(database: &Database) {
@@ -107,8 +108,8 @@ fn tamper(database: &Database) {
     database.execute(&format!("UPDATE rollups SET events = events + 1 WHERE {row}"));
 }
 
-/// `verify` names the rollup that was tampered with. The sum of its day, if there is one by now, is of the parts before
-/// or after.
+/// `verify` names the rollup that was tampered with. The sum of its day, if it exists by now, may be from before or
+/// after.
 fn assert_named(database: &Database) {
     let ended = run(&[&["verify"][..], &database.flags()].concat());
     assert_eq!(ended.code(), 65, "{ended:?}");
@@ -125,11 +126,11 @@ fn assert_named(database: &Database) {
     assert!(of_day.iter().all(|line| line.starts_with(&day)), "{ended:?}");
 }
 
-/// Days and hours in the time zone of the flights, against a plain recount of the file.
+/// Days and hours in the flights' time zone, against a plain recount of the file.
 fn assert_new_york_days(server: &Server, events: &Path) {
     let zone = jiff::tz::TimeZone::get("America/New_York").unwrap();
     let (mut days, mut hours) = (Recount::default(), Recount::default());
-    // The blizzard, from the evening before; and all of it.
+    // First the blizzard, from the evening before; then the whole time.
     let (from, to) = (1_360_282_345, 1_360_500_000);
     for line in BufReader::new(GzDecoder::new(File::open(events).unwrap())).lines() {
         let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -143,7 +144,7 @@ fn assert_new_york_days(server: &Server, events: &Path) {
         let start = zone.to_ambiguous_timestamp(midnight).unambiguous().unwrap();
         days.add(start, user);
         if (from..to).contains(&second) {
-            // Full hours of New York are full hours of UTC.
+            // Full hours in New York are full hours in UTC.
             let hour = jiff::Timestamp::from_second(second - second.rem_euclid(3600)).unwrap();
             hours.add(hour, user);
         }
@@ -177,7 +178,7 @@ impl Recount {
         }
     }
 
-    /// In the shape of `ask`.
+    /// The recount in the shape of `ask`.
     fn answer(&self) -> Value {
         let groups = self
             .groups
@@ -203,7 +204,7 @@ fn an_import_rides_out_kills_of_the_server_on_postgresql() {
     rides_out_kills(dir.path(), &Database::migrated(Cluster::shared()));
 }
 
-/// Answers get lost and requests are sent again; the event ids of the import keep the counts right.
+/// Answers are lost and requests are sent again; the event ids of the import keep the counts right.
 fn rides_out_kills(data_dir: &Path, database: &Database) {
     let files = sample();
     let launch = Launch::new(data_dir, database);
@@ -224,7 +225,7 @@ fn rides_out_kills(data_dir: &Path, database: &Database) {
         }
         importing.join().unwrap();
     });
-    // Once more from the start: every event is there already.
+    // Import the file again from the start: every event is there already.
     import(&url, &files.events, &[]);
     let server = server.unwrap();
     assert_answers(&server, &files);
@@ -254,8 +255,8 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_reader(File::open(path).unwrap()).unwrap()
 }
 
-/// The server's answer with every user counted, in the shape of the expected ones: groups as a map from key to the two
-/// counts. The quick answer has the same numbers but for users of many, which it may estimate.
+/// The server's answer with every user counted, in the shape of the expected answers: groups as a map from key to the
+/// two counts. The quick answer has the same numbers except where it estimates many users.
 fn ask(server: &Server, query: &Value) -> Value {
     let mut exactly = query.clone();
     exactly["exact"] = json!(true);
@@ -292,7 +293,7 @@ fn groups(report: &Value) -> &[Value] {
     groups.map_or(&[], Vec::as_slice)
 }
 
-/// Events are always counted; users are told with an error, of which four are allowed.
+/// Events are always exact; users may be estimated with a standard error, of which four are allowed.
 fn assert_is_near(quick: &Value, exact: &Value) {
     assert_eq!(groups(quick).len(), groups(exact).len(), "{quick} {exact}");
     let pairs = groups(quick).iter().zip(groups(exact));

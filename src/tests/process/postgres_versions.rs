@@ -1,6 +1,6 @@
 //! One story on each release of PostgreSQL that `make postgres-versions` put under `target/postgres`: the schema is
-//! made, events come in, the server is killed, duplicates are left out, metrics and rollups are right. The plans run on
-//! them by `make torture POSTGRES=17`.
+//! made, events come in, the server is killed, duplicates are left out, metrics and rollups are right. `make torture
+//! POSTGRES=17` runs the plans on one of them.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn story_on(release: u32) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let programs = root.join(format!("target/postgres/{release}/bin"));
     if let Err(reason) = look_for(release, &programs) {
-        // Past the capture of a passing test's output: whoever counts must see it.
+        // Written past the capture of a passing test's output, so that the skip is seen and counted.
         let line = format!("postgres-versions: skipped, PostgreSQL {release} {reason}\n");
         std::io::stderr().write_all(line.as_bytes()).unwrap();
         return;

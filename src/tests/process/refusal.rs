@@ -1,4 +1,4 @@
-//! A server that was told to wait where only a person can help: it stays, in nobody's way, until it is stopped.
+//! A server with `--when-refused wait` that only a person can help: it waits, and blocks nothing, until it is stopped.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn a_refusal_waits_to_be_stopped_and_keeps_its_status() {
         let script = r#"FAST_INGEST_WHEN_REFUSED=wait exec "$@""#;
         let server = launch.clone().through_shell(script).spawn();
         server.wait_for_log(WAITS);
-        // The same again, and not "another process uses the data directory".
+        // The first error again, and not "another process uses the data directory".
         launch.run_to_end().assert_refusal(status, &[words]);
         server.terminate();
         let ended = server.wait();

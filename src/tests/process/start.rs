@@ -1,4 +1,4 @@
-//! What keeps a server from starting: one line that says what to do, the right exit status, and nothing touched.
+//! What keeps a server from starting: one line that says what to do, the right exit status, and no file changed.
 
 use std::fs;
 use std::net::TcpListener;
@@ -34,13 +34,13 @@ fn a_second_process_on_the_same_directory_leaves_the_first_alone() {
     second.assert_refusal(75, &["another fast-ingest process", "--data-dir"]);
     assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
 
-    // A first one that hangs holds the directory all the same.
+    // A first server that hangs still holds the directory.
     first.signal(Signal::STOP);
     let meanwhile = launch.run_to_end();
     first.signal(Signal::CONT);
     meanwhile.assert_refusal(75, &["another fast-ingest process"]);
 
-    // Nor does it help to come by another name.
+    // Another name of the directory does not help either.
     let other_name = tempfile::tempdir().unwrap();
     let link = other_name.path().join("link");
     std::os::unix::fs::symlink(dir.path(), &link).unwrap();
@@ -81,7 +81,7 @@ fn a_taken_port_names_the_flag() {
 #[test]
 fn a_data_directory_that_cannot_be_made_needs_a_person() {
     let dir = tempfile::tempdir().unwrap();
-    // Below a file no directory can be made, not even by root.
+    // No directory can be made below a file, not even by root.
     let file = dir.path().join("file");
     fs::write(&file, "kept").unwrap();
     let impossible = file.join("x");
@@ -118,7 +118,7 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
     let segment = last_segment(&dir.path().join("wal"));
     let sound = fs::read(&segment).unwrap();
     let mut damaged = sound.clone();
-    // In the payload of the first record, which stands behind the header of 96 bytes.
+    // In the payload of the first record, which follows the header of 96 bytes.
     damaged[96 + 32 + 10] ^= 0x40;
     fs::write(&segment, &damaged).unwrap();
 
@@ -142,7 +142,8 @@ fn damage_to_acknowledged_events_is_refused_by_name_and_mended_by_the_right_byte
     assert_stored_once(&database.events(), &sent);
 }
 
-/// It looks like a write that the kill cut short, so it must be said what may be missing and where it is.
+/// The damage looks like a write that the kill cut short, so the message must say which events may be missing and where
+/// the copy is.
 #[test]
 fn a_cut_in_the_newest_record_after_a_kill_names_the_sequences_and_the_copy() {
     let dir = tempfile::tempdir().unwrap();
@@ -155,7 +156,7 @@ fn a_cut_in_the_newest_record_after_a_kill_names_the_sequences_and_the_copy() {
     server.kill();
     let segment = last_segment(&wal);
     let bytes = fs::read(&segment).unwrap();
-    // The record begins behind the segment's header, its own header with checksum and length.
+    // The record follows the segment's header and begins with its own header: checksum, then length.
     let payload = u32::from_le_bytes(bytes[100..104].try_into().unwrap());
     let end = 96 + 32 + payload as usize;
     fs::write(&segment, &bytes[..end - 3]).unwrap();
@@ -201,7 +202,7 @@ fn a_log_without_its_newest_segment_is_refused_by_name_and_mended_by_its_return(
     assert_stored_once(&database.events(), &sent);
 }
 
-/// The port is taken, so nobody could have been served meanwhile.
+/// The port is taken, so the server cannot have answered any client.
 #[test]
 fn a_log_that_the_database_does_not_match_is_marked_before_anything_listens() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! Commands whose stderr cannot be written end as they would with a good one. A server under load is a plan of the
-//! fault harness.
+//! Commands whose stderr cannot be written end as with a working stderr. A server under load is a plan of the fault
+//! harness.
 
 use std::fs::{self, File};
 use std::io;
 
 use crate::support::process::{run, run_with_stderr};
 
-/// Nobody listens there.
+/// No server listens there.
 const NO_SERVER: &str = "http://127.0.0.1:1";
 const NO_DATABASE: &str = "postgres://nobody@127.0.0.1:1/none";
 
@@ -18,7 +18,7 @@ fn no_command_notices_that_nobody_reads_what_it_says_aside() {
     fs::write(&events, "{\"event_name\":\"page_view\"}\nno event\n").unwrap();
     fs::write(&file, "").unwrap();
     let (fresh, absent) = (path("fresh"), path("absent"));
-    // What a command changes must not differ from run to run.
+    // Migrated first, so that repeated runs of a command find the same state.
     assert_eq!(run(&["migrate", "up", "--data-dir", &fresh]).code(), 0);
     let commands: &[&[&str]] = &[
         &["health", "--url", NO_SERVER],
@@ -36,7 +36,7 @@ fn no_command_notices_that_nobody_reads_what_it_says_aside() {
         &["serve", "--no-such-flag"],
     ];
     for command in commands {
-        // The noise of the libraries too, except where it would fail the parse that is to be tested.
+        // Log lines of the libraries too, except where the flag would fail the parse under test.
         let loud: &[&str] = if command.contains(&"--log") {
             &[]
         } else {

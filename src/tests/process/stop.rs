@@ -1,4 +1,4 @@
-//! SIGTERM while the database is away. Stops under load are a plan of the fault harness.
+//! SIGTERM while the database is down. Stops under load are a plan of the fault harness.
 
 use crate::support::ledger::{assert_stored_once, bulk_of};
 use crate::support::postgres::{Cluster, StopMode};
@@ -17,7 +17,7 @@ fn a_second_sigterm_skips_the_flush_and_the_next_start_makes_up_for_it() {
     let users: Vec<_> = (0..500).map(|number| format!("user-{number}")).collect();
     let answer = server.request("POST", "/events/bulk", &bulk_of(&users));
     assert_eq!(answer.status, 202, "{answer:?}");
-    // How much waits is said wherever somebody may ask.
+    // Both `health` and the log say how many events wait.
     let health = run(&["health", "--url", &server.url()]);
     assert_eq!(health.code(), 0, "{health:?}");
     assert!(
@@ -55,8 +55,8 @@ fn where_nothing_is_left_to_be_flushed_nobody_waits_for_the_database() {
     assert_eq!(answer.status, 202, "{answer:?}");
     server.wait_until_flushed();
     cluster.stop(StopMode::Immediate);
-    // Whether it has noticed or not, before its start or in the midst of it, the test would wait ten minutes here, and
-    // fail.
+    // The stops must not wait for the database, whether the server has noticed its loss or not, or is just starting:
+    // the test would take ten minutes, and fail.
     server.stop();
     let server = launch.start();
     server.wait_for_health("without its database", |health| health["flush"]["state"] == "retrying");

@@ -1,5 +1,4 @@
-//! The release before is followed by this one: its log, with events that it has not flushed, and its database are taken
-//! over.
+//! This release takes over from the one before: its log, with events that it has not flushed, and its database.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +8,11 @@ use crate::support::postgres::Cluster;
 use crate::support::process::stored::Database;
 use crate::support::process::{Launch, run};
 
-/// A log that the release before wrote: `user-1` to `user-3`, flushed and retired, and then these two.
+/// A log of the release before, from which `user-1` to `user-3` are flushed and retired; these two events remain.
 const SEGMENT: &[u8] = include_bytes!("../fixtures/log-version-1/00000000000000000004.wal");
 const WAL_ID: &str = "e3cc2e0e-6937-460e-aed8-a5053c50dcb9";
 
-/// Brings the schema to that of the release before, with what it had stored, and to that of this one.
+/// Brings the schema to that of the release before, with events that it stored, and then to that of this one.
 fn migrate_from_before(dir: &Path, database: &Database) {
     let migrate = |verb: &str| {
         let data_dir = dir.to_str().unwrap();
@@ -26,7 +25,7 @@ fn migrate_from_before(dir: &Path, database: &Database) {
         assert_eq!(ended.code(), 0, "{ended:?}");
     };
     migrate("up");
-    // The log is of a release before lives were told.
+    // The log is of a release that did not know lives.
     migrate("down");
     migrate("down");
     database.execute(&format!(

@@ -1,4 +1,4 @@
-//! `build.rs`: a migration that comes is compiled in, and nothing else makes cargo run it again.
+//! `build.rs`: a new migration is compiled in, and nothing else makes cargo run the script again.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What the project's commands promise, held against the files that make them up.
+//! What the project's commands promise, compared with the files that define them.
 
 #[path = "../../../benches/choice.rs"]
 mod choice;
@@ -14,7 +14,7 @@ const MANIFEST: &str = include_str!("../../../Cargo.toml");
 const BENCHES: &str = include_str!("../../../benches/main.rs");
 const README: &str = include_str!("../../../README.md");
 
-/// What people read beside the code.
+/// Documents that people read beside the code.
 const PAPERS: [&str; 10] = [
     "README.md",
     ".github/CONTRIBUTING.md",
@@ -78,7 +78,7 @@ fn each_link_of_the_papers_leads_to_a_file_and_a_heading() {
     assert!(links > 20, "only {links} links are read");
 }
 
-/// The names by which links know the headings of a paper.
+/// The anchors of a paper's headings, as links name them.
 fn headings(paper: &str) -> impl Iterator<Item = String> {
     let lines = paper.lines().filter(|line| line.starts_with('#'));
     lines.map(|line| {
@@ -103,7 +103,7 @@ fn the_settings_of_the_readme_are_those_of_the_help() {
         let (of_flag, _) = of_flag.split_once("\n      --").unwrap_or((of_flag, ""));
         let variable = cells[2].split('`').nth(1).unwrap();
         assert!(of_flag.contains(&format!("[env: {variable}")), "{row}: {of_flag}");
-        // Where the table has words instead of a value, there is none by default.
+        // A cell with words instead of a value means that there is no default.
         let value = cells[3].trim_matches('`');
         let has_default = of_flag.contains("[default: ");
         assert_eq!(has_default, !value.contains(' '), "{row}: {of_flag}");
@@ -136,7 +136,7 @@ fn a_bench_that_nobody_knows_is_refused_with_the_names_of_the_layers() {
         assert!(said.contains(layer) && help.contains(layer), "{layer}");
         assert!(list.lines().any(|line| line == format!("{layer}: bench")));
         assert!(matches!(choose(&format!("{layer} --bench")), Choice::Run(_)), "{layer}");
-        // The list and what is run are one.
+        // The list and the layers that run are the same.
         assert!(BENCHES.contains(&format!("selection.has(\"{layer}\")")), "{layer}");
     }
     for known in [

@@ -1,5 +1,5 @@
-//! The patches of `make mutants` are read and applied in memory: one that the sources have left behind shows before the
-//! bugs are planted.
+//! The patches of `make mutants` are read and applied in memory: one that no longer applies is found before the bugs
+//! are planted.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ fn every_patch_applies() {
     let patches = mutants::read(root).unwrap();
     let patched = mutants::apply(root, &patches).unwrap();
     let bugs: Vec<_> = patches.iter().filter_map(|patch| patch.mutant.as_ref()).collect();
-    assert!(bugs.len() > 50, "README.md says so");
+    assert!(bugs.len() > 50, "README.md says more than fifty");
     for Mutant { bug, .. } in bugs {
         let asks = format!("is_planted(\"{bug}\")");
         assert!(patched.values().any(|text| text.contains(&asks)), "{bug}");
     }
 }
 
-/// A check whose tests have moved would find nothing to run, and take that for a bug that nobody noticed.
+/// A check whose tests have moved would find nothing to run, which would count as a bug that no test notices.
 #[test]
 fn what_catches_each_bug_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -36,7 +36,7 @@ fn what_catches_each_bug_is_there() {
     }
 }
 
-/// Whether the modules of a path are files, as far as it names files, and the last of these has what it names then.
+/// Whether the leading modules of a path are files, and the last of these contains the rest of the path.
 fn has_tests(sources: &Path, path: &str) -> bool {
     let mut file = sources.to_owned();
     let mut names = path.split("::").peekable();
@@ -46,7 +46,7 @@ fn has_tests(sources: &Path, path: &str) -> bool {
     let Ok(text) = std::fs::read_to_string(file.with_extension("rs")) else {
         return false;
     };
-    // Made by a macro.
+    // A macro makes the tests of these names.
     let named = names.find(|name| !name.starts_with("on_"));
     named.is_none_or(|name| text.contains(&format!("fn {name}")) || text.contains(&format!("mod {name}")))
 }
@@ -100,7 +100,7 @@ fn a_patch_whose_lines_are_gone_or_stand_twice_is_refused_by_name() {
     let patches = [parse("sync.patch", SOUND).unwrap()];
     for (text, words) in [
         ("write();\nsync();\nanswer();\n", None),
-        ("write();\nanswer();\n", Some("not there any more")),
+        ("write();\nanswer();\n", Some("no longer have")),
         ("sync();\nanswer();\nsync();\nanswer();\n", Some("2 places")),
     ] {
         std::fs::write(&source, text).unwrap();

@@ -1,5 +1,5 @@
-//! The plan of the house, held against what the files of `src/` name: no arrow up the stair, no circle among the rooms
-//! of one floor, no way from the product into the scaffolding.
+//! The layers of ARCHITECTURE.md, compared with the names in the files of `src/`: no module names a higher layer, no
+//! modules of one layer name each other in a circle, and the product does not name the scaffolding.
 
 mod references;
 
@@ -25,7 +25,7 @@ const STAIR: [&str; 13] = [
     "http",
     "cli",
 ];
-/// The layers that know what an event, a rollup and a question are, and nothing of servers and drivers.
+/// The layers of events, rollups and questions, which know no server and no driver.
 const DOMAIN: [&str; 4] = ["api", "event", "rollup", "query"];
 const OUTSIDE: [&str; 6] = [
     "hyper",
@@ -35,12 +35,12 @@ const OUTSIDE: [&str; 6] = [
     "rusqlite",
     "tokio_postgres",
 ];
-/// What only tests, fuzzers and the model checker build.
+/// The module that only tests, fuzzers and the model checker build.
 const SCAFFOLDING: &str = "testing";
 
-/// Each module by its path from the root of the crate, with the source of what a build for users has.
+/// Each module by its path from the root of the crate, with the source that a build for users compiles.
 type Modules = BTreeMap<String, String>;
-/// Which modules each one names.
+/// The modules that each module names.
 type References = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -48,7 +48,7 @@ fn the_house_is_built_by_its_plan() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut modules = Modules::new();
     read(&src, &src, &mut modules);
-    assert!(modules.len() > 150, "only {} were read", modules.len());
+    assert!(modules.len() > 150, "only {} modules were read", modules.len());
     let floors: BTreeSet<&str> = modules.keys().map(|module| floor(module)).collect();
     let known: BTreeSet<&str> = STAIR.into_iter().chain([SCAFFOLDING]).collect();
     assert_eq!(floors, known, "a layer is not in the plan");
@@ -90,7 +90,7 @@ fn read(src: &Path, directory: &Path, modules: &mut Modules) {
     }
 }
 
-/// Everything that is not as planned, in words.
+/// Everything that breaks the plan, in words.
 fn faults(modules: &Modules) -> Vec<String> {
     let references: References = modules
         .iter()
@@ -120,10 +120,10 @@ fn is_forbidden(from: &str, to: &str) -> Option<&'static str> {
         return Some("the product must do without the scaffolding");
     }
     if from == "api" {
-        return Some("what goes over the wire is described by itself");
+        return Some("`api` describes the wire without other layers");
     }
     let height = |layer: &str| STAIR.iter().position(|known| *known == layer);
-    (height(to) > height(from)).then_some("that is up the stair")
+    (height(to) > height(from)).then_some("that is a higher layer")
 }
 
 /// The layer that a module is in.
@@ -131,7 +131,7 @@ fn floor(module: &str) -> &str {
     module.split("::").next().unwrap()
 }
 
-/// A circle among the modules right below `parent`, each with all that is in it.
+/// A circle among the modules right below `parent`; each of these stands for all that is in it.
 fn circle_below(parent: &str, references: &References) -> Option<String> {
     let prefix = match parent {
         "" => String::new(),
@@ -148,7 +148,7 @@ fn circle_below(parent: &str, references: &References) -> Option<String> {
         let others = others.filter(|to| *to != from && (!prefix.is_empty() || from != SCAFFOLDING));
         arrows.entry(from.clone()).or_default().extend(others);
     }
-    // What nothing below leads out of, or into, is in no circle: take it away until nothing changes.
+    // A module that names no other below `parent` is in no circle: such modules are removed until none is left.
     loop {
         let ends: Vec<String> = arrows
             .iter()
@@ -164,7 +164,7 @@ fn circle_below(parent: &str, references: &References) -> Option<String> {
         }
     }
     let left: Vec<_> = arrows.into_keys().collect();
-    (!left.is_empty()).then(|| format!("{parent}: there is a circle among, or behind, {left:?}"))
+    (!left.is_empty()).then(|| format!("{parent}: there is a circle among these, or they lead to one: {left:?}"))
 }
 
 mod tests {
@@ -199,7 +199,7 @@ mod tests {
         ] {
             let sources = [("wal", source), ("http", "mod server;"), ("http::server", "")];
             let faults = faults_of(&sources);
-            assert_eq!(faults, ["wal names http::server: that is up the stair"], "{source}");
+            assert_eq!(faults, ["wal names http::server: that is a higher layer"], "{source}");
         }
     }
 

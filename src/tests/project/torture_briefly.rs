@@ -1,4 +1,4 @@
-//! A few cycles of every plan of the fault harness. `make torture` runs as many as one likes.
+//! A few cycles of every plan of the fault harness. `make torture` runs any number of them.
 
 use crate::torture::Plan;
 

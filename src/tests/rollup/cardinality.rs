@@ -1,5 +1,5 @@
-//! More pairs of event name and channel on a day than the server keeps series for: every event is stored and counted
-//! all the same, and the series in the database stay as few as they may be.
+//! More pairs of event name and channel on a day than the server keeps series for: every event is still stored and
+//! counted, and the number of series in the database stays within the cap.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -41,7 +41,7 @@ fn check(data_dir: &Path, database: &Database) {
     post(&server, 12..24);
     assert_counted(&server, database, 24);
 
-    // Other pairs may get the series now, but not more of them.
+    // Other pairs may get the series now, but no more pairs than before.
     let rebuild = ["rollup", "rebuild", "--rollup-pairs-max", PAIRS_MAX];
     let rebuilt = run(&[&rebuild[..], &database.flags()].concat());
     assert_eq!(rebuilt.code(), 0, "{rebuilt:?}");
@@ -58,12 +58,12 @@ fn assert_counted(server: &Server, database: &Database, names: usize) {
     let stored = database.rows("SELECT count(*) FROM events");
     assert_eq!(stored, [events.to_string()]);
     let pairs = database.rows("SELECT count(*) FROM rollup_series WHERE channel IS NOT NULL");
-    // Once those that came first, and once those with most events, when the server found that the day is over.
+    // The first pairs, and perhaps also those with most events, if the server found that the day has ended.
     let pairs_max: usize = PAIRS_MAX.parse().unwrap();
     let pairs: usize = pairs[0].parse().unwrap();
     assert!((pairs_max..=2 * pairs_max).contains(&pairs), "{pairs}");
     assert_eq!(pairs_kept(database), PAIRS_MAX);
-    // Names come in with their pairs, and there is one series of everything.
+    // Names get series with their pairs, and one series counts everything.
     let others = database.rows(
         "SELECT count(*) - 1 - (SELECT count(DISTINCT event_name) FROM rollup_series WHERE channel IS NOT NULL)
          FROM rollup_series WHERE channel IS NULL",
@@ -73,14 +73,14 @@ fn assert_counted(server: &Server, database: &Database, names: usize) {
     assert_answers(server, names);
 }
 
-/// Pairs with parts.
+/// Number of pairs with parts.
 fn pairs_kept(database: &Database) -> String {
     let sql =
         "SELECT count(DISTINCT series_id) FROM rollups JOIN rollup_series ON series_id = id WHERE channel IS NOT NULL";
     database.rows(sql).remove(0)
 }
 
-/// Events of a name in each channel.
+/// Events of a name, per channel.
 fn events_of(name: usize) -> usize {
     2 + name % 3
 }
@@ -138,7 +138,7 @@ fn assert_answers(server: &Server, names: usize) {
     }
 }
 
-/// A range that is longer than those in which events are counted anyway.
+/// A query over a range too long to be counted from events anyway.
 fn ask(server: &Server, event_name: &str, more: &str) -> Value {
     let (from, to) = (DAY - 30 * 86_400, DAY + 30 * 86_400);
     let path = format!("/metrics?event_name={event_name}&from={from}&to={to}{more}");

@@ -1,5 +1,5 @@
-//! The keeper of the rollups is killed, cut off and left without a database, in the middle of its work: the rollups
-//! still say what the events say, and `fast-ingest verify` agrees.
+//! The rollup keeper is killed, cut off and left without a database, in the middle of its work: the rollups still agree
+//! with the events, and `fast-ingest verify` says so.
 
 use std::path::Path;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::support::process::{Launch, Server};
 use crate::support::random::Random;
 
 const KILLS: u64 = 7;
-/// Whose keeper is at work nearly all the time.
+/// Flags that keep the rollup keeper at work nearly all the time.
 const RESTLESS: [(&str, &str); 3] = [
     ("--rollup-interval", "1ms"),
     ("--flush-interval", "5ms"),
@@ -49,7 +49,7 @@ fn survive_kills(data_dir: &Path, database: &Database) {
     for kill in 0..KILLS {
         load.wait_for_acks(1 + random.below(40));
         post_fresh(server.as_ref().unwrap(), &format!("fresh-{kill}"));
-        // Not a wait for anything: it moves the kill away from the answer before it.
+        // No wait for a condition: it moves the kill away from the last answer.
         thread::sleep(Duration::from_micros(random.below(30_000)));
         server.take().unwrap().kill();
         if kill % 3 == 0 {
@@ -101,7 +101,7 @@ fn post(server: &Server, users: &[String]) {
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
-/// Number of all events, as the server tells it.
+/// Number of all events that the server answers.
 fn told(server: &Server) -> u64 {
     let path = "/metrics?event_name=*&from=0&to=4000000000";
     let answer = server.request("GET", path, "");
@@ -121,7 +121,7 @@ fn a_server_killed_in_the_middle_of_a_compaction_leaves_it_undone_on_sqlite() {
     post(&server, &sent);
     server.wait_until_flushed();
     database.wait_until_compacted();
-    // From here on the first part that a compaction writes takes for ever.
+    // From here on the first part that a compaction writes blocks for ever.
     database.execute(
         "CREATE VIEW forever AS
            WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT n FROM n;
@@ -142,7 +142,7 @@ fn a_server_killed_in_the_middle_of_a_compaction_leaves_it_undone_on_sqlite() {
     goes_on(&launch.start(), &database, sent);
 }
 
-/// Nobody but a compaction that is stuck keeps others from writing for so many looks.
+/// Waits until the lock is held this many looks in a row: only a compaction that is stuck holds it so long.
 fn wait_for_a_lasting_writer(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.busy_timeout(Duration::ZERO).unwrap();
@@ -157,7 +157,7 @@ fn wait_for_a_lasting_writer(path: &Path) {
     }
 }
 
-/// A server after whatever happened to it or to the one before: it has all, and compacts and counts what comes.
+/// After a fault, a server has all events, and compacts and counts new ones.
 fn goes_on(server: &Server, database: &Database, mut sent: Vec<String>) {
     let after = users("after", 100);
     post(server, &after);
@@ -169,7 +169,7 @@ fn goes_on(server: &Server, database: &Database, mut sent: Vec<String>) {
     assert_stored_once(&database.events(), &sent);
 }
 
-/// Sessions that are stuck in the middle of a compaction: they hold the rollup lock and wait for a table.
+/// Sessions stuck in the middle of a compaction: they hold the rollup lock and wait for a table.
 const STUCK: &str = "SELECT stuck.pid FROM pg_stat_activity stuck JOIN pg_locks held USING (pid)
      WHERE stuck.datname = current_database() AND stuck.wait_event_type = 'Lock'
        AND held.locktype = 'advisory' AND held.granted";
@@ -205,13 +205,13 @@ fn a_rollup_session_that_is_terminated_in_the_middle_of_a_compaction_is_opened_a
     database.assert_rollups_are_right();
 }
 
-/// Lets a compaction take deltas and keeps it from going on while the guard lives. Returns whose events were sent.
+/// Lets a compaction take deltas and blocks it while the guard lives. Returns the users whose events were sent.
 fn stuck_compaction(server: &Server, database: &Database) -> (Vec<String>, Held) {
     let mut sent = users("before", 100);
     post(server, &sent);
     server.wait_until_flushed();
     database.wait_until_compacted();
-    // Days are marked last, and only by a compaction that has taken deltas.
+    // A compaction marks days last, and only if it has taken deltas.
     let held = database.hold("LOCK TABLE rollup_days IN SHARE MODE");
     let more = users("meanwhile", 100);
     post(server, &more);
@@ -233,7 +233,7 @@ fn a_database_that_crashes_under_load_keeps_its_rollups_right() {
     let server = launch(dir.path(), &database).start();
     let load = Load::start(server.address(), 2);
     load.wait_for_acks(60);
-    // The keeper has been at work.
+    // The keeper has compacted.
     database.wait_for("compacted", |database| {
         database.rows("SELECT count(*) > 0 FROM rollups") == ["t"]
     });

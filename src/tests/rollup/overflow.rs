@@ -1,4 +1,4 @@
-//! Pairs that somebody invents must not cost the pairs that a product has their rollups.
+//! Pairs that clients invent must not cost a product's real pairs their rollups.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::DAY_MICROS;
@@ -17,7 +17,7 @@ contract! {
 }
 
 const PAIRS_MAX: usize = 20;
-/// What the product sends every day.
+/// Names that the product sends every day.
 const REAL: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 
 fn at(day: i64) -> Timestamp {
@@ -60,7 +60,7 @@ async fn assert_right(database: &Database, day: i64) {
 async fn invented_pairs_of_tomorrow_leave_room_for_the_real_ones(database: Database) {
     let mut flushed = take_in(&database, 0, 0, &on_day(&REAL, 0)).await;
     let invented = invented();
-    // Sorted before the real ones, and there before them.
+    // Invented pairs sort before the real ones, and come first.
     flushed = take_in(&database, 0, flushed, &on_day(&invented, 1)).await;
     assert_right(&database, 1).await;
     flushed = take_in(&database, 1, flushed, &on_day(&invented, 1)).await;
@@ -75,13 +75,13 @@ async fn invented_pairs_of_tomorrow_leave_room_for_the_real_ones(database: Datab
         assert_eq!(report.total.total_events, 2, "right, if slow");
         overflowed += usize::from(report.overflowed);
     }
-    // A tenth of the room is there for pairs that nobody has seen the day before.
+    // A tenth of the cap is kept for pairs that no earlier day had.
     assert_eq!(invented.len() - overflowed, PAIRS_MAX / 10);
     assert_right(&database, 1).await;
 }
 
 async fn a_day_that_overflowed_is_rebuilt_once_it_is_over(database: Database) {
-    // Nothing is known of any day before, so the invented ones take all.
+    // No earlier day is known, so the invented pairs take all series.
     let invented = invented();
     let mut flushed = take_in(&database, 0, 0, &on_day(&invented, 0)).await;
     for _ in 0..3 {
@@ -99,7 +99,7 @@ async fn a_day_that_overflowed_is_rebuilt_once_it_is_over(database: Database) {
     }
     let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, None, "once is enough");
-    // Some late ones of pairs that were not chosen, and then as many as there were.
+    // First some late events of pairs that were not chosen, then as many as the day had.
     flushed = take_in(&database, 2, flushed, &on_day(&invented[50..], 0)).await;
     let settled = settle_one_day(&mut *rollups, PAIRS_MAX, at(2)).await.unwrap();
     assert_eq!(settled, None);

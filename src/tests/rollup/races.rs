@@ -1,8 +1,8 @@
 //! Flushes of several servers, compactions, sums of days and a rebuild, all at once: no query and no snapshot ever sees
-//! rollups that disagree with the events, and in the end every answer is that of a plain recount.
+//! rollups that disagree with the events, and at the end every answer equals a plain recount.
 //!
-//! Each actor has a thread of its own, as in the server, because SQLite's calls block. `TEST_SEED` repeats what they
-//! do, though not who is faster.
+//! Each actor has a thread of its own, as in the server, because SQLite's calls block. `TEST_SEED` repeats their
+//! actions, but not their interleaving.
 
 mod events;
 mod recount;
@@ -55,8 +55,8 @@ async fn everything_races_on_days_with_more_pairs_than_the_cap(database: Databas
     assert!(overflowed > 0, "events had to be counted");
 }
 
-/// Lets everything race, and asks many questions after it. Returns how many of them had to count events of overflowed
-/// days.
+/// Runs all actors at once, and asks many questions afterwards. Returns how many of them had to count events of
+/// overflowed days.
 async fn race(database: Database, pairs_max: usize) -> usize {
     database.refuse_events_named(POISON).await;
     let race = tokio::task::spawn_blocking(move || {
@@ -66,11 +66,11 @@ async fn race(database: Database, pairs_max: usize) -> usize {
     race.await.unwrap()
 }
 
-/// What the actors share.
+/// The state that the actors share.
 struct Race {
     database: Database,
     pairs_max: usize,
-    /// When it began: events are placed around it.
+    /// When the race began: events are placed around this instant.
     now: Timestamp,
     flushed: AtomicUsize,
     is_over: AtomicBool,
@@ -106,7 +106,7 @@ fn run(race: Race, mut random: Random) -> usize {
 
         let flushed: Vec<_> = flushers.into_iter().map(|flusher| flusher.join()).collect();
         let rebuilt = rebuilding.join();
-        // Before anything that may panic: the others would go on for ever.
+        // Set before anything that may panic: the other actors would run for ever.
         race.is_over.store(true, Ordering::Relaxed);
         shutdown.drain();
         rebuilt.unwrap();
@@ -147,7 +147,7 @@ impl Race {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// A store of the calling thread's own: another server on the same database.
+    /// A store of the calling thread's own, like that of another server on the same database.
     fn store(&self) -> Arc<dyn EventStore> {
         open(&self.database.settings()).unwrap()
     }
@@ -156,7 +156,7 @@ impl Race {
         self.store().open_rollups().await.unwrap()
     }
 
-    /// One server's flushes. Returns the events.
+    /// The flushes of one server. Returns their events.
     async fn flush_batches(&self, number: u128, mut random: Random) -> Vec<Draft> {
         let wal_id = WalId(Uuid::from_u128(number));
         let store = self.store();
@@ -175,7 +175,7 @@ impl Race {
         all
     }
 
-    /// Compacts in small bites at any time of the days to come, so that minutes age and days end while events still
+    /// Compacts in small steps at simulated times up to days ahead, so that minutes age and days end while events still
     /// come in.
     async fn keep_at_any_time(&self, mut random: Random) {
         let mut store = self.rollups().await;
@@ -192,13 +192,13 @@ impl Race {
             };
             compact(&mut *store, now, &limits).await.unwrap();
             sum_up_days(&mut *store, now, &limits).await.unwrap();
-            // SQLite's other writers look for a gap once a millisecond.
+            // SQLite's other writers retry once a millisecond.
             thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Makes the rollups of all days afresh when half of the batches are there, some times over: what is flushed and
-    /// compacted between two of its statements must not get lost.
+    /// Rebuilds the rollups of all days a few times once half of the batches are stored: events flushed and compacted
+    /// between two of its statements must not get lost.
     async fn rebuild(&self) {
         let half = FLUSHERS as usize * BATCHES / 2;
         while self.flushed.load(Ordering::Relaxed) < half {
@@ -227,14 +227,14 @@ impl Race {
             let told = i64::try_from(answer.total.total_events).unwrap();
             assert!(
                 (before.max(last)..=after).contains(&told),
-                "{told} events told, {before} rows before and {after} after, {last} told last"
+                "{told} events answered, {before} rows before and {after} after, {last} in the last answer"
             );
             last = told;
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The same for one name in a range that cuts rollups.
+    /// Asks about one name in a range that cuts rollups, again and again.
     async fn ask_about_a_piece(&self, mut random: Random) {
         let store = self.store();
         while self.goes_on() {
@@ -253,7 +253,7 @@ impl Race {
             let told = i64::try_from(answer.total.total_events).unwrap();
             assert!(
                 (before..=after).contains(&told),
-                "{told} events told, {before} rows before and {after} after: {query:?}"
+                "{told} events answered, {before} rows before and {after} after: {query:?}"
             );
             self.answers.fetch_add(1, Ordering::Relaxed);
         }
@@ -268,7 +268,7 @@ impl Race {
         }
     }
 
-    /// In each snapshot the rollups say exactly what the rows say.
+    /// Verifies in snapshots that the rollups agree with the rows.
     async fn verify_days(&self, mut random: Random) {
         let mut store = self.rollups().await;
         while self.goes_on() {
@@ -280,8 +280,8 @@ impl Race {
     }
 }
 
-/// Flushes a batch as the flush thread does: around events that are refused, and from the checkpoint on after any
-/// doubt.
+/// Flushes a batch as the flush thread does: passes over events that are refused, and continues from the checkpoint
+/// after any doubt.
 async fn flush(store: &dyn EventStore, batch: Batch) {
     let view = batch.view();
     let mut sink = store.open_sink().await.unwrap();
@@ -316,7 +316,7 @@ async fn flush(store: &dyn EventStore, batch: Batch) {
     }
 }
 
-/// Everything into quarters, and all days summed up.
+/// Merges everything into quarters, and sums up all days.
 async fn compact_all(database: &Database, pairs_max: usize) {
     let now = at(Timestamp::now().as_micros() + 5 * DAY_MICROS);
     let limits = Limits::new(pairs_max);
@@ -340,7 +340,7 @@ async fn assert_all_days_are_right(database: &Database) {
     assert_eq!(i64::try_from(events), Ok(database.count("events").await));
 }
 
-/// All days: between those with events lie few without.
+/// All given days, after a check that there are not too many to verify.
 fn touched(all: &[Day]) -> impl Iterator<Item = Day> {
     assert!((5..200).contains(&all.len()), "{} days", all.len());
     all.iter().copied()

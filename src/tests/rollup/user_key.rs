@@ -1,5 +1,5 @@
-//! The secret that a database hashes user ids with: new databases have one, old ones get one when their rollups are
-//! made afresh.
+//! The secret that a database hashes user ids with: new databases have one, old ones get one when all rollups are
+//! rebuilt.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::DAY_MICROS;
@@ -24,7 +24,7 @@ contract! {
 
 const HAS_KEY: &str = "rollup_state WHERE user_key IS NOT NULL";
 
-/// As many users as are named one by one, so that their number is exact, and twice as large where sets do not merge.
+/// As many users as a set names one by one: their number is exact, and twice as large where two sets do not merge.
 fn users() -> Vec<String> {
     (0..PART_EXACT_MAX).map(|n| format!("user-{n}")).collect()
 }
@@ -61,14 +61,14 @@ async fn a_rebuild_gives_an_old_database_its_secret(database: Database) {
     sink.flush(batch_of(0, &on_day(&users, 0)).view()).await.unwrap();
     let some = command(&database, &["rollup", "rebuild", "--from", "2026-02-01"]).await;
     assert_says(&some, "rebuilt 1 day, 100 events\n");
-    assert_eq!(database.count(HAS_KEY).await, 0, "some days are not all");
+    assert_eq!(database.count(HAS_KEY).await, 0, "not all days were rebuilt");
     let all = command(&database, &["rollup", "rebuild"]).await;
     assert_says(
         &all,
         "user ids are hashed with a secret of this database from now on\nrebuilt 1 day, 100 events\n",
     );
     assert_eq!(database.count(HAS_KEY).await, 1);
-    // The same sink: what it knew of the database must not count.
+    // The same sink: it must not use what it read of the database before.
     sink.flush(batch_of(100, &on_day(&users, 1)).view()).await.unwrap();
     assert_eq!(unique_users(&database, 2).await, 100);
     let right = "verified 200 events in 2 days: no difference\n";

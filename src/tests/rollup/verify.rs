@@ -1,5 +1,5 @@
 //! `fast-ingest verify` and `fast-ingest rollup rebuild` on real databases: rollups that were tampered with are named
-//! and mended, flushes may go on meanwhile, and the first rollups of a database that is older than they are get built.
+//! and fixed, flushes may go on meanwhile, and a database older than rollups gets its first ones built.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::Day;
@@ -193,8 +193,8 @@ async fn rebuilding_loses_and_doubles_nothing_while_flushes_go_on(database: Data
     let day = Day::of(Timestamp::from_micros(FEBRUARY));
     let mut rollups = database.store().open_rollups().await.unwrap();
     let rules = Rules::new(PAIRS_MAX_DEFAULT);
-    // Ends with the flusher, which drops its end. Waiting for a flush each time lets SQLite's one writer at a time be
-    // either.
+    // Ends when the flusher drops its sender. Each round waits for a flush, so that flush and rebuild alternate as
+    // SQLite's one writer.
     while flushes.changed().await.is_ok() {
         rebuild_day(&mut *rollups, day, rules, Timestamp::now()).await.unwrap();
         let verdict = verify_day(&mut *rollups, day).await.unwrap();
@@ -224,7 +224,7 @@ async fn flushes_get_in_between_the_days_of_a_rebuild(database: Database) {
     let day = Day::of(Timestamp::from_micros(FEBRUARY));
     let mut rollups = database.store().open_rollups().await.unwrap();
     let rules = Rules::new(PAIRS_MAX_DEFAULT);
-    // Day after day without a look at the flusher, which must come to an end all the same.
+    // Rebuilds without waiting for the flusher, which must finish all the same.
     while !flusher.is_finished() {
         rebuild_day_and_rest(&mut *rollups, day, rules).await.unwrap();
     }
@@ -235,7 +235,7 @@ async fn flushes_get_in_between_the_days_of_a_rebuild(database: Database) {
 
 async fn events_that_are_older_than_the_rollups_are_counted(database: Database) {
     store_three_events(&database).await;
-    // To the release before the rollups.
+    // Back to the release before the rollups.
     for _ in 0..3 {
         command(&database, &["migrate", "down", "--yes"]).await;
     }
@@ -249,7 +249,7 @@ async fn events_that_are_older_than_the_rollups_are_counted(database: Database) 
 
     // An earlier run was interrupted after the migration.
     let interrupted = database.migrate(|location| {
-        // To the release before the rollups.
+        // Back to the release before the rollups.
         migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::down(location, false)?;
@@ -286,14 +286,14 @@ async fn an_interrupted_first_build_goes_on_where_it_stopped(database: Database)
     let events = [0, 1, 2].map(|day| event("page_view", "ann", FEBRUARY + day * DAY_MICROS));
     sink.flush(batch_of(0, &events).view()).await.unwrap();
     let unbuilt = database.migrate(|location| {
-        // To the release before the rollups.
+        // Back to the release before the rollups.
         migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::apply(location, std::time::Duration::ZERO)
     });
     unbuilt.await.unwrap();
-    // As the transaction of the first day leaves it.
+    // The state that the transaction of the first day leaves.
     let day = Day::of(Timestamp::from_micros(FEBRUARY));
     let mut rollups = database.store().open_rollups().await.unwrap();
     rollups.begin(true).await.unwrap();
@@ -309,7 +309,7 @@ async fn an_interrupted_first_build_goes_on_where_it_stopped(database: Database)
     rollups.begin(true).await.unwrap();
     assert_eq!(rollups.build_from().await.unwrap(), None);
     assert!(!rollups.rebuild_needed().await.unwrap());
-    // One that lags behind must not leave a mark for a build to come.
+    // A slower run must not leave a mark for a build to come.
     rollups.set_build_from(next).await.unwrap();
     assert_eq!(rollups.build_from().await.unwrap(), None);
     rollups.commit().await.unwrap();

@@ -1,4 +1,4 @@
-//! What every store must do, run on both: the same calls, the same answers.
+//! Behaviour of every store, run on both: the same calls must give the same results.
 
 mod constraints;
 mod flush;

@@ -1,4 +1,4 @@
-//! A PostgreSQL that is there and says nothing: TCP stays alive, so only our own time limits can tell.
+//! A PostgreSQL that is connected but silent: TCP stays alive, so only our own time limits can notice.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn batch_for(after: u64, user: &str) -> Batch {
     batch_of(after, &[event("view", user, FEBRUARY)])
 }
 
-/// A TCP proxy that can stop moving bytes without closing anything, as a frozen machine does.
+/// A TCP proxy that can stop moving bytes without closing a connection, like a frozen machine.
 struct Proxy {
     port: u16,
     frozen: watch::Sender<bool>,
@@ -74,7 +74,7 @@ async fn a_frozen_server_does_not_hold_the_flush_for_ever() {
         matches!(&error, SinkError::Store(StoreError::Unavailable(text)) if text.contains("no answer")),
         "{error}"
     );
-    // The server is well, only the way to it was not: the checkpoint tells what happened.
+    // Only the connection was broken, not the server: the checkpoint says what happened.
     let mut fresh = direct.store().open_sink().await.unwrap();
     assert_eq!(
         fresh.checkpoint(wal_id()).await.unwrap().map(|row| row.flushed_through),

@@ -1,4 +1,5 @@
-//! What only PostgreSQL can do to a store: sessions that outlive their client, locks, partitions that vanish, restarts.
+//! Behaviour that only PostgreSQL can show a store: sessions that outlive their client, locks, lost partitions,
+//! restarts.
 
 use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) async fn wait_until(observer: &tokio_postgres::Client, condition: &st
 async fn a_zombie_that_commits_late_wins_and_the_retry_stores_nothing() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;
-    // A session that its client gave up on: it moved the checkpoint, and will commit.
+    // A session whose client gave up on it: it has moved the checkpoint, and will commit.
     let zombie = database.session().await;
     zombie
         .batch_execute("BEGIN; UPDATE wal_checkpoints SET flushed_through = 1")
@@ -76,11 +77,11 @@ async fn a_checkpoint_whose_row_is_locked_is_not_read_around() {
     );
 }
 
-/// The server in the middle of a COPY has no other way to notice that the machine of its client died.
+/// In the middle of a COPY, only keepalive probes show the server that its client's machine has died.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_probes_the_flush_and_lets_go_when_it_is_gone() {
     let database = Database::postgres().await;
-    // Asks the sink's own session for what its socket is really set to.
+    // Asks in the sink's own session for the settings of its socket.
     database
         .execute(
             "CREATE TABLE seen (name text, value text);
@@ -128,7 +129,7 @@ async fn a_partition_dropped_behind_our_back_is_made_again() {
         Some(2)
     );
     assert_eq!(database.users().await, ["bob"]);
-    // The same through the staging table.
+    // A dropped partition again, for an event that goes through the staging table.
     database.execute("DROP TABLE events_2026_02").await;
     let mut with_id = event("view", "cid", FEBRUARY);
     with_id.event_id = Some("1");
@@ -141,7 +142,7 @@ async fn partitions_are_made_while_a_query_runs() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;
     let reader = database.session().await;
-    // A long query is a transaction that holds its lock on the parent.
+    // A long query is a transaction that holds its lock on the parent table.
     reader
         .batch_execute("BEGIN; SELECT count(*) FROM events")
         .await
@@ -222,7 +223,7 @@ async fn a_dropped_query_is_cancelled_in_the_server() {
     wait_until(&observer, running).await;
     waiting.abort();
     wait_until(&observer, &format!("NOT {running}")).await;
-    // Its only connection is free again, though not by reuse.
+    // Its only connection is free again, though the old session is not used again.
     drop(blocked);
     let report = store.metrics(&query("view", 0, FEBRUARY, None)).await.unwrap();
     assert_eq!(report.total, Counts::default());
@@ -260,7 +261,7 @@ async fn every_query_is_told_that_the_database_is_down() {
         flush_timeout: Duration::from_secs(30),
     })
     .unwrap();
-    // All of them wait for the same one attempt.
+    // All of them wait for one connection attempt.
     let asking: Vec<_> = (0..8)
         .map(|_| {
             let store = Arc::clone(&store);
@@ -310,7 +311,7 @@ async fn after_a_restart_a_new_sink_and_old_store_work() {
     tokio::task::block_in_place(|| cluster.stop(StopMode::Fast));
 }
 
-/// The flush is refused too, because the database may have been down when the server started.
+/// The flush also refuses the database, because it may have been down when the server started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_of_another_encoding_is_refused_with_the_remedy() {
     let cluster = tokio::task::spawn_blocking(Cluster::shared).await.unwrap();

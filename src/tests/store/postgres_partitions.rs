@@ -1,4 +1,4 @@
-//! Which partitions PostgreSQL gets: a month each, and a year for what is long past.
+//! The partitions that PostgreSQL gets: one per month, and one per year for the distant past.
 
 use fast_ingest::event::Timestamp;
 use fast_ingest::store::{SinkError, StoreError};
@@ -33,7 +33,7 @@ async fn one_bulk_with_an_event_a_month_since_1970_makes_few_partitions() {
     database.store_events(&events).await;
     assert_eq!(database.events().await.len(), events.len());
     let partitions = partitions(&database).await;
-    // Five years by the month, the others whole.
+    // Partitions by the month for five years, whole years before.
     assert_eq!(
         partitions.len(),
         5 * 12 + usize::try_from(this_year - 5 - 1970).unwrap()

@@ -1,4 +1,4 @@
-//! A pooler before PostgreSQL: served in session mode, refused by name in the modes that take sessions apart.
+//! A pooler in front of PostgreSQL: used in session mode, refused by name in the modes that share sessions.
 
 use fast_ingest::store::settings::{StoreLocation, StoreSettings};
 use fast_ingest::store::{self, StoreError};
@@ -27,9 +27,9 @@ fn a_pooler_that_takes_sessions_apart_is_refused_with_what_to_do() {
         for command in [&["migrate", "up"][..], &["migrate", "status"]] {
             run(&[command, &way.flags()].concat()).assert_refusal(78, &WORDS);
         }
-        // The database may have been away at the start.
+        // The database may have been down at the start.
         let Database::Postgres(url) = way else {
-            unreachable!("a pooler is before PostgreSQL")
+            unreachable!("a pooler needs PostgreSQL")
         };
         let store = store::open(&StoreSettings {
             location: StoreLocation::Postgres(url.clone()),

@@ -1,5 +1,4 @@
-//! What only on PostgreSQL can keep a row out: partitions that are detached, constraints that wait for COMMIT,
-//! functions that fail.
+//! Reasons for refused rows that only PostgreSQL has: detached partitions, deferred constraints, functions that fail.
 
 use fast_ingest::store::{EventSink, SinkError, StoreError};
 
@@ -7,7 +6,7 @@ use crate::support::database::{Database, Event, FEBRUARY, batch_of, event, wal_i
 
 const DAY: i64 = 86_400_000_000;
 
-/// Refused by this code, and the connection can be used on.
+/// The event is refused with this code, and the connection still works.
 async fn assert_refused(sink: &mut dyn EventSink, event: Event<'_>, expected: &str, words: &str) {
     let row = sink.checkpoint(wal_id()).await.unwrap().unwrap();
     let after = row.flushed_through;

@@ -1,4 +1,4 @@
-//! Rollups on PostgreSQL: deltas that say what was stored, the lock and the snapshot of whoever keeps the rollups.
+//! Rollups on PostgreSQL: deltas that match the stored rows, the keeper's lock and snapshot.
 
 use fast_ingest::upkeep::upgrade;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ fn with_id<'a>(name: &'a str, channel: &'a str, user: &'a str, id: &'a str) -> E
     }
 }
 
-/// Events by name, channel and quarter of an hour: what a plain count of the rows says, and what the deltas say.
+/// Events by name, channel and quarter of an hour: by a plain count of the rows, and by the deltas.
 type Counts = BTreeMap<(String, String, i64), (i64, u64)>;
 
 async fn counted(database: &Database) -> Counts {
@@ -34,7 +34,7 @@ async fn counted(database: &Database) -> Counts {
         .collect()
 }
 
-/// Takes all deltas without keeping what it did.
+/// Takes all deltas in a transaction that is not committed.
 async fn folded(database: &Database) -> Counts {
     let mut rollups = begun(database).await;
     let mut sums: BTreeMap<_, (i64, UserUnion)> = BTreeMap::new();
@@ -92,7 +92,7 @@ async fn deltas_are_what_a_count_of_the_stored_rows_says() {
     let stored = sink.flush(batch_of(0, &mixed).view()).await.unwrap();
     assert_eq!(stored.stored, 5);
     assert_eq!(folded(&database).await, counted(&database).await);
-    // Of one id twice in a batch the first counts, under its own name and channel.
+    // Of two events with one id in a batch the first counts, under its own name and channel.
     let twice = [
         with_id("view", "web", "dan", "3"),
         with_id("click", "app", "dan", "3"),
@@ -107,7 +107,7 @@ async fn deltas_are_what_a_count_of_the_stored_rows_says() {
         }
     );
     assert_eq!(folded(&database).await, counted(&database).await);
-    // A retry under another name, next to events that are new with and without an id.
+    // A retry under another name, beside new events with and without an id.
     let again = [
         with_id("click", "tv", "ann", "1"),
         with_id("view", "tv", "fay", "5"),
@@ -124,7 +124,7 @@ async fn deltas_are_what_a_count_of_the_stored_rows_says() {
     let counts = counted(&database).await;
     assert_eq!(folded(&database).await, counts);
     assert!(!counts.contains_key(&("click".to_owned(), "tv".to_owned(), FEBRUARY)));
-    // Nothing new at all.
+    // A batch without new events.
     let flushed = sink.flush(batch_of(11, &twice).view()).await.unwrap();
     assert_eq!(
         flushed,
@@ -153,7 +153,7 @@ async fn what_is_not_stored_leaves_no_deltas() {
         assert!(matches!(moved, SinkError::CheckpointMoved), "{moved}");
     }
     assert_eq!(database.count("rollup_deltas").await, 0);
-    // The connection is as good as new.
+    // The connection works as before.
     let good = batch_of(1, &[event("view", "ann", FEBRUARY)]);
     assert_eq!(sink.flush(good.view()).await.unwrap().stored, 1);
     assert_eq!(folded(&database).await, counted(&database).await);
@@ -252,7 +252,7 @@ async fn a_flush_behind_the_snapshot_keeps_its_deltas_for_the_next_time() {
     let taken = rollups.take_deltas(10).await.unwrap();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0].event_name, "click");
-    // Not committed, so not taken.
+    // Without a commit, the deltas are not taken.
     drop(rollups);
     assert_eq!(begun(&database).await.take_deltas(10).await.unwrap().len(), 1);
 }
@@ -349,7 +349,7 @@ async fn the_days_stored_are_found_whatever_the_partitions_are() {
     sink.flush(batch_of(0, &events).view()).await.unwrap();
     let (first, last) = (Day::of(at(0)), Day::of(at(100 * day)));
     assert_eq!(stored().await, Some((first, last)));
-    // What is left is in the middle, between months that are empty.
+    // The remaining rows are in the middle, between months that are empty.
     database
         .execute("TRUNCATE rollup_deltas; DELETE FROM events WHERE ts < '2026-03-01' OR ts > '2026-05-01'")
         .await;
@@ -402,26 +402,26 @@ async fn a_checkpoint_is_read_without_its_lock_and_after_a_lost_session() {
                     WHERE datname = current_database() AND query LIKE 'SELECT l.first_sequence%' AND pid <> pg_backend_pid()";
     let sessions: i64 = locked.query_one(sessions, &[]).await.unwrap().get(0);
     assert_eq!(sessions, 1);
-    // The first look may still find the old session; the next one makes another.
+    // The first read may still find the old session; the next read opens another.
     let mut looks = vec![read().await, read().await];
     assert_eq!(looks.pop().unwrap().unwrap(), Some(6));
 }
 
-/// An open flush of the release before: what it commits while the migration waits for it must not go uncounted.
+/// An open flush of the release before: events that it commits while the migration waits for it must be counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_migration_waits_for_open_flushes_and_sees_what_they_stored() {
     let database = Database::postgres().await;
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];
     sink.flush(batch_of(0, &events).view()).await.unwrap();
-    // To the release before the rollups.
+    // Back to the release before the rollups.
     let down = database.migrate(|location| {
         migrations::down(location, false)?;
         migrations::down(location, false)?;
         migrations::down(location, false)
     });
     down.await.unwrap();
-    // A server's default may be anything; with this one a waiting transaction would see what was before its wait.
+    // A server may have any default; with this one, a waiting transaction would see the state before its wait.
     database
         .execute(
             "DELETE FROM events;

@@ -1,4 +1,4 @@
-//! What the flush asks of a PostgreSQL that others use and configure too.
+//! What the flush requires of a PostgreSQL that others use and configure too.
 
 use fast_ingest::rollup::SeriesKey;
 use fast_ingest::wal::id::{Mark, WalId};
@@ -7,16 +7,16 @@ use uuid::Uuid;
 use crate::store::postgres::wait_until;
 use crate::support::database::{Database, Event, FEBRUARY, batch_from, batch_of, event, wal_id};
 
-/// Each of two servers has inserted one half of the same events and comes to the other's.
+/// Each of two servers has inserted one half of the same events, and then inserts the other half.
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_store_the_same_ids_never_wait_for_each_other() {
     const EVENTS: i64 = 20;
     let database = Database::postgres().await;
-    // So that the partition is there.
+    // Makes the partition.
     database.store_events(&[event("view", "ann", FEBRUARY)]).await;
     let ids: Vec<String> = (0..EVENTS).map(|number| format!("id-{number}")).collect();
     let mut events: Vec<Event<'_>> = (FEBRUARY..).zip(&ids).map(with_id).collect();
-    // Nobody gets past the middle.
+    // The held lock stops both servers in the middle.
     let held = database.session().await;
     let middle = usize::try_from(EVENTS / 2).unwrap();
     held.batch_execute(&format!(

@@ -1,5 +1,4 @@
-//! Sessions that PostgreSQL, or what stands before it, ends while nobody uses them, or in the middle of a read. Nobody
-//! who asks hears of it.
+//! Sessions that PostgreSQL or a pooler ends while they are idle, or in the middle of a read. No caller notices.
 
 use fast_ingest::store::QueryError;
 use fast_ingest::wal::id::LifeId;
@@ -12,9 +11,9 @@ use crate::support::postgres::{self, Cluster};
 use crate::support::process::Launch;
 use crate::support::process::stored::Database as ServedDatabase;
 
-/// The store's sessions in the database of whoever asks.
+/// The store's sessions in the database of the session that asks.
 const OURS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'fast-ingest'";
-/// Behind the URL of a database: its sessions are ended when they idle for so long.
+/// Appended to the URL of a database: PostgreSQL ends its sessions after this idle time.
 const IDLE_MAX: &str = "?options=-c%20idle_session_timeout%3D100ms";
 const METRICS: &str = "/metrics?event_name=*&from=2026-02-01T00:00:00Z&to=2026-03-01T00:00:00Z";
 
@@ -67,12 +66,12 @@ async fn a_read_whose_session_ends_under_it_is_asked_once_more() {
     }
 }
 
-/// Neither to the flush, nor to the rollups, nor to a dashboard. Each finds its session ended when it needs it.
+/// Neither flush, rollups nor dashboard notice. Each finds its session ended when it needs it.
 #[test]
 fn sessions_that_idle_too_long_are_no_news() {
     let database = ServedDatabase::migrated(Cluster::shared());
     let ServedDatabase::Postgres(url) = &database else {
-        unreachable!("it is one of a cluster")
+        unreachable!("the database is PostgreSQL")
     };
     let way = ServedDatabase::Postgres(format!("{url}{IDLE_MAX}"));
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What only SQLite can do to a store: its side file.
+//! Behaviour that only SQLite can show a store: its side file.
 
 use fast_ingest::store::settings::StoreLocation;
 
@@ -13,7 +13,7 @@ async fn a_flush_gives_a_large_side_file_back() {
     let mut sink = database.sink_at(0).await;
     let side_file = path.with_file_name("events.db-wal");
     let bytes = || std::fs::metadata(&side_file).unwrap().len();
-    // As queries that overlap would let it grow: nothing is copied back.
+    // Nothing is copied back, so that the file grows as with overlapping queries.
     database
         .execute(
             "PRAGMA wal_autocheckpoint = 0; CREATE TABLE large (x BLOB);

@@ -1,4 +1,4 @@
-//! The rollups on SQLite: what a flush adds to them, and the connection that keeps them.
+//! Rollups on SQLite: what a flush adds to them, and the connection of the keeper.
 
 mod days;
 mod flush;
@@ -14,7 +14,7 @@ use fast_ingest::store::settings::StoreLocation;
 
 use crate::support::database::{Database, FEBRUARY};
 
-/// A connection of another program.
+/// A connection like another program's.
 fn file(database: &Database) -> rusqlite::Connection {
     match database.settings().location {
         StoreLocation::Sqlite(path) => rusqlite::Connection::open(path).unwrap(),
@@ -22,7 +22,7 @@ fn file(database: &Database) -> rusqlite::Connection {
     }
 }
 
-/// Rollups with a transaction that holds the lock.
+/// A connection for rollups with an open transaction that holds the lock.
 async fn begun(database: &Database) -> Box<dyn RollupStore> {
     let mut rollups = database.store().open_rollups().await.unwrap();
     assert!(rollups.begin(true).await.unwrap());
@@ -33,7 +33,7 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-/// The n-th day of February, from 0.
+/// The n-th day of February, counted from 0.
 fn day(n: i64) -> Day {
     Day::of(at(FEBRUARY + n * DAY_MICROS))
 }
@@ -71,7 +71,7 @@ fn key(event_name: Option<&str>, channel: Option<&str>) -> SeriesKey {
     }
 }
 
-/// What a part says, in a form that compares.
+/// A part's content, in a form that compares.
 type Told = (SeriesId, i64, i16, u64, Vec<u8>);
 
 fn told(part: &Part) -> Told {
@@ -88,7 +88,7 @@ fn part(series: SeriesId, micros: i64, width: Width, tally: Tally) -> Part {
     }
 }
 
-/// Three series: a pair, its name, everything.
+/// Three series: a pair, its name, and everything.
 async fn three_series(rollups: &mut dyn RollupStore) -> [SeriesId; 3] {
     let keys = [key(Some("view"), Some("web")), key(Some("view"), None), key(None, None)];
     let ids = rollups.series_ids(&keys).await.unwrap();

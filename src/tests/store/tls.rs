@@ -1,4 +1,4 @@
-//! `sslmode`: what is encrypted, whose certificate is believed.
+//! `sslmode`: which connections are encrypted, and which certificates are trusted.
 
 use std::path::Path;
 
@@ -64,7 +64,7 @@ async fn each_mode_encrypts_and_verifies_what_it_says() {
 
     let admin = postgres::connect(&cluster.url("postgres")).await;
     switch_to_tls(&admin, CERTIFICATE, KEY).await;
-    // A reload is noticed by the postmaster in its own time.
+    // The postmaster takes a moment to notice a reload.
     for _ in 0..1_000 {
         if is_encrypted(&database, "localhost", "sslmode=require").await.is_ok() {
             break;
@@ -139,7 +139,7 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
     ];
     for ((certificate, key), cases) in table {
         switch_to_tls(&admin, certificate, key).await;
-        // A reload is noticed by the postmaster in its own time. The first case is what works then.
+        // The postmaster takes a moment to notice a reload; the first case tells when it has.
         let (host, mode, root, _) = cases[0];
         for _ in 0..1_000 {
             let parameters = format!("sslmode={mode}&{root}");
@@ -162,13 +162,13 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
     }
 }
 
-/// The pool and the cancel request take the same way in.
+/// The pool and the cancel request connect in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_and_migrations_are_encrypted_too() {
     let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap();
     let admin = postgres::connect(&cluster.url("postgres")).await;
     switch_to_tls(&admin, CERTIFICATE, KEY).await;
-    // Refuse what is not encrypted.
+    // From here on the server refuses unencrypted connections.
     admin
         .batch_execute(
             "COPY (SELECT 'hostssl all all 127.0.0.1/32 trust') TO PROGRAM 'cat >pg_hba.conf'; SELECT pg_reload_conf()",

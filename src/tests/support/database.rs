@@ -1,4 +1,4 @@
-//! A fresh database for one test of the store, events to put into it, and ways to look into it past the store.
+//! A fresh database for one test of the store, events to put into it, and access to it past the store.
 
 use fast_ingest::upkeep::upgrade;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::support::postgres::{self, Cluster};
 /// 2026-02-01T00:00:00Z, the start of a month.
 pub(crate) const FEBRUARY: i64 = 1_769_904_000_000_000;
 
-/// An event in the making.
+/// An event to be stored; tests set its optional fields.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event<'a> {
     pub(crate) event_name: &'a str,
@@ -31,7 +31,7 @@ pub(crate) struct Event<'a> {
     pub(crate) metadata: Option<&'a str>,
 }
 
-/// An event with only what it must have.
+/// An event with the required fields only.
 pub(crate) fn event<'a>(event_name: &'a str, user_id: &'a str, micros: i64) -> Event<'a> {
     Event {
         event_name,
@@ -45,17 +45,17 @@ pub(crate) fn event<'a>(event_name: &'a str, user_id: &'a str, micros: i64) -> E
     }
 }
 
-/// The log that every batch here comes from.
+/// The log that the batches of [`batch_of`] come from.
 pub(crate) fn wal_id() -> WalId {
     WalId(Uuid::from_u128(0x1234_5678))
 }
 
-/// A batch that begins behind `after`.
+/// A batch that begins after the sequence `after`.
 pub(crate) fn batch_of(after: u64, events: &[Event<'_>]) -> Batch {
     batch_from(wal_id(), after, events)
 }
 
-/// The same from any log.
+/// A batch of any log that begins after the sequence `after`.
 pub(crate) fn batch_from(wal_id: WalId, after: u64, events: &[Event<'_>]) -> Batch {
     let mut batch = Batch::new(wal_id, after);
     for event in events {
@@ -91,7 +91,7 @@ pub(crate) fn query(event_name: &str, from: i64, to: i64, group_by: Option<Group
 pub(crate) struct Database {
     location: StoreLocation,
     store: Arc<dyn EventStore>,
-    /// Removed with the last clone.
+    /// Removed when the last clone is dropped.
     _directory: Option<Arc<TempDir>>,
 }
 
@@ -126,23 +126,23 @@ impl From<&Event<'_>> for Stored {
 }
 
 impl Database {
-    /// On the server that the tests share.
+    /// A database on the server that the tests share.
     pub(crate) async fn postgres() -> Self {
         let cluster = tokio::task::spawn_blocking(Cluster::shared).await.unwrap();
         Self::postgres_on(cluster).await
     }
 
-    /// On a server of its own.
+    /// A database on another server.
     pub(crate) async fn postgres_on(cluster: &Cluster) -> Self {
         Self::postgres_at(cluster.create_database().await).await
     }
 
-    /// At a URL.
+    /// A migrated database at a URL.
     pub(crate) async fn postgres_at(url: String) -> Self {
         Self::migrated(StoreLocation::Postgres(url), None).await
     }
 
-    /// In a file of its own.
+    /// A database in a file of its own.
     pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data").join("events.db");
@@ -160,7 +160,7 @@ impl Database {
         database
     }
 
-    /// As a release made it that hashed user ids without a secret, so that tests know the sets.
+    /// Removes the secret that user ids are hashed with, so that tests know the sets, as older releases made them.
     pub(crate) async fn without_user_key(self) -> Self {
         self.execute("UPDATE rollup_state SET user_key = NULL").await;
         self
@@ -179,13 +179,13 @@ impl Database {
         &*self.store
     }
 
-    /// How far a log is flushed, as it is told for receipts of releases that knew no lives.
+    /// How far a log is flushed, as answered for receipts of releases that had no lives.
     pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, QueryError> {
         let stored = self.store.stored_of(LifeId(wal_id.0)).await?;
         Ok(stored.first().map(|stored| *stored.sequences().end()))
     }
 
-    /// Settings with short but generous times.
+    /// Settings with short time limits that a busy machine can keep.
     pub(crate) fn settings(&self) -> StoreSettings {
         settings(&self.location)
     }
@@ -205,7 +205,7 @@ impl Database {
         sink.flush(batch_of(0, events).view()).await.unwrap();
     }
 
-    /// Where a PostgreSQL database is.
+    /// URL of a PostgreSQL database.
     pub(crate) fn url(&self) -> &str {
         match &self.location {
             StoreLocation::Postgres(url) => url,
@@ -213,7 +213,7 @@ impl Database {
         }
     }
 
-    /// A session of another program on the same PostgreSQL.
+    /// A session like another program's on the same PostgreSQL.
     pub(crate) async fn session(&self) -> tokio_postgres::Client {
         match &self.location {
             StoreLocation::Postgres(url) => postgres::connect(url).await,
@@ -221,7 +221,7 @@ impl Database {
         }
     }
 
-    /// A connection of another program on the same file.
+    /// A connection like another program's to the same file.
     fn file(&self) -> rusqlite::Connection {
         match &self.location {
             StoreLocation::Sqlite(path) => rusqlite::Connection::open(path).unwrap(),
@@ -237,7 +237,7 @@ impl Database {
         }
     }
 
-    /// Runs statements that may fail, and returns what the database says then.
+    /// Runs statements that may fail; returns the database's error.
     pub(crate) async fn try_execute(&self, sql: &str) -> Result<(), String> {
         match &self.location {
             StoreLocation::Postgres(_) => {
@@ -251,7 +251,7 @@ impl Database {
         }
     }
 
-    /// Makes the database refuse events of one name, as a person's own constraint could.
+    /// Makes the database refuse events of one name, as a user's own constraint could.
     pub(crate) async fn refuse_events_named(&self, name: &str) {
         match &self.location {
             StoreLocation::Postgres(_) => {
@@ -297,12 +297,12 @@ impl Database {
         }
     }
 
-    /// The users of all events, in order.
+    /// The users of all events, sorted.
     pub(crate) async fn users(&self) -> Vec<String> {
         self.events().await.into_iter().map(|event| event.user_id).collect()
     }
 
-    /// All events in order of their users.
+    /// All events, sorted by user.
     pub(crate) async fn events(&self) -> Vec<Stored> {
         let mut events: Vec<Stored> = match &self.location {
             StoreLocation::Postgres(_) => {
@@ -350,7 +350,7 @@ impl Database {
         events
     }
 
-    /// Sequence, code, readable form and bytes of what is in quarantine.
+    /// Sequence, code, readable form and bytes of each quarantined event.
     pub(crate) async fn quarantined(&self) -> Vec<(i64, String, String, Vec<u8>)> {
         let sql = "SELECT sequence, code, readable, encoded FROM quarantine ORDER BY sequence";
         match &self.location {

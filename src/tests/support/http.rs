@@ -1,7 +1,7 @@
 //! The real HTTP server in this process, on a port of its own, and a client that writes raw bytes.
 //!
-//! What lies behind the server is under the test's control: the receiving end of the ring (acknowledged by a thread, or
-//! held by the test) and the store.
+//! The test controls what is behind the server: the receiving end of the ring (acknowledged by a thread, or held by the
+//! test) and the store.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,13 +37,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Nothing in these tests takes nearly as long: it turns a hang into a failure.
+/// Far longer than any of these tests takes: it turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One valid event, as the body of `POST /events`.
 pub(crate) const EVENT: &str = r#"{"event_name":"page_view","channel":"web","user_id":"u1","timestamp":1769938200}"#;
 
-/// What a test may change before the server starts.
+/// What a test may configure before the server starts.
 pub(crate) struct Setup {
     pub(crate) settings: HttpSettings,
     pub(crate) ring_slots: usize,
@@ -88,18 +88,18 @@ pub(crate) struct TestServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) gate: Arc<Gate>,
     pub(crate) progress: Arc<Progress>,
-    /// Identity of its log.
+    /// Life of its log.
     pub(crate) life: LifeId,
-    /// What the log thread would publish.
+    /// Stands in for what the log thread publishes.
     pub(crate) durable: watch::Sender<DurableMark>,
-    /// Ends with the number of connections that the drain had to cut.
+    /// Yields the number of connections that the drain had to cut.
     serving: Option<JoinHandle<usize>>,
     runtime: Runtime,
 }
 
 impl TestServer {
-    /// A server whose log acknowledges everything. The receiver yields the event count of each record: when
-    /// an answer is there, so is its count.
+    /// A server whose log acknowledges everything. The receiver yields the event count of each record, at the latest
+    /// when its answer arrives.
     pub(crate) fn acknowledging(setup: Setup) -> (Self, Receiver<u32>) {
         let (server, submissions) = Self::start(setup);
         let (stored, stored_counts) = crossbeam_channel::unbounded();
@@ -107,7 +107,7 @@ impl TestServer {
             let mut through = 0;
             for submission in submissions {
                 through += u64::from(submission.event_count);
-                // Either may be gone by now: the test, or the request.
+                // The test or the request may have ended by now.
                 stored.send(submission.event_count).ok();
                 submission.ack.send(Ok(through)).ok();
             }
@@ -115,12 +115,12 @@ impl TestServer {
         (server, stored_counts)
     }
 
-    /// A server whose log is the test.
+    /// A server whose log is played by the test.
     pub(crate) fn start(setup: Setup) -> (Self, Receiver<Submission>) {
         Self::start_after(setup, |_, _| ())
     }
 
-    /// A server that accepts connections only after `before`, although they can be made already.
+    /// A server that begins to accept only after `before`; clients can connect earlier.
     pub(crate) fn start_after(
         setup: Setup,
         before: impl FnOnce(SocketAddr, &Shutdown),
@@ -179,7 +179,7 @@ impl TestServer {
         self.connect().exchange(request)
     }
 
-    /// Waits until the drain, which the test has begun, is over. Returns how many connections it cut.
+    /// Waits for the end of the drain that the test has begun. Returns how many connections it cut.
     pub(crate) fn drained(&mut self) -> usize {
         let serving = self.serving.take().expect("waited for once");
         self.runtime
@@ -189,7 +189,7 @@ impl TestServer {
     }
 }
 
-/// Waits for a condition that has no event to wait on.
+/// Polls for a condition that sends no signal.
 pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !condition() {
@@ -198,7 +198,7 @@ pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// One connection, driven by hand.
+/// One connection, controlled step by step.
 pub(crate) struct Client {
     reader: BufReader<TcpStream>,
 }
@@ -220,7 +220,7 @@ impl Client {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Writes bytes to a server that may have had enough.
+    /// Writes bytes to a server that may have closed the connection; false if it has.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
     }
@@ -240,7 +240,7 @@ impl Client {
         answer
     }
 
-    /// Reads the head of an answer only: that of a HEAD request, or a `100 Continue`.
+    /// Reads only the head of an answer: that of a HEAD request, or a `100 Continue`.
     pub(crate) fn answer_head(&mut self) -> Answer {
         let status_line = self.line();
         let status = status_line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -265,7 +265,7 @@ impl Client {
         assert!(!self.reader.fill_buf().unwrap().is_empty(), "closed without an answer");
     }
 
-    /// Whether a part of an answer is there.
+    /// Whether part of an answer has arrived.
     pub(crate) fn has_answer(&mut self) -> bool {
         let stream = self.reader.get_mut();
         stream.set_nonblocking(true).unwrap();
@@ -279,7 +279,7 @@ impl Client {
         self.reader.get_mut().shutdown(SocketShutdown::Write).unwrap();
     }
 
-    /// Reads until the server closes, orderly or not; returns what came before.
+    /// Reads until the server closes or resets the connection; returns the bytes before that.
     pub(crate) fn until_closed(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {
@@ -316,7 +316,7 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The body as text, which is one line.
+    /// The body as text, which must be one line.
     pub(crate) fn line(&self) -> &str {
         let line = self.text().strip_suffix('\n');
         line.expect("a line feed at the end")
@@ -353,7 +353,7 @@ pub(crate) fn post(path: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     request
 }
 
-/// The head of a POST of JSON, with these header lines besides.
+/// The head of a POST of JSON with these additional header lines.
 pub(crate) fn post_head(path: &str, lines: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{lines}\r\n").into_bytes()
 }
@@ -380,7 +380,7 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     out
 }
 
-/// Answers metrics queries with whatever the function says; stores nothing.
+/// Answers metrics queries with the function's result; stores nothing.
 pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>>(pub(crate) F);
 
 impl Default for StoreStub {

@@ -1,5 +1,4 @@
-//! The other half of the promise: clients that write down what they sent and what they were told, and hold the database
-//! to it.
+//! Clients that write down what they sent and which answers they got, and compare the database with it.
 //!
 //! An event's user is derived from (client, request, index) and everything else in it from the user, so a stored row
 //! can be checked without remembering what was sent. No event has an `event_id`: nothing but the server prevents
@@ -26,19 +25,19 @@ use crate::support::process::PATIENCE;
 use crate::support::process::client::{Answer, Connection};
 use crate::support::process::stored::StoredEvent;
 
-/// A client that was told to slow down does.
+/// Pause of a client after a refusal, before it goes on.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a client knows about a request.
+/// A client's knowledge about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// 202, read to its end.
+    /// Answered 202, read to its end.
     Ack,
-    /// Definitely not stored.
+    /// Certainly not stored.
     Refused(u16),
-    /// Anything else.
+    /// Any other result.
     Unknown,
-    /// 202, and known not to be in the database: the event waits in the log, or was given up by a person.
+    /// Answered 202, and known not to be in the database: the event waits in the log, or a person has given it up.
     Withheld,
 }
 
@@ -49,28 +48,28 @@ pub(crate) struct Entry {
     pub(crate) request: u32,
     pub(crate) events: u32,
     pub(crate) outcome: Outcome,
-    /// Sequence of its last event, by the receipt of a 202.
+    /// Sequence of the last event, from the receipt of a 202.
     pub(crate) through: Option<u64>,
-    /// When the system had taken all of it.
+    /// When the system had accepted the whole request.
     pub(crate) sent_at: Instant,
     /// When the outcome was known.
     pub(crate) answered_at: Instant,
 }
 
-/// Everything the clients know.
+/// The entries of all clients.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Ledger {
     pub(crate) entries: Vec<Entry>,
 }
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    /// The client of single requests that are sent by hand: no other load's is the same.
+    /// The client number of probes; no other load uses it.
     probe_client: u32,
     state: Mutex<State>,
     changed: Condvar,
@@ -113,7 +112,7 @@ impl Load {
         Self::start_numbered(address, 0..clients, rest)
     }
 
-    /// The same with clients of these numbers, so that several loads can share a database.
+    /// Starts clients with these numbers, so that several loads can share a database.
     pub(crate) fn start_numbered(address: SocketAddr, clients: Range<u32>, rest: Duration) -> Self {
         let state = State {
             address,
@@ -163,12 +162,12 @@ impl Load {
         assert!(!waited.timed_out(), "{found} requests {what}, still no {wanted}");
     }
 
-    /// Sends one request of its own and returns its answer; it is in the ledger like any other.
+    /// Sends one extra request and returns its answer; it is in the ledger like any other.
     pub(crate) fn probe(&self, query: &str) -> io::Result<Answer> {
         self.probe_with(query, |_, _| true)
     }
 
-    /// The same with a request of one event.
+    /// Sends one extra request of one event.
     pub(crate) fn probe_singly(&self, query: &str) -> io::Result<Answer> {
         self.probe_with(query, is_single)
     }
@@ -192,7 +191,7 @@ impl Load {
         answer
     }
 
-    /// Whether anything is sent without a probe.
+    /// Whether the load has clients that send by themselves.
     pub(crate) fn has_clients(&self) -> bool {
         !self.clients.is_empty()
     }
@@ -218,7 +217,7 @@ impl Load {
 }
 
 impl Shared {
-    /// Where to send to; `None` when it is time to end.
+    /// Where to send; `None` when the load ends.
     fn target(&self) -> Option<(SocketAddr, u64)> {
         let state = self.state.lock().unwrap();
         (!state.is_stopping).then_some((state.address, state.generation))
@@ -240,7 +239,7 @@ impl Shared {
     }
 }
 
-/// One client: request after request, each with new events, until told to end.
+/// One client: request after request, each with new events, until the load ends.
 fn work(shared: &Shared, client: u32, rest: Duration) {
     let mut kept: Option<(Connection, u64)> = None;
     let mut request = 0;
@@ -258,7 +257,7 @@ fn work(shared: &Shared, client: u32, rest: Duration) {
         let (path, body, events) = compose(client, request);
         let sent = connection.send("POST", path, body.as_bytes());
         let sent_at = Instant::now();
-        // A request that was sent in part has no outcome either, only more certainty that it failed.
+        // A request that was sent in part has no known outcome either, although it has probably failed.
         let answer = sent.and_then(|()| connection.receive());
         let entry = Entry::new((client, request, events), &answer, sent_at);
         shared.record(entry);
@@ -278,7 +277,7 @@ fn work(shared: &Shared, client: u32, rest: Duration) {
     }
 }
 
-/// The sequence in the receipt of an answer: what is behind the log's identity, in hexadecimal.
+/// The sequence in the receipt of an answer: the hexadecimal digits after the life.
 fn sequence_of(answer: &Answer) -> Option<u64> {
     let (_, rest) = answer.body.split_once("\"receipt\":\"")?;
     let (receipt, _) = rest.split_once('"')?;
@@ -288,7 +287,7 @@ fn sequence_of(answer: &Answer) -> Option<u64> {
 fn judge(answer: &Answer) -> Outcome {
     match answer.status {
         200 | 202 => Outcome::Ack,
-        // The log failed while it had the request.
+        // The log failed while it held the request.
         503 if answer.body.contains("outcome_unknown") => Outcome::Unknown,
         status @ (400..=499 | 503) => Outcome::Refused(status),
         _ => Outcome::Unknown,
@@ -296,19 +295,19 @@ fn judge(answer: &Answer) -> Outcome {
 }
 
 impl Ledger {
-    /// How many requests ended in a way.
+    /// Number of requests that satisfy a condition.
     pub(crate) fn count(&self, is_counted: impl Fn(&Entry) -> bool) -> usize {
         self.entries.iter().filter(|entry| is_counted(entry)).count()
     }
 
-    /// Nobody noticed anything of what was done to the database.
+    /// Asserts that no client noticed what was done to the database.
     #[track_caller]
     pub(crate) fn assert_all_acknowledged(&self) {
         let others = self.count(|entry| entry.outcome != Outcome::Ack);
         assert_eq!(others, 0, "every answer is a 202");
     }
 
-    /// Leaves the outcome of what was answered in this time open.
+    /// Makes the outcome of all requests answered in this time unknown.
     pub(crate) fn forget_answers_in(&mut self, time: &Range<Instant>) {
         for entry in &mut self.entries {
             if time.contains(&entry.answered_at) {
@@ -317,8 +316,7 @@ impl Ledger {
         }
     }
 
-    /// Expects none of the acknowledged events in the database whose sequences are said to be withheld. Returns how
-    /// many those are.
+    /// Expects the acknowledged events with withheld sequences to be missing from the database. Returns their number.
     pub(crate) fn withhold(&mut self, is_withheld: impl Fn(u64) -> bool) -> u64 {
         let mut withheld = 0;
         for entry in &mut self.entries {
@@ -337,7 +335,7 @@ impl Ledger {
         withheld
     }
 
-    /// Compares what the clients know with what the database holds.
+    /// Compares the entries with the events in the database.
     pub(crate) fn audit(&self, stored: &[StoredEvent]) -> Audit {
         let mut audit = Audit::default();
         let mut copies: HashMap<&str, u32> = HashMap::with_capacity(stored.len());
@@ -360,9 +358,9 @@ impl Ledger {
         audit
     }
 
-    /// Holds the database to every answer: acknowledged events are there exactly once, refused ones are not, an unknown
-    /// request is there whole or not at all, nothing else is there, and all of it is what was sent. Returns how many
-    /// unknown ones are there.
+    /// Checks the database against every answer: acknowledged events are there exactly once, refused ones are not, an
+    /// unknown request is there whole or not at all, no other event is there, and all are as sent. Returns how many
+    /// unknown requests are there.
     #[track_caller]
     pub(crate) fn verify(&self, stored: &[StoredEvent]) -> u64 {
         let audit = self.audit(stored);
@@ -371,7 +369,7 @@ impl Ledger {
     }
 }
 
-/// Holds the database to exactly these users' events, once each.
+/// Asserts that the database has exactly these users' events, once each.
 #[track_caller]
 pub(crate) fn assert_stored_once(stored: &[StoredEvent], users: &[String]) {
     for event in stored {

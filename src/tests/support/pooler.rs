@@ -1,7 +1,7 @@
-//! A throw-away PgBouncer before a test's PostgreSQL.
+//! A throw-away PgBouncer in front of a test's PostgreSQL.
 //!
-//! Like [`Cluster`](crate::support::postgres::Cluster) it is started by a small shell wrapper whose standard input is a
-//! pipe from this process: on its end, which also comes when this process is killed, the wrapper stops the pooler and
+//! Like [`Cluster`](crate::support::postgres::Cluster), it is started by a small shell wrapper whose standard input is
+//! a pipe from this process. When the pipe ends, also because this process is killed, the wrapper stops the pooler and
 //! removes its directory.
 
 use std::io::{BufRead, BufReader, Write as _};
@@ -14,7 +14,7 @@ use crate::support::postgres::{as_unprivileged_user, free_port};
 use crate::support::process::stored::Database;
 use crate::support::process::{LOOK_AGAIN, PATIENCE};
 
-/// Arguments: the settings.
+/// Its arguments are the settings.
 const WRAPPER: &str = r#"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/fast-ingest-pooler.XXXXXX") || exit 1
 trap '' INT TERM HUP PIPE
@@ -30,13 +30,14 @@ rm -rf "$dir"
 
 /// A running PgBouncer.
 pub(crate) struct Pooler {
-    /// Ends it when its standard input closes.
+    /// Stops the pooler when the wrapper's standard input closes.
     wrapper: Child,
     database: Database,
 }
 
 impl Pooler {
-    /// One before `database`, in this mode (`session`, `transaction` or `statement`). `None` where it is not installed.
+    /// A pooler in front of `database`, in this mode (`session`, `transaction` or `statement`). `None` where PgBouncer
+    /// is not installed.
     pub(crate) fn before(database: &Database, mode: &str) -> Option<Self> {
         let mut version = Command::new("pgbouncer");
         version.arg("--version").stdout(Stdio::null());
@@ -47,7 +48,7 @@ impl Pooler {
         let (_, behind) = url.rsplit_once('@').unwrap();
         let (address, name) = behind.split_once('/').unwrap();
         let (host, server_port) = address.rsplit_once(':').unwrap();
-        // Another process may take the port between our look and the pooler's start.
+        // Another process may take the port between the choice and the pooler's start.
         let pooler = (0..5).find_map(|_| {
             let port = free_port();
             let settings = format!(
@@ -64,7 +65,7 @@ impl Pooler {
         Some(pooler.expect("PgBouncer starts"))
     }
 
-    /// The way through it.
+    /// The database as it is reached through the pooler.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
@@ -77,7 +78,7 @@ impl Pooler {
             }
             thread::sleep(LOOK_AGAIN);
         }
-        // Whoever listens there has to be the way to the database.
+        // Another process may listen there: it must lead to the database.
         self.database.try_rows("SELECT 1").is_some()
     }
 }
@@ -107,7 +108,7 @@ fn start(settings: &str) -> Child {
     wrapper
 }
 
-/// Says that a test did nothing, past the capture of its output: whoever counts must see it.
+/// Reports a skipped test past the capture of its output, so that the skip is seen and counted.
 pub(crate) fn say_skipped(test: &str) {
     let line = format!("{test}: skipped, PgBouncer is not installed\n");
     std::io::stderr().write_all(line.as_bytes()).unwrap();

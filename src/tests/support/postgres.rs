@@ -1,8 +1,8 @@
 //! A throw-away PostgreSQL for tests.
 //!
 //! The server is started by a small shell wrapper whose standard input is a pipe from this process. The wrapper takes
-//! commands from it, and on its end, which also comes when this process is killed, stops the server and removes its
-//! directory.
+//! commands from it. When the pipe ends, also because this process is killed, the wrapper stops the server and removes
+//! its directory.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -16,10 +16,10 @@ const NO_BINARIES: &str = "no PostgreSQL 15 or newer (initdb, pg_ctl, postgres) 
                            or run `make test`, which says what it needs";
 /// Oldest release that the store supports.
 const RELEASE_MIN: u32 = 15;
-/// Names the directory of the programs to use, whatever else is there.
+/// Variable with the directory of the programs to use, whatever else is installed.
 const PROGRAMS: &str = "FAST_INGEST_TEST_POSTGRES";
-/// Where packages put the programs, side by side by release: a directory, how the names in it begin, and the rest of
-/// the path. The Makefile looks in the same places.
+/// Where packages install the programs, one directory per release: the parent, the prefix of the release's name, and
+/// the rest of the path. The Makefile looks in the same places.
 const PACKAGED: [(&str, &str, &str); 5] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -29,7 +29,7 @@ const PACKAGED: [(&str, &str, &str); 5] = [
 ];
 
 /// Arguments: directory of the programs, `on` or `off` for fsync, and for a standby the data directory and the port of
-/// its primary. Answers each command by one line, `ok …` or `failed`.
+/// its primary. It answers each command by one line, `ok …` or `failed`.
 const WRAPPER: &str = r#"
 bin=$1 fsync=$2 primary=$3 primary_port=$4
 cd /
@@ -102,15 +102,15 @@ pub(crate) struct Cluster {
 
 struct Wrapper {
     child: Child,
-    /// Where the server's data is, in `data`.
+    /// The directory with the server's data in `data`.
     dir: String,
-    /// Taken when the cluster is dropped, which is the signal to clean up.
+    /// Dropped with the cluster, which tells the wrapper to clean up.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Cluster {
-    /// A running server without fsync: fast, and as safe as its directory is precious.
+    /// A running server without fsync: fast, but it would not survive a crash of the machine.
     pub(crate) fn start() -> Self {
         Self::start_with_fsync(false)
     }
@@ -127,7 +127,7 @@ impl Cluster {
     /// A running server of the release whose programs are in this directory.
     pub(crate) fn start_of(programs: &Path, fsync: bool) -> Self {
         let mut wrapper = Wrapper::spawn(programs, fsync, &[]);
-        // Another process may take the port between our look and the server's start.
+        // Another process may take the port between the choice and the server's start.
         for _ in 0..5 {
             let port = free_port();
             if wrapper.command(&format!("start {port}")) {
@@ -141,7 +141,7 @@ impl Cluster {
         panic!("PostgreSQL did not start; its log is above");
     }
 
-    /// A standby of a stopped server, on this port: as that is started again, it follows.
+    /// A standby of a stopped server, on this port: it follows once that server is started again.
     pub(crate) fn standby_of(primary: &Self, port: u16) -> Self {
         let data = format!("{}/data", primary.wrapper.lock().unwrap().dir);
         let wrapper = Wrapper::spawn(&programs(), false, &[&data, &primary.port.to_string()]);
@@ -176,7 +176,7 @@ impl Cluster {
         self.create_database_with("").await
     }
 
-    /// The same with options of `CREATE DATABASE`.
+    /// Makes an empty database with these options of `CREATE DATABASE`.
     pub(crate) async fn create_database_with(&self, options: &str) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let admin = connect(&self.url("postgres")).await;
@@ -187,7 +187,7 @@ impl Cluster {
         self.url(&name)
     }
 
-    /// Stops the server and waits until it is gone.
+    /// Stops the server and waits for its end.
     pub(crate) fn stop(&self, mode: StopMode) {
         let mode = match mode {
             StopMode::Fast => "fast",
@@ -202,22 +202,22 @@ impl Cluster {
         assert!(started, "PostgreSQL did not start again");
     }
 
-    /// Copies all that a stopped server has aside.
+    /// Makes a copy of a stopped server's data.
     pub(crate) fn back_up(&self) {
         assert!(self.command("backup"), "PostgreSQL was not copied");
     }
 
-    /// Puts the copy back in the place of what a stopped server has.
+    /// Puts the copy back in place of a stopped server's data.
     pub(crate) fn restore(&self) {
         assert!(self.command("restore"), "PostgreSQL was not put back");
     }
 
-    /// Kills every process of the server, as when its machine dies. It is not to be started again.
+    /// Kills every process of the server, as when its machine dies. It cannot be started again.
     pub(crate) fn kill(&self) {
         assert!(self.command("kill"), "PostgreSQL was not killed");
     }
 
-    /// Makes a standby a server of its own, and waits until it is one.
+    /// Promotes a standby, and waits until it accepts writes.
     pub(crate) fn promote(&self) {
         assert!(self.command("promote"), "PostgreSQL was not promoted");
     }
@@ -228,7 +228,7 @@ impl Cluster {
 }
 
 impl Wrapper {
-    /// `primary` is of the standby to make: where the data is, and the port.
+    /// For a standby, `primary` holds data directory and port of its primary; otherwise it is empty.
     fn spawn(programs: &Path, fsync: bool, primary: &[&str]) -> Self {
         let mut command = as_unprivileged_user();
         let fsync = if fsync { "on" } else { "off" };
@@ -264,7 +264,7 @@ impl Wrapper {
         self.answer().is_some()
     }
 
-    /// What follows an `ok`; `None` after a failure.
+    /// The text after an `ok`; `None` after a failure.
     fn answer(&mut self) -> Option<String> {
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("the wrapper answers");
@@ -282,7 +282,7 @@ impl Drop for Wrapper {
     }
 }
 
-/// A plain connection for arranging and looking behind the store's back.
+/// A plain connection for setting up and inspecting the database past the store.
 pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
         .await
@@ -296,8 +296,8 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("a bound socket").port()
 }
 
-/// Directory of the server's programs: the one that the environment names, the first in PATH, or the newest of those
-/// that packages brought.
+/// Directory of the server's programs: the one that the environment names, the first in PATH, or the newest that
+/// packages installed.
 pub(crate) fn programs() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_usable = |directory: &PathBuf| release_in(directory) >= Some(RELEASE_MIN);
@@ -340,7 +340,7 @@ pub(crate) fn release_in(directory: &Path) -> Option<u32> {
     release(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Reads `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
+/// The release in a text like `postgres (PostgreSQL) 15.8 (Debian 15.8-0+deb12u1)`.
 fn release(version: &str) -> Option<u32> {
     let number = version.split_whitespace().nth(2)?;
     let digits = number.find(|c: char| !c.is_ascii_digit());
@@ -355,7 +355,7 @@ fn the_release_is_read_from_what_the_server_says() {
     assert_eq!(release("postgres: error\n"), None);
 }
 
-/// PostgreSQL refuses to run as root, so root runs the wrapper as somebody else.
+/// PostgreSQL refuses to run as root, so root runs the wrapper as another user.
 pub(crate) fn as_unprivileged_user() -> Command {
     let id = |arguments: &[&str]| {
         let output = Command::new("id")

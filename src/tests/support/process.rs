@@ -1,6 +1,6 @@
-//! The real binary as a child process: started, watched, stopped in every way there is.
+//! The real binary as a child process: started, watched, and stopped in every way.
 //!
-//! A server runs on a port that the system picks and that its log names. Whatever it said is printed when a test fails.
+//! A server runs on a port that the system picks and its log names. Its output is printed when a test fails.
 
 pub(crate) mod client;
 pub(crate) mod proxy;
@@ -22,14 +22,14 @@ use serde_json::Value;
 use client::{Answer, Connection};
 use stored::Database;
 
-/// Nothing in these tests takes nearly as long: it turns a hang into a failure. `make mutants` has less of it.
+/// Far longer than any of these tests takes: it turns a hang into a failure. `make mutants` allows less.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What the server logs before its address once it listens.
 const READY: &str = "ready: listening on http://";
-/// Between two looks at something that cannot wake us.
+/// Pause between two polls of a condition that sends no signal.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Copies the files of a directory without others in it, as a machine image or `cp` does.
+/// Copies the files of a directory, but not its subdirectories, as a machine image or `cp` does.
 pub(crate) fn copy_files(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for file in fs::read_dir(from).unwrap() {
@@ -38,7 +38,7 @@ pub(crate) fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// How a process ended, and what it said.
+/// How a process ended, and its output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
@@ -70,14 +70,14 @@ pub(crate) fn run(arguments: &[&str]) -> Ended {
     run_to_end(&mut command)
 }
 
-/// The same with these variables.
+/// Runs a command of the binary with these environment variables.
 pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
     let mut command = binary();
     command.args(arguments).envs(variables.iter().copied());
     run_to_end(&mut command)
 }
 
-/// Runs a command whose answer goes to `stdout`; returns its exit status and what it says on stderr.
+/// Runs a command whose answer goes to `stdout`; returns its exit status and its stderr.
 pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = binary();
     command.args(arguments).stdout(stdout);
@@ -95,7 +95,7 @@ pub(crate) fn run_with_stderr(arguments: &[&str], stderr: impl Into<Stdio>) -> (
     (output.status.code(), stdout)
 }
 
-/// The binary, with nothing of this process's environment that it would listen to.
+/// The binary, without the variables of this process that it would read.
 fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
     for (name, _) in std::env::vars_os() {
@@ -128,7 +128,7 @@ fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String
     })
 }
 
-/// Waits for the end of a child; one that does not end is killed, and the answer is `None`.
+/// Waits for a child to end; kills one that does not, and returns `None`.
 fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -142,11 +142,11 @@ fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
     None
 }
 
-/// How to start a server. Small limits where a test wants to meet them.
+/// How to start a server, with small limits where a test needs to reach them.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     arguments: Vec<String>,
-    /// A program with its arguments that runs the server, if any.
+    /// A program and its arguments that run the server; empty without one.
     wrapper: Vec<String>,
 }
 
@@ -166,14 +166,14 @@ impl Launch {
         }
     }
 
-    /// The same with one more flag. A later flag does not replace an earlier one.
+    /// Adds a flag. A later flag does not replace an earlier one.
     pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// The same run by another program, such as a tracer. It dies with that program, and that program must end as it
-    /// did.
+    /// Runs the server under another program, such as a tracer. The server dies with that program, which must end as
+    /// the server does.
     pub(crate) fn under<'a>(mut self, wrapper: impl IntoIterator<Item = &'a str>) -> Self {
         self.wrapper = wrapper
             .into_iter()
@@ -183,8 +183,8 @@ impl Launch {
         self
     }
 
-    /// The same under strace, which does to system calls what `expressions` say, and writes its trace, with the path
-    /// of each file, to another.
+    /// Runs the server under strace, which treats system calls as `expressions` say, and writes its trace, with the
+    /// path of each file, to another file.
     pub(crate) fn traced(self, trace: &Path, expressions: &[&str]) -> Self {
         let mut wrapper = vec!["strace", "-f", "-y", "-qq", "--seccomp-bpf", "-o"];
         wrapper.push(trace.to_str().unwrap());
@@ -192,7 +192,7 @@ impl Launch {
         self.under(wrapper)
     }
 
-    /// The same started by a script for sh, which finds the server's command line in `"$@"` and must exec it.
+    /// Starts the server by a script for sh, which finds the server's command line in `"$@"` and must exec it.
     pub(crate) fn through_shell(mut self, script: &str) -> Self {
         self.wrapper = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
         self
@@ -217,7 +217,7 @@ impl Launch {
         command
     }
 
-    /// The same with all its state elsewhere.
+    /// The same launch with all its state in another directory.
     pub(crate) fn in_directory(&self, data_dir: &Path) -> Self {
         let mut elsewhere = self.clone();
         let flag = elsewhere.arguments.iter().position(|flag| flag == "--data-dir");
@@ -228,21 +228,21 @@ impl Launch {
         elsewhere
     }
 
-    /// The same on this port, for clients that wait for a server to come back.
+    /// The same launch on this port, for clients that wait for a server to come back.
     pub(crate) fn on_port(mut self, port: u16) -> Self {
         let flag = self.arguments.iter().position(|flag| flag == "--port");
         self.arguments[flag.unwrap() + 1] = port.to_string();
         self
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub(crate) fn start(&self) -> Server {
         let mut server = self.spawn();
         server.wait_until_ready();
         server
     }
 
-    /// Starts it and returns at once.
+    /// Starts the server and returns at once.
     pub(crate) fn spawn(&self) -> Server {
         let mut command = self.command();
         let mut child = command
@@ -264,13 +264,13 @@ impl Launch {
         }
     }
 
-    /// Starts it with a stderr that cannot be read, and waits until it answers. Its port must have been chosen.
+    /// Starts the server with a stderr that cannot be read, and waits until it answers. Its port must have been chosen.
     pub(crate) fn start_with_stderr(&self, stderr: impl Into<Stdio>) -> Server {
         let flag = self.arguments.iter().position(|flag| flag == "--port");
         let port = self.arguments[flag.unwrap() + 1].parse().unwrap();
         let mut command = self.command();
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
-        // The command keeps its copy of the stderr.
+        // The command holds a copy of the stderr.
         drop(command);
         let mut server = Server {
             child: child.expect("the binary starts"),
@@ -288,7 +288,7 @@ impl Launch {
         server
     }
 
-    /// Starts it where a start must fail, and waits for its end.
+    /// Starts a server that must fail to start, and waits for its end.
     pub(crate) fn run_to_end(&self) -> Ended {
         run_to_end(&mut self.command())
     }
@@ -297,19 +297,19 @@ impl Launch {
 /// A running server. Killed when it is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Known once it listens.
+    /// Known once the server listens.
     address: Option<SocketAddr>,
     log: Arc<ServerLog>,
     reader: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
-    /// Where it listens.
+    /// The address it listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.expect("the test waited until it was ready")
     }
 
-    /// The same as a URL.
+    /// The base URL of the server.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address())
     }
@@ -322,7 +322,7 @@ impl Server {
         }
     }
 
-    /// Waits for the line that names the address; false when it ends without.
+    /// Waits for the line that names the address; false if the server ends without it.
     pub(crate) fn is_ready(&mut self) -> bool {
         let line = self.log.wait_for_line(READY);
         let Some(line) = line else { return false };
@@ -332,7 +332,7 @@ impl Server {
         true
     }
 
-    /// Waits until its log has a line with these words.
+    /// Waits until the log has a line with these words.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, words: &str) {
         let found = self.log.wait_for_line(words);
@@ -350,7 +350,7 @@ impl Server {
         self.request("GET", "/health", "").json()
     }
 
-    /// Asks for its health until it is as wanted.
+    /// Polls `/health` until it is as wanted.
     #[track_caller]
     pub(crate) fn wait_for_health(&self, what: &str, mut is_wanted: impl FnMut(&Value) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -365,13 +365,13 @@ impl Server {
         }
     }
 
-    /// Waits until the database has all that was acknowledged.
+    /// Waits until every acknowledged event is in the database.
     #[track_caller]
     pub(crate) fn wait_until_flushed(&self) {
         self.wait_for_health("flushed", is_flushed);
     }
 
-    /// Waits until the database has all that was acknowledged, or until the server refuses its log; then `false`.
+    /// Waits until every acknowledged event is in the database, or until the server refuses its log; then `false`.
     #[track_caller]
     pub(crate) fn is_flushed_before_it_is_refused(&self) -> bool {
         let mut is_flushed_first = false;
@@ -384,20 +384,20 @@ impl Server {
         is_flushed_first
     }
 
-    /// `kill -9`. Asserts that this is what ended it.
+    /// `kill -9`. Asserts that the signal ended the server.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.was_killed();
     }
 
-    /// `kill -9`, of a server that may just have ended by itself.
+    /// `kill -9` on a server that may just have ended by itself.
     pub(crate) fn kill_or_find_ended(mut self) {
         self.child.kill().ok();
         wait_or_kill(&mut self.child);
         self.read_log_to_end();
     }
 
-    /// Waits for its end by a SIGKILL that comes from elsewhere. Asserts that this is what ended it.
+    /// Waits for the end by a SIGKILL from another process. Asserts that the signal ended the server.
     pub(crate) fn was_killed(mut self) {
         let status = wait_or_kill(&mut self.child);
         let log = self.read_log_to_end();
@@ -411,7 +411,7 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
-    /// Its process.
+    /// Id of the server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -421,14 +421,14 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
-    /// Sends SIGTERM to a server that may have ended by now.
+    /// Sends SIGTERM to a server that may have ended already.
     pub(crate) fn terminate_again(&self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        // It is not reaped yet, so the number is still its own.
+        // The process is not reaped yet, so its id is still its own.
         kill_process(pid, Signal::TERM).ok();
     }
 
-    /// Waits for its end.
+    /// Waits for the server's end.
     pub(crate) fn wait(mut self) -> Ended {
         let status = wait_or_kill(&mut self.child);
         let stderr = self.read_log_to_end();
@@ -440,7 +440,7 @@ impl Server {
         }
     }
 
-    /// SIGTERM, and an end with status 0.
+    /// Sends SIGTERM, and expects an end with status 0.
     #[track_caller]
     pub(crate) fn stop(self) {
         self.terminate();
@@ -456,7 +456,7 @@ impl Server {
     }
 }
 
-/// Whether the database has all that was acknowledged, by what `/health` says.
+/// Whether every acknowledged event is in the database, by what `/health` says.
 fn is_flushed(health: &Value) -> bool {
     health["flush"]["state"] == "running" && health["flush"]["lag_events"] == 0
 }
@@ -464,7 +464,7 @@ fn is_flushed(health: &Value) -> bool {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            // It may end by itself just now.
+            // It may just have ended by itself.
             self.child.kill().ok();
             self.child.wait().ok();
         }
@@ -501,7 +501,7 @@ impl ServerLog {
         self.state.lock().unwrap().lines.join("\n")
     }
 
-    /// The first line with these words; `None` when the server ended, or took too long, without one.
+    /// The first line with these words; `None` if the server ended without one, or took too long.
     fn wait_for_line(&self, words: &str) -> Option<String> {
         let find = |state: &LogState| state.lines.iter().find(|line| line.contains(words)).cloned();
         let state = self.state.lock().unwrap();

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// Seeded by `TEST_SEED`, or at random; the seed is printed, and shown when the test fails.
+    /// A generator seeded by `TEST_SEED`, or at random; prints the seed, which the output of a failed test shows.
     pub(crate) fn from_environment() -> Self {
         let given = std::env::var("TEST_SEED").ok();
         let seed = given.map_or_else(Self::any_seed, |seed| seed.parse().expect("TEST_SEED is a number"));
@@ -14,17 +14,17 @@ impl Random {
         Self::seeded(seed)
     }
 
-    /// A seed that nobody chose.
+    /// A random seed.
     pub(crate) fn any_seed() -> u64 {
         RandomState::new().hash_one(0_u8)
     }
 
-    /// The numbers of one seed.
+    /// A generator with this seed.
     pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number from 0 on, below `bound`.
+    /// A number from 0 to `bound` - 1.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -33,18 +33,18 @@ impl Random {
         (mixed ^ (mixed >> 31)) % bound
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this many of a hundred cases.
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of these.
+    /// One of the choices.
     pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
         let index = self.below(choices.len() as u64);
         choices[usize::try_from(index).unwrap()]
     }
 
-    /// Puts these into any order.
+    /// Shuffles the items.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
             let index = self.below(end as u64 + 1);
@@ -52,7 +52,7 @@ impl Random {
         }
     }
 
-    /// Another source, for a thread of its own: the numbers of each do not hang on who is faster.
+    /// A generator for another thread: each thread's numbers are independent of the threads' speed.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.below(u64::MAX))
     }

@@ -1,4 +1,5 @@
-//! Questions of the flush that a person must answer: asked while events are taken, answered by `wal adopt`, recorded.
+//! Questions of the flush that a person must answer: asked while events are accepted, answered by `wal adopt`,
+//! recorded.
 
 use std::ops::RangeInclusive;
 
@@ -12,8 +13,8 @@ const ACKS_MEANWHILE: u64 = 20;
 const RECORDED: &str = "SELECT first_sequence, last_sequence FROM wal_gaps ORDER BY id DESC";
 const CHECKPOINTS: &str = "SELECT wal_id, flushed_through, token FROM wal_checkpoints ORDER BY wal_id";
 
-/// Waits until the server asks, in `words`, lets it take events meanwhile, and answers beside it: with the first
-/// sequence that shall be stored, or by default. Returns the sequences that are recorded as skipped.
+/// Waits until the server asks, in `words`, lets it accept events meanwhile, and runs `wal adopt` beside it: with the
+/// first sequence to be stored, or by default. Returns the sequences that are recorded as skipped.
 #[track_caller]
 pub(crate) fn answer(rig: &Rig, words: &str, from: Option<u64>) -> RangeInclusive<u64> {
     rig.server().wait_for_health(words, |health| {
@@ -42,7 +43,7 @@ pub(crate) fn answer(rig: &Rig, words: &str, from: Option<u64>) -> RangeInclusiv
     first.parse().unwrap()..=last.parse().unwrap()
 }
 
-/// Stops a server whose database lacks what these gaps say, and holds it to every answer: it lacks nothing else.
+/// Stops a server whose database lacks the events of these gaps, and audits that it lacks no others.
 #[track_caller]
 pub(crate) fn finish_with(gaps: &[RangeInclusive<u64>], rig: Rig, report: &mut Report) {
     let (mut ledger, database) = rig.finish_unchecked(report);

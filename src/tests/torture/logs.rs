@@ -1,4 +1,4 @@
-//! The directory of a log in a person's hands: copied, looked into, refused.
+//! A log's directory as a person handles it: copied, inspected, refused.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,13 +14,13 @@ use crate::torture::rig::Rig;
 pub(crate) const DATA: i32 = 65;
 /// Exit status of an answer that cannot be given as it is (`sysexits`).
 pub(crate) const CONFIG: i32 = 78;
-/// What an inspection says of damage that a start does not find.
+/// The inspection's words for damage that a start does not find.
 pub(crate) const FOUND_LATER: &str = "a start would serve until";
-/// What every word about a mismatch says.
+/// Words in every message about a mismatch.
 const MISMATCHED: &str = " has stored log ";
-/// What a refusal for it says.
+/// Words in a refusal for a mismatch.
 const MISMATCH: &str = "do not belong together";
-/// What stands before the next sequence in an inspection.
+/// Words before the next sequence in an inspection.
 const NEXT: &str = "go on at sequence ";
 
 /// Copies the log of a data directory.
@@ -31,8 +31,8 @@ pub(crate) fn copy(data_dir: &Path, to: &Path) {
     }
 }
 
-/// The same file after file, in any order, as `cp -r` does with the log of a running server: what is removed meanwhile
-/// is not copied. At one moment of it `meanwhile` is called.
+/// Copies a log file by file, in any order, as `cp -r` does with the log of a running server: files removed meanwhile
+/// are not copied. Calls `meanwhile` at one moment of the copy.
 pub(crate) fn copy_running(data_dir: &Path, to: &Path, random: &mut Random, meanwhile: impl FnOnce()) {
     let (from, to, mut names) = begin_copy(data_dir, to);
     random.shuffle(&mut names);
@@ -49,7 +49,7 @@ pub(crate) fn copy_running(data_dir: &Path, to: &Path, random: &mut Random, mean
     later.into_iter().for_each(copy);
 }
 
-/// Makes the directory of a copy. Returns from where, to where, and the names of the files.
+/// Makes the directory of a copy. Returns source, destination, and the names of the files.
 fn begin_copy(data_dir: &Path, to: &Path) -> (PathBuf, PathBuf, Vec<OsString>) {
     let (from, to) = (data_dir.join("wal"), to.join("wal"));
     fs::create_dir(&to).unwrap();
@@ -58,7 +58,7 @@ fn begin_copy(data_dir: &Path, to: &Path) -> (PathBuf, PathBuf, Vec<OsString>) {
     (from, to, names)
 }
 
-/// The oldest sequence that a log in use still has, by the names of its segments.
+/// The oldest sequence still in a log that may be in use, by the names of its segments.
 pub(crate) fn oldest_of(data_dir: &Path) -> u64 {
     let files = fs::read_dir(data_dir.join("wal")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
@@ -87,13 +87,13 @@ pub(crate) fn end_of(data_dir: &Path) -> Result<u64, Ended> {
     }
 }
 
-/// The server of a rig takes nothing, says why to everybody who may ask, and so does its directory.
+/// Asserts that a rig's server refuses events and gives the reason in every place, and that `wal inspect` agrees.
 #[track_caller]
 pub(crate) fn assert_refused(rig: &Rig) {
     let answer = rig.load().probe("").unwrap();
     assert_eq!(answer.status, 503, "{answer:?}");
     assert_eq!(answer.json()["code"], "log_mismatch", "{answer:?}");
-    // The gate is closed a moment before the reason is written down.
+    // The gate closes a moment before the reason is recorded.
     rig.server().wait_for_health("refused in words", |health| {
         let reason = health["reason"].as_str().unwrap_or_default();
         reason.contains(MISMATCH) && reason.contains(MISMATCHED)
@@ -108,7 +108,7 @@ pub(crate) fn assert_refused(rig: &Rig) {
     assert!(inspected.stdout.contains(MISMATCHED), "{inspected:?}");
 }
 
-/// `fast-ingest wal adopt`: what it would do, and with `--yes` does.
+/// `fast-ingest wal adopt`: says what it would do; with `--yes`, does it.
 pub(crate) fn adopt(data_dir: &Path, database: &Database, flags: &[&str]) -> Ended {
     let mut adopt = vec!["wal", "adopt", "--data-dir", data_dir.to_str().unwrap()];
     if let Database::Postgres(url) = database {
@@ -118,7 +118,7 @@ pub(crate) fn adopt(data_dir: &Path, database: &Database, flags: &[&str]) -> End
     run(&adopt)
 }
 
-/// `fast-ingest wal inspect`, with a look at the database or without.
+/// `fast-ingest wal inspect`, with or without its database.
 pub(crate) fn inspect(data_dir: &Path, database: Option<&Database>) -> Ended {
     let inspect = ["wal", "inspect", "--data-dir", data_dir.to_str().unwrap()];
     match database {

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The shutdown ioctl of ext4 and xfs (`EXT4_IOC_SHUTDOWN`), told not to write its log: from then on the device has
-/// what it has. Perl, because the call needs `unsafe` in Rust, and every Debian has it.
+/// The shutdown ioctl of ext4 and xfs (`EXT4_IOC_SHUTDOWN`), with the flag not to write the journal: from then on the
+/// device does not change. In Perl, because the call needs `unsafe` in Rust, and every Debian has Perl.
 const CUT: &str =
     r#"open(F, "<", $ARGV[0]) or die "$!\n"; my $how = pack("L", 2); ioctl(F, 0x8004587D, $how) or die "$!\n";"#;
 
@@ -15,7 +15,7 @@ pub(crate) struct Mount {
 }
 
 impl Mount {
-    /// A file system in memory.
+    /// Mounts a file system in memory.
     pub(crate) fn tmpfs(at: &Path, bytes: u64) -> Result<Self, String> {
         fs::create_dir_all(at).unwrap();
         let size = format!("size={bytes}");
@@ -25,7 +25,7 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
-    /// The same directory once more, for reading only.
+    /// Mounts a directory a second time, read-only.
     pub(crate) fn read_only(of: &Path, at: &Path) -> Result<Self, String> {
         fs::create_dir_all(at).unwrap();
         run(Command::new("mount").arg("--bind").arg(of).arg(at))?;
@@ -47,7 +47,7 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
-    /// From now on nothing gets to the device any more, and what was not synced never did.
+    /// From now on no write reaches the device, and data that was not synced is lost.
     pub(crate) fn cut_power(&self) {
         run(Command::new("perl").args(["-e", CUT]).arg(&self.at)).unwrap();
     }
@@ -61,7 +61,7 @@ impl Drop for Mount {
     }
 }
 
-/// Why a plan that mounts file systems cannot run here, if it cannot.
+/// Why plans that mount file systems cannot run here; `None` if they can.
 pub(crate) fn unavailable(programs: &[&str]) -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("needs root".to_owned());

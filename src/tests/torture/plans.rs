@@ -1,4 +1,4 @@
-//! The plans, one file a kind of fault.
+//! The plans, one file per kind of fault.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(crate) mod slow;
 pub(crate) mod syscalls;
 pub(crate) mod term;
 
-/// Cuts the cycles of a plan into legs: after each the books are closed, and the next begins with an empty database.
+/// Divides the cycles of a plan into legs: each ends with an audit, and the next begins with an empty database.
 fn legs(cycles: u32, cycles_a_leg: u32) -> impl Iterator<Item = Range<u32>> {
     let starts = (0..cycles).step_by(cycles_a_leg as usize);
     starts.map(move |start| start..cycles.min(start + cycles_a_leg))

@@ -1,4 +1,4 @@
-//! What a plan did and what it found, as one line.
+//! The faults and findings of a plan, as one line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::support::ledger::Audit;
 pub(crate) struct Report {
     plan: &'static str,
     faults: BTreeMap<&'static str, u64>,
-    /// What a plan wants to say of its faults beside how many there were.
+    /// Further amounts that a plan reports beside the number of its faults.
     amounts: BTreeMap<&'static str, u64>,
     acknowledged: u64,
     lost: u64,
@@ -21,14 +21,14 @@ pub(crate) struct Report {
     unknown_stored: u64,
     examples: Vec<String>,
     skipped: Option<String>,
-    /// Largest that any server of the plan was.
+    /// The peak over all servers of the plan.
     peak: Footprint,
 }
 
-/// What a server process takes of the machine.
+/// Resources that a server process uses.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Footprint {
-    /// Peak resident memory.
+    /// Peak resident memory, in KiB.
     pub(crate) rss_kib: u64,
     pub(crate) threads: u64,
     pub(crate) files: u64,
@@ -53,32 +53,32 @@ impl Report {
         }
     }
 
-    /// Counts a fault that was seen to have had its effect, not one that was merely asked for.
+    /// Counts a fault whose effect was seen, not one that was only asked for.
     pub(crate) fn fired(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
     }
 
-    /// Adds to an amount that is told beside the faults.
+    /// Adds to an amount that is reported beside the faults.
     pub(crate) fn add_amount(&mut self, what: &'static str, amount: u64) {
         *self.amounts.entry(what).or_default() += amount;
     }
 
-    /// How often a fault fired.
+    /// How often a fault took effect.
     pub(crate) fn count(&self, fault: &str) -> u64 {
         self.faults.get(fault).copied().unwrap_or(0)
     }
 
-    /// All faults that fired.
+    /// Number of faults that took effect.
     pub(crate) fn faults(&self) -> u64 {
         self.faults.values().sum()
     }
 
-    /// The plan cannot run on this machine: it counts as skipped, never as passed.
+    /// Marks the plan as one that cannot run on this machine: it counts as skipped, never as passed.
     pub(crate) fn skip(&mut self, reason: impl Into<String>) {
         self.skipped = Some(reason.into());
     }
 
-    /// Takes in what the database holds.
+    /// Adds the result of an audit.
     pub(crate) fn add(&mut self, audit: Audit) {
         self.acknowledged += audit.acknowledged;
         self.lost += audit.lost;
@@ -90,12 +90,12 @@ impl Report {
         self.examples.extend(audit.examples);
     }
 
-    /// Requests that are stored although nobody was told.
+    /// Requests that are stored although no client got an answer.
     pub(crate) fn unknown_stored(&self) -> u64 {
         self.unknown_stored
     }
 
-    /// Takes in a look at a server.
+    /// Adds a server's present use of resources.
     pub(crate) fn note_footprint(&mut self, footprint: Footprint) {
         self.peak.rss_kib = self.peak.rss_kib.max(footprint.rss_kib);
         self.peak.threads = self.peak.threads.max(footprint.threads);
@@ -106,7 +106,7 @@ impl Report {
         self.skipped.is_some()
     }
 
-    /// Whether every promise held, and something was put to the test.
+    /// Whether every promise held and something was tested, or the plan was skipped.
     pub(crate) fn is_held(&self) -> bool {
         let violations = self.lost + self.doubled + self.phantom + self.altered + self.halved;
         let was_tested = self.faults() > 0 && self.acknowledged > 0;

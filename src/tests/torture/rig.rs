@@ -1,4 +1,4 @@
-//! A server under load, to be tortured, and the oracles at the end of it.
+//! A server under load for the plans, and the audits at the end.
 
 use std::fs;
 use std::ops::Range;
@@ -12,13 +12,13 @@ use crate::support::process::{LOOK_AGAIN, Launch, Server, run};
 use crate::torture::report::{Footprint, Report};
 
 const CLIENTS: u32 = 4;
-/// Between an answer and the next request of a paced client.
+/// Rest of a paced client between an answer and its next request.
 const PACE: Duration = Duration::from_millis(10);
 /// Requests that must be acknowledged before the first fault and after the last one.
 const ACKS_AROUND: u64 = 30;
-/// A healed server takes and stores a fresh event within this.
+/// Within this time, a recovered server must accept and store a fresh event.
 const LIVENESS: Duration = Duration::from_secs(60);
-/// Bounds for a server with few clients and small settings, far above what it takes, far below what a leak would.
+/// Bounds for a server with few clients and small settings: far above normal use, far below that of a leak.
 const FOOTPRINT_MAX: Footprint = Footprint {
     rss_kib: 192 * 1024,
     threads: 64,
@@ -28,7 +28,7 @@ const FOOTPRINT_MAX: Footprint = Footprint {
 /// A server with its clients and its database.
 pub(crate) struct Rig {
     data_dir: PathBuf,
-    /// Looked into directly, not through what is broken on purpose.
+    /// Reached directly, not through what the plan breaks.
     database: Database,
     launch: Launch,
     server: Option<Server>,
@@ -37,8 +37,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Starts a server with these settings under load, and waits until both work. `database` is where to look, which
-    /// need not be how the server gets there.
+    /// Starts a server with these settings under load, and waits until both work. `database` is the direct way to the
+    /// database, which may differ from the server's.
     pub(crate) fn start(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start(server.address(), CLIENTS);
@@ -46,7 +46,7 @@ impl Rig {
         Self::around(data_dir, database, launch, server, load)
     }
 
-    /// The same under less load: what gathers while the database is away must not take minutes to store.
+    /// Starts a server under less load: events that gather while the database is down must not take minutes to store.
     pub(crate) fn start_paced(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start_paced(server.address(), CLIENTS, PACE);
@@ -54,7 +54,7 @@ impl Rig {
         Self::around(data_dir, database, launch, server, load)
     }
 
-    /// The same under light load, for faults that take long beside what they are about.
+    /// Starts a server under light load, for faults that take long compared with their subject.
     pub(crate) fn start_lightly(data_dir: &Path, database: &Database, launch: Launch) -> Self {
         let server = launch.start();
         let load = Load::start_paced(server.address(), CLIENTS / 2, PACE * 2);
@@ -62,7 +62,7 @@ impl Rig {
         Self::around(data_dir, database, launch, server, load)
     }
 
-    /// The same for a server and clients that were started in the plan's own way.
+    /// A rig of a server and clients that the plan has started itself.
     pub(crate) fn around(data_dir: &Path, database: &Database, launch: Launch, server: Server, load: Load) -> Self {
         Self {
             data_dir: data_dir.to_owned(),
@@ -74,13 +74,13 @@ impl Rig {
         }
     }
 
-    /// Small segments and batches: faults meet rotations, removals and many transactions. What the database has is not
+    /// Small segments and batches: faults meet rotations, removals and many transactions. Flushed segments are not
     /// kept.
     pub(crate) fn busy(data_dir: &Path, database: &Database) -> Launch {
         Self::keeping(data_dir, database).with("--wal-keep", "0")
     }
 
-    /// The same, with all kept.
+    /// Small segments and batches; all flushed segments are kept.
     pub(crate) fn keeping(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--wal-segment-bytes", "64KiB")
@@ -88,9 +88,9 @@ impl Rig {
             .with("--flush-interval", "5ms")
     }
 
-    /// Segments that take a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL
-    /// only, lest the embedded database's calls be taken for the log's. Nothing is kept of what the database has, so
-    /// that segments are removed.
+    /// Segments for a handful of requests, so that few system calls lead through a whole rotation. PostgreSQL only: in
+    /// the trace, calls of an embedded database would look like the log's. Flushed segments are not kept, so that
+    /// segments are removed.
     pub(crate) fn tiny(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--body-bytes-max", "16KiB")
@@ -101,7 +101,7 @@ impl Rig {
             .with("--flush-interval", "5ms")
     }
 
-    /// For long outages: the flush gives up soon, and stores much at once afterwards.
+    /// For long outages: the flush gives up soon, and stores large batches afterwards.
     pub(crate) fn patient(data_dir: &Path, database: &Database) -> Launch {
         Launch::new(data_dir, database)
             .with("--wal-segment-bytes", "256KiB")
@@ -130,19 +130,19 @@ impl Rig {
         &self.data_dir
     }
 
-    /// Where to look.
+    /// The database, reached directly.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
-    /// The running server, to be ended in the plan's own way.
+    /// The running server; the plan ends it in its own way.
     pub(crate) fn take_server(&mut self, report: &mut Report) -> Server {
         let server = self.server.take().expect("it runs");
         report.note_footprint(footprint(server.pid()));
         server
     }
 
-    /// Waits until the server has recovered from what was done to its database.
+    /// Waits until the server has recovered from a fault of its database.
     #[track_caller]
     pub(crate) fn wait_until_well(&self) {
         self.server().wait_for_health("well again", |health| {
@@ -150,7 +150,7 @@ impl Rig {
         });
     }
 
-    /// Says that no answer can have got out in this time: whoever has one anyway knows nothing.
+    /// Declares that no answer can have been sent in this time: the outcome of any request answered in it is unknown.
     pub(crate) fn note_dark(&mut self, time: Range<Instant>) {
         self.dark.push(time);
     }
@@ -160,13 +160,13 @@ impl Rig {
         self.go_on_with(self.launch.start());
     }
 
-    /// Sends the clients to a server that was started in the plan's own way.
+    /// Sends the clients to a server that the plan has started itself.
     pub(crate) fn go_on_with(&mut self, server: Server) {
         self.load.go_on_at(server.address());
         self.server = Some(server);
     }
 
-    /// Ends the load, and the server once all is stored, while others go on. Returns what the clients know.
+    /// Ends the load, and the server once all is stored, while other rigs go on. Returns the ledger.
     #[track_caller]
     pub(crate) fn retire(mut self, report: &mut Report) -> Ledger {
         let server = self.take_server(report);
@@ -176,7 +176,7 @@ impl Rig {
         ledger
     }
 
-    /// Ends the load and the server, whose log is refused. Returns what the clients know.
+    /// Ends the load and the server, whose log is refused. Returns the ledger.
     #[track_caller]
     pub(crate) fn give_up(mut self, report: &mut Report) -> Ledger {
         let server = self.take_server(report);
@@ -185,7 +185,7 @@ impl Rig {
         ledger
     }
 
-    /// `fast-ingest wal inspect` finds nothing wrong with the log of a server that does not run.
+    /// Asserts that `fast-ingest wal inspect` finds nothing wrong with the log of a stopped server.
     #[track_caller]
     pub(crate) fn assert_log_is_sound(&self) {
         let data_dir = self.data_dir.to_str().expect("a plain path");
@@ -195,8 +195,8 @@ impl Rig {
         }
     }
 
-    /// Heals: asserts that the server takes and stores events again, ends the load, stops the server, and holds the
-    /// database to every answer. Returns these.
+    /// Asserts that the server accepts and stores events again, ends the load, stops the server, and compares the
+    /// database with every answer. Returns the ledger.
     #[track_caller]
     pub(crate) fn finish(self, report: &mut Report) -> Ledger {
         let (ledger, database) = self.finish_unchecked(report);
@@ -204,7 +204,7 @@ impl Rig {
         report.add(ledger.audit(&stored));
         let quarantined = database.rows("SELECT count(*) FROM quarantine");
         assert_eq!(quarantined, ["0"], "events were set aside");
-        // Sequences have no gaps, so the checkpoint counts the events of the one log that this database knows.
+        // Sequences have no gaps, so the checkpoint counts the events of the database's only log.
         let checkpoints = database.rows("SELECT flushed_through FROM wal_checkpoints");
         assert_eq!(
             checkpoints,
@@ -214,7 +214,8 @@ impl Rig {
         ledger
     }
 
-    /// The same without a look at the rows: for plans that expect more than one log, or events set aside.
+    /// Ends like [`Self::finish`] without looking at the rows: for plans that expect several logs, or quarantined
+    /// events.
     #[track_caller]
     pub(crate) fn finish_unchecked(mut self, report: &mut Report) -> (Ledger, Database) {
         if self.load.has_clients() {
@@ -238,7 +239,7 @@ impl Rig {
         (ledger, self.database)
     }
 
-    /// A fresh event is taken and can be seen in the database soon.
+    /// Asserts that a fresh event is accepted and soon seen in the database.
     #[track_caller]
     fn assert_is_alive(&self) {
         let deadline = Instant::now() + LIVENESS;
@@ -247,7 +248,7 @@ impl Rig {
             if answer.as_ref().is_ok_and(|answer| answer.status == 200) {
                 return;
             }
-            assert!(Instant::now() < deadline, "no event gets through: {answer:?}");
+            assert!(Instant::now() < deadline, "no event is stored: {answer:?}");
             thread::sleep(LOOK_AGAIN);
         }
     }
@@ -260,9 +261,8 @@ fn assert_log_is_sound(data_dir: &str, flags: &[&str]) {
     assert_eq!(inspected.code(), 0, "{inspected:?}");
 }
 
-/// The law of the log: whatever was accepted is a row, a duplicate, in quarantine, or waits. With one log in the
-/// database, its rows say the same, unless a person had a say: then events that are counted as skipped may be there as
-/// well.
+/// Asserts that every accepted event is a row, a duplicate, in quarantine, or waits. With one log in the database its
+/// rows must agree, unless a person has decided: then events counted as skipped may be rows as well.
 #[track_caller]
 fn assert_all_is_accounted_for(health: &serde_json::Value, database: &Database) {
     let events = &health["events"];
@@ -282,7 +282,7 @@ fn assert_all_is_accounted_for(health: &serde_json::Value, database: &Database) 
     }
 }
 
-/// What metrics say is what is stored.
+/// Asserts that metrics agree with the stored events.
 #[track_caller]
 fn assert_counts_are_right(server: &Server, database: &Database) {
     let query = "/metrics?event_name=*&from=1970-01-01T00:00:00Z&to=2027-01-01T00:00:00Z";
@@ -292,7 +292,7 @@ fn assert_counts_are_right(server: &Server, database: &Database) {
     assert_eq!([answer.json()["total_events"].to_string()], stored[..]);
 }
 
-/// Reads what a process takes; panics when that is beyond the bounds.
+/// Reads the resources that a process uses; panics if they exceed the bounds.
 #[track_caller]
 pub(crate) fn footprint(pid: u32) -> Footprint {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -7,7 +7,7 @@ use super::inode::{Inode, Pending, put};
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    /// A number from 0 on, below `sides`.
+    /// A number from 0 to `sides` - 1.
     pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -16,7 +16,7 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % sides
     }
 
-    /// True once in so many throws, on the average.
+    /// True once in `sides` rolls on average.
     pub(crate) fn one_in(&mut self, sides: u64) -> bool {
         self.roll(sides) == 0
     }
@@ -31,21 +31,20 @@ impl Dice {
 pub(crate) enum Damage {
     /// Nothing that was pending survives.
     Lost,
-    /// All of it does.
+    /// Everything that was pending survives.
     Kept,
-    /// Writes survive in order up to somewhere, now and then torn inside a sector.
+    /// Writes survive in order up to some point, now and then torn inside a sector.
     Prefix,
     /// The length survives, the data does not.
     Zeros,
-    /// Each sector for itself is old, new, in between, zero or garbage, whatever became of the one before; so is the
-    /// length.
+    /// Each sector, independently of the others, is old, new, in between, zero or garbage; so is the length.
     Mixed,
 }
 
 impl Damage {
     pub(crate) const ALL: [Self; 5] = [Self::Lost, Self::Kept, Self::Prefix, Self::Zeros, Self::Mixed];
 
-    /// One of them, the plain prefix as the most common.
+    /// A random kind of damage, most often [`Self::Prefix`].
     pub(crate) fn thrown(dice: &mut Dice) -> Self {
         match dice.roll(8) {
             0 => Self::Lost,
@@ -85,7 +84,7 @@ impl Damage {
         image
     }
 
-    /// The changes that get to the device, in order.
+    /// The changes that reach the device, in order.
     pub(crate) fn surviving<'a, T>(self, changes: &'a [T], dice: &mut Dice) -> Vec<&'a T> {
         match self {
             Self::Lost => Vec::new(),
@@ -96,7 +95,7 @@ impl Damage {
     }
 }
 
-/// Persists the first so many writes; returns where the last one ends, if there was one.
+/// Persists a random number of the first writes; returns where the last one ends, if there was one.
 fn persist_prefix(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) -> Option<usize> {
     let whole = dice.up_to(pending.len());
     let mut end = None;
@@ -112,7 +111,7 @@ fn persist_prefix(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) -> 
     end
 }
 
-/// Decides the fate of each sector for itself.
+/// Decides the fate of each sector independently.
 fn persist_sectors(pending: &[Pending], image: &mut Vec<u8>, dice: &mut Dice) {
     let mut sectors: Vec<_> = pending.iter().map(Pending::sector).collect();
     sectors.sort_unstable();

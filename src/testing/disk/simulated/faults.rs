@@ -19,7 +19,7 @@ pub(crate) enum Operation {
     Truncate,
 }
 
-/// What goes wrong.
+/// What a failing operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultKind {
     /// Nothing is written.
@@ -28,7 +28,8 @@ pub(crate) enum FaultKind {
     WriteNoSpace,
     /// A part is written, then the device fails.
     ShortWrite,
-    /// The pages count as written afterwards, and a second sync says so; some have reached the device, some never will.
+    /// Afterwards the pages count as written, and a second sync succeeds; some have reached the device, some never
+    /// will.
     SyncError,
     SyncDirError,
     ReadError,
@@ -36,13 +37,13 @@ pub(crate) enum FaultKind {
     RenameError,
     RemoveError,
     TruncateError,
-    /// Says that all is on the device, which never gets it.
+    /// Reports success, but the data never reaches the device.
     LyingSync,
     LyingSyncDir,
 }
 
 impl FaultKind {
-    /// Those of which the caller is told.
+    /// Faults that return an error to the caller.
     pub(crate) const RETURNED: [Self; 10] = [
         Self::WriteError,
         Self::WriteNoSpace,
@@ -55,10 +56,10 @@ impl FaultKind {
         Self::RemoveError,
         Self::TruncateError,
     ];
-    /// Those of which it is not.
+    /// Faults that the caller does not see.
     pub(crate) const LIES: [Self; 2] = [Self::LyingSync, Self::LyingSyncDir];
 
-    /// Those that leave the log as it was, once it is open.
+    /// Whether the disk is full, which leaves an open log as it was.
     pub(crate) fn is_full(self) -> bool {
         matches!(self, Self::WriteNoSpace | Self::CreateNoSpace)
     }
@@ -82,23 +83,23 @@ impl FaultKind {
 pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
     pub(crate) at: usize,
-    /// From then on, not only once.
+    /// Whether all later operations of the kind fail too.
     pub(crate) lasts: bool,
 }
 
-/// How an operation goes.
+/// The outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Go,
     Strike(FaultKind),
-    /// During it, so that it may have had its effect.
+    /// The power goes during the operation, which may have had its effect.
     PowerGoes,
-    /// Before it.
+    /// The power went before the operation.
     PowerGone,
 }
 
 impl Verdict {
-    /// What the caller is told.
+    /// The result that the caller gets.
     pub(crate) fn outcome(self) -> io::Result<()> {
         match self {
             Self::Go | Self::Strike(FaultKind::LyingSync | FaultKind::LyingSyncDir) => Ok(()),
@@ -110,7 +111,7 @@ impl Verdict {
 }
 
 impl World {
-    /// Counts an operation and says how it goes. Reads change nothing, so the power does not go at one.
+    /// Counts an operation and decides its outcome. Reads change nothing, so the power does not go at one.
     pub(crate) fn decide(&mut self, operation: Operation) -> Verdict {
         if operation != Operation::Read {
             self.operations += 1;

@@ -1,13 +1,13 @@
 //! One file of the simulated disk: what the running system sees, what the device has, and the writes in between.
 
-/// The unit in which a device persists.
+/// Bytes of a sector, the unit in which a device persists.
 pub(crate) const SECTOR: usize = 512;
 
-/// A file's bytes, twice.
+/// A file's bytes, as the running system sees them and as the device has them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inode {
     seen: Vec<u8>,
-    /// What the device's blocks hold; bytes behind `durable_length` are there but not yet part of the file.
+    /// What the device's blocks hold; bytes beyond `durable_length` are there but not yet part of the file.
     durable: Vec<u8>,
     durable_length: usize,
     /// Writes that the device need not have yet, oldest first, each within one sector.
@@ -48,7 +48,7 @@ impl Inode {
         &self.seen
     }
 
-    /// What the device's blocks hold, also behind the length.
+    /// What the device's blocks hold, also beyond the file's length.
     pub(crate) fn durable(&self) -> &[u8] {
         &self.durable
     }
@@ -61,7 +61,7 @@ impl Inode {
         &self.pending
     }
 
-    /// Another process does not know.
+    /// Forgets a failed write or sync, as a new process would not know of it.
     pub(crate) fn forget_failure(&mut self) {
         self.has_failed = false;
     }
@@ -84,7 +84,7 @@ impl Inode {
         self.pending.retain(|pending| pending.end() <= length);
     }
 
-    /// Everything pending gets to the device, the length too.
+    /// Everything pending reaches the device, the length too.
     pub(crate) fn sync(&mut self) {
         for pending in self.pending.drain(..) {
             put(&mut self.durable, pending.offset, &pending.bytes);
@@ -94,7 +94,7 @@ impl Inode {
     }
 
     /// A sync that failed: what is pending counts as written from now on, whether it `reached` the device or not. The
-    /// length goes with the next sync.
+    /// length reaches the device with the next sync.
     pub(crate) fn give_up(&mut self, mut reached: impl FnMut() -> bool) {
         for pending in self.pending.drain(..) {
             if reached() {

@@ -1,5 +1,5 @@
-//! The wire contract as somebody would write it down who need not be fast: serde's own derive, `jiff` for dates, and
-//! one check after the other.
+//! The wire contract, written as if speed did not matter: serde's own derive, `jiff` for dates, and one check after the
+//! other.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -98,7 +98,7 @@ fn micros(raw: &str) -> Option<i64> {
         return micros_of_double(number);
     }
     let text: String = serde_json::from_str(raw).ok()?;
-    // Nobody writes so many zeros and an escape. The parser keeps no copy of such a text.
+    // No client writes so many zeros and an escape. The parser keeps no copy of such a text.
     if text.len() > 200 && raw.contains('\\') {
         return None;
     }
@@ -114,7 +114,7 @@ fn micros(raw: &str) -> Option<i64> {
     (micros >= 0).then_some(micros)
 }
 
-/// The same for a number that is no integer of 64 bits: by the shortest text that means it, its point moved to the
+/// The instant of a number that is not a 64-bit integer: from its shortest decimal text, the point moved to the
 /// microseconds.
 fn micros_of_double(number: f64) -> Option<i64> {
     if !(0.0..u64::MAX as f64).contains(&number) {
@@ -132,8 +132,8 @@ fn micros_of_double(number: f64) -> Option<i64> {
     digits.parse().ok()
 }
 
-/// The text as RFC 3339 would have it, with at most nine digits of a fraction, if it has a shape that is taken: `jiff`
-/// takes many others besides. And whether it is a leap second, of which the text is the second before.
+/// The text as strict RFC 3339, with at most nine digits of a fraction, if its shape is accepted (`jiff` accepts many
+/// others besides). And whether it is a leap second, for which the text names the second before.
 fn strict_rfc3339(text: &str) -> Option<(String, bool)> {
     let shape: String = text
         .chars()
@@ -217,7 +217,7 @@ fn is_metadata(raw: &str) -> bool {
     raw.starts_with('{') && raw.len() <= 65_536
 }
 
-/// Length of the string literal at the front of well-formed JSON; `None` if it is no text that PostgreSQL takes.
+/// Length of the string literal at the front of well-formed JSON; `None` if PostgreSQL cannot store its text.
 fn string_bytes(json: &str) -> Option<usize> {
     let mut is_escaped = false;
     let end = json.bytes().skip(1).position(|byte| {
@@ -226,12 +226,12 @@ fn string_bytes(json: &str) -> Option<usize> {
         is_end
     })?;
     let length = end + 2;
-    // It refuses halves of surrogate pairs.
+    // serde_json refuses halves of surrogate pairs.
     let text: String = serde_json::from_str(&json[..length]).ok()?;
     (!text.contains('\0')).then_some(length)
 }
 
-/// Whether a number has at most 131,072 digits before and 16,383 digits behind the point, once its exponent is written
+/// Whether a number has at most 131,072 digits before and 16,383 digits after the point, once its exponent is written
 /// out.
 fn is_numeric(number: &str) -> bool {
     let number = number.trim_start_matches('-').to_ascii_lowercase();

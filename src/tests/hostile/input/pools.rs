@@ -1,7 +1,7 @@
-//! The parts that hostile events are made of: how each stands in a body, and what it must be in the database, if it may
-//! be there.
+//! The parts that hostile events are made of: how each is written in a body, and its value in the database, if it is
+//! valid.
 
-/// Bytes of a JSON value, and what is stored of it; `None` where the event must be refused.
+/// Bytes of a JSON value, and its stored value; `None` if the event must be refused.
 pub(super) struct Part<T> {
     pub(super) json: Vec<u8>,
     pub(super) stored: Option<T>,
@@ -21,10 +21,10 @@ fn bad<T>(json: impl AsRef<[u8]>) -> Part<T> {
     }
 }
 
-/// A text of at most `bytes_max` bytes that begins with `start`, which is plain.
+/// A text of at most `bytes_max` bytes that begins with `start`, which is plain ASCII.
 pub(super) fn texts(start: &str, bytes_max: usize) -> Vec<Part<String>> {
     let fill = |bytes: usize| format!("{start}{}", "x".repeat(bytes - start.len()));
-    // As escaped it is six times as long; the limit is on what it says.
+    // The escaped form is six times as long; the limit is on the decoded text.
     let escaped = |bytes: usize| format!("{start}{}", r"\u0078".repeat(bytes - start.len()));
     let wide = |bytes: usize| format!("{start}{}é", "x".repeat(bytes - 2 - start.len()));
     let text = |json: &str| format!("\"{start}{json}\"");
@@ -70,8 +70,8 @@ pub(super) fn texts(start: &str, bytes_max: usize) -> Vec<Part<String>> {
         bad(text(r"\ud83d\u0041")),
         bad(text(r"\ud83")),
         bad(text(r"\x41")),
-        // Raw control characters, and what is not UTF-8: a lone byte, an overlong NUL and slash, half of a surrogate
-        // pair, the two halves as CESU-8 has them, beyond the last character, cut off.
+        // Raw control characters, and bytes that are not UTF-8: a lone byte, an overlong NUL and slash, half of a
+        // surrogate pair, both halves in CESU-8, a code point beyond the last, a truncated character.
         bad(raw(b"\0")),
         bad(raw(b"\n")),
         bad(raw(b"\xff\xfe")),
@@ -93,7 +93,7 @@ pub(super) fn texts(start: &str, bytes_max: usize) -> Vec<Part<String>> {
     parts
 }
 
-/// Timestamps, with the microseconds that are stored.
+/// Timestamps and their stored microseconds.
 pub(super) fn timestamps() -> Vec<Part<i64>> {
     const SECOND: i64 = 1_769_938_200;
     let micros = SECOND * 1_000_000;
@@ -104,7 +104,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
         ("1769938200123", micros + 123_000),
         ("1769938200123456", micros + 123_456),
         ("1769938200123456789", micros + 123_456),
-        // The first of each unit, all of them in 1970.
+        // The smallest number of each unit, all of them in 1970.
         ("5000000000", 5_000_000_000_000),
         ("5000000000000", 5_000_000_000_000),
         ("5000000000000000", 5_000_000_000_000),
@@ -115,7 +115,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
         ("\"2026-02-02T09:29:00+23:59\"", micros),
         ("\"2026-01-31T09:31:00-23:59\"", micros),
         ("\"2024-02-29T23:59:59.999999999Z\"", 1_709_251_199_999_999),
-        // What other programs print.
+        // Forms that other programs print.
         ("-0", 0),
         ("1e-400", 0),
         ("1.0", 1_000_000),
@@ -132,7 +132,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
     .map(|(json, micros)| if micros < 0 { bad(json) } else { good(json, micros) })
     .collect();
     let refused = [
-        // The last of each unit lies in the year 2128.
+        // The largest number of each unit, in the year 2128.
         "4999999999",
         "4999999999999",
         "4999999999999999",
@@ -177,7 +177,7 @@ pub(super) fn timestamps() -> Vec<Part<i64>> {
     parts
 }
 
-/// Metadata; what is stored is the text as sent.
+/// Metadata; the stored value is the text as sent.
 pub(super) fn metadata() -> Vec<Part<String>> {
     let arrays = |depth: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth - 1), "]".repeat(depth - 1));
     let objects = |depth: usize| format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
@@ -188,7 +188,7 @@ pub(super) fn metadata() -> Vec<Part<String>> {
         "{\"a\" :\t[ 1 ,\r\n2 ] }",
         r#"{"":""}"#,
         r#"{"a":null,"b":[true,false]}"#,
-        // The last one counts in jsonb, all of them are kept in a text.
+        // In jsonb the last duplicate key counts; a text keeps them all.
         r#"{"a":1,"a":2}"#,
         r#"{"a":1,"\u0061":{"a":2,"a":3}}"#,
         r#"{"n":[-0,-0.0,0e0,1E+2,1e-7,0.1,1.10]}"#,
@@ -266,7 +266,7 @@ pub(super) fn metadata() -> Vec<Part<String>> {
     parts
 }
 
-/// Tags; what is stored is a JSON array.
+/// Tags; the stored value is a JSON array.
 pub(super) fn tags() -> Vec<Part<String>> {
     let tag = "t".repeat(128);
     let of = |count: usize, tag: &str| format!("[{}]", vec![format!("\"{tag}\""); count].join(","));

@@ -1,4 +1,4 @@
-//! The shapes, a line each: what is in doubt, the request, and how it must be answered.
+//! The shapes, one per line: what is in doubt, the request, and how it must be answered.
 
 /// A request, and the statuses of all answers that come until the server closes. With `{L}` for the length of its
 /// event, `{B}` for the event, `{C}` for the event in chunks.
@@ -13,7 +13,7 @@ pub(super) const LENGTHS: &[Shape] = &[
     ("chunks and length 0", "{P}Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n{C}", &[202]),
     ("chunks and a bad length", "{P}Transfer-Encoding: chunked\r\nContent-Length: x\r\n\r\n{C}", &[202]),
     ("a bad length and chunks", "{P}Content-Length: x\r\nTransfer-Encoding: chunked\r\n\r\n{C}", &[400]),
-    // RFC 9112 allows to take equal ones for one.
+    // RFC 9112 allows equal lengths to count as one.
     ("a length twice", "{P}Content-Length: {L}\r\nContent-Length: {L}\r\n\r\n{B}", &[202, 202]),
     ("two lengths", "{P}Content-Length: {L}\r\nContent-Length: 5\r\n\r\n{B}", &[400]),
     ("two lengths, 0 last", "{P}Content-Length: {L}\r\nContent-Length: 0\r\n\r\n{B}", &[400]),
@@ -31,7 +31,7 @@ pub(super) const LENGTHS: &[Shape] = &[
     ("2^64 - 1", "{P}Content-Length: 18446744073709551615\r\n\r\nhello", &[431]),
     ("2^64 + 5", "{P}Content-Length: 18446744073709551621\r\n\r\nhello", &[400]),
     ("30 digits", "{P}Content-Length: 100000000000000000000000000005\r\n\r\nhello", &[400]),
-    // No doubt about these: white space around a value and zeros before a number mean nothing.
+    // No doubt about these: white space around a value and leading zeros of a number mean nothing.
     ("outer space", "{P}Content-Length: \t {L} \t\r\n\r\n{B}", &[202, 202]),
     ("zeros", "{P}Content-Length: 0000000000000000000000000{L}\r\n\r\n{B}", &[202, 202]),
 ];
@@ -49,7 +49,7 @@ pub(super) const CODINGS: &[Shape] = &[
     ("gzip", "{P}Transfer-Encoding: gzip\r\n\r\n{C}", &[400]),
     ("chunked, then identity", "{P}Transfer-Encoding: chunked, identity\r\n\r\n{C}", &[400]),
     ("chunked and identity", "{P}Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n{C}", &[400]),
-    // The end is clear, the rest is a coding that is not ours to undo.
+    // The end is clear; the other coding is not supported.
     ("gzip, then chunked", "{P}Transfer-Encoding: gzip, chunked\r\n\r\n{C}", &[415]),
     ("identity and chunked", "{P}Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n{C}", &[415]),
     ("chunked twice", "{P}Transfer-Encoding: chunked, chunked\r\n\r\n{C}", &[415]),
@@ -110,7 +110,7 @@ pub(super) const HEADS: &[Shape] = &[
     ("two spaces", "GET  /health HTTP/1.1\r\nHost: localhost\r\n\r\n", &[400]),
     ("a tab", "GET\t/health\tHTTP/1.1\r\nHost: localhost\r\n\r\n", &[400]),
     ("a space first", " GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", &[400]),
-    // An ordinary request, which is answered like one.
+    // An ordinary request, answered as such.
     ("empty lines first", "\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", &[200, 202]),
     ("lower case", "get /health HTTP/1.1\r\nHost: localhost\r\n\r\n", &[405, 202]),
     ("absolute", "GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n", &[200, 202]),

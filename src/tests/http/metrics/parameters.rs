@@ -1,4 +1,4 @@
-//! What each parameter of `GET /metrics` asks of the store, and how the wrong ones are refused.
+//! How each parameter of `GET /metrics` changes the store's query, and how invalid ones are refused.
 
 use fast_ingest::event::bucket::TimeUnit;
 use fast_ingest::query::{Grouping, MetricsQuery, MetricsReport, Order};
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{RANGE, instant, plain_query, server_telling, server_with};
 use crate::support::http::get;
 
-/// What parameters change about a query.
+/// The effect of parameters on a query.
 type Change<'a> = &'a dyn Fn(&mut MetricsQuery);
 
 #[test]
@@ -60,7 +60,7 @@ fn every_parameter_reaches_the_store() {
             query.group_by = channels;
             query.order = Order::UniqueUsers;
         }),
-        // Whoever asks for a few means the largest.
+        // A client that asks for a few groups gets the largest.
         ("group_by=channel&limit=1", &|query| {
             query.group_by = channels;
             query.limit = Some(1);
@@ -249,7 +249,7 @@ fn parameters_that_make_no_sense_are_refused_one_by_one() {
         ("group_by=channel&limit=ten", &[("limit", "out_of_range")]),
         ("exact=yes", &[("exact", "unknown_value")]),
         ("exact=", &[("exact", "empty")]),
-        // What is wrong with the grouping is said once.
+        // An error about the grouping is reported once.
         (
             "group_by=decade&fill=zero&order=name&limit=3",
             &[("group_by", "unknown_value")],

@@ -1,10 +1,10 @@
-//! Which modules a source names, read from its text: enough for code that `cargo fmt` has laid out.
+//! The modules that a source names, read from its text: good enough for code that `cargo fmt` has laid out.
 
 use std::collections::BTreeSet;
 
 use super::Modules;
 
-/// The source without comments and without what only tests have.
+/// The source without comments and without code that only tests compile.
 pub(super) fn without_tests(source: &str) -> String {
     let mut kept = String::new();
     let mut lines = source.lines();
@@ -21,7 +21,7 @@ pub(super) fn without_tests(source: &str) -> String {
     kept
 }
 
-/// Skips what follows an attribute: to a line that ends it as deep as it began.
+/// Skips the item after an attribute, up to the line that ends it at the attribute's indentation.
 fn skip_item<'s>(attribute: &str, lines: &mut impl Iterator<Item = &'s str>) {
     let indent = attribute.len() - attribute.trim_start().len();
     for line in lines {
@@ -33,7 +33,7 @@ fn skip_item<'s>(attribute: &str, lines: &mut impl Iterator<Item = &'s str>) {
     }
 }
 
-/// The modules that the source of `module` names, itself apart: of each path the longest beginning that is a module.
+/// The modules that the source of `module` names, without `module`: the longest prefix of each path that is a module.
 pub(super) fn modules_named(module: &str, source: &str, modules: &Modules) -> BTreeSet<String> {
     let tokens = tokens(source);
     let mut named = BTreeSet::new();
@@ -74,7 +74,7 @@ fn tokens(source: &str) -> Vec<&str> {
     tokens
 }
 
-/// Reads one path, or a tree of them, and hands over each with all its words.
+/// Reads one path, or a tree of paths, and passes each on with all its words.
 fn read_path<'t>(tokens: &[&'t str], position: &mut usize, prefix: &mut Vec<&'t str>, each: &mut impl FnMut(&[&str])) {
     let depth = prefix.len();
     loop {

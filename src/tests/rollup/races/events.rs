@@ -1,5 +1,5 @@
-//! What the flushers send: fresh events and late ones, some with ids that others use as well, some that the database
-//! refuses.
+//! The events that the flushers send: fresh and late ones, some with ids that other flushers use as well, some that the
+//! database refuses.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ pub(super) const NAMES: [&str; 3] = ["view", "click", "größe'\\"];
 pub(super) const CHANNELS: [&str; 3] = ["web", "app", "kiosk"];
 /// Days around changes of clocks: 2026-10-03 (Lord Howe) and 2026-11-01 (New York).
 pub(super) const CLOCK_CHANGES: [i64; 2] = [1_790_985_600_000_000, 1_793_491_200_000_000];
-/// More than a part names one by one.
+/// More users than a part names one by one.
 const CROWD: u64 = 130;
 
 /// An event to be sent.
@@ -37,7 +37,7 @@ impl Draft {
     }
 }
 
-/// An instant at which something may happen: lately, soon, or on a late day.
+/// A random instant of an event: recent, soon, or on a late day.
 pub(super) fn random_micros(random: &mut Random, now: Timestamp) -> i64 {
     let mut below = |bound: i64| i64::try_from(random.below(bound.unsigned_abs())).unwrap();
     let now = now.as_micros();
@@ -81,7 +81,8 @@ pub(super) fn drafts(random: &mut Random, now: Timestamp, prefix: &str) -> Vec<D
     drafts
 }
 
-/// An event that others send as well, at the same time for the same user, though under any name and in any channel.
+/// An event that other flushers send as well, at the same time for the same user, but under any name and in any
+/// channel.
 fn with_id(random: &mut Random, now: Timestamp, event_name: &'static str, channel: &'static str) -> Draft {
     let id = random.below(400);
     let days = i64::try_from(id % 4).unwrap() * 10 * DAY_MICROS;
@@ -95,8 +96,8 @@ fn with_id(random: &mut Random, now: Timestamp, event_name: &'static str, channe
     }
 }
 
-/// Holds the database to what was sent: each event is a row, those with an id one together, the refused ones are in
-/// quarantine.
+/// Compares the database with what was sent: each event is a row, events with the same id are one row, the refused ones
+/// are in quarantine.
 pub(super) async fn assert_stored(database: &Database, sent: &[Draft]) {
     let (mut rows, mut refused, mut ids) = (0, 0, HashSet::new());
     for draft in sent {

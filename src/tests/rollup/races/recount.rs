@@ -1,5 +1,5 @@
-//! Answers against the rows that SQL reads back, counted one by one. Buckets of time are told apart by what a clock in
-//! the zone shows, which owes nothing to the calendar that the answers are made with.
+//! Answers against the rows that SQL reads back, counted one by one. The recount groups time by what a clock in the
+//! zone shows, which is independent of the product's calendar code.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -23,10 +23,10 @@ const ZONES: [&str; 5] = [
     "Australia/Lord_Howe",
     "Asia/Tehran",
 ];
-/// In shorter ranges users are counted where they would have to be estimated, because the events are so few.
+/// In shorter ranges all users are counted, because the events are so few.
 const LONG_MICROS: i64 = 7 * DAY_MICROS;
 
-/// Clock, event name and channel, as far as the grouping tells them apart.
+/// Clock time, event name and channel, as far as the grouping separates them.
 type Key = (String, String, String);
 
 #[derive(Default)]
@@ -87,7 +87,7 @@ fn random_query(random: &mut Random, now: Timestamp) -> MetricsQuery {
     query
 }
 
-/// Everything by each unit in each zone, changes of clocks included.
+/// Queries for everything by each unit in each zone, changes of clocks included.
 fn queries_of_all(now: Timestamp) -> impl Iterator<Item = MetricsQuery> {
     let from = CLOCK_CHANGES[0] + 1_000_000;
     let to = now.as_micros() + HOUR_MICROS + 1_000_000;
@@ -126,7 +126,7 @@ fn assert_is_recount(rows: &[Stored], query: &MetricsQuery, report: &MetricsRepo
     let assert_counts = |count: &Count<'_>, events: u64, users: &UniqueUsers, key: &Key| {
         assert_eq!(events, count.events, "events of {key:?}: {query:?}");
         let (told, right) = (users.count, count.users.len() as u64);
-        // Six standard errors: the users are other ones in each run.
+        // Six standard errors, because each run has other users.
         let slack = if is_long {
             (6.0 * users.error * right as f64).ceil()
         } else {
@@ -164,8 +164,8 @@ fn assert_is_recount(rows: &[Stored], query: &MetricsQuery, report: &MetricsRepo
     assert!(missing.is_empty(), "no group for {missing:?}: {query:?}");
 }
 
-/// What a clock or calendar in the query's zone shows, down to its unit. The offset tells the hour that comes twice
-/// apart.
+/// The text that a clock or calendar in the query's zone shows, down to its unit. The offset separates the two hours of
+/// a repeated hour.
 fn clock(query: &MetricsQuery, micros: i64) -> String {
     let Some(unit) = query.group_by.time else {
         return String::new();

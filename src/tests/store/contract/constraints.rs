@@ -1,4 +1,4 @@
-//! What a user's own constraints and triggers on `events` do to a row concerns that row, with and without an
+//! A user's own constraints and triggers on `events` affect the row that they refuse and no other, with and without an
 //! `event_id`.
 
 use fast_ingest::store::{EventSink, Flushed, SinkError, StoreError};
@@ -60,7 +60,7 @@ async fn what_a_trigger_leaves_out_is_data(database: Database) {
 }
 
 async fn what_a_trigger_raises_is_data(database: Database) {
-    // The second one has the code of a partition that is missing.
+    // The second error has the code of a missing partition.
     let raises = [
         ("RAISE 'no'", "P0001"),
         ("RAISE 'no' USING ERRCODE = 'check_violation'", "23514"),
@@ -94,7 +94,7 @@ async fn an_error_that_says_nothing_is_unclear_and_others_can_be_rehearsed(datab
     }
     assert_eq!(database.count("events").await, 0);
     assert_eq!(database.count("rollup_deltas").await, 0);
-    // Nothing moved, and the connection is good.
+    // Nothing is stored, and the connection still works.
     let [good, ..] = events(false);
     sink.flush(batch_of(0, &[good]).view()).await.unwrap();
 }
@@ -106,13 +106,13 @@ fn by_store<'a>(database: &Database, on_postgres: &'a str, on_sqlite: &'a str) -
     }
 }
 
-/// At most one event named "bad" a time and channel.
+/// A unique index: at most one event named "bad" per time and channel.
 async fn put_on_unique_index(database: &Database) {
     let index = "CREATE UNIQUE INDEX own ON events (ts, channel, event_name) WHERE event_name = 'bad'";
     database.execute(index).await;
 }
 
-/// Does this to events named "bad", before they are inserted.
+/// A trigger that does this to events named "bad", before they are inserted.
 async fn put_on_trigger(database: &Database, on_postgres: &str, on_sqlite: &str) {
     let postgres = format!(
         "CREATE OR REPLACE FUNCTION own() RETURNS trigger LANGUAGE plpgsql AS
@@ -133,8 +133,8 @@ fn events(with_id: bool) -> [Event<'static>; 3] {
     })
 }
 
-/// The whole batch is refused; taken apart, so is the one event in its middle, and it can be quarantined on the same
-/// connection.
+/// The whole batch is refused; in its halves, only the one event in its middle is, and it can be quarantined on the
+/// same connection.
 async fn assert_refused(sink: &mut dyn EventSink, database: &Database, after: u64, with_id: bool, expected: &str) {
     let (stored, quarantined) = (database.count("events").await, database.count("quarantine").await);
     let batch = batch_of(after, &events(with_id));

@@ -1,4 +1,4 @@
-//! Batches, checkpoints, duplicates, quarantine: what a sink must do.
+//! Batches, checkpoints, duplicates, quarantine: the behaviour of a sink.
 
 use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::query::Counts;
@@ -43,7 +43,7 @@ async fn flush_stores_rows_and_moves_the_checkpoint(database: Database) {
     );
     let next = batch_of(2, &[event("view", "cid", FEBRUARY)]);
     sink.flush(next.view()).await.unwrap();
-    // What counts is what another connection sees.
+    // Checked from another connection.
     drop(sink);
     let mut other = database.store().open_sink().await.unwrap();
     assert_eq!(
@@ -71,7 +71,7 @@ async fn a_batch_that_does_not_follow_the_checkpoint_stores_nothing(database: Da
     );
     assert_eq!(database.users().await, [""; 0]);
     assert_eq!(database.count("quarantine").await, 0);
-    // The connection is still good.
+    // The connection still works.
     sink.flush(batch_of(10, &[event("view", "ann", FEBRUARY)]).view())
         .await
         .unwrap();
@@ -123,7 +123,7 @@ async fn what_becomes_of_every_event_is_counted_at_the_checkpoint(database: Data
     sink.flush(batch_of(2, &events).view()).await.unwrap();
     let bad = batch_of(5, &[event("bad", "cid", FEBRUARY)]);
     sink.quarantine(bad.view(), "22000", "no").await.unwrap();
-    // What is tried for its outcome alone counts nowhere.
+    // A rehearsed event is counted nowhere.
     let again = [with_id("ann"), with_id("dan")];
     sink.rehearse(batch_of(6, &again).view()).await.unwrap();
     sink.flush(batch_of(6, &again).view()).await.unwrap();
@@ -208,7 +208,7 @@ async fn an_event_id_is_stored_once_a_user_and_time(database: Database) {
             duplicates: 1
         }
     );
-    // A retry through another connection, all of it known already.
+    // A retry on another connection: all events are known already.
     let mut other = database.store().open_sink().await.unwrap();
     assert_eq!(
         other.flush(batch_of(8, &first).view()).await.unwrap(),
@@ -390,7 +390,7 @@ async fn a_poison_event_leaves_nothing_behind_and_is_found_by_halving(database: 
 
     let (left, right) = batch.view().split_at(2);
     sink.flush(left).await.unwrap();
-    // The halves apply in order only.
+    // The halves apply only in order.
     assert!(matches!(sink.flush(left).await, Err(SinkError::CheckpointMoved)));
     assert!(matches!(
         sink.flush(right).await,

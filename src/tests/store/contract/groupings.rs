@@ -1,4 +1,4 @@
-//! Every way to filter, split and order an answer, from rows that were just flushed.
+//! Every way to filter, split and order an answer, over freshly flushed rows.
 
 use fast_ingest::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
 use fast_ingest::query::{Counts, Grouping, MetricsQuery, MetricsReport, Order, ReportGroup, Source};
@@ -37,7 +37,7 @@ fn events() -> Vec<Event<'static>> {
     ]
 }
 
-/// What a query over both days answers.
+/// The answer of a query over both days.
 async fn ask(database: &Database, change: impl FnOnce(&mut MetricsQuery)) -> MetricsReport {
     database
         .sink_at(0)
@@ -54,7 +54,7 @@ async fn ask_again(database: &Database, change: impl FnOnce(&mut MetricsQuery)) 
     database.store().metrics(&query).await.unwrap()
 }
 
-/// Groups in short: hours from [`FEBRUARY`] to the start, name, channel, events, users.
+/// Groups in short form: hours from [`FEBRUARY`] to the start, name, channel, events, users.
 type Short<'a> = (i64, &'a str, &'a str, u64, u64);
 
 fn short(group: &ReportGroup) -> Short<'_> {

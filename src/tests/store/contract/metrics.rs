@@ -1,4 +1,4 @@
-//! Totals and unique users: what a metrics query must answer.
+//! Totals and unique users: the answers of metrics queries.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Whose events a database has, and how far a log is flushed, as anybody with the same database can ask: what receipts
-//! rest on.
+//! Whose events a database has, and how far a log is flushed, as any server on the database can ask: the base of
+//! receipts.
 
 use std::ops::RangeInclusive;
 
@@ -34,7 +34,7 @@ async fn how_far_a_log_is_flushed_moves_with_its_commits(database: Database) {
     assert_eq!(database.flushed_through(other).await.unwrap(), None);
 }
 
-/// A look at the checkpoint must not wait for the row lock of whoever moves it.
+/// Reading the checkpoint must not wait for the row lock of a transaction that moves it.
 async fn how_far_a_log_is_flushed_is_told_during_a_flush(database: Database) {
     let mut sink = database.sink_at(0).await;
     let events = vec![event("view", "ann", FEBRUARY); 5_000];
@@ -42,7 +42,7 @@ async fn how_far_a_log_is_flushed_is_told_during_a_flush(database: Database) {
     let batch = batch_of(0, &events);
     let flush = async { sink.flush(batch.view()).await.unwrap() };
     let look = async {
-        // From nothing to all, and never in between or back.
+        // The answer goes from none to all, and never to a value in between or back.
         while flushed_through < 5_000 {
             let seen = database.flushed_through(wal_id()).await.unwrap().unwrap();
             assert!(seen >= flushed_through && (seen == 0 || seen == 5_000), "{seen}");
@@ -69,7 +69,7 @@ async fn stored_of(database: &Database, life: u128) -> Vec<RangeInclusive<u64>> 
     stored
 }
 
-/// Whether this event of a life may come.
+/// Whether the event with this sequence of a life may still come.
 async fn may_come(database: &Database, life: u128, sequence: u64) -> bool {
     let life = LifeId(Uuid::from_u128(life));
     let stored = database.store().stored_of(life).await.unwrap();
@@ -89,7 +89,7 @@ async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
     assert_eq!(stored_of(&database, 3).await, [7..=8]);
     assert!(!may_come(&database, 2, 9).await && may_come(&database, 3, 9).await);
 
-    // A copy of the log stores nothing under the same sequences, nor under the next ones.
+    // A copy of the log stores nothing under the same sequences, nor under the following ones.
     for after in [4, 8] {
         let batch = batch_of(after, &events);
         let foreign = batch.view().with_marks(mark(1, 2), mark(9, 5));
@@ -98,7 +98,7 @@ async fn each_life_has_what_it_wrote_and_nothing_else(database: Database) {
         assert_eq!(stored_of(&database, 9).await, []);
     }
 
-    // An event in quarantine is of the life that accepted it. What is merely rehearsed is of none.
+    // A quarantined event belongs to the life that accepted it. A rehearsed event belongs to none.
     let refused = batch_of(8, &events[..1]);
     let refused: BatchView<'_> = refused.view().with_marks(mark(3, 4), mark(4, 6));
     sink.rehearse(refused).await.unwrap();
@@ -116,7 +116,7 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
         .await
         .unwrap();
 
-    // The same log goes on behind a gap, within a life.
+    // The same log continues after a gap, within a life.
     let gap = Adoption {
         wal_id: wal_id(),
         seen: sink.checkpoint(wal_id()).await.unwrap(),
@@ -127,15 +127,15 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     sink.adopt(&gap).await.unwrap();
     assert_eq!(stored_of(&database, 1).await, [1..=1]);
     assert!(may_come(&database, 1, 6).await);
-    assert!(!may_come(&database, 1, 3).await, "it is given up");
+    assert!(!may_come(&database, 1, 3).await, "a person gave up event 3");
     let next = batch_of(5, &events);
     sink.flush(next.view().with_marks(mark(1, 2), mark(1, 3)))
         .await
         .unwrap();
     assert_eq!(stored_of(&database, 1).await, [1..=1, 6..=6]);
 
-    // A copy of it goes on as a log of its own: first with an event that both have, then with one that only the copy
-    // has.
+    // A copy of the log continues as a log of its own: first with an event that both have, then with one that only the
+    // copy has.
     let copy = WalId(Uuid::from_u128(99));
     sink.create_checkpoint(copy, 6, mark(1, 4)).await.unwrap();
     for (after, from, to) in [(6, mark(1, 4), mark(1, 5)), (7, mark(1, 5), mark(2, 6))] {
@@ -145,7 +145,7 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     assert_eq!(stored_of(&database, 1).await, [1..=1, 6..=6, 7..=7]);
     assert_eq!(stored_of(&database, 2).await, [8..=8]);
 
-    // Its checkpoint is deleted, and a person says that all of it is there already: that is not told to who asks.
+    // Its checkpoint is deleted, and a person says that all of its events are stored: no answer claims that.
     database.execute("DELETE FROM wal_checkpoints").await;
     assert_eq!(stored_of(&database, 2).await, []);
     sink.create_checkpoint(copy, 9, mark(2, 7)).await.unwrap();
@@ -153,8 +153,8 @@ async fn what_a_person_skips_is_of_no_life(database: Database) {
     assert_eq!(stored_of(&database, 1).await, []);
 }
 
-/// As after the schema was undone and made again beside a running server: whose its next events are, no commit says any
-/// more.
+/// As after the schema was undone and made again beside a running server: no commit says any more to which life the
+/// next events belong.
 async fn a_place_that_a_person_names_anew_is_of_its_life(database: Database) {
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];

@@ -1,5 +1,5 @@
-//! Rollups on a real database: what flushes leave, compactions merge and days sum up is what a plain recount of the
-//! events says.
+//! Rollups on a real database: the deltas of flushes, the parts of compactions and the sums of days equal a plain
+//! recount of the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -73,7 +73,7 @@ async fn rollups(database: &Database) -> Box<dyn RollupStore> {
     database.store().open_rollups().await.unwrap()
 }
 
-/// What parts and deltas of the days of `rows` say, in one snapshot.
+/// The content of parts and deltas on the days of `rows`, in one snapshot.
 async fn rolled_up(database: &Database, rows: &[Row]) -> Counts {
     let mut counting = Counting::default();
     let mut store = rollups(database).await;
@@ -102,14 +102,14 @@ async fn assert_whole(database: &Database, rows: &[Row]) {
     let mut store = rollups(database).await;
     store.begin_reading().await.unwrap();
     let user_key = store.user_key().await.unwrap();
-    // Not `assert_eq`: nobody reads thousands of bytes.
+    // Without `assert_eq`, which would print thousands of bytes.
     assert!(
         rolled_up(database, rows).await == recounted(rows, user_key),
         "the rollups count what the events are"
     );
 }
 
-/// Asserts that the sums that are fresh are the unions of the parts; returns their number.
+/// Asserts that the sums that are not stale are the unions of the parts; returns their number.
 async fn fresh_days(database: &Database, rows: &[Row]) -> usize {
     let mut store = rollups(database).await;
     store.begin_reading().await.unwrap();
@@ -153,7 +153,7 @@ fn events(rows: &[Row]) -> Vec<Event<'_>> {
         .collect()
 }
 
-/// Events of three names on two channels: now, within the hours for which minutes are kept, and on days before.
+/// Events of three names on two channels: now, within the hours for which minutes are kept, and on earlier days.
 fn mixed_rows(now: Timestamp, seed: i64) -> Vec<Row> {
     let names = ["view", "click", "größe'\\"];
     let channels = ["web", "app"];
@@ -170,7 +170,7 @@ fn mixed_rows(now: Timestamp, seed: i64) -> Vec<Row> {
         let row = (names[place % 3], channels[place % 2], user, now.as_micros() - ago);
         rows.push(row);
     }
-    // More than a part names one by one.
+    // More users than a part names one by one.
     let crowd = now.as_micros() - 2 * DAY_MICROS;
     rows.extend((0..PART_EXACT_MAX + 20).map(|n| ("view", "web", format!("crowd-{n}"), crowd)));
     rows
@@ -256,7 +256,7 @@ async fn days_are_summed_up_when_they_are_over_and_again_when_they_change(databa
     rows.extend(one);
     compact_all(&database, late, 5_000).await;
     assert_eq!(fresh_days(&database, &rows).await, all - 3);
-    // Not before the day has been over for some hours.
+    // Not before the day has ended some hours ago.
     let day = Day::of(Timestamp::from_micros(micros));
     assert_eq!(sum_up_all(&database, later(day.end(), HOUR_MICROS)).await, 0);
     assert_eq!(sum_up_all(&database, late).await, 3);
@@ -274,7 +274,7 @@ async fn a_compaction_that_is_dropped_halfway_leaves_everything_as_it_was(databa
     assert_eq!(store.take_deltas(20).await.unwrap().len(), 20);
     drop(store);
     assert_eq!(database.count("rollup_deltas").await, deltas);
-    // The lock goes with the connection, though PostgreSQL may take a moment to notice.
+    // The lock ends with the connection, though PostgreSQL may take a moment to notice.
     let mut store = rollups(&database).await;
     assert!(store.begin(true).await.unwrap());
     drop(store);
@@ -379,11 +379,11 @@ async fn the_pairs_with_most_events_come_first_and_ties_by_their_bytes(database:
         row("view", "web", 1),
         row("view", "web", DAY_MICROS - 1),
         row("view", "app", 0),
-        // In most languages after "app" and before "view".
+        // Sorts after "app" and before "view" in most languages.
         row("Zoo", "web", 0),
         row("ähre", "b", 0),
         row("ähre", "B", 0),
-        // Of other days.
+        // Events of other days.
         row("late", "web", DAY_MICROS),
         row("early", "web", -1),
     ];
@@ -415,7 +415,7 @@ async fn the_days_of_decades_are_those_that_have_something(database: Database) {
     let noon = |n: i64| first.start().as_micros() + n * DAY_MICROS + DAY_MICROS / 2;
     let day = |n| Day::of(Timestamp::from_micros(noon(n)));
     let row = |name, n| -> Row { (name, "web", "ann".to_owned(), noon(n)) };
-    // Neighbours, gaps that are powers of two and that are not, and years.
+    // Neighbours, gaps that are powers of two, other gaps, and years.
     let numbers = [0, 1, 2, 4, 8, 16, 17, 40, 400, 401, 3_000, 6_500];
     let rows = numbers.map(|n| row(if n % 2 == 0 { "even" } else { "odd" }, n));
     flush(&database, 0, &rows).await;
@@ -427,7 +427,7 @@ async fn the_days_of_decades_are_those_that_have_something(database: Database) {
     let expected = numbers.map(day);
     assert_eq!(days(None, None).await, expected, "with rollups");
     database.execute("DELETE FROM rollup_deltas").await;
-    assert_eq!(days(None, None).await, expected, "by events alone");
+    assert_eq!(days(None, None).await, expected, "with events alone");
     assert_eq!(
         days(Some(2), Some(400)).await,
         numbers[2..9].iter().map(|n| day(*n)).collect::<Vec<_>>()

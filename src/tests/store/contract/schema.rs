@@ -1,4 +1,4 @@
-//! Versions of the schema: what is said when it is missing or newer than the binary.
+//! Versions of the schema: the errors when the schema is missing, or newer than the binary.
 
 use fast_ingest::store::{SinkError, StoreError, migrations};
 use fast_ingest::upkeep::upgrade;
@@ -55,13 +55,13 @@ async fn a_schema_from_the_future_blames_the_binary(database: Database) {
     assert!(matches!(error, StoreError::Schema(_)), "{error}");
 }
 
-/// It looks at the schema only when it starts, so its flush must fail, and as one that keeps its events.
+/// An old server checks the schema only at its start, so its flush must fail, and with an error that keeps its events.
 async fn a_server_of_the_release_before_can_store_nothing_more(database: Database) {
     let old_flush = "UPDATE wal_checkpoints SET flushed_through = 1, moved_at = CURRENT_TIMESTAMP";
     let refusal = database.try_execute(old_flush).await.unwrap_err();
     assert!(refusal.contains("moved_at"), "{refusal}");
 
-    // What such a failure means, told by a flush of today on a schema that has moved on likewise.
+    // The meaning of such an error, shown by a flush of this release on a schema that has changed in the same way.
     let mut sink = database.sink_at(0).await;
     let events = [event("view", "ann", FEBRUARY)];
     database

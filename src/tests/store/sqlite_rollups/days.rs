@@ -1,4 +1,4 @@
-//! Days: their sums, their series, their overflow, and which there are.
+//! Days: their sums, their series, their overflow, and the list of days with rollups or events.
 
 use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::event::bucket::{Day, Width};
@@ -98,7 +98,7 @@ async fn the_days_stored_span_all_tables() {
     assert_eq!(begun(&database).await.days_stored().await.unwrap(), None);
     let mut sink = database.sink_at(0).await;
     let noon = |n: i64| FEBRUARY + n * DAY_MICROS + DAY_MICROS / 2;
-    // Names in another order than their times.
+    // The names sort differently from the times.
     let events = [
         event("mike", "ann", noon(10)),
         event("alfa", "ann", noon(11)),

@@ -12,7 +12,7 @@ use crate::support::database::{Database, Event, FEBRUARY, batch_of, event};
 /// Name, channel, start and minutes; events and encoded users.
 type Sums = BTreeMap<(String, String, i64, i64), (u64, Vec<u8>)>;
 
-/// The deltas, those of one bucket taken together.
+/// The deltas, added up by bucket.
 fn deltas(database: &Database) -> Sums {
     let file = file(database);
     let mut statement = file
@@ -32,7 +32,7 @@ fn deltas(database: &Database) -> Sums {
     finish(sums)
 }
 
-/// What is stored, counted one by one. `now` must leave no doubt about the width of any event's bucket.
+/// A recount of the stored events. At `now` the width of each event's bucket must be certain.
 fn recount(database: &Database, now: i64) -> Sums {
     let file = file(database);
     let mut statement = file
@@ -68,7 +68,7 @@ async fn deltas_are_the_fold_of_what_is_stored() {
     let database = Database::sqlite().await.without_user_key().await;
     let mut sink = database.sink_at(0).await;
     let now = Timestamp::now().as_micros();
-    // More users in one bucket than are told apart, several names, channels and buckets, old and fresh.
+    // More users in one bucket than are named one by one, several names, channels and buckets, old and fresh.
     let names: Vec<String> = (0..1_000).map(|n| format!("user-{}", n % 337)).collect();
     let mut events: Vec<Event<'_>> = Vec::new();
     for (n, user) in (0i64..).zip(&names) {
@@ -114,8 +114,8 @@ async fn a_duplicate_adds_nothing_even_under_another_name() {
     assert_eq!((flushed.stored, flushed.duplicates), (2, 3));
     let expected = recount(&database, Timestamp::now().as_micros());
     assert_eq!(deltas(&database), expected);
-    assert_eq!(expected.len(), 1, "of all names and channels the first");
-    // In a later batch, once beside something new and once alone.
+    assert_eq!(expected.len(), 1, "only the first name and channel count");
+    // In a later batch, once beside a new event and once alone.
     let second = [
         with_id("other", "tv", "2"),
         with_id("click", "web", "3"),
@@ -145,17 +145,17 @@ async fn what_stores_no_event_adds_no_delta() {
     sink.quarantine(batch_of(0, &[good]).view(), "22000", "no")
         .await
         .unwrap();
-    // A checkpoint that stands elsewhere.
+    // A checkpoint that differs from the batch's beginning.
     let error = sink.flush(batch_of(0, &[good]).view()).await.unwrap_err();
     assert!(matches!(error, SinkError::CheckpointMoved), "{error}");
-    // An event that the database refuses, behind one that it does not.
+    // A batch of a good event and a refused one after it.
     database.refuse_events_named("bad").await;
     let bad = event("bad", "bob", FEBRUARY);
     let error = sink.flush(batch_of(1, &[good, bad]).view()).await.unwrap_err();
     assert!(matches!(error, SinkError::Store(StoreError::Data { .. })), "{error}");
     assert_eq!(database.count("events").await, 0);
     assert_eq!(database.count("rollup_deltas").await, 0);
-    // The good one alone.
+    // The good event alone.
     sink.flush(batch_of(1, &[good]).view()).await.unwrap();
     assert_eq!(database.count("rollup_deltas").await, 1);
 }

@@ -1,4 +1,4 @@
-//! Deltas, series, parts and events: each question, each change.
+//! Deltas, series, parts and events: every read and every change.
 
 use fast_ingest::event::bucket::DAY_MICROS;
 use fast_ingest::event::bucket::{MINUTE_MICROS, QUARTER_MICROS, Width};
@@ -89,7 +89,7 @@ async fn parts_are_found_by_series_bucket_and_day() {
     let found = rollups.parts_at(&wanted).await.unwrap();
     let expected = [parts[2].clone(), parts[5].clone()];
     assert_eq!(all_told(&found), all_told(&expected));
-    // Put again, a part is replaced.
+    // Writing a part again replaces it.
     let replaced = part(name, FEBRUARY, Width::Quarter, tally(6, &["bob"]));
     rollups.put_parts(std::slice::from_ref(&replaced)).await.unwrap();
     let found = rollups.parts_at(&wanted[..1]).await.unwrap();

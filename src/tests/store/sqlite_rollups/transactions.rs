@@ -1,4 +1,4 @@
-//! The lock, snapshots, and what becomes of a transaction that is given up; the checkpoint that others read.
+//! The lock, snapshots, abandoned transactions, and the checkpoint that others read.
 
 use std::sync::mpsc;
 
@@ -15,7 +15,7 @@ async fn one_transaction_at_a_time_holds_the_lock() {
     let mut first = begun(&database).await;
     let mut second = database.store().open_rollups().await.unwrap();
     assert!(!second.begin(false).await.unwrap());
-    // Nothing has begun on it, and readers are not concerned.
+    // It has no open transaction, and readers need no lock.
     second.begin_reading().await.unwrap();
     assert_eq!(second.overflow_on(day(0)).await.unwrap(), None);
     second.commit().await.unwrap();
@@ -69,7 +69,7 @@ async fn a_transaction_that_is_dropped_is_undone() {
     drop(rollups);
     assert_eq!(database.count("rollup_deltas").await, 1);
     assert_eq!(database.count("rollup_overflow").await, 0);
-    // The lock went with it.
+    // The lock was released with the connection.
     let mut rollups = database.store().open_rollups().await.unwrap();
     assert!(rollups.begin(false).await.unwrap());
 }

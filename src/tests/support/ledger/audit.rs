@@ -1,35 +1,35 @@
-//! What came of holding a database against a ledger, counted by kind of violation.
+//! The result of comparing a database with a ledger, counted by kind of violation.
 
 use super::{Entry, Outcome};
 
-/// What came of holding a database against a ledger. All but `acknowledged` and `unknown_stored` must be 0.
+/// The result of a comparison. All counts but `acknowledged` and `unknown_stored` must be 0.
 #[derive(Debug, Default)]
 pub(crate) struct Audit {
-    /// Events whose client was told that they are safe.
+    /// Events whose client got a 202.
     pub(crate) acknowledged: u64,
-    /// Of these, not in the database.
+    /// Acknowledged events that are not in the database.
     pub(crate) lost: u64,
-    /// Events that are there more than once: the copies that are too many.
+    /// Surplus copies of events that are there more than once.
     pub(crate) doubled: u64,
-    /// Events that are there although nobody sent them, or although they are known not to be.
+    /// Events that are there although nobody sent them, or although they were refused or withheld.
     pub(crate) phantom: u64,
-    /// Rows that are not what was sent.
+    /// Rows that differ from what was sent.
     pub(crate) altered: u64,
-    /// Requests without an outcome of which a part is there.
+    /// Requests that are there in part only.
     pub(crate) halved: u64,
-    /// Requests without an outcome that are there.
+    /// Requests without a known outcome that are there.
     pub(crate) unknown_stored: u64,
     /// The first few violations in words.
     pub(crate) examples: Vec<String>,
 }
 
 impl Audit {
-    /// No promise is broken.
+    /// Whether no promise is broken.
     pub(crate) fn is_clean(&self) -> bool {
         self.violations() == 0
     }
 
-    /// Takes in one request, given how many copies of each of its events there are.
+    /// Counts one request, given how many copies of each of its events are there.
     pub(super) fn weigh(&mut self, entry: &Entry, found: &[u32]) {
         let there = found.iter().filter(|&&copies| copies > 0).count() as u64;
         let events = found.len() as u64;

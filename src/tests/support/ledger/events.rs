@@ -1,4 +1,4 @@
-//! What the clients of a ledger send: events that follow from a name, so that nobody has to remember them.
+//! The events that the clients of a ledger send: each is derived from its user, so that nothing has to be remembered.
 
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -33,7 +33,7 @@ pub(super) fn user_of(client: u32, request: u32, index: u32) -> String {
     format!("c{client}-r{request}-e{index}")
 }
 
-/// The row that must come of a user's event.
+/// The row that a user's event must become.
 pub(crate) fn event_of(user_id: &str) -> StoredEvent {
     let hash = hash_of(&user_id);
     let micros = i64::try_from(hash % (SECONDS * 1_000_000)).unwrap();
@@ -52,7 +52,7 @@ pub(crate) fn event_of(user_id: &str) -> StoredEvent {
     }
 }
 
-/// The same event as it is sent.
+/// A user's event as it is sent.
 pub(crate) fn body_of(user_id: &str) -> String {
     let event = event_of(user_id);
     let mut body = format!(

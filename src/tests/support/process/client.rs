@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client on a blocking socket. It tells apart what a ledger must tell apart: sent, answered, neither.
+//! A plain HTTP/1.1 client on a blocking socket. It separates the cases that a ledger needs: sent, answered, neither.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// A connection that is kept between requests.
+/// A keep-alive connection.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
@@ -38,14 +38,14 @@ impl Connection {
         self.receive()
     }
 
-    /// On return the system has all of the request.
+    /// Sends a request. On return the system has accepted all of it.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
         let mut bytes = head(method, path, body.len()).into_bytes();
         bytes.extend_from_slice(body);
         self.stream.get_mut().write_all(&bytes)
     }
 
-    /// Announces a body and keeps it back.
+    /// Sends the head of a request, but not the body that it announces.
     pub(crate) fn send_head(&mut self, method: &str, path: &str, length: usize) -> io::Result<()> {
         let head = head(method, path, length);
         self.stream.get_mut().write_all(head.as_bytes())
@@ -88,7 +88,7 @@ impl Connection {
 }
 
 impl Answer {
-    /// Value of the header `name`, which is in lower case, as the value will be.
+    /// Value of the header `name`; both are in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;

@@ -1,6 +1,6 @@
-//! A TCP proxy in front of PostgreSQL that does to connections what networks do: it cuts them around the COMMIT of a
+//! A TCP proxy in front of PostgreSQL that disturbs connections as networks do: it cuts them around the COMMIT of a
 //! batch, holds them without closing anything, holds a COMMIT back until long after its sender gave up, passes bytes on
-//! slowly, or lets nobody through.
+//! slowly, or refuses connections.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -16,21 +16,21 @@ use super::stored::Database;
 /// The simple query `COMMIT` on the wire. It is alone in its packet, because the flush waits for every answer before
 /// it.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
-/// What the first message of each batch has in it.
+/// Bytes in the first message of each batch.
 const MOVE_CHECKPOINT: &[u8] = b"UPDATE wal_checkpoints";
-/// A slow connection passes on so much at a time.
+/// Bytes that a slow connection passes on at a time.
 const SLOW_PIECE: usize = 1024;
 
-/// What the next batch meets.
+/// What happens to the next batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The server never hears of the COMMIT, and the connection ends.
+    /// The COMMIT does not reach the server, and the connection ends.
     BeforeCommit,
     /// The server has committed, its answer is lost, and the connection ends.
     AfterCommit,
-    /// The COMMIT is held back, with all of its connection and without a word, until [`Proxy::release`].
+    /// The COMMIT and its connection are held, without closing anything, until [`Proxy::release`].
     HoldCommit,
-    /// The same with the first message of a transaction. New connections work.
+    /// The first message of a transaction and its connection are held. New connections work.
     HoldBegin,
 }
 
@@ -49,20 +49,20 @@ struct Trouble {
 #[derive(Default)]
 struct State {
     armed: Option<Cut>,
-    /// Cuts that were made, holds included.
+    /// Number of cuts so far, holds included.
     done: u32,
     connections: u64,
     /// The connection that passes nothing on.
     held: Option<u64>,
     bytes_per_second: Option<u64>,
-    /// Nobody gets through.
+    /// Whether new connections are refused.
     is_shut: bool,
-    /// Both ends of the connections that are open, by their numbers.
+    /// Both ends of the open connections, by number.
     open: HashMap<u64, [TcpStream; 2]>,
 }
 
 impl State {
-    /// The cut that is to happen at these bytes of a client.
+    /// The cut to make at these bytes of a client, if any.
     fn take_cut_at(&mut self, bytes: &[u8]) -> Option<Cut> {
         let is_met = match self.armed? {
             Cut::HoldBegin => bytes
@@ -90,7 +90,7 @@ impl Proxy {
             move || {
                 for client in listener.incoming() {
                     let client = client.unwrap();
-                    // A server that is down is told by hanging up.
+                    // A server that is down shows as a closed connection.
                     if !trouble.lock().is_shut
                         && let Ok(upstream) = TcpStream::connect(&server)
                     {
@@ -106,12 +106,12 @@ impl Proxy {
         }
     }
 
-    /// The database as it is reached through the proxy.
+    /// The database as reached through the proxy.
     pub(crate) fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Another database of the same server as it is reached through the proxy.
+    /// Another database of the same server as reached through the proxy.
     pub(crate) fn leading_to(&self, other: &Database) -> Database {
         let (Database::Postgres(proxied), Database::Postgres(url)) = (&self.database, other) else {
             panic!("there is no connection to an embedded database")
@@ -122,7 +122,7 @@ impl Proxy {
         Database::Postgres(format!("{address}/{name}?{parameters}"))
     }
 
-    /// Ends every connection, and hangs up on whoever wants a new one, as if the server were down.
+    /// Ends every connection, and closes new ones at once, as if the server were down.
     pub(crate) fn shut(&self) {
         let mut state = self.trouble.lock();
         state.is_shut = true;
@@ -137,23 +137,23 @@ impl Proxy {
         self.trouble.lock().is_shut = false;
     }
 
-    /// Cuts or holds the connection of the next batch, and returns when that is done.
+    /// Cuts or holds the connection of the next batch, and returns when it has happened.
     #[track_caller]
     pub(crate) fn cut(&self, cut: Cut) {
         let mut state = self.trouble.lock();
         state.armed = Some(cut);
         let wanted = state.done + 1;
         let state = self.trouble.wait_while(state, |state| state.done < wanted);
-        assert_eq!(state.done, wanted, "no batch came by");
+        assert_eq!(state.done, wanted, "no batch passed the proxy");
     }
 
-    /// Lets everything pass that was held.
+    /// Passes everything on that was held.
     pub(crate) fn release(&self) {
         self.trouble.lock().held = None;
         self.trouble.changed.notify_all();
     }
 
-    /// Passes on no more than this in a direction of a connection, or as much as comes.
+    /// Limits the bytes passed on in each direction of a connection; `None`: no limit.
     pub(crate) fn slow_down(&self, bytes_per_second: Option<u64>) {
         self.trouble.lock().bytes_per_second = bytes_per_second;
     }
@@ -178,7 +178,7 @@ impl Trouble {
         self.changed.notify_all();
     }
 
-    /// Waits while a connection is held. Both of its sockets stay open meanwhile, whatever becomes of the other ends.
+    /// Waits while a connection is held. Both of its sockets stay open meanwhile, even if their other ends close.
     fn wait_while_held(&self, connection: u64) {
         let mut state = self.lock();
         while state.held == Some(connection) {
@@ -191,7 +191,7 @@ impl Trouble {
     }
 }
 
-/// Moves bytes both ways until one side ends, or a cut.
+/// Moves bytes both ways until one side ends, or until a cut.
 fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
@@ -245,7 +245,7 @@ fn pair(client: TcpStream, server: TcpStream, trouble: &Arc<Trouble>) {
     });
 }
 
-/// Passes on what `may_pass`; closes both sides at the first piece that may not, and at the end.
+/// Passes on pieces that `may_pass` allows; closes both sides at the first other piece, and at the end.
 fn pump(mut from: &TcpStream, mut to: &TcpStream, trouble: &Trouble, mut may_pass: impl FnMut(&[u8]) -> bool) {
     let mut piece = vec![0; 64 * 1024];
     loop {
@@ -255,7 +255,7 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, trouble: &Trouble, mut may_pas
             break;
         };
         if let Some(rate) = rate {
-            // Not a wait for anything: this is what makes it slow.
+            // No wait for a condition: this sleep sets the rate.
             thread::sleep(Duration::from_secs_f64(length as f64 / rate as f64));
         }
         if !may_pass(&piece[..length]) || to.write_all(&piece[..length]).is_err() {
@@ -263,7 +263,7 @@ fn pump(mut from: &TcpStream, mut to: &TcpStream, trouble: &Trouble, mut may_pas
         }
     }
     for stream in [from, to] {
-        // The other direction may have closed it before.
+        // The other direction may have closed the stream before.
         stream.shutdown(Shutdown::Both).ok();
     }
 }

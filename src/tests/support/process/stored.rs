@@ -1,4 +1,4 @@
-//! What a database really holds, read behind the server's back.
+//! The real content of a database, read without the server.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,9 +13,9 @@ use crate::support::process::{LOOK_AGAIN, PATIENCE, run};
 /// The database of one test.
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
-    /// The embedded one, in this file.
+    /// The embedded database, in this file.
     Sqlite(PathBuf),
-    /// One of its own on a test's server.
+    /// A database on a test's PostgreSQL, at this URL.
     Postgres(String),
 }
 
@@ -32,9 +32,9 @@ pub(crate) struct StoredEvent {
     pub(crate) metadata: Option<Value>,
 }
 
-/// An open transaction of another program.
+/// An open transaction like another program's.
 pub(crate) struct Held {
-    /// Before the runtime that serves it.
+    /// Dropped before the runtime that drives it.
     _client: tokio_postgres::Client,
     _runtime: tokio::runtime::Runtime,
 }
@@ -57,7 +57,7 @@ impl Database {
         Self::Postgres(block_on(cluster.create_database()))
     }
 
-    /// Removes it from its server, so that many of them do not fill the disk.
+    /// Removes the database from its server, so that many of them do not fill the disk.
     pub(crate) fn discard(self) {
         let Self::Postgres(url) = self else {
             panic!("an embedded database goes with its directory")
@@ -74,7 +74,7 @@ impl Database {
         assert_eq!(ended.code(), 0, "{ended:?}");
     }
 
-    /// The flags that lead a command to this database.
+    /// The flags that make a command use this database.
     pub(crate) fn flags(&self) -> [&str; 2] {
         match self {
             Self::Sqlite(path) => ["--data-dir", path.parent().unwrap().to_str().unwrap()],
@@ -110,10 +110,10 @@ impl Database {
         }
     }
 
-    /// The same from a PostgreSQL that may be away.
+    /// Every row of a query; `None` if a PostgreSQL cannot be reached.
     pub(crate) fn try_rows(&self, sql: &str) -> Option<Vec<String>> {
         let Self::Postgres(url) = self else {
-            panic!("SQLite is never away")
+            panic!("SQLite is never unreachable")
         };
         block_on(postgres_rows(url, sql)).ok()
     }
@@ -135,7 +135,7 @@ impl Database {
         }
     }
 
-    /// Looks until nothing is left for compaction.
+    /// Polls until nothing is left for compaction.
     #[track_caller]
     pub(crate) fn wait_until_compacted(&self) {
         self.wait_for("compacted", |database| {
@@ -143,7 +143,7 @@ impl Database {
         });
     }
 
-    /// Looks until the database is as wanted.
+    /// Polls until the database is as wanted.
     #[track_caller]
     pub(crate) fn wait_for(&self, what: &str, is_wanted: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
@@ -153,7 +153,7 @@ impl Database {
         }
     }
 
-    /// `fast-ingest verify` must find that the rollups say what the events say.
+    /// Asserts that `fast-ingest verify` finds rollups and events in agreement.
     #[track_caller]
     pub(crate) fn assert_rollups_are_right(&self) {
         let ended = run(&[&["verify"][..], &self.flags()].concat());
@@ -161,7 +161,7 @@ impl Database {
         assert!(ended.stdout.ends_with(": no difference\n"), "{ended:?}");
     }
 
-    /// Every stored event, in no order.
+    /// Every stored event, in any order.
     pub(crate) fn events(&self) -> Vec<StoredEvent> {
         match self {
             Self::Sqlite(path) => sqlite_events(path),

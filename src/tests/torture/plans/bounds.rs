@@ -1,5 +1,5 @@
 //! Requests that cost more than they look like: many invented pairs of name and channel, several exact questions at
-//! once, an event of every month of years ago. Beside clients who notice nothing; the stores take turns.
+//! once, an event of every month of years ago. Other clients notice nothing; the stores take turns.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -17,26 +17,26 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// One of each, then the books are closed.
+/// One fault of each kind in a leg.
 const FAULTS_A_LEG: u32 = 3;
 const DAY: u64 = 86_400;
 const PAIRS_MAX: &str = "100";
-/// What the plan sends itself, beside the clients' events.
+/// Prefix of the plan's own events, beside the clients'.
 const OURS: &str = "bounds-";
 /// Events in one request.
 const BULK: usize = 1_000;
-/// Names of which each question must keep every user.
+/// Number of names; every question must keep all users of each.
 const NAMES: usize = 4_000;
-/// Room for one such question and not for all.
+/// Enough memory for one such question, but not for all.
 const QUERY_BYTES_MAX: &str = "2MiB";
 const QUESTIONS_AT_ONCE: usize = 4;
-/// Three years that are long past, one event in each of their months. Not further back, because `verify` goes day by
-/// day.
+/// Days before now at which three past years begin, with one event in each month. Not longer ago, because `verify` goes
+/// day by day.
 const HISTORY_BEGAN: u64 = 9 * 365;
 const HISTORY_MONTHS: u64 = 36;
-/// One for each of these years, which need not begin in January, and some for everything else.
+/// One partition for each of these years, which need not begin in January, and some for all other events.
 const PARTITIONS_MAX: usize = 10;
-/// What the product sends every day.
+/// Names that the product sends every day.
 const REAL: Range<usize> = 0..20;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
@@ -79,7 +79,7 @@ fn leg(data_dir: &Path, database: &Database, faults: Range<u32>, random: &mut Ra
     report.add(ledger.audit(&stored));
 }
 
-/// Pairs that nobody has seen, dated tomorrow, must not cost the pairs that a product sends every day their rollups.
+/// New pairs dated tomorrow must not cost the pairs that a product sends every day their rollups.
 fn invent_pairs(server: &Server, database: &Database) {
     let (today, tomorrow) = (now(), now() + DAY / 2);
     send(server, REAL.map(|n| (format!("real-{n}"), today)));
@@ -100,8 +100,8 @@ fn invent_pairs(server: &Server, database: &Database) {
     }
 }
 
-/// Several questions that each hold millions of bytes: each is answered or told that others are, and afterwards there
-/// is room again.
+/// Asks several questions at once that each need millions of bytes: each is answered or refused because of the others,
+/// and afterwards their memory is free again.
 fn ask_at_once(server: &Server) {
     let at = now();
     for bulk in 0..NAMES / BULK {
@@ -125,7 +125,7 @@ fn ask_at_once(server: &Server) {
     }
 }
 
-/// One event of each month of some years, at once.
+/// Sends one event for each month of some years in one request.
 fn send_history(server: &Server, database: &Database) {
     let began = now() - HISTORY_BEGAN * DAY;
     let months = (0..HISTORY_MONTHS).map(|n| began + n * 30 * DAY);

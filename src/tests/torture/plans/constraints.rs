@@ -1,5 +1,5 @@
-//! What a user puts on `events`: unique indexes, checks, triggers that drop rows or complain of them, partitions that
-//! are detached. Each refuses some events; these are set aside with the reason, all others are stored, and clients
+//! Constraints that users put on `events`: unique indexes, checks, triggers that drop rows or raise errors, detached
+//! partitions. Each refuses some events; these are quarantined with the reason, all others are stored, and clients
 //! notice nothing.
 
 use std::ops::Range;
@@ -13,16 +13,16 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// Refusals a store; the stores take turns.
+/// Refusals of a leg on one store; the stores take turns.
 const FAULTS_A_LEG: u32 = 8;
 /// Requests that must be acknowledged between two refusals.
 const ACKS_MEANWHILE: u64 = 20;
-/// How far ahead of the stored requests of a client those are that a unique index is about: their events must not be
-/// there when it is made.
+/// How many requests ahead of a client's stored ones the unique index applies: their events must not be stored when the
+/// index is made.
 const REQUESTS_AHEAD: u64 = 300;
 const FEBRUARY: &str = "FOR VALUES FROM ('2026-02-01 00:00:00+00') TO ('2026-03-01 00:00:00+00')";
 
-/// What is put on and taken off again.
+/// A constraint that is added and removed again.
 #[derive(Debug, Clone, Copy)]
 enum Refusal {
     UniqueIndex,
@@ -30,11 +30,11 @@ enum Refusal {
     /// A trigger that does this to some rows.
     Trigger(&'static str),
     Detached,
-    /// `DETACH … CONCURRENTLY` that waits for a transaction.
+    /// `DETACH … CONCURRENTLY` while a transaction makes it wait.
     DetachPending,
 }
 
-/// What, its name, and the code in `quarantine` that shows it.
+/// The constraint, its name, and the code in `quarantine` that shows it.
 type Fault = (Refusal, &'static str, &'static str);
 
 const ON_POSTGRES: [Fault; 8] = [
@@ -96,7 +96,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     }
 }
 
-/// Every kind of refusal by turns, then the audit: what is not in `events` is in `quarantine`.
+/// Every kind of refusal by turns, then the audit: an event that is not in `events` is in `quarantine`.
 fn refuse(
     rig: Rig,
     database: &Database,
@@ -146,7 +146,7 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
     let is_postgres = matches!(database, Database::Postgres(_));
     match refusal {
         Refusal::UniqueIndex => {
-            // On PostgreSQL an index of the whole table would have to contain the time, which no two events share.
+            // On PostgreSQL an index of the whole table must include the time, which no two events share.
             let table = if is_postgres { "events_2026_02" } else { "events" };
             let users = users_to_come(database);
             change(
@@ -207,8 +207,8 @@ fn put_on_and_take_off(refusal: Refusal, database: &Database, wait_until_seen: i
     }
 }
 
-/// Changes the schema. PostgreSQL's locks are taken at once and from the top, as the flush takes them: each of the two
-/// would deadlock with the other now and then.
+/// Changes the schema. Takes PostgreSQL's locks at once and from the parent down, like the flush: otherwise the two
+/// would sometimes deadlock.
 fn change(database: &Database, sql: &str) {
     match database {
         Database::Postgres(_) => {
@@ -218,7 +218,7 @@ fn change(database: &Database, sql: &str) {
     }
 }
 
-/// Brings the archive back: the rollups count it, so the audit needs it.
+/// Attaches the archive again: the rollups count its events, so the audit needs them.
 fn attach(database: &Database) {
     change(
         database,
@@ -226,7 +226,7 @@ fn attach(database: &Database) {
     );
 }
 
-/// Events of one client that are not sent yet, as a list of SQL.
+/// Users of one client whose events are not sent yet, as an SQL list.
 fn users_to_come(database: &Database) -> String {
     // Users are named c0-r57-e3.
     let start = "substr(user_id, 5)";

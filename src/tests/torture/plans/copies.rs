@@ -1,6 +1,6 @@
-//! A data directory is copied as people copy them, and both copies are used, under load, for one database. One of the
-//! two goes on as if nothing had happened; the other is refused as soon as it has an event of its own, and every event
-//! that it has acknowledged waits in its log. Copies that harm nobody are not refused.
+//! A data directory is copied in the usual ways, and both copies are used, under load, with one database. One of the
+//! two goes on as before; the other is refused as soon as it has an event of its own, and every event that it has
+//! acknowledged waits in its log. Harmless copies are not refused.
 
 mod harmless;
 mod making;
@@ -27,34 +27,34 @@ use making::Way;
 /// Clients of a server under heavy load, and their rest between two requests.
 const CLIENTS: u32 = 2;
 const PACE: Duration = Duration::from_millis(2);
-/// Numbers of the clients of the copy begin here, and of those that come once it, or the original, is adopted.
+/// First client numbers: of the copy, of the copy or original once adopted, and of the server beside it.
 const CLIENTS_OF_THE_COPY: u32 = 100;
 const CLIENTS_ONCE_ADOPTED: u32 = 200;
 const CLIENTS_BESIDE_THEM: u32 = 300;
-/// Requests that must be acknowledged before a copy, and while the database is away.
+/// Requests that must be acknowledged before a copy, and while the database is down.
 const ACKS_MAX: u64 = 60;
 /// Single events under light load, before a copy and after it.
 const EVENTS_MAX: u64 = 4;
 /// Restarts by a supervisor, before the refusal and after it.
 const RESTARTS_MAX: u64 = 3;
-/// A server that is stopped while the database is away leaves what it has in the log.
+/// Short, so that a server stopped while the database is down leaves its events in the log.
 const DRAIN_TIMEOUT: &str = "100ms";
 
-/// A contest of a copy that was made in this way, and what it is called when the original is refused and when the copy
+/// A contest with a copy made in this way, and its names for the cases that the original is refused and that the copy
 /// is.
 const CONTESTS: [(Way, [&str; 2]); 3] = [
     (Way::Stopped, ["image: original refused", "image: copy refused"]),
     (Way::Running, ["cp -r: original refused", "cp -r: copy refused"]),
     (Way::Frozen, ["snapshot: original refused", "snapshot: copy refused"]),
 ];
-/// After so many contests come two harmless copies.
+/// A round is this many contests and two harmless copies.
 const ROUND: u32 = 5;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
-    // One for all cycles: its threads end with the process.
+    // Shared by all cycles: its threads end only with the process.
     let proxy = Proxy::before(&Database::empty(Cluster::shared()));
     for cycle in 0..cycles {
-        // By turns: each kind is met whatever the number of cycles.
+        // By turns, so that any number of cycles meets every kind.
         let (round, turn) = (cycle / ROUND, cycle % ROUND);
         match CONTESTS.get(turn as usize) {
             Some((way, names)) => {
@@ -79,13 +79,13 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
 struct Contest<'a> {
     way: Way,
     is_heavy: bool,
-    /// Looked into directly.
+    /// The database, reached directly.
     database: &'a Database,
-    /// How the servers get there.
+    /// The proxy by which the servers reach the database.
     proxy: &'a Proxy,
 }
 
-/// One of the two once its server and its clients have ended.
+/// The copy or the original, once its server and its clients have ended.
 struct Retired {
     data_dir: PathBuf,
     launch: Launch,
@@ -99,8 +99,8 @@ impl Contest<'_> {
             Rig::busy(dir.path(), &self.proxy.leading_to(self.database)).with("--drain-timeout", DRAIN_TIMEOUT);
         let mut original = self.start(&launch, dir.path(), 0);
         self.send(&original, random);
-        // While the database is away nothing is stored: both share what is acknowledged and not stored, and both have
-        // events of their own when the race begins.
+        // Without its database neither stores anything: both share events that are acknowledged and not stored, and
+        // both have events of their own when the race begins.
         let is_away = random.chance(50);
         if is_away {
             self.proxy.shut();
@@ -124,7 +124,7 @@ impl Contest<'_> {
         self.close_the_books(refused, survivor, shared, random, report);
     }
 
-    /// Starts a server with clients of its own, or with none under light load.
+    /// Starts a server with clients of its own; under light load with no clients.
     fn start(&self, launch: &Launch, data_dir: &Path, first_client: u32) -> Rig {
         let clients = if self.is_heavy { CLIENTS } else { 0 };
         let clients = first_client..first_client + clients;
@@ -146,7 +146,7 @@ impl Contest<'_> {
         }
     }
 
-    /// Lets both run, while a supervisor restarts the copy, until one is refused, and stays so over restarts. Returns
+    /// Lets both run, while a supervisor restarts the copy, until one is refused and stays so over restarts. Returns
     /// that one first.
     fn race(
         &self,
@@ -163,7 +163,7 @@ impl Contest<'_> {
             undisturbed_since[1] = Instant::now();
         }
         if is_away {
-            // Without any of their own, each tries to store what both have.
+            // Without events of their own, each tries to store what both have.
             if random.chance(70) {
                 self.use_both(&rigs, is_away, random);
             }
@@ -192,11 +192,11 @@ impl Contest<'_> {
         let since = undisturbed_since[1 - index];
         let is_hurt = |entry: &Entry| entry.sent_at > since && entry.outcome != Outcome::Ack;
         let hurt = retired[1].ledger.count(is_hurt);
-        assert_eq!(hurt, 0, "the first one goes on as if alone");
+        assert_eq!(hurt, 0, "the server that goes on is hurt");
         retired
     }
 
-    /// Lets both servers take events of their own.
+    /// Sends both servers events of their own.
     fn use_both(&self, rigs: &[Rig; 2], is_away: bool, random: &mut Random) {
         if self.is_heavy {
             if is_away {
@@ -208,7 +208,7 @@ impl Contest<'_> {
         }
         let first = usize::from(random.chance(50));
         for _ in 0..1 + random.below(EVENTS_MAX) {
-            // As many for each, so that both logs end at the same sequence.
+            // Equally many for each, so that both logs end at the same sequence.
             for rig in [&rigs[first], &rigs[1 - first]] {
                 let answer = rig.load().probe_singly("").unwrap();
                 assert!([202, 503].contains(&answer.status), "{answer:?}");
@@ -221,8 +221,8 @@ impl Contest<'_> {
         }
     }
 
-    /// Of what only the refused one has, nothing is in the database; all else is there once. With a person's word it is
-    /// there too.
+    /// Asserts that the events that only the refused log has are not in the database, and all others once. After a
+    /// person's `wal adopt` the former are there too.
     fn close_the_books(
         &self,
         refused: Retired,
@@ -241,7 +241,7 @@ impl Contest<'_> {
         let adopted = self.adopt(&refused, shared + 1, random, report);
         let mut parts = vec![refused.ledger, survivor.ledger];
         if random.chance(50) {
-            // Beside the other one.
+            // Beside the server that goes on.
             let clients = CLIENTS_BESIDE_THEM..CLIENTS_BESIDE_THEM + CLIENTS;
             let launch = &survivor.launch;
             let other = self.serve(launch.start(), launch, &survivor.data_dir, clients);
@@ -255,8 +255,8 @@ impl Contest<'_> {
         report.add(Ledger { entries }.audit(&self.database.events()));
     }
 
-    /// Lets a refused log go on as one of its own from this sequence on, before its server starts or while it runs, and
-    /// starts it with new clients.
+    /// Lets a refused log go on as a log of its own from this sequence, by a `wal adopt` before its server starts or
+    /// while it runs, and starts it with new clients.
     fn adopt(&self, refused: &Retired, from: u64, random: &mut Random, report: &mut Report) -> Rig {
         let Retired { launch, data_dir, .. } = refused;
         let is_running = random.chance(30);
@@ -279,7 +279,7 @@ impl Contest<'_> {
     }
 }
 
-/// Waits until one of the two is refused. Never both: the checkpoint is of one of them.
+/// Waits until one of the two is refused. Never both are: the checkpoint belongs to one of them.
 fn wait_for_a_refusal(rigs: &[Rig; 2]) -> usize {
     let deadline = Instant::now() + PATIENCE;
     loop {

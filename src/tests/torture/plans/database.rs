@@ -1,5 +1,5 @@
-//! What happens to PostgreSQL itself: it stops, crashes, loses sessions, turns read-only, fills up, loses a column,
-//! holds a lock, freezes. Clients must notice none of it: every answer is a 202.
+//! Faults of PostgreSQL itself: it stops, crashes, loses sessions, turns read-only, fills up, loses a column, holds a
+//! lock, freezes. Clients must notice none of this: every answer is a 202.
 
 use std::ops::Range;
 use std::thread;
@@ -15,30 +15,30 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many faults the books are closed, and the next ones begin with an empty database.
+/// Faults before an audit; the next leg begins with an empty database.
 const FAULTS_A_LEG: u32 = 24;
 /// Requests that must be acknowledged while the database is broken, and between two faults.
 const ACKS_MEANWHILE: u64 = 20;
-/// Every session of this database but the one that asks.
+/// Every session of this database except the asking one.
 const OTHERS: &str = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
-/// What is done to the database.
+/// A fault of the database.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     FastStop,
     ImmediateStop,
-    /// Its sessions are ended by an administrator.
+    /// An administrator ends its sessions.
     EndSessions,
-    /// A server process of it is killed, upon which PostgreSQL ends all others and recovers.
+    /// One of its server processes is killed, upon which PostgreSQL ends all others and recovers.
     KillBackend,
     ReadOnly,
     /// SQLSTATE 53100, raised by a trigger, so that it needs no root.
     Full,
-    /// A column has another name.
+    /// A column is renamed.
     SchemaDrift,
-    /// Somebody holds the checkpoint's row.
+    /// Another transaction locks the checkpoint's row.
     Locked,
-    /// Its server processes stand still, and the transaction of one may commit when they go on.
+    /// Its server processes are stopped by SIGSTOP; the transaction of one may commit when they continue.
     Frozen,
 }
 
@@ -94,7 +94,7 @@ fn leg(faults: Range<u32>, rounds: &mut Rounds, random: &mut Random, report: &mu
     ledger.assert_all_acknowledged();
 }
 
-/// Breaks the database, waits until the server has noticed while clients are served, and mends it.
+/// Breaks the database, waits until the server has noticed while clients are served, and repairs it.
 fn break_and_mend(fault: Fault, cluster: &Cluster, database: &Database, rig: &Rig) {
     match fault {
         Fault::FastStop | Fault::ImmediateStop => {
@@ -159,7 +159,7 @@ fn break_and_mend(fault: Fault, cluster: &Cluster, database: &Database, rig: &Ri
     }
 }
 
-/// A setting of the database that sessions to come will have.
+/// The statement for a setting of the database, which applies to new sessions.
 fn on_all(verb: &str) -> String {
     format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {verb}', current_database()); END $$")
 }
@@ -172,7 +172,7 @@ fn wait_until_noticed(rig: &Rig, state: &str) {
     assert_eq!(health.status, 200, "it can accept events: {health:?}");
 }
 
-/// Processes that serve others than us; there is at least one.
+/// Processes that serve other sessions than the asking one; there is at least one.
 fn sessions(database: &Database) -> Vec<String> {
     let mut pids = Vec::new();
     // Between two connections of the server there may be none.
@@ -197,6 +197,6 @@ fn wait_until_recovered(database: &Database, killed: &[String]) {
 /// Sends a signal to a server process of PostgreSQL.
 pub(super) fn signal(pid: &str, signal: Signal) {
     let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
-    // It may have ended since it was listed.
+    // The process may have ended since it was listed.
     kill_process(pid, signal).ok();
 }

@@ -1,5 +1,4 @@
-//! What happens to the log's own disk: system calls that fail, a disk that fills up, a directory that is moved away or
-//! may not be written to.
+//! Faults of the log's own disk: failing system calls, a full disk, a directory that is moved away or read-only.
 
 use std::fs;
 use std::path::Path;
@@ -19,9 +18,9 @@ use crate::torture::rig::Rig;
 
 /// Exit status when the disk fails (`sysexits`).
 const IO: i32 = 74;
-/// `EX_CONFIG`.
+/// Exit status when a setting does not fit (`sysexits`).
 const CONFIG: i32 = 78;
-/// After so many faults the books are closed, and the next ones begin with an empty database.
+/// Faults before an audit; the next leg begins with an empty database.
 const FAULTS_A_LEG: u32 = 24;
 const DISK_BYTES: u64 = 16 * 1024 * 1024;
 const BALLAST_BYTES: u64 = 12 * 1024 * 1024;
@@ -36,10 +35,11 @@ const ERRORS: [(&str, &str); 5] = [
     ("fsync:error=EIO", "directory sync: EIO"),
 ];
 
-/// The one that ends nothing: what found no room is taken back, and refused.
+/// The one fault that does not end the server: a write that finds no room is taken back, and the request refused.
 const NO_ROOM: &str = "write: ENOSPC";
 
-/// A failing system call ends the server, and nothing touches the file again; but for a write that finds no room.
+/// A failing system call ends the server, and the file is not touched again. Only a write that finds no room ends
+/// nothing.
 pub(crate) fn errors(random: &mut Random, cycles: u32, report: &mut Report) {
     if let Err(reason) = strace_works() {
         report.skip(reason);
@@ -53,14 +53,14 @@ pub(crate) fn errors(random: &mut Random, cycles: u32, report: &mut Report) {
 fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());
-    // Rotations, so that directories are synced.
+    // Small segments, so that rotations sync directories.
     let launch = Rig::tiny(dir.path(), &database);
     let mut rig = Rig::start(dir.path(), &database, launch.clone());
     rig.take_server(report).kill();
     let trace = dir.path().join("trace");
     for fault in faults {
         let (call, name) = ERRORS[fault as usize % ERRORS.len()];
-        // Once, or from then on. The first calls of a thread belong to the start.
+        // The fault strikes once, or from then on. The first calls of a thread belong to the start.
         let lasts = if random.chance(50) { "+" } else { "" };
         let inject = format!("inject={call}:when={}{lasts}", 1 + random.below(40));
         let traced = launch
@@ -71,7 +71,7 @@ fn errors_leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Re
             rig.load().go_on_at(server.address());
         }
         if name == NO_ROOM {
-            // Not even a start may make more of it than a refusal.
+            // Even a fault during the start may only lead to a refusal.
             if server.is_ready() {
                 wait_until_injected(&trace);
                 server.kill();
@@ -97,8 +97,8 @@ fn wait_until_injected(trace: &Path) {
     }
 }
 
-/// No write or sync of a file follows a failed one, by the trace of all calls. Files are told apart by number and path:
-/// a number alone is soon another file's.
+/// Asserts, by the trace of all calls, that no write or sync of a file follows a failed one. Files are identified by
+/// number and path: another file soon gets the same number.
 #[track_caller]
 fn assert_not_touched_after_failure(trace: &str) {
     let mut failed = Vec::new();
@@ -108,7 +108,7 @@ fn assert_not_touched_after_failure(trace: &str) {
         };
         let file = arguments.split([',', ')', ' ']).next().unwrap_or_default();
         assert!(!failed.contains(&file), "touched again: {line}\n{trace}");
-        // A directory may be synced again, by the flush: nothing acknowledged depends on it.
+        // The flush may sync a directory again: no acknowledged event depends on it.
         if line.contains("(INJECTED)") && !call.ends_with(" fsync") {
             failed.push(file);
         }
@@ -116,8 +116,8 @@ fn assert_not_touched_after_failure(trace: &str) {
     assert!(trace.contains("(INJECTED)"), "nothing failed:\n{trace}");
 }
 
-/// The disk fills up: with a floor the server refuses in time, without one when a write finds no room. Either way it
-/// opens again by itself once there is some.
+/// The disk fills up: with `--disk-free-min` the server refuses in time, without it when a write finds no room. Either
+/// way it accepts again by itself once there is room.
 pub(crate) fn full(random: &mut Random, cycles: u32, report: &mut Report) {
     if let Some(reason) = unavailable(&["mount"]) {
         report.skip(reason);
@@ -154,7 +154,7 @@ fn fill(has_floor: bool, random: &mut Random, report: &mut Report) -> Result<(),
         false => "disk full",
     });
     if random.chance(50) {
-        // What a start finds there must be what was acknowledged.
+        // A start must find exactly what was acknowledged there.
         rig.take_server(report).kill();
         fs::remove_file(&ballast).unwrap();
         rig.restart();
@@ -170,13 +170,13 @@ fn fill(has_floor: bool, random: &mut Random, report: &mut Report) -> Result<(),
     Ok(())
 }
 
-/// Takes room on a disk.
+/// Fills a disk with one file.
 fn fill_file(path: &Path) {
     fs::write(path, vec![1; usize::try_from(BALLAST_BYTES).unwrap()]).unwrap();
 }
 
-/// The log's directory is moved away under the server, which ends instead of acknowledging into nowhere; moved back,
-/// all is there.
+/// The log's directory is moved away under the server, which ends instead of acknowledging events that are not in it;
+/// once the directory is moved back, all events are there.
 pub(crate) fn moved(random: &mut Random, cycles: u32, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::migrated(Cluster::shared());
@@ -199,7 +199,7 @@ pub(crate) fn moved(random: &mut Random, cycles: u32, report: &mut Report) {
     rig.finish(report);
 }
 
-/// A start where nothing may be written is refused, and changes nothing. False where we may not mount.
+/// Asserts that a start on a read-only directory is refused, and changes nothing. False where we may not mount.
 fn start_read_only(data_dir: &Path, launch: &Launch) -> bool {
     if unavailable(&["mount"]).is_some() {
         return false;

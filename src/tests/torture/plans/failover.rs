@@ -1,6 +1,6 @@
-//! A primary dies with commits that its asynchronous standby has not got, the standby is promoted, and the server,
-//! whose URL names both, goes on there: what the standby lacks is stored again from the log, or, where the log keeps
-//! nothing, named and skipped on a person's word.
+//! A primary dies with commits that its asynchronous standby lacks, the standby is promoted, and the server, whose URL
+//! names both, goes on there: events that the standby lacks are stored again from the log, or, where the log keeps
+//! none, named and skipped on a person's word.
 
 use rustix::process::Signal;
 
@@ -14,11 +14,11 @@ use crate::torture::{gaps, logs};
 
 /// Requests that must be acknowledged between two steps.
 const ACKS_BETWEEN: u64 = 100;
-/// Where the only log is flushed through.
+/// The only log's checkpoint.
 const FLUSHED_THROUGH: &str = "SELECT flushed_through FROM wal_checkpoints";
 const SENDERS: &str = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
-/// Whether a standby has replayed all that it has received: nothing comes any more, and nothing whole is left. Of the
-/// last record only a part may have come.
+/// Whether a standby has replayed all that it has received: it receives nothing more, and has no complete record left.
+/// The last record may have arrived in part.
 const HAS_REPLAYED: &str = "SELECT NOT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') AND EXISTS (SELECT FROM \
                             pg_stat_activity WHERE backend_type = 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', \
                             'RecoveryWalStream'))";
@@ -29,9 +29,9 @@ struct Pair {
     standby: Cluster,
 }
 
-/// The database of a cycle, and the ways to it.
+/// The database of a cycle, and the ways to reach it.
 struct Ways {
-    /// To the one of the two that takes writes: the server's way.
+    /// The server's way, to the one of the two that accepts writes.
     either: Database,
     primary: Database,
     standby: Database,
@@ -40,7 +40,7 @@ struct Ways {
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     let mut pair = Pair::start(Cluster::start(), free_port());
     for cycle in 0..cycles {
-        // By turns: each kind is met whatever the number of cycles.
+        // By turns, so that any number of cycles meets every kind.
         let is_kept = cycle.is_multiple_of(2);
         pair = pair.fail_over(is_kept, random, report);
     }
@@ -55,11 +55,11 @@ impl Pair {
         Self { primary, standby }
     }
 
-    /// A database on both.
+    /// Makes a database on both.
     fn database(&self, random: &mut Random) -> Ways {
         let primary = Database::migrated(&self.primary);
         let Database::Postgres(url) = &primary else {
-            unreachable!("it is one of a cluster")
+            unreachable!("the database is PostgreSQL")
         };
         let (_, name) = url.rsplit_once('/').unwrap();
         let mut ports = [self.primary.port(), self.standby.port()];
@@ -75,7 +75,7 @@ impl Pair {
         }
     }
 
-    /// Lets the primary die under load. Returns the promoted standby with one of its own.
+    /// Kills the primary under load. Returns the promoted standby with a standby of its own.
     fn fail_over(self, is_kept: bool, random: &mut Random, report: &mut Report) -> Self {
         let ways = self.database(random);
         let dir = tempfile::tempdir().unwrap();
@@ -121,8 +121,8 @@ impl Pair {
         Self::start(standby, port)
     }
 
-    /// Promotes the standby, while the server runs, or dies along with the primary. Returns the first sequence that the
-    /// standby lacks.
+    /// Promotes the standby, while the server runs, or after killing it along with the primary. Returns the first
+    /// sequence that the standby lacks.
     fn promote(&self, ways: &Ways, rig: &mut Rig, random: &mut Random, report: &mut Report) -> u64 {
         let is_server_killed = random.chance(30);
         if is_server_killed {
@@ -144,12 +144,12 @@ impl Pair {
 }
 
 impl Ways {
-    /// Waits until the standby has followed, and stops the process that sends to it. Returns a place that it cannot
-    /// have come beyond.
+    /// Waits until the standby has caught up, and stops the process that sends to it. Returns a position that the
+    /// standby cannot have passed.
     fn stop_following(&self) -> u64 {
         let followed = checkpoint(&self.primary);
         self.standby.wait_for("replicated", |standby| {
-            // At first it has not even the database.
+            // At first the standby lacks even the database.
             let rows = standby.try_rows(FLUSHED_THROUGH).unwrap_or_default();
             rows.first()
                 .is_some_and(|through| through.parse::<u64>().unwrap() >= followed)

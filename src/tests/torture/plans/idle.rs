@@ -1,5 +1,5 @@
-//! Sessions that end by themselves: closed because they idle, by PostgreSQL or by a pooler before it, or ended by an
-//! administrator, also in the middle of a read. Under light load beside a dashboard, all of whose questions are
+//! Sessions that end by themselves: closed by PostgreSQL or a pooler because they are idle, or ended by an
+//! administrator, also in the middle of a read. Under light load, beside a dashboard all of whose questions must be
 //! answered 200.
 
 use std::ops::Range;
@@ -19,17 +19,17 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many faults the books are closed, and the next ones begin with an empty database and the other way to it.
+/// Faults before an audit; the next leg begins with an empty database and the other way to reach it.
 const FAULTS_A_LEG: u32 = 6;
-/// PostgreSQL closes a session that idles for so long. No step of the server takes nearly as long.
+/// PostgreSQL closes a session after this idle time. No step of the server takes nearly as long.
 const CLOSE_IDLE: &str =
     "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = ''300ms''', current_database()); END $$";
-/// Whoever looks from outside uses a URL that ends in this, and may take their time.
+/// Appended to the URL for sessions that inspect the database, which must not be closed.
 const NEVER_IDLE: &str = "?options=-c%20idle_session_timeout%3D0";
-/// Between two questions of the dashboard: its session idles too long, or never.
+/// Pause between two questions of the dashboard: long enough for its session to be closed, or not.
 const SLOWLY: Duration = Duration::from_millis(600);
 const QUICKLY: Duration = Duration::from_millis(5);
-/// Requests between two faults, at most, and questions that must be answered.
+/// Most requests between two faults, and questions that must be answered.
 const REQUESTS_MAX: u64 = 5;
 const READS_BETWEEN: u64 = 2;
 const QUESTION: &str = "/metrics?event_name=*&from=2020-01-01T00:00:00Z&to=2030-01-01T00:00:00Z&group_by=channel";
@@ -41,10 +41,10 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
         let way = Database::migrated(Cluster::shared());
         way.execute(CLOSE_IDLE);
         let Database::Postgres(url) = &way else {
-            unreachable!("it is one of a cluster")
+            unreachable!("the database is PostgreSQL")
         };
         let database = Database::Postgres(format!("{url}{NEVER_IDLE}"));
-        // By turns, where there is a pooler. It passes on what happens to the sessions behind it.
+        // By turns, where there is a pooler. It passes on what happens to its sessions with the server.
         let pooler = (number % 2 == 1).then(|| Pooler::before(&way, "session"));
         match pooler.flatten() {
             Some(pooler) => {
@@ -56,7 +56,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     }
 }
 
-/// `way` is how the server gets to the database, whose idle sessions are closed.
+/// `way` is the URL by which the server reaches the database, whose idle sessions are closed.
 fn leg(
     faults: Range<u32>,
     way: &Database,
@@ -68,13 +68,13 @@ fn leg(
     let dir = tempfile::tempdir().unwrap();
     let launch = Rig::busy(dir.path(), way).with("--rollup-interval", "700ms");
     let server = launch.start();
-    // Without clients: every request is one of the plan's own, so that sessions have time to idle.
+    // Without clients: the plan sends every request itself, so that sessions have time to be idle.
     let load = Load::start(server.address(), 0);
     let rig = Rig::around(dir.path(), database, launch, server, load);
     let dashboard = Dashboard::open(rig.server());
     for fault in faults {
         dashboard.set_pace(if random.chance(50) { SLOWLY } else { QUICKLY });
-        // What is still on its way to the database when the fault comes.
+        // Requests on their way to the database when the fault comes.
         for _ in 0..random.below(REQUESTS_MAX) {
             rig.load().probe("").unwrap();
         }
@@ -100,7 +100,7 @@ fn leg(
     rig.finish(report).assert_all_acknowledged();
 }
 
-/// Waits until each session that there is has been closed because it idled. Others may have come.
+/// Waits until each present session has been closed because it was idle. New ones may have come.
 fn wait_until_closed(database: &Database) {
     let list = format!("SELECT pid || ' ' || backend_start {SESSIONS}");
     let before = database.rows(&list);
@@ -110,13 +110,13 @@ fn wait_until_closed(database: &Database) {
     });
 }
 
-/// Ends every session there is, and there is one.
+/// Ends all sessions, and at least one.
 fn end_all(database: &Database) {
     let end = format!("SELECT pg_terminate_backend(pid) {SESSIONS}");
     database.wait_for("ended", |database| !database.rows(&end).is_empty());
 }
 
-/// Lets a read wait for a lock, and ends its session.
+/// Makes a read wait for a lock, and ends its session.
 fn end_a_read(database: &Database) {
     let held = database.hold("LOCK TABLE rollup_overflow IN ACCESS EXCLUSIVE MODE");
     let end = format!(
@@ -175,7 +175,7 @@ impl Dashboard {
         }
     }
 
-    /// How many answers there were, all of them 200.
+    /// Number of answers, all of which were 200.
     fn close(self) -> u64 {
         self.shared.is_closed.store(true, Ordering::Relaxed);
         let Self { shared, asking } = self;

@@ -12,7 +12,7 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many kills the books are closed, and the next ones begin with an empty database.
+/// Kills before an audit; the next leg begins with an empty database.
 const KILLS_A_LEG: u32 = 20;
 
 pub(crate) fn on_postgresql(random: &mut Random, cycles: u32, report: &mut Report) {
@@ -44,7 +44,7 @@ fn leg(
     let mut rig = Rig::start(data_dir, database, launch);
     for kill in kills {
         rig.load().wait_for_acks(1 + random.below(100));
-        // Not a wait for anything: it moves the kill away from the answer that ended the wait above.
+        // No wait for a condition: it moves the kill away from the answer that ended the wait above.
         thread::sleep(Duration::from_micros(random.below(5_000)));
         rig.take_server(report).kill();
         report.fired("kill -9");
@@ -59,7 +59,7 @@ fn leg(
     rig.finish(report);
 }
 
-/// Kills a start before it is ready, twice in a row: what the first had mended must not harm the next.
+/// Kills a start before it is ready, twice in a row: what the first start repaired must not harm the next.
 fn kill_during_start(rig: &Rig, random: &mut Random, report: &mut Report) {
     for _ in 0..2 {
         let starting = rig.launch().spawn();

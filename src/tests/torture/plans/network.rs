@@ -1,5 +1,5 @@
-//! What happens between the server and PostgreSQL: connections cut around a COMMIT, connections that say nothing any
-//! more, a transaction that commits long after its sender gave up.
+//! Faults between the server and PostgreSQL: connections cut around a COMMIT, silent connections, a transaction that
+//! commits long after its sender gave up.
 
 use crate::support::postgres::Cluster;
 use crate::support::process::proxy::{Cut, Proxy};
@@ -9,9 +9,9 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many faults the books are closed, and the next ones begin with an empty database.
+/// Faults before an audit; the next leg begins with an empty database.
 const FAULTS_A_LEG: u32 = 24;
-/// Requests that must be acknowledged meanwhile.
+/// Requests that must be acknowledged during a fault.
 const ACKS_MEANWHILE: u64 = 20;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
@@ -28,7 +28,7 @@ fn leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
     let rig = Rig::start_paced(dir.path(), &database, launch);
     for fault in faults {
         rig.load().wait_for_acks(1 + random.below(ACKS_MEANWHILE));
-        // By turns: each kind is met whatever the number of cycles.
+        // By turns, so that any number of cycles meets every kind.
         let name = match fault % 4 {
             0 => {
                 proxy.cut(Cut::AfterCommit);
@@ -49,7 +49,7 @@ fn leg(faults: std::ops::Range<u32>, random: &mut Random, report: &mut Report) {
                 wait_until_noticed(&rig);
                 let before = checkpoint(&database);
                 proxy.release();
-                // Nobody else can move it while the late transaction holds its row.
+                // Only the late transaction can move it while it holds the row.
                 database.wait_for("committed late", |database| checkpoint(database) > before);
                 "late commit of a given-up transaction"
             }

@@ -1,5 +1,5 @@
-//! A real kernel, a real file system, a real power cut: ext4 on a loop device is shut down without its journal, so that
-//! writes and syncs fail from then on, and after the next mount all that was not synced is gone. Needs root.
+//! A real kernel, a real file system, a power cut: ext4 on a loop device is shut down without its journal, so that
+//! writes and syncs fail from then on, and data that was not synced is gone after the next mount. Needs root.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,11 +17,11 @@ use crate::torture::plans::syscalls::strace_works;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many cuts the books are closed, and the next ones begin with an empty database.
+/// Cuts before an audit; the next leg begins with an empty database.
 const CUTS_A_LEG: u32 = 25;
 const IMAGE_BYTES: u64 = 256 * 1024 * 1024;
-/// Syncs are held up so long, longer than a disk would: here they take microseconds, and what was seen in the log would
-/// be synced long before the cut, which takes some milliseconds to come.
+/// Delay of each sync, longer than a disk would take: here a sync takes microseconds, so data seen in the log would be
+/// synced long before the cut, which takes some milliseconds.
 const SLOW_SYNC: &str = "inject=fdatasync:delay_enter=30000";
 /// Exit status when the disk fails (`sysexits`).
 const IO: i32 = 74;
@@ -41,10 +41,10 @@ pub(crate) fn cut(random: &mut Random, cycles: u32, report: &mut Report) {
             return;
         }
     }
-    // A cut that always found everything synced would prove nothing.
+    // If every cut found everything synced, the plan would prove nothing.
     let with_loss = report.count("power cut that lost unsynced bytes");
     let wanted = u64::from(cycles) * 3 / 10;
-    assert!(with_loss >= wanted, "only {with_loss} of {cycles} cuts hurt");
+    assert!(with_loss >= wanted, "only {with_loss} of {cycles} cuts lost bytes");
 }
 
 fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result<(), String> {
@@ -54,7 +54,7 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
     let mut mount = Mount::image(&image, &at)?;
     let data_dir = at.join("data");
     let database = Database::migrated(Cluster::shared());
-    // The disk is smaller than the room that a server leaves by default.
+    // The disk is smaller than the default of `--disk-free-min`.
     let launch = Rig::busy(&data_dir, &database).with("--disk-free-min", "0");
     let slowed = launch
         .clone()
@@ -62,16 +62,16 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
     let mut rig = Rig::start(&data_dir, &database, slowed);
     for _ in cuts {
         rig.load().wait_for_acks(1 + random.below(60));
-        // Not a wait for anything: it moves the cut away from the answer that ended the wait above.
+        // No wait for a condition: it moves the cut away from the answer that ended the wait above.
         thread::sleep(Duration::from_micros(random.below(30_000)));
         let wal_dir = data_dir.join("wal");
-        // Before the cut, because a file system that is shut down shows nothing any more.
+        // Read before the cut, because a file system that is shut down cannot be read.
         let seen = contents(&wal_dir);
         let dark_since = Instant::now();
         mount.cut_power();
         let server = rig.take_server(report);
         if random.chance(50) {
-            // It finds out by itself.
+            // The server notices the fault by itself.
             let ended = server.wait();
             assert_eq!(ended.code(), IO, "{}", ended.stderr);
             report.fired("write or sync failed on a real file system");
@@ -86,12 +86,12 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
             false => "power cut",
         });
         rig.assert_log_is_sound();
-        // The kernel goes on without power, and a sync that is under way may then even succeed. Nobody could hear of
-        // it.
+        // The kernel runs on without power, and a sync that is under way may even succeed. No client could receive such
+        // an answer.
         rig.note_dark(dark_since..Instant::now());
         rig.restart();
     }
-    // A tracer keeps signals to itself.
+    // strace does not pass signals on.
     rig.take_server(report).kill_or_find_ended();
     rig.go_on_with(launch.start());
     rig.finish(report);
@@ -99,7 +99,7 @@ fn cut_leg(cuts: Range<u32>, random: &mut Random, report: &mut Report) -> Result
     Ok(())
 }
 
-/// The log's files and what the running kernel shows of them. One that is retired meanwhile is left out.
+/// The log's files as the running kernel shows them. A file that is retired meanwhile is left out.
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
     let content = |file: fs::DirEntry| {
@@ -109,8 +109,8 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files.filter_map(content).collect()
 }
 
-/// Whether a file that is still there lacks bytes that were seen in it. Zeros at its end are no loss: the log makes
-/// room with them.
+/// Whether a file that is still there lacks bytes that were seen in it. Zeros at its end do not count: the log
+/// preallocates with them.
 fn has_lost(seen: &BTreeMap<String, Vec<u8>>, left: &BTreeMap<String, Vec<u8>>) -> bool {
     seen.iter().any(|(name, seen)| {
         let written = seen.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);

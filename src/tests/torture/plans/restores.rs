@@ -1,4 +1,4 @@
-//! Something is restored to what it was: the log's directory, the database, or all of the database but the checkpoint.
+//! An older state is restored: of the log's directory, of the database, or of the database without its checkpoint.
 
 mod old_database;
 mod old_log;
@@ -19,15 +19,15 @@ use crate::torture::{gaps, logs};
 /// Requests that must be acknowledged between two steps.
 const ACKS_BETWEEN: u64 = 60;
 
-/// What is restored.
+/// What is restored to an older state.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Log,
-    /// The same while the database is away.
+    /// An older log, while the database is down.
     LogInTheDark,
-    /// A database that the log still reaches.
+    /// A database whose missing events the log still has.
     Database,
-    /// One that it does not.
+    /// A database whose missing events the log no longer has.
     DatabaseBeyondTheLog,
     /// A database without the log's checkpoint.
     NoCheckpoint,
@@ -51,10 +51,10 @@ enum Store {
     Sqlite,
 }
 
-/// What all cycles share, and the directory and database of one.
+/// What all cycles share, and the directory and database of one cycle.
 struct Stage<'a> {
     cluster: &'a Cluster,
-    /// One for all cycles: its threads end with the process.
+    /// Shared by all cycles: its threads end only with the process.
     proxy: &'a Proxy,
     dir: TempDir,
     database: Database,
@@ -64,7 +64,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     let cluster = Cluster::start();
     let proxy = Proxy::before(&Database::empty(&cluster));
     for cycle in 0..cycles {
-        // By turns: each kind is met whatever the number of cycles.
+        // By turns, so that any number of cycles meets every kind.
         let (kind, store) = KINDS[cycle as usize % KINDS.len()];
         let dir = tempfile::tempdir().unwrap();
         let database = match store {
@@ -106,7 +106,7 @@ impl Stage<'_> {
         rig
     }
 
-    /// Where the only checkpoint stands.
+    /// The sequence of the only checkpoint.
     fn checkpoint(&self) -> u64 {
         let rows = self.database.rows("SELECT flushed_through FROM wal_checkpoints");
         rows[0].parse().unwrap()
@@ -119,7 +119,7 @@ impl Stage<'_> {
     }
 }
 
-/// The checkpoint is gone: the flush waits for a word and goes on behind what was stored before.
+/// The checkpoint is deleted: the flush waits for an answer and goes on after the events that were stored before.
 fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let mut rig = stage.start(stage.launch(), random);
     stage.wait_until_beyond(0);
@@ -135,11 +135,11 @@ fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
             "checkpoint deleted after a kill"
         }
     };
-    // The last commit of a server that was killed may still take place: the row itself says where it stood in the end.
+    // The last commit of a killed server may still take place: the deleted row itself has the final sequence.
     let deleted = "DELETE FROM wal_checkpoints RETURNING flushed_through";
     let through: u64 = stage.database.rows(deleted)[0].parse().unwrap();
     if name == "checkpoint deleted after a kill" {
-        // Whether that commit took place, the log may not know, but a person who looks into the database does.
+        // The log may not know whether that commit took place, but a person who inspects the database does.
         from = Some(through + 1);
     }
     if let Some(from) = from {
@@ -154,7 +154,7 @@ fn no_checkpoint(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     rig.finish(report);
 }
 
-/// A log either knows where to go on, or names the two places that are possible.
+/// Asserts that the log knows where to go on, or names the two possible sequences.
 #[track_caller]
 fn assert_offered(from: u64, asked: &Ended) {
     match asked.code() {

@@ -1,5 +1,5 @@
-//! Several servers on one database: each with its own log, twins on copies of one log, and processes that fight for one
-//! directory.
+//! Several servers on one database: each with its own log, twins on copies of one log, and processes that compete for
+//! one directory.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::torture::rig::Rig;
 /// Exit status of a process that finds its directory locked (`sysexits`).
 const LOCKED: i32 = 75;
 
-/// Two logs, one database: the checkpoint of one is no business of the other.
+/// Two logs, one database: each log has a checkpoint of its own.
 pub(crate) fn two_logs(random: &mut Random, cycles: u32, report: &mut Report) {
     let database = Database::migrated(Cluster::shared());
     let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // Both stand at checkpoint 0 before either takes an event.
+    // Both checkpoints are at 0 before either log gets an event.
     let other = Rig::busy(other_dir.path(), &database);
     let mut other_server = other.start();
     let mut rig = Rig::start(dir.path(), &database, Rig::busy(dir.path(), &database));
@@ -48,24 +48,25 @@ pub(crate) fn two_logs(random: &mut Random, cycles: u32, report: &mut Report) {
     report.add(ledger.audit(&database.events()));
 }
 
-/// A copy of a log runs beside the original, as after cloning a machine: what both hold is stored once, by one of them.
+/// A copy of a log runs beside the original, as after cloning a machine: events that both hold are stored once, by one
+/// of them.
 pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
     let cluster = Cluster::start();
     let database = Database::migrated(&cluster);
     let dir = tempfile::tempdir().unwrap();
-    // Batches of one size, so that both try the same steps.
+    // Batches of one size, so that both try the same moves of the checkpoint.
     let launch = Launch::new(dir.path(), &database)
         .with("--flush-rows-max", "50")
         .with("--flush-interval", "5ms");
     let mut rig = Rig::start_paced(dir.path(), &database, launch.clone());
     for _ in 0..cycles {
-        // Both must find something to store.
+        // The database is down, so both have events left to store.
         cluster.stop(StopMode::Fast);
         rig.load().wait_for_acks(50 + random.below(100));
         rig.take_server(report).kill();
         let copy = tempfile::tempdir().unwrap();
         logs::copy(dir.path(), copy.path());
-        // Nobody is let in before both have stored what they share.
+        // No client may connect before both have stored what they share.
         let mut twin = launch.in_directory(copy.path()).spawn();
         let mut original = launch.spawn();
         cluster.start_again();
@@ -89,7 +90,7 @@ pub(crate) fn twins(random: &mut Random, cycles: u32, report: &mut Report) {
     rig.finish(report);
 }
 
-/// A second process on the directory of a running, or stopped, first one leaves before it touches anything.
+/// A second process on the directory of a first one, running or frozen, ends before it touches anything.
 pub(crate) fn one_directory(random: &mut Random, cycles: u32, report: &mut Report) {
     let database = Database::migrated(Cluster::shared());
     let dir = tempfile::tempdir().unwrap();
@@ -119,7 +120,7 @@ pub(crate) fn one_directory(random: &mut Random, cycles: u32, report: &mut Repor
         }
         if random.chance(30) {
             rig.take_server(report).kill();
-            // The lock went with the process.
+            // The lock ended with the process.
             rig.restart();
         }
     }

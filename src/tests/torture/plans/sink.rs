@@ -1,4 +1,4 @@
-//! A stderr that takes no log lines: full, closed, its reader gone, its reader asleep. Nothing but the log may suffer.
+//! A stderr that takes no log lines: full, closed, its reader gone, its reader asleep. Only log lines may be lost.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Write};
@@ -19,9 +19,9 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// Each kind once, then the books are closed, and the next leg is on the other store.
+/// One fault of each kind in a leg; the next leg is on the other store.
 const FAULTS_A_LEG: u32 = 4;
-/// SIGHUPs for a server whose log is lost without a count.
+/// SIGHUPs for a server whose lost lines are not counted.
 const HANGUPS: u32 = 20;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
@@ -31,7 +31,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
             0 => Database::embedded(dir.path()),
             _ => Database::migrated(Cluster::shared()),
         };
-        // A server that starts without a voice cannot name a port of the system's choice.
+        // A server that starts without a stderr cannot name a port that the system picked.
         let launch = Rig::busy(dir.path(), &database)
             .with("--log", "trace")
             .on_port(free_port());
@@ -64,7 +64,7 @@ fn full(rig: &mut Rig, report: &mut Report) {
 fn closed(rig: &mut Rig, report: &mut Report) {
     let launch = rig.launch().clone().through_shell("exec \"$@\" 2>&-");
     rig.go_on_with(launch.start_with_stderr(Stdio::null()));
-    // The standard library puts /dev/null in the place of a closed stderr, so that no line counts as lost.
+    // The standard library replaces a closed stderr by /dev/null, so no line counts as lost.
     for _ in 0..HANGUPS {
         rig.server().signal(Signal::HUP);
         assert_eq!(lost(&rig.server().health()), 0);
@@ -75,7 +75,7 @@ fn closed(rig: &mut Rig, report: &mut Report) {
 
 fn reader_gone(rig: &mut Rig, report: &mut Report) {
     let (reader, writer) = io::pipe().unwrap();
-    // It must read while the server starts, which says more than a pipe holds.
+    // The reader must read while the server starts: it logs more than a pipe holds.
     let reading = thread::spawn(move || read_until_ready(reader));
     let server = rig.launch().start_with_stderr(writer);
     reading.join().unwrap();
@@ -85,7 +85,7 @@ fn reader_gone(rig: &mut Rig, report: &mut Report) {
     report.fired("reader of stderr gone");
 }
 
-/// Returns, and closes the pipe, as `head` does.
+/// Reads up to the line that says that the server is ready, then closes the pipe, as `head` does.
 fn read_until_ready(reader: PipeReader) {
     let mut lines = BufReader::new(reader).lines();
     let is_ready = lines.any(|line| line.is_ok_and(|line| line.contains("ready: listening")));
@@ -97,13 +97,13 @@ fn reader_asleep(rig: &mut Rig, report: &mut Report) {
     fill(&writer);
     let server = rig.launch().start_with_stderr(writer);
     rig.go_on_with(server);
-    // Lines are lost as soon as the queue before the blocked write is full too.
+    // Lines are lost once the queue before the blocked write is full too.
     lose_lines(rig.server());
     end(rig, report);
     report.fired("stderr blocks");
 }
 
-/// Fills a pipe to the last byte and leaves it blocking, as a server inherits it.
+/// Fills a pipe completely and leaves it blocking, as a server inherits it.
 fn fill(mut writer: &PipeWriter) {
     let flags = fcntl_getfl(writer).unwrap();
     fcntl_setfl(writer, flags | OFlags::NONBLOCK).unwrap();
@@ -113,7 +113,7 @@ fn fill(mut writer: &PipeWriter) {
     fcntl_setfl(writer, flags).unwrap();
 }
 
-/// Makes the server say something until lines are lost. None of these signals ends it.
+/// Makes the server log until lines are lost. None of these signals ends the server.
 #[track_caller]
 fn lose_lines(server: &Server) {
     server.wait_for_health("a lost line", |health| {
@@ -126,7 +126,7 @@ fn lost(health: &Value) -> u64 {
     health["log_lines_dropped"].as_u64().expect("a count")
 }
 
-/// Under load still: events are taken, SIGHUP ends nothing, SIGTERM drains.
+/// Still under load: events are accepted, SIGHUP ends nothing, SIGTERM drains.
 #[track_caller]
 fn end(rig: &mut Rig, report: &mut Report) {
     rig.server().signal(Signal::HUP);

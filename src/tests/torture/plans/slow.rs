@@ -11,10 +11,10 @@ use crate::support::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// Small, so that seconds stand for the hours that a real log lasts.
+/// Small, so that the log is full after seconds, and not after hours as in production.
 const LOG_BYTES_MAX: u64 = 512 * 1024;
 const SEGMENT_BYTES: u64 = 32 * 1024;
-/// Slower by far than the clients.
+/// Far slower than the clients.
 const BYTES_PER_SECOND: u64 = 20_000;
 
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
@@ -26,7 +26,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
         .with("--event-bytes-max", "32KiB")
         .with("--wal-segment-bytes", &SEGMENT_BYTES.to_string())
         .with("--wal-bytes-max", &LOG_BYTES_MAX.to_string())
-        // What is kept comes on top of the cap.
+        // Kept segments would come on top of the cap.
         .with("--wal-keep", "0")
         .with("--flush-rows-max", "100")
         .with("--flush-interval", "5ms");
@@ -51,7 +51,7 @@ pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
 
 fn assert_within_cap(data_dir: &Path) {
     let files = std::fs::read_dir(data_dir.join("wal")).unwrap();
-    // A segment may be retired between the listing and the look.
+    // A segment may be retired after it was listed.
     let bytes: u64 = files
         .map(Result::unwrap)
         .filter(|file| file.path().extension().is_some_and(|end| end == "wal"))

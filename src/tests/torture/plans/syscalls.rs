@@ -14,11 +14,11 @@ use crate::torture::plans::legs;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many kills the books are closed, and the next ones begin with an empty database.
+/// Kills before an audit; the next leg begins with an empty database.
 const KILLS_A_LEG: u32 = 50;
 
-/// Calls whose boundaries are tried, and what the fault is called. The second list has what happens once a segment
-/// only, which the calls of the first, once a group, would never let a count get to. The third has the talk with
+/// Sets of calls whose boundaries are tried, and the names of the faults. The second set has calls that come once per
+/// segment; the calls of the first, once per group, would never let a count reach them. The third has the traffic with
 /// clients and the database.
 const SWEEPS: [(&str, &str); 3] = [
     ("pwrite64,fdatasync,ftruncate", "kill at a write or sync"),
@@ -68,7 +68,7 @@ fn leg(kills: usize, calls: &mut [u32; SWEEPS.len()], random: &mut Random, repor
     rig.finish(report);
 }
 
-/// Whether this machine lets us trace, or why not.
+/// Whether strace can trace here; else the reason.
 pub(crate) fn strace_works() -> Result<(), String> {
     let traced = Command::new("strace")
         .args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "true"])

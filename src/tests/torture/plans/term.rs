@@ -1,4 +1,4 @@
-//! SIGTERM under load, and often a second one soon after: everybody who was taken in is answered, and the exit is
+//! SIGTERM under load, and often a second one soon after: every request that was accepted is answered, and the exit is
 //! clean.
 
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::support::random::Random;
 use crate::torture::report::Report;
 use crate::torture::rig::Rig;
 
-/// After so many stops the books are closed, and the next ones begin with an empty database.
+/// Stops before an audit; the next leg begins with an empty database.
 const STOPS_A_LEG: u32 = 20;
 
-/// Alternates between the stores.
+/// Runs the plan on both stores by turns.
 pub(crate) fn run(random: &mut Random, cycles: u32, report: &mut Report) {
     let mut left = cycles;
     for leg_number in 0.. {
@@ -39,7 +39,7 @@ fn leg(data_dir: &Path, database: &Database, random: &mut Random, stops: u32, re
     for _ in 0..stops {
         let since = Instant::now();
         rig.load().wait_for_acks(1 + random.below(100));
-        // Not a wait for anything: it moves the signal away from the answer that ended the wait above.
+        // No wait for a condition: it moves the signal away from the answer that ended the wait above.
         thread::sleep(Duration::from_micros(random.below(5_000)));
         running.push(since..Instant::now());
         let server = rig.take_server(report);
@@ -55,15 +55,15 @@ fn leg(data_dir: &Path, database: &Database, random: &mut Random, stops: u32, re
             report.fired("SIGTERM twice");
         } else {
             report.fired("SIGTERM");
-            // The flush had time enough, so a stop under load leaves nothing behind.
+            // The flush had enough time, so a stop under load leaves no events unstored.
             assert!(ended.stderr.contains("stopped; 0 events left"), "{}", ended.stderr);
         }
         rig.restart();
     }
     let ledger = rig.finish(report);
-    // What the server took in, it answered: no client is left in doubt about something that was stored.
+    // The server answered every request that it accepted: no stored request lacks an answer.
     assert_eq!(report.unknown_stored(), 0, "stored without an answer");
-    // What had been sent before the signal was taken in, and what was taken in was answered.
+    // Requests sent before the signal were accepted, and accepted requests were answered.
     let was_before_signal = |entry: &Entry| running.iter().any(|time| time.contains(&entry.sent_at));
     let left_open = ledger.count(|entry| entry.outcome == Outcome::Unknown && was_before_signal(entry));
     assert_eq!(left_open, 0, "sent before the signal, never answered");

@@ -1,5 +1,5 @@
-//! Copies that harm nobody, and must not be taken for others: a log moved to another machine by a snapshot, whose
-//! server is then no more, and an embedded database copied with its log.
+//! Copies that are harmless and must not be refused: a log moved to another machine by a snapshot, after which its
+//! first server never runs again, and an embedded database copied with its log.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::torture::rig::Rig;
 /// Requests that must be acknowledged between two steps.
 const ACKS_MAX: u64 = 100;
 
-/// A snapshot of a log goes on in the place of the log, whose server came no further.
+/// A snapshot replaces the log, whose server has not gone further.
 pub(super) fn move_beside_postgresql(random: &mut Random, report: &mut Report) {
     let database = Database::migrated(Cluster::shared());
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ pub(super) fn move_beside_postgresql(random: &mut Random, report: &mut Report) {
     database.discard();
 }
 
-/// The same with its embedded database, which is not part of the snapshot.
+/// A snapshot replaces the log, but not its embedded database.
 pub(super) fn move_beside_sqlite(random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::embedded(dir.path());
@@ -50,8 +50,7 @@ fn move_by_snapshot(data_dir: &Path, database: &Database, random: &mut Random, r
     rig.finish(report);
 }
 
-/// All that a server with an embedded database has is copied: each of the two is whole, and has nothing to do with the
-/// other.
+/// The whole state of a server with an embedded database is copied: each copy is complete and independent of the other.
 pub(super) fn database_and_all(random: &mut Random, report: &mut Report) {
     let dir = tempfile::tempdir().unwrap();
     let database = Database::embedded(dir.path());

@@ -1,4 +1,4 @@
-//! How a directory is copied: at rest, file after file while it is written to, or all at one moment.
+//! How a directory is copied: at rest, file by file while it is written to, or at one moment.
 
 use std::fs;
 use std::path::Path;
@@ -16,13 +16,13 @@ use crate::torture::rig::Rig;
 /// Requests that are acknowledged during one of the first attempts to copy a busy directory.
 const ACKS_MEANWHILE: u64 = 100;
 const SLOW_COPIES: u32 = 3;
-/// So many copies of it may be torn in a row.
+/// Most torn copies in a row.
 const TORN_MAX: u32 = 50;
 
 /// How a directory is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Its server has ended: the image of a machine in which it ran once.
+    /// Its server has ended: the image of a machine on which it once ran.
     Stopped,
     /// `cp -r` while the server writes.
     Running,
@@ -30,7 +30,7 @@ pub(super) enum Way {
     Frozen,
 }
 
-/// Copies the log. Returns the last sequence that both have then.
+/// Copies the log. Returns the last sequence that both copies then have.
 pub(super) fn copy(way: Way, original: &Rig, to: &Path, random: &mut Random, report: &mut Report) -> u64 {
     match way {
         Way::Stopped => logs::copy(original.data_dir(), to),
@@ -44,10 +44,10 @@ pub(super) fn copy(way: Way, original: &Rig, to: &Path, random: &mut Random, rep
     logs::end_of(to).expect("a copy of a whole log is whole")
 }
 
-/// Copies a log that is being written to, until the copy is one that a server takes.
+/// Copies a log that is being written to, until a server accepts the copy.
 fn copy_until_whole(original: &Rig, to: &Path, random: &mut Random, report: &mut Report) -> u64 {
     for attempt in 0..TORN_MAX {
-        // The first ones take long, as those of a large log do.
+        // The first attempts are slow, like copies of a large log.
         let is_slow = attempt < SLOW_COPIES && original.load().has_clients();
         let acks = if is_slow { random.below(ACKS_MEANWHILE) } else { 0 };
         logs::copy_running(original.data_dir(), to, random, || {
@@ -57,7 +57,7 @@ fn copy_until_whole(original: &Rig, to: &Path, random: &mut Random, report: &mut
             Ok(end) => return end,
             Err(torn) => torn,
         };
-        // Damage in the midst of the log would be found by the flush, which has no business here.
+        // The flush would find damage in the middle of the log, which this plan does not test.
         if !torn.stdout.contains(logs::FOUND_LATER) {
             let ended = original.launch().in_directory(to).run_to_end();
             ended.assert_refusal(logs::DATA, &["damage"]);
@@ -68,14 +68,14 @@ fn copy_until_whole(original: &Rig, to: &Path, random: &mut Random, report: &mut
     panic!("{TORN_MAX} copies in a row are torn");
 }
 
-/// Stops a process as it stands. On return none of its threads does anything.
+/// Stops a process with SIGSTOP. On return none of its threads runs.
 pub(super) fn freeze(server: &Server) {
     server.signal(Signal::STOP);
     let threads = format!("/proc/{}/task", server.pid());
     let deadline = Instant::now() + PATIENCE;
     let is_stopped = |thread: fs::DirEntry| {
         let stat = fs::read_to_string(thread.path().join("stat")).unwrap();
-        // The name before it may hold anything.
+        // The name before it may hold any character.
         stat.rsplit_once(") ").unwrap().1.starts_with('T')
     };
     while !fs::read_dir(&threads)

@@ -1,4 +1,4 @@
-//! A backup of the database is put back: what the log has kept is stored again, what it has not is named, and skipped
+//! A backup of the database is restored: events that the log has kept are stored again, others are named, and skipped
 //! on a person's word.
 
 use std::fs;
@@ -16,16 +16,16 @@ use crate::torture::rig::Rig;
 
 use super::{ACKS_BETWEEN, Stage};
 
-/// What the flush says when it stores again what the log has kept.
+/// The flush's words when it stores kept events again.
 const HEALS: &str = "the database has gone back from sequence";
 /// The files of an embedded database.
 const SQLITE_FILES: [&str; 3] = ["events.db", "events.db-wal", "events.db-shm"];
 
-/// The log reaches back behind the backup: nobody has to do anything.
+/// The log reaches back before the backup: no person has to act.
 pub(super) fn within_the_log(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let mut rig = stage.start(stage.launch(), random);
     let backup = back_up(stage, &mut rig, report);
-    // More than one commit, or the log could not tell that any is missing.
+    // More than one commit, or the log could not tell that one is missing.
     stage.wait_until_beyond(backup.through);
     stage.wait_until_beyond(stage.checkpoint());
     rig.load().wait_for_acks(1 + random.below(ACKS_BETWEEN));
@@ -39,7 +39,7 @@ pub(super) fn within_the_log(stage: &Stage<'_>, random: &mut Random, report: &mu
     rig.finish(report);
 }
 
-/// The log keeps nothing that the database has: what came after the backup is lost, as far as it is not in the newest
+/// The log keeps nothing that the database has: events after the backup are lost, unless they are in the newest
 /// segment.
 pub(super) fn beyond_the_log(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let mut rig = stage.start(stage.launch().with("--wal-keep", "0"), random);
@@ -57,15 +57,15 @@ pub(super) fn beyond_the_log(stage: &Stage<'_>, random: &mut Random, report: &mu
     gaps::finish_with(&[gap], rig, report);
 }
 
-/// What was copied aside.
+/// A copy of the database.
 struct Backup {
-    /// Of an embedded database.
+    /// The files of an embedded database.
     files: Option<TempDir>,
-    /// Its checkpoint is not beyond this.
+    /// An upper bound of the copy's checkpoint.
     through: u64,
 }
 
-/// Copies the database as it is now. A server beside PostgreSQL goes on meanwhile.
+/// Copies the database as it is now. With PostgreSQL the server goes on meanwhile.
 fn back_up(stage: &Stage<'_>, rig: &mut Rig, report: &mut Report) -> Backup {
     let files = match stage.database {
         Database::Postgres(_) => {
@@ -88,8 +88,7 @@ fn back_up(stage: &Stage<'_>, rig: &mut Rig, report: &mut Report) -> Backup {
     }
 }
 
-/// Puts the backup in the place of the database. A server beside PostgreSQL goes on meanwhile, or it is started
-/// afterwards.
+/// Restores the backup. With PostgreSQL the server goes on meanwhile, or is started afterwards.
 fn restore(stage: &Stage<'_>, rig: &mut Rig, backup: Backup, random: &mut Random, report: &mut Report) {
     let is_running = backup.files.is_none() && random.chance(50);
     if !is_running {

@@ -1,4 +1,4 @@
-//! An older copy of the log's directory is put back, and a supervisor starts its server again and again while clients
+//! An older copy of the log's directory is restored, and a supervisor starts its server again and again while clients
 //! write.
 
 use std::path::Path;
@@ -12,26 +12,27 @@ use crate::torture::rig::Rig;
 
 use super::{ACKS_BETWEEN, Stage};
 
-/// Numbers of the clients that write to the older log begin here, and of those of the same once it is adopted.
+/// First client numbers: of the older log, and of the older log once it is adopted.
 const CLIENTS_OF_THE_OLD_LOG: u32 = 100;
 const CLIENTS_ONCE_ADOPTED: u32 = 200;
 const CLIENTS: u32 = 2;
 const PACE: Duration = Duration::from_millis(2);
 /// Starts by the supervisor.
 const STARTS_MAX: u64 = 3;
-/// Requests that must be refused at each of them.
+/// Requests that must be refused at each start.
 const REFUSALS: u64 = 3;
 
 /// Two copies of a log.
 struct Copies {
-    /// The server that wrote to the newer one, which is put aside, until it may go on.
+    /// The server that wrote to the newer log, which is set aside until it may go on.
     rig: Rig,
     newer: tempfile::TempDir,
-    /// Where the older one, which is in its place, ends.
+    /// Last sequence of the older log, which is in the newer one's place.
     old_end: u64,
 }
 
-/// The database answers, so the older log is refused before it takes anything. With the newer one all is well again.
+/// The database answers, so the older log is refused before it accepts anything. After the newer log is put back all is
+/// well.
 pub(super) fn with_its_database(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let copies = put_old_log_back(stage, random, report);
     let mut old = start_clients(stage, copies.rig.launch());
@@ -55,8 +56,8 @@ pub(super) fn with_its_database(stage: &Stage<'_>, random: &mut Random, report: 
     ledger.verify(&stage.database.events());
 }
 
-/// The database is away, so the older log takes events, which nobody has lost when it is found out: they are in that
-/// log, and can be stored from there.
+/// The database is down, so the older log accepts events. They are not lost when the mismatch is found: they are in
+/// that log, and can be stored from there.
 pub(super) fn without_its_database(stage: &Stage<'_>, random: &mut Random, report: &mut Report) {
     let copies = put_old_log_back(stage, random, report);
     let checkpoint = stage.checkpoint();
@@ -96,7 +97,7 @@ pub(super) fn without_its_database(stage: &Stage<'_>, random: &mut Random, repor
     put_back(copies.newer.path(), stage.dir());
     let mut rig = copies.rig;
     rig.restart();
-    // Nothing of what the older log took is there, all else is.
+    // No event that the older log accepted is there, all others are.
     let mut ledger = rig.finish(report);
     let waiting = logs::end_of(aside.path()).unwrap() - copies.old_end;
     let acknowledged = taken.clone().withhold(|sequence| sequence > copies.old_end);
@@ -120,7 +121,7 @@ pub(super) fn without_its_database(stage: &Stage<'_>, random: &mut Random, repor
     report.fired("old log adopted");
 }
 
-/// A copy of the log is made, its server goes on, ends, and the copy is put in the place of the log.
+/// Copies the log, lets its server go on and stop, and puts the copy in the place of the log.
 fn put_old_log_back(stage: &Stage<'_>, random: &mut Random, report: &mut Report) -> Copies {
     let mut rig = stage.start(stage.launch(), random);
     end(&mut rig, random, report);
@@ -136,7 +137,7 @@ fn put_old_log_back(stage: &Stage<'_>, random: &mut Random, report: &mut Report)
     Copies { rig, newer, old_end }
 }
 
-/// Moves the log of a data directory to another one, which may have one.
+/// Moves the log of a data directory to another one, whose own log is replaced.
 fn put_back(from: &Path, to: &Path) {
     if to.join("wal").exists() {
         logs::remove(to);
