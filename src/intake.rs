@@ -112,7 +112,7 @@ impl Intake {
     /// cannot come in is refused before it is sent, and one that nobody sends keeps nobody else out.
     pub fn check_room(&self, body_bytes: usize) -> Result<(), Refusal> {
         self.gate.check_space(log_bytes(body_bytes))?;
-        if self.budget.has_room(in_flight_bytes(body_bytes)) {
+        if self.budget.can_grow_by(in_flight_bytes(body_bytes)) {
             Ok(())
         } else {
             Err(Refusal::BudgetFull)

@@ -30,7 +30,7 @@ const ROOM_GROWTH: usize = 2;
 /// A body may be silent for the time limit of the whole body, divided by this. A live sender is never silent for so
 /// long (10 s of the default 30 s cover several lost packets in a row), and a dead one should not hold its room until
 /// the limit.
-const SILENCE_PART: u32 = 3;
+const SILENCE_DIVISOR: u32 = 3;
 /// Up to this many bytes of a refused body are read and discarded, so that the connection stays usable: cheaper for
 /// both sides than a new connection. Longer bodies close it.
 const DISCARD_BYTES_MAX: u64 = 256 * 1024;
@@ -135,7 +135,7 @@ impl<'a> RequestBody<'a> {
     pub(super) async fn read(&mut self, mut room: Room, time_max: Duration) -> Result<(Bytes, Admission), ApiError> {
         let pace = Pace {
             ends: Instant::now() + time_max,
-            silence_max: time_max / SILENCE_PART,
+            silence_max: time_max / SILENCE_DIVISOR,
         };
         let Some(first) = self.next_in_time(pace).await? else {
             return Ok((Bytes::new(), room.admission));

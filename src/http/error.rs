@@ -98,7 +98,7 @@ impl From<QueryError> for ApiError {
     }
 }
 
-const ALLOWED_HOSTS: &str = "allow others, such as that of a proxy in front, with --allowed-hosts";
+const ALLOWED_HOSTS: &str = "and those of --allowed-hosts: add the name of a proxy in front there";
 
 impl ApiError {
     /// The problem answer for the client.
@@ -152,10 +152,12 @@ impl ApiError {
             Self::MethodNotAllowed { allow } => format!("this path takes only {allow}"),
             Self::BadHost => "an HTTP/1.1 request must have exactly one Host header".to_owned(),
             Self::HostNotAllowed => {
-                format!("this server serves loopback's names, such as localhost; {ALLOWED_HOSTS}")
+                format!("this server serves the names of loopback, such as localhost, {ALLOWED_HOSTS}")
             }
             Self::OriginNotAllowed => {
-                format!("this server serves pages of loopback's sites, such as http://localhost; {ALLOWED_HOSTS}")
+                format!(
+                    "this server serves pages from the sites of loopback, such as http://localhost, {ALLOWED_HOSTS}"
+                )
             }
             Self::UnsupportedMediaType => "send Content-Type: application/json, in UTF-8".to_owned(),
             Self::UnsupportedEncoding => {

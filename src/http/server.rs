@@ -96,7 +96,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Serves until `stop`, then accepts the connections that wait already, closes the listener, lets requests in flight
 /// finish for at most `drain_max`, and cuts the rest. Returns how many connections were cut.
 pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, drain_max: Duration) -> usize {
-    let door = Door::new(app, stop.clone());
+    let acceptor = Acceptor::new(app, stop.clone());
     let mut connections = JoinSet::new();
     let mut pause = ACCEPT_PAUSE_MIN;
     loop {
@@ -112,7 +112,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, dr
         match accepted {
             Ok((stream, _)) => {
                 pause = ACCEPT_PAUSE_MIN;
-                door.take_in(stream, &mut connections);
+                acceptor.serve(stream, &mut connections);
             }
             Err(error) if is_the_clients(&error) => {}
             Err(error) => {
@@ -130,7 +130,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, mut stop: StopToken, dr
     match waiting(listener) {
         Ok(streams) => streams
             .into_iter()
-            .for_each(|stream| door.take_in(stream, &mut connections)),
+            .for_each(|stream| acceptor.serve(stream, &mut connections)),
         Err(error) => {
             tracing::warn!(%error, "connections not accepted yet end without an answer: {error}");
         }
@@ -184,14 +184,14 @@ async fn serve_one(stream: TcpStream, app: Arc<App>, service: Service, stop: Sto
 }
 
 /// Counts connections and starts them.
-struct Door {
+struct Acceptor {
     app: Arc<App>,
     stop: StopToken,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
-impl Door {
+impl Acceptor {
     fn new(app: Arc<App>, stop: StopToken) -> Self {
         let connections_max = app.settings.connections_max.min(Semaphore::MAX_PERMITS);
         Self {
@@ -204,15 +204,15 @@ impl Door {
 
     /// Serves one more connection, if there is room for it. Connections are counted only after they are accepted:
     /// otherwise a client in the backlog of a full server would hang unanswered.
-    fn take_in(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
-        if let Some((service, permit)) = self.enter() {
+    fn serve(&self, stream: TcpStream, connections: &mut JoinSet<()>) {
+        if let Some((service, permit)) = self.admit() {
             let (app, stop) = (Arc::clone(&self.app), self.stop.clone());
             connections.spawn(serve_one(stream, app, service, stop, permit));
         }
     }
 
     /// The service for one more connection; `None`: close it.
-    fn enter(&self) -> Option<(Service, OwnedSemaphorePermit)> {
+    fn admit(&self) -> Option<(Service, OwnedSemaphorePermit)> {
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             return Some((Service::Api, permit));
         }

@@ -42,7 +42,7 @@ impl Budget {
     }
 
     /// Whether reservations could grow by `bytes` now. Reserves nothing.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub fn can_grow_by(&self, bytes: usize) -> bool {
         self.reserved()
             .checked_add(bytes)
             .is_some_and(|sum| sum <= self.growth_max)
@@ -109,7 +109,7 @@ mod tests {
     fn what_grows_leaves_a_share_to_what_is_new() {
         let budget = Budget::with_share_for_small(100, 20);
         let mut large = budget.try_reserve(10).unwrap();
-        assert!(budget.has_room(70) && !budget.has_room(71));
+        assert!(budget.can_grow_by(70) && !budget.can_grow_by(71));
         assert!(!large.try_grow_to(81), "into the share");
         assert!(large.try_grow_to(80));
         let small = budget.try_reserve(20).unwrap();
@@ -124,7 +124,7 @@ mod tests {
         let budget = Budget::new(100);
         let mut growing = budget.try_reserve(10).unwrap();
         let other = budget.try_reserve(30).unwrap();
-        assert!(budget.has_room(60) && !budget.has_room(61) && !budget.has_room(usize::MAX));
+        assert!(budget.can_grow_by(60) && !budget.can_grow_by(61) && !budget.can_grow_by(usize::MAX));
         assert!(growing.try_grow_to(70));
         assert!(!growing.try_grow_to(71), "one byte too many");
         assert!(growing.try_grow_to(5), "it fits already");

@@ -23,7 +23,7 @@ const PARTS_AT_ONCE: usize = 1_000;
 
 /// Divisor of the cap on pairs. Up to this share of the cap pairs are admitted unchecked; on a future day unknown pairs
 /// get no more than this share.
-const UNKNOWN_SHARE: usize = 10;
+const UNKNOWN_SHARE_DIVISOR: usize = 10;
 
 /// How much one transaction does. SQLite's flush waits for it, PostgreSQL's does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,7 +191,7 @@ async fn admit(
     pairs_max: usize,
     now: Timestamp,
 ) -> Result<(Vec<Admitted>, Vec<Day>), StoreError> {
-    let share = pairs_max / UNKNOWN_SHARE;
+    let share = pairs_max / UNKNOWN_SHARE_DIVISOR;
     let mut admitted = Vec::with_capacity(deltas.len());
     let mut closed = Vec::new();
     for of_one_day in deltas.chunk_by(|one, next| one.bucket.day() == next.bucket.day()) {
@@ -209,7 +209,7 @@ async fn admit(
             let was_open = !room.is_closed();
             let mut outcome = room.admit(&delta.event_name, &delta.channel);
             if was_open && room.is_closed() {
-                mark(store, day, room.let_expected_in()).await?;
+                mark_expected(store, day, room.let_expected_in()).await?;
                 outcome = room.admit(&delta.event_name, &delta.channel);
             }
             if outcome != Admitted::Pair {
@@ -254,7 +254,7 @@ async fn series_before(store: &mut dyn RollupStore, day: Day) -> Result<Vec<Seri
 
 /// Admits pairs on a day on which they have no events yet: a row of the day for each of their series says so from now
 /// on.
-async fn mark(store: &mut dyn RollupStore, day: Day, pairs: Vec<(String, String)>) -> Result<(), StoreError> {
+async fn mark_expected(store: &mut dyn RollupStore, day: Day, pairs: Vec<(String, String)>) -> Result<(), StoreError> {
     if pairs.is_empty() {
         return Ok(());
     }

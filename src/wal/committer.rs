@@ -18,7 +18,7 @@ use self::group::Group;
 use super::directory;
 use super::disk::{Disk, DiskFile};
 use super::end::{End, EndFile};
-use super::error::WalError;
+use super::error::{self, WalError};
 use super::log::{DurableMark, Log};
 use super::record;
 use super::recovery::random_salt;
@@ -222,7 +222,7 @@ impl<D: Disk> Committer<D> {
     fn append(&mut self, bytes: &[u8]) -> Result<(), WalError> {
         self.make_room(bytes.len())?;
         let written = self.active.write_all_at(bytes, self.end);
-        written.map_err(|error| WalError::io("write", &self.active_path(), error))?;
+        written.map_err(|error| WalError::io(error::WRITE, &self.active_path(), error))?;
         self.end += bytes.len() as u64;
         self.room_end = self.room_end.max(self.end);
         self.unsynced_since.get_or_insert_with(Instant::now);
@@ -266,7 +266,7 @@ impl<D: Disk> Committer<D> {
         };
         let directory = self.log.directory();
         self.active = directory::create_segment(directory.disk(), directory.path(), &header)?;
-        self.witness(&End::of(&header, self.next_sequence - 1))?;
+        self.write_end(&End::of(&header, self.next_sequence - 1))?;
         let directory = self.log.directory();
         directory.push_active(&header);
         self.log.gate().add_used(segment::HEADER_BYTES as u64);
@@ -325,12 +325,12 @@ impl<D: Disk> Committer<D> {
             self.cut_room()?;
             self.sync()?;
         }
-        self.witness(&End::of(&self.header, self.next_sequence - 1))
+        self.write_end(&End::of(&self.header, self.next_sequence - 1))
     }
 
     /// Writes the end into the file END. The file has its full length, but some file systems need space for each write:
     /// without it, the end that was written before still holds.
-    fn witness(&mut self, end: &End) -> Result<(), WalError> {
+    fn write_end(&mut self, end: &End) -> Result<(), WalError> {
         match self.end_file.write(end) {
             Err(error) if error.is_full() => {
                 self.found_full();

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
-use super::error::WalError;
+use super::error::{self, WalError};
 use super::segment::{self, SegmentHeader};
 use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::id::{LifeId, Sequence};
@@ -308,13 +308,13 @@ pub fn create_durably<D: Disk>(
     remove_if_there(disk, &unfinished)?;
     let mut file = disk
         .create_new(&unfinished)
-        .map_err(|error| WalError::io("create", &unfinished, error))?;
+        .map_err(|error| WalError::io(error::CREATE, &unfinished, error))?;
     file.write_all_at(bytes, 0)
-        .map_err(|error| WalError::io("write", &unfinished, error))?;
+        .map_err(|error| WalError::io(error::WRITE, &unfinished, error))?;
     file.sync_data()
         .map_err(|error| WalError::io("sync", &unfinished, error))?;
     disk.rename(&unfinished, path)
-        .map_err(|error| WalError::io("rename to", path, error))?;
+        .map_err(|error| WalError::io(error::RENAME_TO, path, error))?;
     sync_dir(disk, dir)?;
     Ok(file)
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::directory::{self, UNFINISHED_NAME};
 use super::disk::{Disk, DiskFile};
-use super::error::WalError;
+use super::error::{self, WalError};
 use super::record::{read_u32, read_u64};
 use super::segment::{self, SegmentHeader};
 use crate::wal::id::{Sequence, WalId};
@@ -209,7 +209,7 @@ impl<F: DiskFile> EndFile<F> {
         let offset = counter % 2 * SLOT_BYTES as u64;
         self.file
             .write_all_at(&end.encode(counter), offset)
-            .map_err(|error| WalError::io("write", &self.path, error))?;
+            .map_err(|error| WalError::io(error::WRITE, &self.path, error))?;
         // Only after the write: one that found no space may have torn this slot, and then the next write must take it.
         self.counter = counter;
         self.file

@@ -5,6 +5,11 @@ use std::path::{Path, PathBuf};
 
 use crate::wal::id::Sequence;
 
+/// The actions that can find a disk full, and are undone then.
+pub(super) const WRITE: &str = "write";
+pub(super) const CREATE: &str = "create";
+pub(super) const RENAME_TO: &str = "rename to";
+
 /// An error of the write-ahead log. None of them goes away by trying again.
 #[derive(Debug, thiserror::Error)]
 pub enum WalError {
@@ -59,7 +64,7 @@ impl WalError {
             return false;
         };
         let finds_no_room = matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        finds_no_room && matches!(*action, "write" | "create" | "rename to")
+        finds_no_room && matches!(*action, WRITE | CREATE | RENAME_TO)
     }
 
     pub(crate) fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {

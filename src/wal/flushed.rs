@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::directory;
 use super::disk::{Disk, DiskFile};
-use super::error::WalError;
+use super::error::{self, WalError};
 use super::record::{read_u32, read_u64};
 use super::segment;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
@@ -244,7 +244,7 @@ impl<F: DiskFile> FlushedFile<F> {
         let entry = commit.encode(number, forgotten_through);
         let written = self.file.write_all_at(&entry, offset);
         self.commits.push(commit);
-        self.keep_failure("write", written)
+        self.keep_failure(error::WRITE, written)
     }
 
     /// On return the noted commits survive a power cut.

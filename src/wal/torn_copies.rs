@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::directory;
 use super::disk::{Disk, DiskFile};
-use super::error::WalError;
+use super::error::{self, WalError};
 use super::tail::Tail;
 
 /// In the name of a copy: the text between the segment's name and the tail's offset.
@@ -72,11 +72,11 @@ pub(super) fn keep<D: Disk>(disk: &D, dir: &Path, tail: &Tail, bytes: &[u8]) -> 
     let path = dir.join(copy.name());
     let mut file = disk
         .create_new(&path)
-        .map_err(|error| WalError::io("create", &path, error))?;
+        .map_err(|error| WalError::io(error::CREATE, &path, error))?;
     let kept = file.write_all_at(bytes, 0).and_then(|()| file.sync_data());
     kept.map(|()| path.clone()).map_err(|error| {
         // Half a copy is of no use, and on a full disk it would take the room that the next start needs.
         disk.remove(&path).ok();
-        WalError::io("write", &path, error)
+        WalError::io(error::WRITE, &path, error)
     })
 }

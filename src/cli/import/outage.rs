@@ -56,7 +56,7 @@ impl Outage {
     }
 
     /// Notes a verdict of the server. Returns whether that ends an outage that the user was told of.
-    pub(super) fn over(&mut self) -> bool {
+    pub(super) fn end(&mut self) -> bool {
         self.since = None;
         std::mem::take(&mut self.announced)
     }
@@ -106,8 +106,8 @@ mod tests {
         assert_eq!(outage.failed(start), again(10, false));
         assert_eq!(outage.failed(start + 4 * SECOND), again(6, true));
         assert_eq!(outage.failed(start + 5 * SECOND), again(5, false));
-        assert!(outage.over());
-        assert!(!outage.over());
+        assert!(outage.end());
+        assert!(!outage.end());
         assert_eq!(
             outage.failed(start + 60 * SECOND),
             again(10, false),

@@ -161,7 +161,7 @@ impl Run {
     }
 
     /// Stops the run because an answer cannot be one of a fast-ingest server.
-    pub(super) fn strange(&self, answer: &str) -> Stopped {
+    pub(super) fn stop_at_foreign_answer(&self, answer: &str) -> Stopped {
         let error = anyhow!(
             "{} answered {answer}: is this the URL of a fast-ingest server?",
             self.url
@@ -171,7 +171,7 @@ impl Run {
 
     /// Notes a verdict of the server, and tells the user if that ends an outage.
     pub(super) fn server_answered(&self) {
-        if lock(&self.outage).over() {
+        if lock(&self.outage).end() {
             self.display.notice(&format!("{} answers again", self.url));
         }
     }

@@ -94,14 +94,14 @@ impl Worker {
             match self.post(body).await? {
                 Verdict::Accepted(stored) if stored == count => self.run.accepted(count),
                 Verdict::Accepted(stored) => {
-                    return Err(self.run.strange(&format!(
+                    return Err(self.run.stop_at_foreign_answer(&format!(
                         "202 for {} while {count} were sent",
                         counted(stored as u64, "event")
                     )));
                 }
                 Verdict::EventsRefused { reasons, invalid_count } => {
                     let Some(lines) = take_refused(&batch, &mut events, reasons) else {
-                        return Err(self.run.strange("400 for events that were not sent"));
+                        return Err(self.run.stop_at_foreign_answer("400 for events that were not sent"));
                     };
                     self.run.refuse(batch.file, &lines, invalid_count)?;
                     pieces.push(events);
@@ -121,7 +121,7 @@ impl Worker {
                     self.refused.events = count;
                     halve(&mut pieces, events);
                 }
-                Verdict::NotOurs(answer) => return Err(self.run.strange(&answer)),
+                Verdict::NotOurs(answer) => return Err(self.run.stop_at_foreign_answer(&answer)),
             }
         }
         let last_line = end.map_or(batch.last_line, |end| end - 1);

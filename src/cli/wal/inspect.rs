@@ -37,7 +37,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
     ))?;
 
     let mut is_answered = false;
-    let mut trouble = log.as_ref().and_then(describe_mark);
+    let mut trouble = log.as_ref().and_then(describe_recorded_mismatch);
     let checkpoint = wal_id.map(|id| {
         let mut contact = Contact::make(args)?;
         let answered = log.as_ref().map(|log| contact.has_answer_of(log));
@@ -79,7 +79,7 @@ pub(super) fn run(args: &DatabaseArgs) -> Result<(), Failure> {
         ))?;
     }
     say(format_args!("recovery    {}", describe_verdict(&inspection.verdict)))?;
-    if let Some(Misfit { text, .. }) = &trouble {
+    if let Some(Trouble { text, .. }) = &trouble {
         say(format_args!("lineage     {text}"))?;
     }
     if is_answered {
@@ -112,13 +112,13 @@ struct Done {
 }
 
 /// Why the log and the database do not fit together.
-struct Misfit {
+struct Trouble {
     text: String,
     /// Whether the log is refused; otherwise the flush waits for a person's answer.
     is_mismatch: bool,
 }
 
-impl Misfit {
+impl Trouble {
     fn mismatch(text: &str) -> Self {
         Self {
             text: format!("{text}. {WHAT_TO_DO}"),
@@ -128,19 +128,19 @@ impl Misfit {
 }
 
 /// The mismatch that a server has recorded.
-fn describe_mark(log: &FoundLog) -> Option<Misfit> {
-    log.mismatch.as_deref().map(Misfit::mismatch)
+fn describe_recorded_mismatch(log: &FoundLog) -> Option<Trouble> {
+    log.mismatch.as_deref().map(Trouble::mismatch)
 }
 
 /// The trouble that the present checkpoint shows.
-fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<Misfit> {
+fn describe_lineage(log: &FoundLog, found: &FoundCheckpoint) -> Option<Trouble> {
     match log.judge(|lineage| lineage.judge(found.database, found.row.as_ref())) {
         Standing::Matches | Standing::New => None,
-        Standing::Asks(question) => Some(Misfit {
+        Standing::Asks(question) => Some(Trouble {
             text: format!("{question}. {HOW_TO_ANSWER}"),
             is_mismatch: false,
         }),
-        Standing::Mismatch(text) => Some(Misfit::mismatch(&text)),
+        Standing::Mismatch(text) => Some(Trouble::mismatch(&text)),
     }
 }
 

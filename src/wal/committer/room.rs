@@ -2,7 +2,7 @@
 
 use super::Committer;
 use crate::wal::disk::{Disk, DiskFile};
-use crate::wal::error::WalError;
+use crate::wal::error::{self, WalError};
 
 /// Bytes of zeros that are written ahead of the records, so that most syncs find the file's length and blocks unchanged
 /// and need to write no metadata. Measured on ext4: a sync of 8 KB takes 0.12 ms instead of 0.19 ms. The sync that
@@ -26,7 +26,7 @@ impl<D: Disk> Committer<D> {
         while self.room_end < room_end {
             let piece = ZEROS.len().min((room_end - self.room_end) as usize);
             let written = self.active.write_all_at(&ZEROS[..piece], self.room_end);
-            match written.map_err(|error| WalError::io("write", &self.active_path(), error)) {
+            match written.map_err(|error| WalError::io(error::WRITE, &self.active_path(), error)) {
                 Ok(()) => self.room_end += piece as u64,
                 Err(error) if error.is_full() => {
                     // The records themselves may still fit.

@@ -55,7 +55,7 @@ fn ctrl_c_is_not_blamed_on_what_it_leads_to() {
     let run = run();
     run.interrupt();
     run.refuse(0, &[refused(1)], 1).unwrap_err();
-    run.strange("404");
+    run.stop_at_foreign_answer("404");
     assert_eq!(failure(&run).0, ExitStatus::Interrupted);
 }
 

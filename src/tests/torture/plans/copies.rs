@@ -121,7 +121,7 @@ impl Contest<'_> {
         }
         let rigs = [original, copy];
         let [refused, survivor] = self.race(rigs, is_away, names, random, report);
-        self.close_the_books(refused, survivor, shared, random, report);
+        self.audit_both(refused, survivor, shared, random, report);
     }
 
     /// Starts a server with clients of its own; under light load with no clients.
@@ -223,14 +223,7 @@ impl Contest<'_> {
 
     /// Asserts that the events that only the refused log has are not in the database, and all others once. After a
     /// person's `wal adopt` the former are there too.
-    fn close_the_books(
-        &self,
-        refused: Retired,
-        survivor: Retired,
-        shared: u64,
-        random: &mut Random,
-        report: &mut Report,
-    ) {
+    fn audit_both(&self, refused: Retired, survivor: Retired, shared: u64, random: &mut Random, report: &mut Report) {
         let mut stored = refused.ledger.clone();
         let withheld = stored.withhold(|sequence| sequence > shared);
         let kept = logs::end_of(&refused.data_dir).unwrap() - shared;
