@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::builder::Resettable;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use args::DatabaseArgs;
 use settings::ServeArgs;
@@ -197,7 +197,7 @@ pub fn parse() -> Result<Typed, Failure> {
     let unknown_variables = unknown_variables(&known);
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let mut empty = BTreeSet::new();
-    let command = without_variables(command, &is_empty, &mut empty);
+    let command = with_negative_numbers(without_variables(command, &is_empty, &mut empty));
     let matches = command.try_get_matches();
     let cli = matches
         .and_then(|matches| Cli::from_arg_matches(&matches))
@@ -239,6 +239,18 @@ fn with_defaults(command: clap::Command, value_of: &dyn Fn(&OsStr) -> Option<Str
     });
     for name in names_of_subcommands(&command) {
         command = command.mut_subcommand(name, |sub| with_defaults(sub, value_of));
+    }
+    command
+}
+
+/// The command and its subcommands, of which `--port -1` gets the answer of the argument's own parser: what is allowed.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let mut command = command.mut_args(|arg| match arg.get_action() {
+        ArgAction::Set | ArgAction::Append => arg.allow_negative_numbers(true),
+        _ => arg,
+    });
+    for name in names_of_subcommands(&command) {
+        command = command.mut_subcommand(name, with_negative_numbers);
     }
     command
 }

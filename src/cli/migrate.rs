@@ -81,7 +81,8 @@ const LOST: [(&str, &str); 4] = [
     ),
     (
         "user_key",
-        "drops the secret that users are hashed with: `migrate up` rebuilds all rollups, except of days whose events are gone",
+        "drops the secret that users are hashed with: `migrate up` rebuilds all rollups, except of days whose events are gone, and \
+         makes no new secret where there are events; `rollup rebuild` does",
     ),
 ];
 

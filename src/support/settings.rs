@@ -57,10 +57,24 @@ pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str
     }
     Err(match number {
         Some(number) if number < MIN => format!("must be at least {MIN}, for example {MIN}"),
-        _ if MAX < u64::MAX => format!("must be at most {MAX}, for example {MAX}"),
-        _ => "larger than any number that makes sense here".to_owned(),
+        _ => {
+            let max = MAX.min(max_of::<N>());
+            format!("must be at most {max}, for example {max}")
+        }
     })
 }
+
+/// The largest number that a type takes.
+fn max_of<N: TryFrom<u64>>() -> u64 {
+    let mut max = u64::MAX;
+    while N::try_from(max).is_err() {
+        max >>= 1;
+    }
+    max
+}
+
+/// Shortest time that a setting may name. What is shorter is a slip of the unit: no timer here is that exact.
+const DURATION_MIN: Duration = Duration::from_millis(1);
 
 /// Reads a time such as `10s`; zero would mean "never" to some readers and "at once" to others, so it is refused.
 ///
@@ -69,8 +83,37 @@ pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str
 /// What is allowed, as a text for the user.
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        Ok(_) => Err("must be longer than 0".to_owned()),
+        Ok(duration) if duration >= DURATION_MIN => Ok(duration),
+        Ok(_) => Err("must be at least 1ms, for example 200ms or 10s".to_owned()),
         Err(_) => Err("expected a time with its unit, for example 200ms, 10s or 5m".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_too_large_names_the_largest() {
+        for (max, refused) in [
+            (u64::from(u16::MAX), count::<u16>("65536").unwrap_err()),
+            (
+                u64::from(u32::MAX),
+                count::<u32>("99999999999999999999999").unwrap_err(),
+            ),
+            (u64::MAX, count::<u64>("18446744073709551616").unwrap_err()),
+            (9, count_between::<1, 9, u16>("10").unwrap_err()),
+        ] {
+            assert_eq!(refused, format!("must be at most {max}, for example {max}"));
+        }
+        assert_eq!(count::<u16>("65535"), Ok(u16::MAX));
+    }
+
+    #[test]
+    fn a_time_of_less_than_a_millisecond_is_refused() {
+        for text in ["0s", "1ns", "999us"] {
+            assert!(positive_duration(text).unwrap_err().contains("at least 1ms"), "{text}");
+        }
+        assert_eq!(positive_duration("1ms"), Ok(Duration::from_millis(1)));
     }
 }

@@ -108,7 +108,25 @@ pub(super) fn check_credentials(url: &str) -> Result<(), ConfigError> {
                 .to_owned(),
         ));
     }
+    if has_bad_escape(url) {
+        return Err(ConfigError(
+            "the database URL has a `%` that two hexadecimal digits do not follow: write %25 for a percent sign"
+                .to_owned(),
+        ));
+    }
     Ok(())
+}
+
+/// Whether a `%` begins no escape (RFC 3986, section 2.1). libpq refuses it; tokio-postgres takes it as it stands, and
+/// the login fails.
+fn has_bad_escape(url: &str) -> bool {
+    let mut parts = url.split('%').skip(1);
+    parts.any(|part| {
+        !part
+            .as_bytes()
+            .get(..2)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
 }
 
 /// A URL before its question mark, and behind it.
@@ -162,6 +180,21 @@ mod tests {
         let config: tokio_postgres::Config = url.parse().unwrap();
         assert_eq!(config.get_password(), Some("p@ss%4:/w?rd&".as_bytes()));
         assert_eq!(config.get_dbname(), Some("d"));
+    }
+
+    #[test]
+    fn a_percent_sign_that_begins_no_escape_is_refused() {
+        for url in [
+            "postgres://u:100%@h/d",
+            "postgres://u:%zz@h/d",
+            "postgres://u@h/d?application_name=a%4",
+            "p%ü",
+        ] {
+            let error = check_credentials(url).unwrap_err();
+            assert!(error.0.contains("%25"), "{url}: {error}");
+            assert!(!error.0.contains("100"), "{error}");
+        }
+        check_credentials("postgres://u:100%25%4a@h/d%C3%BC").unwrap();
     }
 
     #[test]

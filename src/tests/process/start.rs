@@ -96,6 +96,10 @@ fn a_data_directory_that_cannot_be_made_needs_a_person() {
 fn a_bad_flag_is_a_usage_error_and_a_contradiction_a_configuration_error() {
     run(&["serve", "--prot", "1"]).assert_refusal(2, &["--prot", "--port"]);
     run(&["serve", "--wal-bytes-max", "much"]).assert_refusal(2, &["--wal-bytes-max"]);
+    // A negative number is a value that the flag refuses, not a flag that nobody knows.
+    run(&["serve", "--port", "-1"]).assert_refusal(2, &["--port", "65535"]);
+    run(&["serve", "--ring-slots", "-5"]).assert_refusal(2, &["--ring-slots", "whole number"]);
+    run(&["serve", "--header-timeout", "1ns"]).assert_refusal(2, &["--header-timeout", "at least 1ms"]);
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().to_str().unwrap();
     run(&["serve", "--data-dir", dir, "--wal-bytes-max", "1MiB"]).assert_refusal(78, &["--wal-bytes-max"]);
