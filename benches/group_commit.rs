@@ -15,13 +15,15 @@ use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use fast_ingest::event::parse;
 use fast_ingest::intake::Intake;
 use fast_ingest::support::budget::Budget;
+use fast_ingest::wal::disk::RealDisk;
 use fast_ingest::wal::settings::{SyncMode, WalSettings};
 use fast_ingest::wal::submission::EncodedRecord;
 use fast_ingest::wal::{self, WalError};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use self::counting::{CountingDisk, Counts};
+use self::counting::Counts;
+use crate::forwarding::ForwardingDisk;
 use crate::support::disk::{BareFile, fresh_directory};
 use crate::support::table::{Row, Table, Target};
 use crate::support::{bulk_body, median, now, paired};
@@ -152,8 +154,11 @@ impl RunningLog {
             keep_bytes: 0,
             disk_free_min: 0,
         };
-        let disk = CountingDisk::default();
-        let counts = Arc::clone(&disk.counts);
+        let counts = Arc::<Counts>::default();
+        let disk = ForwardingDisk {
+            disk: RealDisk,
+            hook: Arc::clone(&counts),
+        };
         let opened = wal::open(disk, &settings).expect("a fresh log");
         let (intake, ring) = Intake::new(settings.ring_slots, Budget::new(1 << 30), opened.gate);
         let committer = opened.committer;

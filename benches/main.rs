@@ -21,6 +21,9 @@ mod flush_postgres;
 #[cfg(target_os = "linux")]
 mod flush_sqlite;
 #[cfg(target_os = "linux")]
+#[path = "../src/testing/disk/forwarding.rs"]
+mod forwarding;
+#[cfg(target_os = "linux")]
 mod group_commit;
 #[cfg(target_os = "linux")]
 mod growth;
@@ -55,9 +58,9 @@ use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use criterion::Criterion;
-// The rows of COPY are made by the same code on both sides; that code names the event by this path.
+// Code that benches and product share (the rows of COPY, the forwarding disk) names these modules by `crate::`.
 #[cfg(target_os = "linux")]
-use fast_ingest::event;
+use fast_ingest::{event, wal};
 
 /// The server's allocator: the programs that it is compared with get the same.
 #[global_allocator]

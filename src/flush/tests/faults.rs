@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::{Adoption, BeforeCommit, QueryError, RollupStore, SinkError, Stretch};
-use crate::testing::disk::faulty::{Faults, FaultyDisk};
+use crate::testing::disk::faulty::Faults;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId};
 use crate::wal::tests::start_on;
 
@@ -294,11 +294,8 @@ fn quarantined(database: &Database) -> i64 {
 fn a_commit_that_cannot_be_noted_does_not_take_place_and_ends_the_flush() {
     let place = LogPlace::new();
     let database = Database::new(&place);
-    let faults = Arc::new(Faults::new());
-    let disk = FaultyDisk {
-        faults: Arc::clone(&faults),
-    };
-    let running = start_on(disk, &place.settings()).unwrap();
+    let faults = Arc::<Faults>::default();
+    let running = start_on(faults.disk(), &place.settings()).unwrap();
     let drain = || {
         let settings = FlushSettings {
             rows_max: 10,

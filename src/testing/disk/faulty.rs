@@ -1,21 +1,18 @@
 //! The real disk, whose syncs, writes and free space a test controls.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver as Signals, Sender as Signal};
 
-use crate::wal::disk::{Disk, DiskFile, RealDisk};
+use super::forwarding::{ForwardingDisk, Hook};
+use crate::wal::disk::RealDisk;
 
 /// The real disk. A test controls its syncs and writes after [`Faults::arm`].
-#[derive(Debug, Clone)]
-pub(crate) struct FaultyDisk {
-    pub(crate) faults: Arc<Faults>,
-}
+pub(crate) type FaultyDisk = ForwardingDisk<RealDisk, Arc<Faults>>;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) armed: AtomicBool,
     pub(crate) fail_syncs: AtomicBool,
@@ -30,120 +27,57 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn new() -> Self {
-        Self {
-            armed: AtomicBool::new(false),
-            fail_syncs: AtomicBool::new(false),
-            fail_writes: AtomicBool::new(false),
-            no_space: AtomicBool::new(false),
-            syncs: AtomicUsize::new(0),
-            dropped: AtomicUsize::new(0),
-            hold: None,
-        }
+    /// A disk that has them.
+    pub(crate) fn disk(self: &Arc<Self>) -> FaultyDisk {
+        let hook = Arc::clone(self);
+        ForwardingDisk { disk: RealDisk, hook }
     }
 
     pub(crate) fn arm(&self) {
         self.armed.store(true, Ordering::SeqCst);
     }
+
+    fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::SeqCst)
+    }
 }
 
-#[derive(Debug)]
-pub(crate) struct FaultyFile {
-    file: std::fs::File,
-    faults: Arc<Faults>,
+fn fail_if(told_to: &AtomicBool) -> io::Result<()> {
+    match told_to.load(Ordering::SeqCst) {
+        true => Err(io::Error::other("injected")),
+        false => Ok(()),
+    }
 }
 
-fn broken() -> io::Error {
-    io::Error::other("injected")
-}
-
-impl FaultyDisk {
-    fn wrap(&self, file: std::fs::File) -> FaultyFile {
-        FaultyFile {
-            file,
-            faults: Arc::clone(&self.faults),
+impl Hook for Arc<Faults> {
+    fn write(&self, _: usize) -> io::Result<()> {
+        if !self.is_armed() {
+            return Ok(());
         }
+        fail_if(&self.fail_writes)
     }
-}
 
-impl Disk for FaultyDisk {
-    type File = FaultyFile;
-    type Lock = std::fs::File;
-
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-    fn create_new(&self, path: &Path) -> io::Result<FaultyFile> {
-        RealDisk.create_new(path).map(|file| self.wrap(file))
-    }
-    fn open(&self, path: &Path) -> io::Result<FaultyFile> {
-        RealDisk.open(path).map(|file| self.wrap(file))
-    }
-    fn open_rw(&self, path: &Path) -> io::Result<FaultyFile> {
-        RealDisk.open_rw(path).map(|file| self.wrap(file))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        if self.faults.no_space.load(Ordering::SeqCst) {
-            Ok(0)
-        } else {
-            RealDisk.free_bytes(path)
+    fn sync(&self) -> io::Result<()> {
+        if !self.is_armed() {
+            return Ok(());
         }
-    }
-    fn try_lock(&self, path: &Path) -> io::Result<Option<std::fs::File>> {
-        RealDisk.try_lock(path)
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if let Some((announce, go_on)) = &self.hold {
+            announce.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        fail_if(&self.fail_syncs)
     }
 
-    fn try_lock_dir(&self, dir: &Path) -> io::Result<Option<std::fs::File>> {
-        RealDisk.try_lock_dir(dir)
-    }
-}
-
-impl DiskFile for FaultyFile {
-    fn write_all_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.faults.armed.load(Ordering::SeqCst) && self.faults.fail_writes.load(Ordering::SeqCst) {
-            return Err(broken());
-        }
-        DiskFile::write_all_at(&mut self.file, bytes, offset)
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        DiskFile::read_at(&self.file, buffer, offset)
-    }
-    fn sync_data(&mut self) -> io::Result<()> {
-        if self.faults.armed.load(Ordering::SeqCst) {
-            self.faults.syncs.fetch_add(1, Ordering::SeqCst);
-            if let Some((announce, go_on)) = &self.faults.hold {
-                announce.send(()).unwrap();
-                go_on.recv().unwrap();
-            }
-            if self.faults.fail_syncs.load(Ordering::SeqCst) {
-                return Err(broken());
-            }
-        }
-        DiskFile::sync_data(&mut self.file)
-    }
     fn drop_cached(&self) -> io::Result<()> {
-        self.faults.dropped.fetch_add(1, Ordering::SeqCst);
-        self.file.drop_cached()
+        self.dropped.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
-    fn truncate(&mut self, bytes: u64) -> io::Result<()> {
-        DiskFile::truncate(&mut self.file, bytes)
-    }
-    fn bytes_len(&self) -> io::Result<u64> {
-        DiskFile::bytes_len(&self.file)
-    }
-    fn has_name(&self) -> io::Result<bool> {
-        DiskFile::has_name(&self.file)
+
+    fn free_bytes(&self, free: u64) -> u64 {
+        match self.no_space.load(Ordering::SeqCst) {
+            true => 0,
+            false => free,
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! A disk in memory that never fails, and what a start and the flush together read from it.
 //!
 //! The simulated disk of the log's tests loses data and fails; here the damage is in the bytes themselves, so the
-//! simplest disk will do.
+//! simplest disk will do. One disk for both was tried: even where it keeps no second copy, the fuzzers trace each of its
+//! decisions, and an execution takes an eighth longer.
 
 use std::collections::BTreeMap;
 use std::io;

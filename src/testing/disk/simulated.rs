@@ -8,7 +8,7 @@ mod damage;
 mod faults;
 mod inode;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,19 +18,16 @@ pub(crate) use faults::{Fault, FaultKind};
 
 use self::faults::{Operation, Verdict};
 use self::inode::Inode;
-use crate::support::sync::ring::Sender;
 use crate::support::sync::{Mutex, MutexGuard};
 use crate::wal::disk::{Disk, DiskFile};
-use crate::wal::submission::Submission;
 
 /// The disk. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct SimulatedDisk {
     world: Arc<Mutex<World>>,
-    arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct World {
     inodes: Vec<Inode>,
     /// Names as the running system sees them, and as the device has them.
@@ -59,36 +56,14 @@ enum NameChange {
     Rename(PathBuf, PathBuf, usize),
 }
 
-/// Requests that arrive while a sync is under way: one lot per sync. Without them every group would be as large as the
-/// ring.
-#[derive(Debug)]
-pub(crate) struct Arrivals {
-    pub(crate) ring: Sender<Submission>,
-    pub(crate) lots: VecDeque<Vec<Submission>>,
-}
-
 impl SimulatedDisk {
     pub(crate) fn new() -> Self {
-        Self::of(World {
-            inodes: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            pending_names: Vec::new(),
-            operations: 0,
-            cut_at: None,
-            fault: None,
-            fault_chances: 0,
-            fired: 0,
-            directory_failed: false,
-            touched_after_failure: 0,
-            dice: Dice(0),
-        })
+        Self::of(World::default())
     }
 
     fn of(world: World) -> Self {
         Self {
             world: Arc::new(Mutex::new(world)),
-            arrivals: Arc::default(),
         }
     }
 
@@ -188,37 +163,8 @@ impl SimulatedDisk {
         world.durable_names.remove(path);
     }
 
-    /// Sends the first lot, and the next at each sync; the ring closes after the last.
-    pub(crate) fn feed(&self, arrivals: Arrivals) {
-        *self.lock_arrivals() = Some(arrivals);
-        self.next_lot();
-    }
-
-    /// Drops the lots that are not sent yet.
-    pub(crate) fn stop_feeding(&self) {
-        *self.lock_arrivals() = None;
-    }
-
-    fn next_lot(&self) {
-        let mut feeding = self.lock_arrivals();
-        let Some(arrivals) = feeding.as_mut() else {
-            return;
-        };
-        for submission in arrivals.lots.pop_front().unwrap_or_default() {
-            // A log thread that has just failed takes no more: the submission counts as refused.
-            arrivals.ring.send(submission).ok();
-        }
-        if arrivals.lots.is_empty() {
-            *feeding = None;
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
-    }
-
-    fn lock_arrivals(&self) -> MutexGuard<'_, Option<Arrivals>> {
-        self.arrivals.lock().unwrap()
     }
 
     fn file(&self, inode: usize) -> SimulatedFile {
@@ -393,7 +339,6 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync_data(&mut self) -> io::Result<()> {
-        self.disk.next_lot();
         let world = &mut *self.disk.lock();
         let verdict = world.touch(self.inode, Operation::Sync);
         let inode = &mut world.inodes[self.inode];

@@ -9,20 +9,14 @@ use crate::testing::disk::faulty::{Faults, FaultyDisk};
 
 fn start_faulty(place: &LogPlace, faults: Faults) -> (Running<FaultyDisk>, Arc<Faults>) {
     let faults = Arc::new(faults);
-    let running = start_on(
-        FaultyDisk {
-            faults: Arc::clone(&faults),
-        },
-        &place.settings(),
-    )
-    .unwrap();
+    let running = start_on(faults.disk(), &place.settings()).unwrap();
     (running, faults)
 }
 
 #[test]
 fn a_failed_sync_is_final() {
     let place = LogPlace::new();
-    let (running, faults) = start_faulty(&place, Faults::new());
+    let (running, faults) = start_faulty(&place, Faults::default());
     running.append(&[1]).unwrap();
     faults.fail_syncs.store(true, Ordering::SeqCst);
     faults.arm();
@@ -43,7 +37,7 @@ fn a_failed_sync_is_final() {
 #[test]
 fn a_failed_write_is_final() {
     let place = LogPlace::new();
-    let (running, faults) = start_faulty(&place, Faults::new());
+    let (running, faults) = start_faulty(&place, Faults::default());
     faults.fail_writes.store(true, Ordering::SeqCst);
     faults.arm();
     assert_eq!(running.append(&[1]), Err(Refusal::Poisoned));
@@ -66,7 +60,7 @@ fn requests_that_come_during_a_sync_share_the_next_one_and_nobody_is_answered_be
         &place,
         Faults {
             hold: Some((announce, go_on)),
-            ..Faults::new()
+            ..Faults::default()
         },
     );
     faults.arm();
@@ -187,20 +181,13 @@ fn a_full_log_refuses_whole_requests_until_a_tenth_is_free() {
 #[test]
 fn a_disk_at_its_floor_closes_the_gate() {
     let place = LogPlace::new();
-    let faults = Faults::new();
+    let faults = Arc::<Faults>::default();
     faults.no_space.store(true, Ordering::SeqCst);
     let settings = WalSettings {
         disk_free_min: 1,
         ..place.settings()
     };
-    let faults = Arc::new(faults);
-    let running = start_on(
-        FaultyDisk {
-            faults: Arc::clone(&faults),
-        },
-        &settings,
-    )
-    .unwrap();
+    let running = start_on(faults.disk(), &settings).unwrap();
     wait_until(|| running.append(&[1]) == Err(Refusal::LogFull));
     faults.no_space.store(false, Ordering::SeqCst);
     wait_until(|| running.append(&[1]).is_ok());
@@ -210,7 +197,7 @@ fn a_disk_at_its_floor_closes_the_gate() {
 #[test]
 fn at_the_disks_floor_what_the_database_has_makes_way() {
     let place = LogPlace::new();
-    let faults = Arc::new(Faults::new());
+    let faults = Arc::<Faults>::default();
     let settings = WalSettings {
         // One record per segment: the header alone has 96 bytes.
         segment_bytes: 97,
@@ -218,10 +205,7 @@ fn at_the_disks_floor_what_the_database_has_makes_way() {
         disk_free_min: 1,
         ..place.settings()
     };
-    let disk = FaultyDisk {
-        faults: Arc::clone(&faults),
-    };
-    let running = start_on(disk, &settings).unwrap();
+    let running = start_on(faults.disk(), &settings).unwrap();
     for user in 1..=10 {
         running.append(&[user]).unwrap();
     }
@@ -260,15 +244,9 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
     let (let_go, go_on) = bounded(0);
     let faults = Arc::new(Faults {
         hold: Some((announce, go_on)),
-        ..Faults::new()
+        ..Faults::default()
     });
-    let running = start_on(
-        FaultyDisk {
-            faults: Arc::clone(&faults),
-        },
-        &settings,
-    )
-    .unwrap();
+    let running = start_on(faults.disk(), &settings).unwrap();
     faults.arm();
 
     assert_eq!(running.append(&[1]), Ok(1));
@@ -287,7 +265,7 @@ fn interval_mode_answers_before_the_sync_and_publishes_after_it() {
 #[test]
 fn what_a_failed_sync_left_in_the_cache_is_not_believed_by_the_next_start() {
     let place = LogPlace::new();
-    let (running, faults) = start_faulty(&place, Faults::new());
+    let (running, faults) = start_faulty(&place, Faults::default());
     running.append(&[1]).unwrap();
     running.stop().unwrap();
     assert_eq!(
@@ -296,13 +274,7 @@ fn what_a_failed_sync_left_in_the_cache_is_not_believed_by_the_next_start() {
         "a fresh log has nothing to read"
     );
 
-    let running = start_on(
-        FaultyDisk {
-            faults: Arc::clone(&faults),
-        },
-        &place.settings(),
-    )
-    .unwrap();
+    let running = start_on(faults.disk(), &place.settings()).unwrap();
     assert_eq!(
         faults.dropped.load(Ordering::SeqCst),
         1,

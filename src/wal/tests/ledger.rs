@@ -1,10 +1,12 @@
 //! What clients know of a log, and one stay of a server on a simulated disk, whose log is compared with that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
 
 use super::*;
-use crate::support::sync::{oneshot, ring};
-use crate::testing::disk::simulated::{Arrivals, SimulatedDisk};
+use crate::support::sync::{Mutex, oneshot, ring};
+use crate::testing::disk::forwarding::{ForwardingDisk, Hook};
+use crate::testing::disk::simulated::SimulatedDisk;
 use crate::wal::gate::Gate;
 use crate::wal::reader::LogReader;
 use crate::wal::record;
@@ -60,6 +62,52 @@ impl Plan {
     }
 }
 
+/// Requests that come while a sync is under way: one lot for each sync. Without them every group would be as large as
+/// the ring.
+#[derive(Debug, Clone, Default)]
+struct Arrivals(Arc<Mutex<Option<Coming>>>);
+
+#[derive(Debug)]
+struct Coming {
+    ring: ring::Sender<Submission>,
+    lots: VecDeque<Vec<Submission>>,
+}
+
+impl Arrivals {
+    /// Sends the first lot on its way, and lets each sync bring the next; the ring closes after the last.
+    fn begin(&self, ring: ring::Sender<Submission>, lots: Vec<Vec<Submission>>) {
+        let lots = lots.into();
+        *self.0.lock().unwrap() = Some(Coming { ring, lots });
+        self.next();
+    }
+
+    fn next(&self) {
+        let mut arrivals = self.0.lock().unwrap();
+        let Some(coming) = arrivals.as_mut() else {
+            return;
+        };
+        for submission in coming.lots.pop_front().unwrap_or_default() {
+            // A log thread that has just failed takes no more: it counts as refused.
+            coming.ring.send(submission).ok();
+        }
+        if coming.lots.is_empty() {
+            *arrivals = None;
+        }
+    }
+
+    /// Drops what has not come yet.
+    fn end(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+}
+
+impl Hook for Arrivals {
+    fn sync(&self) -> io::Result<()> {
+        self.next();
+        Ok(())
+    }
+}
+
 pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
     WalSettings {
         dir: PathBuf::from(DIR),
@@ -76,7 +124,6 @@ pub(crate) fn settings(segment_bytes: u64, sync: SyncMode) -> WalSettings {
 /// An error when the disk fails, or when the log refuses to start.
 pub(super) fn stay(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), WalError> {
     let outcome = live(disk, ledger, plan);
-    disk.stop_feeding();
     assert_eq!(
         disk.touched_after_failure(),
         0,
@@ -90,12 +137,17 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
         true => SyncMode::Interval(std::time::Duration::from_secs(3600)),
         false => SyncMode::Group,
     };
+    let arrivals = Arrivals::default();
+    let watched = ForwardingDisk {
+        disk: disk.clone(),
+        hook: arrivals.clone(),
+    };
     let OpenedLog {
         log,
         committer,
         gate,
         torn_tail,
-    } = open(disk.clone(), &settings(plan.segment_bytes, sync))?;
+    } = open(watched, &settings(plan.segment_bytes, sync))?;
     ledger.tally.torn_tails += usize::from(torn_tail.is_some());
     ledger.hold_against(&log)?;
 
@@ -106,13 +158,10 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
         // No sync happens that could bring the second lot.
         lots = vec![lots.into_iter().flatten().collect()];
     }
-    disk.feed(Arrivals {
-        ring,
-        lots: lots.into(),
-    });
+    arrivals.begin(ring, lots);
     // On this thread, so that the order of operations is the same in every run.
     let outcome = committer.run(&submissions);
-    disk.stop_feeding();
+    arrivals.end();
     drop(submissions);
     let mut refused = 0;
     let mut at = before;
@@ -148,9 +197,8 @@ fn live(disk: &SimulatedDisk, ledger: &mut Ledger, plan: &Plan) -> Result<(), Wa
 type Answer = oneshot::Receiver<Result<Sequence, Refusal>>;
 
 impl Ledger {
-    /// Reads what the log has after the checkpoint: all that was acknowledged, in order and as sent, and nothing that
-    /// was never sent.
-    fn hold_against(&mut self, log: &Arc<Log<SimulatedDisk>>) -> Result<(), WalError> {
+    /// Reads what the log has behind the checkpoint: all that was acknowledged, in order and as sent, and nothing else.
+    fn hold_against<D: Disk>(&mut self, log: &Arc<Log<D>>) -> Result<(), WalError> {
         let found = read(log, self.flushed_through)?;
         let sent = self.sent.get(self.flushed_through..).unwrap_or_default();
         let acked = self.acked.saturating_sub(self.flushed_through);
@@ -202,8 +250,8 @@ impl Ledger {
     }
 }
 
-/// The users of all durable events after `after`; panics when an event is not what was sent.
-pub(crate) fn read(log: &Arc<Log<SimulatedDisk>>, after: usize) -> Result<Vec<u64>, WalError> {
+/// All durable users behind `after`; panics when an event is not what was sent.
+pub(crate) fn read<D: Disk>(log: &Arc<Log<D>>, after: usize) -> Result<Vec<u64>, WalError> {
     let mut reader = LogReader::new(Arc::clone(log), after as Sequence);
     let mut batch = Batch::new(log.wal_id(), after as Sequence);
     let mut users = Vec::new();

@@ -3,7 +3,7 @@
 use super::inode::{Inode, Pending, put};
 
 /// Deterministic numbers from a seed (splitmix64, Steele and others 2014).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
