@@ -1,8 +1,9 @@
 //! From the log into the store: a thread of its own that tails the log, batches, and flushes, exactly once.
 //!
-//! The [`worker`] owns the loop: `look` finds out and `checkpoint` judges where it may go on, `bisect` flushes a batch
-//! around bad events, `stop` ends it. [`progress`] tells others how far it is, and `lag` since when. What makes it
-//! exactly once is not here but in the store's compare-and-set: this side may repeat a flush as often as it likes.
+//! The [`worker`] owns the loop: `look` reads the checkpoint and `checkpoint` judges whether the flush may go on from
+//! there, `bisect` flushes a batch around bad events, `stop` ends the loop. [`progress`] publishes how far the flush
+//! has come, and `lag` since when it is behind. Exactly-once comes from the store's compare-and-set, not from this
+//! module: this side may repeat a flush as often as it likes.
 
 mod bisect;
 pub mod checkpoint;

@@ -1,7 +1,7 @@
 //! Between a request and the log: what may come in, and the way onto the ring.
 //!
-//! Every answer that refuses work because of pressure is decided here, as a [`Refusal`], before a byte is appended.
-//! `http` only translates it to a status.
+//! Every refusal of work for lack of room is decided here, as a [`Refusal`], before a byte is appended. `http` only
+//! translates it to a status.
 
 pub mod clock;
 
@@ -18,28 +18,29 @@ use crate::wal::record;
 use crate::wal::refusal::Refusal;
 use crate::wal::submission::{EncodedRecord, Submission};
 
-/// Leave to bring a request in: held from before its body is read until it is submitted, growing with what has arrived.
+/// Permission for one request: held from before its body is read until its record is submitted, growing with what has
+/// arrived.
 #[derive(Debug)]
 pub struct Admission {
-    /// How much of the body has arrived, or soon will have.
+    /// Bytes of the body that have arrived or soon will.
     body_bytes: usize,
     in_flight: Reservation,
     space: SpaceReservation,
 }
 
 impl Admission {
-    /// Makes it hold for a body of `body_bytes`.
+    /// Grows the reservations to those of a body of `body_bytes`.
     ///
     /// # Errors
     ///
-    /// What there is no room for; the admission should then be dropped.
+    /// [`Refusal`] when memory or log has no room; the admission should then be dropped.
     pub fn grow_to(&mut self, body_bytes: usize) -> Result<(), Refusal> {
         self.space.grow_to(log_bytes(body_bytes))?;
         self.body_bytes = self.body_bytes.max(body_bytes);
         self.hold(in_flight_bytes(body_bytes))
     }
 
-    /// Makes it hold for a record of `record_bytes`, whatever its body was like.
+    /// Fits the reservations to a record of `record_bytes`, whatever was estimated from its body.
     fn fit_to(&mut self, record_bytes: usize) -> Result<(), Refusal> {
         self.space.fit_to(record_bytes as u64)?;
         self.hold(self.body_bytes + record_bytes)
@@ -53,26 +54,26 @@ impl Admission {
     }
 }
 
-/// What a body reserves in the log before anybody knows its record, which is corrected then: encoded events are about
-/// as long as their JSON, and with nothing added to them never longer.
+/// Bytes that a body reserves in the log until its record is known and corrects them. Encoded events are about as long
+/// as their JSON, and never longer if nothing is added to them.
 pub(crate) fn log_bytes(body_bytes: usize) -> u64 {
     (record::HEADER_BYTES + body_bytes) as u64
 }
 
-/// What a body reserves in the byte budget: itself and its record. While it is read, the record's part covers the copy
-/// that a growing buffer needs for a moment.
+/// Bytes that a body reserves in the byte budget: body and record. While the body is read, the record's share covers
+/// the copy that a growing buffer needs for a moment.
 pub(crate) fn in_flight_bytes(body_bytes: usize) -> usize {
     2 * body_bytes + record::HEADER_BYTES
 }
 
-/// What large bodies leave of the byte budget to small ones: an eighth, as far as the largest body still fits into the
-/// rest.
+/// Bytes of the budget that large bodies leave to small ones: an eighth, or less if the largest body would not fit into
+/// the rest.
 pub(crate) fn share_for_small(budget_bytes_max: usize, body_bytes_max: usize) -> usize {
     let spare = budget_bytes_max.saturating_sub(in_flight_bytes(body_bytes_max));
     spare.min(budget_bytes_max / 8)
 }
 
-/// The door. Cheap to share: one for all connections.
+/// The way into the log. Cheap to share: one for all connections.
 #[derive(Debug)]
 pub struct Intake {
     ring: Sender<Submission>,
@@ -81,7 +82,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// Builds the door and the receiving end of its ring, which belongs to the log thread.
+    /// Builds the intake and the receiving end of its ring, which belongs to the log thread.
     pub fn new(ring_slots: usize, budget: Arc<Budget>, gate: Arc<Gate>) -> (Self, Receiver<Submission>) {
         let (ring, submissions) = ring::bounded(ring_slots);
         (Self { ring, budget, gate }, submissions)
@@ -92,7 +93,7 @@ impl Intake {
         self.gate.check_open()
     }
 
-    /// Asks to bring in a body of which `body_bytes` are there or soon will be. To be called before the body is read.
+    /// Admits a body of which `body_bytes` have arrived or soon will. To be called before the body is read.
     ///
     /// Reserves the body and its record in the byte budget, and the record in the log.
     pub fn admit(&self, body_bytes: usize) -> Result<Admission, Refusal> {
@@ -108,8 +109,8 @@ impl Intake {
         })
     }
 
-    /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body that
-    /// cannot come in is refused before it is sent, and one that nobody sends keeps nobody else out.
+    /// Whether a whole body of `body_bytes` would be admitted now. Reserves nothing, so it is a hint: a body without
+    /// room is refused before the client sends it, and a body that is never sent keeps no other body out.
     pub fn check_room(&self, body_bytes: usize) -> Result<(), Refusal> {
         self.gate.check_space(log_bytes(body_bytes))?;
         if self.budget.can_grow_by(in_flight_bytes(body_bytes)) {
@@ -133,7 +134,7 @@ impl Intake {
         let event_count = record.event_count();
         let record = record.into_bytes();
         admission.fit_to(record.len()).map_err(|refusal| match refusal {
-            // The log did not have this record.
+            // The log never got this record.
             Refusal::Poisoned => Refusal::LogEnded,
             refusal => refusal,
         })?;

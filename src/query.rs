@@ -124,7 +124,7 @@ impl Grouping {
         self == Self::default()
     }
 
-    /// Whether groups are told apart by something else than time.
+    /// Whether groups differ by event name or channel.
     pub fn has_names(self) -> bool {
         self.event_name || self.channel
     }
@@ -160,12 +160,12 @@ pub enum Order {
 pub struct Counts {
     /// Events.
     pub total_events: u64,
-    /// Distinct users: of a whole range a union, never the sum of its groups.
+    /// Distinct users; for a whole range the union of its groups' users, never their sum.
     pub users: UniqueUsers,
 }
 
 impl Counts {
-    /// Events, and an estimate of their users, of whom there cannot be more.
+    /// Events, and an estimate of their users, which is cut to the number of events.
     pub fn new(total_events: u64, users: UniqueUsers) -> Self {
         Self {
             total_events,
@@ -173,7 +173,7 @@ impl Counts {
         }
     }
 
-    /// Events and users that were counted.
+    /// Exact numbers of events and users.
     pub fn exactly(total_events: u64, unique_users: u64) -> Self {
         Self {
             total_events,
@@ -224,7 +224,7 @@ pub struct ReportGroup {
     pub counts: Counts,
 }
 
-/// What a group stands for. What the query does not group by is `None`.
+/// What a group stands for; `None` for what the query does not group by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GroupKey {
     /// A bucket of time: the bucket's own bounds, also where the range cuts it.
@@ -233,6 +233,6 @@ pub struct GroupKey {
     pub event_name: Option<String>,
     /// A channel.
     pub channel: Option<String>,
-    /// Whether these are all the names and channels beyond the query's limit, and so no name or channel stands here.
+    /// Whether the group joins all names and channels beyond the query's limit; then both are `None`.
     pub is_other: bool,
 }

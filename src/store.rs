@@ -1,8 +1,8 @@
-//! What the pipeline asks of a database, and the one place that chooses it.
+//! What the pipeline needs from a database, and the one place that chooses the database.
 //!
 //! [`EventStore`] is chosen once, from the URL, by [`open`]. A flush runs on an [`EventSink`]: one connection that is
-//! thrown away on the first doubt, because only a fresh connection and the checkpoint's row lock can tell whether a
-//! commit happened.
+//! dropped at the first doubt, because only a new connection and the checkpoint's row lock can tell whether a commit
+//! happened.
 
 mod error;
 pub mod migrations;
@@ -30,7 +30,7 @@ use crate::store::settings::{StoreLocation, StoreSettings};
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, LifeId, Mark, Sequence, WalId};
 
-/// What must be over before a transaction may be committed.
+/// What must succeed before a transaction may be committed.
 pub type BeforeCommit<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
 /// What one flush did.
@@ -51,8 +51,8 @@ pub struct Stretch {
 }
 
 impl Stretch {
-    /// Those from `first` on of a log that is flushed through `flushed_through`, up to the one before `next`, where
-    /// another life begins, or none.
+    /// The sequences from `first` on, as far as `flushed_through`. They end before `next`, where another life begins,
+    /// if one does.
     pub fn new(first: Sequence, flushed_through: Sequence, next: Option<Sequence>) -> Self {
         let last = next.map_or(flushed_through, |next| flushed_through.min(next - 1));
         Self {
@@ -62,45 +62,45 @@ impl Stretch {
         }
     }
 
-    /// Whether this one is in the database.
+    /// Whether this sequence is in the database.
     pub fn contains(&self, sequence: Sequence) -> bool {
         self.sequences().contains(&sequence)
     }
 
-    /// All of them; empty if none is there yet.
+    /// All sequences that are in the database; empty if none is there yet.
     pub fn sequences(&self) -> RangeInclusive<Sequence> {
         self.first..=self.last
     }
 
-    /// Whether this one is not in the database, but may come.
+    /// Whether this sequence is not in the database yet, but may come.
     pub fn may_get(&self, sequence: Sequence) -> bool {
         self.is_open && sequence >= self.first && sequence > self.last
     }
 }
 
-/// Where a person lets the flush of a log go on, whatever the checkpoint says.
+/// A person's decision where the flush of a log goes on, whatever the checkpoint says.
 #[derive(Debug, Clone)]
 pub struct Adoption {
     /// The log.
     pub wal_id: WalId,
     /// The checkpoint that the person saw; `None` if the database has none of this log.
     pub seen: Option<CheckpointRow>,
-    /// Where it is put: at or behind what was seen.
+    /// Where the checkpoint is put: at or after what was seen.
     pub through: Sequence,
-    /// Its mark then.
+    /// The mark that the checkpoint gets.
     pub mark: Mark,
     /// Why, in a few words, for whoever reads `wal_gaps`.
     pub reason: &'static str,
 }
 
 impl Adoption {
-    /// Where the checkpoint stands before.
+    /// The checkpoint before the adoption; 0 if there is none.
     pub fn seen_through(&self) -> Sequence {
         self.seen.map_or(0, |row| row.flushed_through)
     }
 
-    /// Whose the sequences are from here on: nobody's where they are skipped, and behind that, until a commit says
-    /// otherwise, of the life in the mark.
+    /// Which lives wrote the sequences: no known life where they are skipped; after that, until a commit says
+    /// otherwise, the life in the mark.
     pub fn lives(&self) -> Vec<(Sequence, LifeId)> {
         let skipped = (self.skipped() > 0).then(|| (self.seen_through() + 1, LifeId::UNKNOWN));
         let next =
@@ -108,7 +108,7 @@ impl Adoption {
         skipped.into_iter().chain(next).collect()
     }
 
-    /// How many sequences this skips.
+    /// How many sequences the adoption skips.
     pub fn skipped(&self) -> u64 {
         self.through - self.seen_through()
     }
@@ -128,7 +128,7 @@ pub trait EventStore: Send + Sync {
     /// [`StoreError::Unavailable`] when the database does not answer.
     async fn check_schema(&self) -> Result<(), StoreError>;
 
-    /// Checks that the rollups are built. Until they are queries count events, which is right and slow.
+    /// Checks that the rollups are built. Until then queries count events, which gives right answers slowly.
     ///
     /// # Errors
     ///
@@ -144,17 +144,18 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`QueryError`]: a limit of this server that the query ran into, or what is wrong with the database.
+    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`],
+    /// [`StoreError::QueryTimeout`], or an error of the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError>;
 
     /// Opens a connection for keeping the rollups.
     async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError>;
 
-    /// What of a life of a log, this server's or another's, is in the database; nothing if the database has never heard
-    /// of that life. Takes no lock, so it may lag behind a commit that is under way.
+    /// The sequences of a life of a log, this server's or another's, that are in the database; empty if the database
+    /// does not know that life. Takes no lock, so the answer may lag behind a commit that is under way.
     ///
-    /// Releases that told no lives gave out receipts with the log's identity in its place: that is answered for the
-    /// whole log.
+    /// Releases that knew no lives gave out receipts with the log's identity in place of the life: such an id gets the
+    /// answer for the whole log.
     async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, QueryError>;
 }
 
@@ -167,26 +168,26 @@ pub trait EventSink: Send {
         false
     }
 
-    /// Reads the checkpoint of a log under its row lock, so that a transaction of a lost connection has ended one way
-    /// or the other.
+    /// Reads the checkpoint of a log under its row lock, so that the transaction of a lost connection has ended,
+    /// committed or not.
     ///
-    /// `None`: the database has never heard of this log.
+    /// `None` if the database does not know this log.
     async fn checkpoint(&mut self, wal_id: WalId) -> Result<Option<CheckpointRow>, StoreError>;
 
-    /// Which database this is.
+    /// The database's random identity.
     async fn database_id(&mut self) -> Result<DatabaseId, StoreError>;
 
-    /// Moves the checkpoint of a log on a person's word, or makes it, without storing anything: what that skips is
-    /// counted as such, and recorded in `wal_gaps`, in the same transaction.
+    /// Moves or creates the checkpoint of a log on a person's decision, without storing anything. Skipped sequences are
+    /// counted as skipped, and recorded in `wal_gaps`, in the same transaction.
     ///
     /// # Errors
     ///
-    /// [`SinkError::CheckpointMoved`] when it is not any more what the person saw; nothing was changed then.
+    /// [`StoreError::CheckpointMoved`] when the checkpoint is no longer what the person saw; nothing was changed then.
     async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError>;
 
-    /// Stores a batch and moves the checkpoint, which must stand before it and have the mark [`BatchView::from`], to
-    /// its end and to the mark [`BatchView::to`], in one transaction. On return the commit is confirmed. All of the
-    /// batch is of the life in that mark.
+    /// Stores a batch and moves the checkpoint, which must be at the batch's beginning and have the mark
+    /// [`BatchView::from`], to the batch's end and the mark [`BatchView::to`], in one transaction. On return the commit
+    /// is confirmed. The whole batch is of the life in the mark `to`.
     ///
     /// # Errors
     ///
@@ -196,8 +197,8 @@ pub trait EventSink: Send {
         self.flush_and_wait(batch, Box::pin(async { Ok(()) })).await
     }
 
-    /// The same, committed only once `before_commit` is over, which runs while the events are being stored. If that
-    /// fails, nothing is committed, and its error is returned.
+    /// Like [`EventSink::flush`], but commits only after `before_commit`, which may run while the events are being
+    /// stored. If `before_commit` fails, nothing is committed, and its error is returned.
     async fn flush_and_wait(
         &mut self,
         batch: BatchView<'_>,
@@ -211,11 +212,11 @@ pub trait EventSink: Send {
     /// When the batch is not exactly one event long.
     async fn quarantine(&mut self, batch: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError>;
 
-    /// Makes the checkpoint of a log that has none. The events up to `flushed_through` count as skipped.
+    /// Creates the checkpoint of a log that has none. The events up to `flushed_through` count as skipped.
     ///
     /// # Errors
     ///
-    /// [`SinkError::CheckpointMoved`] when somebody else has made it meanwhile.
+    /// [`StoreError::CheckpointMoved`] when another process has created it in the meantime.
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,
@@ -227,24 +228,24 @@ pub trait EventSink: Send {
             seen: None,
             through: flushed_through,
             mark,
-            reason: "the log began behind them",
+            reason: "the log began after them",
         };
         self.adopt(&adoption).await
     }
 
-    /// Does what [`EventSink::flush`] does, and takes it back: tells what the database would make of a batch. A sink
-    /// that cannot do so fails, so that nothing is concluded from it.
+    /// Does what [`EventSink::flush`] does, and rolls it back: tells whether the database would take a batch. A sink
+    /// that cannot do so fails, so that nothing is concluded from its answer.
     async fn rehearse(&mut self, _batch: BatchView<'_>) -> Result<Flushed, SinkError> {
-        let text = "this store cannot rehearse";
+        let text = "this store cannot try a batch without storing it";
         Err(StoreError::Unavailable(text.to_owned()).into())
     }
 }
 
-/// Opens the store that the settings name. Connects lazily: a database that is down is no error here.
+/// Opens the store that the settings name. Connects lazily: that a database is down is not noticed here.
 ///
 /// # Errors
 ///
-/// [`StoreError::Schema`] when the URL cannot be used as it stands: a person must act.
+/// [`StoreError::Schema`] when the URL cannot be used as it is: a person must act.
 pub fn open(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, StoreError> {
     match &settings.location {
         StoreLocation::Postgres(url) => match PostgresStore::new(url, settings) {
@@ -255,7 +256,7 @@ pub fn open(settings: &StoreSettings) -> Result<Arc<dyn EventStore>, StoreError>
     }
 }
 
-/// Which database this is, for people. Holds no password.
+/// Describes the database for people, without a password.
 pub fn describe(location: &StoreLocation) -> String {
     match location {
         StoreLocation::Postgres(url) => PostgresStore::describe(url),

@@ -1,4 +1,4 @@
-//! One batch into the store, around the events that the database refuses.
+//! Flushes one batch into the store, and quarantines the events that the database refuses.
 
 use std::sync::Arc;
 
@@ -12,18 +12,19 @@ use crate::wal::batch::{Batch, BatchView};
 use crate::wal::disk::Disk;
 use crate::wal::id::Mark;
 
-/// How many other events are tried before an event that is refused for an unclear reason counts as one that the
-/// database would take if it could. Few, because while the database itself fails, each of them is tried again with each
-/// retry.
+/// How many other events are tried after one was refused for an unclear reason. If the database takes none of them, it
+/// is the database that fails, not the event. Few, because while the database itself fails, every retry tries each of
+/// them again.
 const WITNESSES: usize = 8;
 
-/// Flushes a batch; when the database refuses the data, halves it until the one bad event is found, and quarantines
-/// that.
+/// Flushes a batch; when the database refuses the data, halves the batch until the one bad event is found, and
+/// quarantines that event.
 ///
-/// Each part moves the checkpoint in its own transaction, so a crash in the middle goes on from there.
+/// Each part moves the checkpoint in its own transaction, so after a crash in the middle the flush goes on from the
+/// last part that was stored.
 ///
-/// A refusal for an unclear reason is the event's own only if another event of the batch goes through after the first
-/// such refusal. Otherwise the database itself may be what fails, and the error is returned.
+/// A refusal for an unclear reason counts against the event only if the database takes another event of the batch after
+/// the first such refusal. Otherwise the database itself may be failing, and the error is returned.
 pub(super) async fn flush<D: Disk>(
     sink: &mut dyn EventSink,
     batch: BatchView<'_>,
@@ -35,7 +36,7 @@ pub(super) async fn flush<D: Disk>(
     let mut is_doubted = false;
     let mut went_through = false;
     while let Some(part) = parts.pop() {
-        // What is flushed is in the log, so it can tell.
+        // The event is in the log, so the log knows which life wrote it.
         let mark = Mark::of_new_commit(log.life_of(part.through()).unwrap_or_default());
         let part = part.with_marks(checkpoint.mark(), mark);
         log.begin_note(checkpoint.commit(part.wal_id(), part.through(), mark))?;
@@ -66,36 +67,36 @@ pub(super) async fn flush<D: Disk>(
             }
             Err(error) => return Err(error.into()),
         }
-        // A store that never waits (SQLite) would otherwise not hear of a stop before the last part.
+        // Without this, a store that never waits (SQLite) would not notice a stop before the last part.
         yield_now().await;
     }
     Ok(())
 }
 
-/// Begins to wait, on a thread of its own, until what was noted is on disk.
+/// Starts to sync the log's notes on a thread of its own; the returned future waits until they are on disk.
 fn noted<D: Disk>(log: &Arc<Log<D>>) -> BeforeCommit<'static> {
     let log = Arc::clone(log);
     let syncing = spawn_blocking(move || log.sync_notes());
     Box::pin(async move {
-        // The log keeps its failure, and ends the flush with it when the next commit is to be noted.
+        // The log remembers the failure: noting the next commit fails with it, which ends the flush.
         let failed = |text: String| Err(StoreError::Unavailable(text));
         match syncing.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => failed(format!("not tried, because it cannot be noted: {error}")),
-            Err(error) => failed(format!("not tried, because noting it ended: {error}")),
+            Ok(Err(error)) => failed(format!("commit not tried, because its note cannot be synced: {error}")),
+            Err(error) => failed(format!("commit not tried, because syncing its note broke off: {error}")),
         }
     })
 }
 
-/// Whether the database takes any of the next events in the place of the one that it refuses. They cannot be stored
-/// before it, because the checkpoint moves in order; without this look the first event of a batch could never be told
-/// from a database that fails.
+/// Whether the database would take any of the next events in place of the refused one. The next events cannot be stored
+/// first, because the checkpoint moves in order; without this rehearsal a bad first event of a batch could not be told
+/// from a failing database.
 async fn another_would_go_through(
     sink: &mut dyn EventSink,
     refused: BatchView<'_>,
     rest: &[BatchView<'_>],
 ) -> Result<bool, SinkError> {
-    // The next part is the last one.
+    // The next part is the last one of `rest`.
     let next = rest.iter().rev().flat_map(BatchView::encoded);
     for encoded in next.take(WITNESSES) {
         let mut witness = Batch::new(refused.wal_id(), refused.after());
@@ -112,7 +113,7 @@ async fn another_would_go_through(
 
 async fn quarantine(sink: &mut dyn EventSink, part: BatchView<'_>, code: &str, message: &str) -> Result<(), SinkError> {
     let sequence = part.through();
-    // Before it is done: if the answer to its commit gets lost, this line is all that names the event.
+    // Logged before the quarantine: if the answer to its commit gets lost, only this line names the event.
     tracing::error!(
         sequence,
         code,
@@ -120,8 +121,8 @@ async fn quarantine(sink: &mut dyn EventSink, part: BatchView<'_>, code: &str, m
     );
     sink.quarantine(part, code, message).await.map_err(|error| match error {
         SinkError::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
-            "the event at sequence {sequence} is refused by events and by quarantine too: {message} ({code}); look for \
-             constraints or triggers on the table quarantine"
+            "the event at sequence {sequence} is refused by the table events and also by quarantine: {message} \
+             ({code}); look for constraints or triggers on the table quarantine"
         ))
         .into(),
         other => other,

@@ -1,13 +1,13 @@
-//! Where the checkpoint may stand when it is read, and what it means when it stands elsewhere.
+//! Whether a checkpoint that was read belongs to this log, and what it means if it does not.
 //!
 //! A number alone cannot tell a log from its copy: both give out the same sequences. So the checkpoint's row says which
-//! life of the log wrote the event at its place, and carries the token of the commit that put it there. The row
-//! *matches* a log that can say that its event at that place was written by that life, and that remembers the commit,
-//! if it remembers any so far back. Anything else means that the log was copied or restored and the other one has gone
-//! on: going on here would skip events that nobody stored.
+//! life of the log wrote the event at that sequence, and carries the token of the commit that moved it there. The row
+//! *matches* a log whose event at that sequence was written by that life, and that remembers the commit, if it
+//! remembers any so far back. Anything else means that the log was copied or restored and the other copy has gone on:
+//! going on here would skip events that nobody stored.
 //!
-//! A database that is merely behind is no mismatch: the log goes on from where it stands. Where that cannot be done
-//! without skipping or repeating a sequence, a person is asked.
+//! A database that is merely behind is no mismatch: the flush goes on from the database's checkpoint. If it cannot do
+//! so without skipping or repeating a sequence, a person is asked.
 
 use std::fmt;
 
@@ -16,59 +16,59 @@ use crate::wal::batch::BatchView;
 use crate::wal::flushed::{Commit, Commits};
 use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
-/// What a log knows of itself, to hold a checkpoint against.
+/// What a log knows about itself, for comparison with a checkpoint.
 pub struct Lineage<'a> {
-    /// Its identity.
+    /// The log's identity.
     pub wal_id: WalId,
-    /// The oldest sequence that it holds, or will hold next.
+    /// The oldest sequence that the log holds, or will hold next.
     pub oldest: Sequence,
-    /// The last sequence that it has given out.
+    /// The last sequence that the log has given out.
     pub end: Sequence,
-    /// Who wrote a sequence, as far as it can tell.
+    /// Which life wrote a sequence; `None` where the log cannot tell.
     pub life_of: &'a (dyn Fn(Sequence) -> Option<LifeId> + Sync),
-    /// What it remembers of its flush.
+    /// The commits of its flush that the log remembers.
     pub commits: &'a Commits,
 }
 
-/// What a checkpoint says about a log.
+/// How a checkpoint and a log fit together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It is this log's: the flush goes on from there.
+    /// The checkpoint is this log's: the flush goes on from there.
     Matches,
-    /// There is none, nor was there ever one: the log is new.
+    /// There is no checkpoint and never was one: the log is new.
     New,
-    /// The flush can only go on over something that a person has to know.
+    /// The flush can go on only after a person has decided this question.
     Asks(Question),
-    /// It is not this log's, in words.
+    /// The checkpoint is not this log's; the text says why.
     Mismatch(String),
 }
 
-/// What a person is asked before the flush goes on.
+/// What a person must decide before the flush goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// The database has gone back, and events behind its checkpoint are in neither.
+    /// The database has gone back, and events after its checkpoint are in neither database nor log.
     Gap {
-        /// The first of them.
+        /// The first missing event.
         first: Sequence,
-        /// The last of them.
+        /// The last missing event.
         last: Sequence,
     },
     /// The database has no checkpoint of this log, or not any more.
     NoCheckpoint {
         /// Everything up to here was stored once.
         stored_through: Sequence,
-        /// Everything up to here may have been.
+        /// Everything up to here may have been stored.
         tried_through: Sequence,
     },
-    /// It is another database than the one that has this log's events.
+    /// This is not the database that has this log's events.
     OtherDatabase {
-        /// The one that has them.
+        /// The database that has the events.
         home: DatabaseId,
-        /// This one.
+        /// The database that was found.
         found: DatabaseId,
-        /// Everything up to here is in the one that has them.
+        /// Everything up to here is in `home`.
         stored_through: Sequence,
-        /// Everything up to here may be.
+        /// Everything up to here may be in `home`.
         tried_through: Sequence,
     },
 }
@@ -103,7 +103,7 @@ impl fmt::Display for Question {
     }
 }
 
-/// The events of a commit of which nobody knows whether it took place.
+/// Adds to a message the last event of a commit whose outcome is unknown, if there is such a commit.
 struct Perhaps(Sequence, Sequence);
 
 impl fmt::Display for Perhaps {
@@ -119,23 +119,23 @@ impl fmt::Display for Perhaps {
 
 /// What a person can do about a mismatch.
 pub const WHAT_TO_DO: &str = "Nothing was changed. Stop whichever server uses the other copy; then restore the newer log directory, or \
-                              move this one away to begin a new log, or let its events be stored as those of a log of their own: see \
-                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts; where the right \
+                              move this one away to begin a new log, or let its events be stored under a new log identity: see \
+                              `fast-ingest wal adopt`. The file MISMATCH in the log's directory keeps this refusal over restarts; once the right \
                               log and database are together again, `fast-ingest wal adopt --yes` lifts it";
 
 /// What a person can do about a question.
 pub const HOW_TO_ANSWER: &str = "Nothing was changed, and ingestion goes on. Bring the right database back, or let the flush go on here: \
                                  `fast-ingest wal adopt`, with this server's own settings, shows what that would skip, and does it with --yes";
 
-/// What this flush knows of the checkpoint.
+/// What this flush knows about the checkpoint.
 #[derive(Debug, Default)]
 pub(super) struct Checkpoint {
-    /// Where it certainly stands or stood, and in which database; `None` before the first look.
+    /// The last confirmed checkpoint, and its database; `None` before the checkpoint is first read.
     confirmed: Option<(DatabaseId, CheckpointRow)>,
 }
 
 impl Lineage<'_> {
-    /// Holds the checkpoint that a database has of the log, if it has one, against the log.
+    /// Compares the log with the checkpoint that a database has of it, if any.
     pub fn judge(&self, database: DatabaseId, row: Option<&CheckpointRow>) -> Standing {
         let home = self.commits.home();
         if let Some(home) = home.filter(|home| home.database != database) {
@@ -161,7 +161,7 @@ impl Lineage<'_> {
         self.judge_row(database, row)
     }
 
-    /// The same for a row of a database that the log belongs to, or may.
+    /// Compares the log with a row of a database that is, or may be, the one that has its events.
     pub fn judge_row(&self, database: DatabaseId, row: &CheckpointRow) -> Standing {
         let is_within = row.flushed_through + 1 >= self.oldest;
         let found = if is_within { self.foreign_life(row) } else { None };
@@ -176,7 +176,7 @@ impl Lineage<'_> {
             let (wal_id, through) = (self.wal_id, row.flushed_through);
             return Standing::Mismatch(format!(
                 "database {database} has stored log {wal_id} through sequence {through} by a commit that this copy of the log never tried: \
-                 another copy of it, as of the machine while it ran, is in use elsewhere"
+                 another copy of the log, perhaps taken while the machine ran, is in use elsewhere"
             ));
         }
         if is_within {
@@ -189,30 +189,30 @@ impl Lineage<'_> {
         }
     }
 
-    /// What contradicts the life that a checkpoint names.
+    /// What contradicts the life that a checkpoint names; `None` if nothing does.
     fn foreign_life(&self, row: &CheckpointRow) -> Option<String> {
         if row.flushed_through > self.end {
             return Some(format!("this copy of the log ends at {}", self.end));
         }
         match (self.life_of)(row.flushed_through) {
             Some(ours) if ours == row.mark.life => None,
-            Some(ours) => Some(format!("here life {ours} wrote that one")),
-            None => Some("this copy of the log cannot say who wrote that one".to_owned()),
+            Some(ours) => Some(format!("here life {ours} wrote that sequence")),
+            None => Some("this copy of the log cannot say which life wrote that sequence".to_owned()),
         }
     }
 }
 
 impl Checkpoint {
-    /// The mark that it has if nothing happened behind our back.
+    /// The mark that the checkpoint has, unless someone else has moved it.
     ///
     /// # Panics
     ///
-    /// Before the first look.
+    /// If the checkpoint has not been read yet.
     pub(super) fn mark(&self) -> Mark {
         self.known().1.mark
     }
 
-    /// The commit of a transaction that moves it to `through` and marks it.
+    /// The note of a transaction that moves the checkpoint to `through` and marks it.
     pub(super) fn commit(&self, wal_id: WalId, through: Sequence, mark: Mark) -> Commit {
         let (database, confirmed) = self.known();
         Commit {
@@ -225,12 +225,12 @@ impl Checkpoint {
         }
     }
 
-    /// It stands here in this database: read, and found to match.
+    /// Remembers where the checkpoint stands: read and found to match, or moved by a confirmed commit.
     pub(super) fn confirm(&mut self, database: DatabaseId, row: CheckpointRow) {
         self.confirmed = Some((database, row));
     }
 
-    /// The transaction that stored a batch is confirmed.
+    /// Remembers that the transaction that stored a batch is confirmed.
     pub(super) fn confirm_applied(&mut self, batch: BatchView<'_>, flushed: Flushed) {
         self.confirm_moved(batch, |counts| {
             counts.applied += flushed.stored;
@@ -238,7 +238,7 @@ impl Checkpoint {
         });
     }
 
-    /// The transaction that put an event into quarantine is confirmed.
+    /// Remembers that the transaction that put an event into quarantine is confirmed.
     pub(super) fn confirm_quarantined(&mut self, event: BatchView<'_>) {
         self.confirm_moved(event, |counts| counts.quarantined += 1);
     }
@@ -254,14 +254,13 @@ impl Checkpoint {
         self.confirm(database, row);
     }
 
-    /// Where it certainly stands or stood, in which database, with all that is counted there; `None` before the first
-    /// look.
+    /// The last confirmed checkpoint with its counts, and its database; `None` before the checkpoint is first read.
     pub(super) fn confirmed(&self) -> Option<(DatabaseId, CheckpointRow)> {
         self.confirmed
     }
 
     fn known(&self) -> (DatabaseId, CheckpointRow) {
-        self.confirmed.expect("looked at before a flush")
+        self.confirmed.expect("the checkpoint is read before a flush")
     }
 }
 

@@ -1,7 +1,8 @@
-//! When the log stood where, as far as somebody looked: so a flushed sequence can be told as a time.
+//! Samples of where the log ended at which time, so that a flushed sequence can be given as a time.
 //!
-//! The log keeps no times, and taking one with every record would cost each request. A look now and then is enough for
-//! a person, and it errs on one side only: what was accepted before the time that is told has certainly been flushed.
+//! The log keeps no times, and taking one with every record would cost each request. A sample (a *look*) now and then
+//! is enough for a person, and it errs on one side only: what was accepted before the reported time has certainly been
+//! flushed.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,9 +10,10 @@ use std::time::{Duration, Instant};
 use crate::event::Timestamp;
 use crate::wal::id::Sequence;
 
-/// Looks that are kept. Beyond, every other one goes, and their distance doubles: they reach back as far as ever.
+/// Most looks that are kept. Beyond, every other one is dropped and their distance doubles, so they reach back as far
+/// as before.
 const LOOKS_MAX: usize = 64;
-/// Smallest distance to begin with.
+/// Distance after looks were dropped for the first time.
 const DISTANCE_MIN: Duration = Duration::from_millis(20);
 
 /// One look at the log.
@@ -22,18 +24,18 @@ pub(super) struct Look {
     durable_through: Sequence,
 }
 
-/// Looks at the log, oldest first, from the last one on behind which everything is flushed.
+/// Looks at the log, oldest first. The first one is the last whose events are all flushed, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     looks: VecDeque<Look>,
-    /// Nearer to each other they need not be, except the last one, which is always the newest.
+    /// Smallest time between two looks, except before the last one: the newest look is always kept.
     distance: Duration,
 }
 
 impl Looks {
-    /// At this time everything that had been accepted was at or before this sequence.
+    /// Adds a look: at this time everything that had been accepted was at or before `durable_through`.
     pub(super) fn add(&mut self, clock: Timestamp, at: Instant, durable_through: Sequence) {
-        // The later one of two equal ones says more.
+        // Of two looks at the same sequence, the later one says more.
         let mut newest = self.looks.iter().rev();
         if let Some(last) = newest.next() {
             let is_near = |before: &Look| last.at.duration_since(before.at) < self.distance;
@@ -56,7 +58,7 @@ impl Looks {
         });
     }
 
-    /// The last look behind which everything is flushed; `None` if what is flushed was accepted before the first one.
+    /// The last look whose events are all flushed; `None` if not even the first one's are. Drops the looks before it.
     pub(super) fn flushed(&mut self, flushed_through: Sequence) -> Option<Look> {
         let flushed = |look: &Look| look.durable_through <= flushed_through;
         while self.looks.get(1).is_some_and(flushed) {
@@ -74,8 +76,8 @@ impl Looks {
 pub struct Behind {
     /// Events that are on disk and not known to be in the database.
     pub events: u64,
-    /// Everything that was accepted before this is in the database, and for how long this has been the newest; `None`
-    /// if what waits came before this process.
+    /// A time before which everything accepted is in the database, and how long ago that time is; `None` if the oldest
+    /// waiting events were accepted before this process looked.
     pub since: Option<(Timestamp, Duration)>,
 }
 

@@ -1,4 +1,4 @@
-//! The look at the checkpoint with which every stay on a connection begins.
+//! Reading the checkpoint, and judging whether the flush may go on from it: the first thing on every connection.
 
 use super::checkpoint::{Checkpoint, Lineage, Question, Standing};
 use crate::store::{EventSink, EventStore, SinkError, StoreError};
@@ -7,10 +7,10 @@ use crate::wal::flushed::{Commit, Commits};
 use crate::wal::id::{CheckpointRow, DatabaseId, Mark};
 use crate::wal::{Log, WalError};
 
-/// What keeps the flush from going on, on this connection or at all.
+/// Why the flush cannot go on, on this connection or at all.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
-    /// The log cannot be read, or what is to be tried cannot be written down.
+    /// The log cannot be read, or a commit cannot be noted before it is tried.
     #[error(transparent)]
     Log(#[from] WalError),
     /// The database fails.
@@ -27,18 +27,18 @@ impl From<StoreError> for Trouble {
     }
 }
 
-/// What a look found.
+/// What reading the checkpoint came to.
 #[derive(Debug)]
 pub(super) enum Looked {
     /// The flush goes on from here.
     Matches(CheckpointRow),
-    /// A person has to know first.
+    /// A person has to decide first.
     Asks(Question),
-    /// A person's answer was found and taken up: look again.
+    /// A person's answer (`wal adopt`) was found and put into effect: read the checkpoint again.
     TakenUp,
 }
 
-/// The look before a server listens, which also takes up a person's answer to a mismatch.
+/// Reads the checkpoint before a server listens, and puts a person's answer to a mismatch into effect.
 pub(super) async fn look_before_start<D: Disk>(
     store: &dyn EventStore,
     log: &Log<D>,
@@ -55,13 +55,13 @@ pub(super) async fn look_before_start<D: Disk>(
     look(sink.as_mut(), log, checkpoint).await.map(drop)
 }
 
-/// Looks at the checkpoint, and makes it for a log that is new.
+/// Reads and judges the checkpoint; creates it if the log is new.
 pub(super) async fn look<D: Disk>(
     sink: &mut dyn EventSink,
     log: &Log<D>,
     checkpoint: &mut Checkpoint,
 ) -> Result<Looked, Trouble> {
-    // Whatever is found now, what was confirmed before is known for good.
+    // What was confirmed before stays true, whatever is found now.
     catch_up(log, checkpoint)?;
     if take_up_answer(sink, log, checkpoint).await? {
         return Ok(Looked::TakenUp);
@@ -70,7 +70,7 @@ pub(super) async fn look<D: Disk>(
     let mut row = sink.checkpoint(log.wal_id()).await?;
     let home = log.commits(|commits| commits.home().copied());
     if home.is_none_or(|home| home.database == database) {
-        // Before it is asked what the log still holds, so that nothing of it goes afterwards.
+        // Before the log is asked what it still holds, so that none of that is removed afterwards.
         log.take_back_behind(row.map_or(0, |row| row.flushed_through));
     }
     let mut standing = judge(log, database, row.as_ref());
@@ -93,7 +93,8 @@ pub(super) async fn look<D: Disk>(
     }
 }
 
-/// Takes up the checkpoint that a person has put into the database, if it is there. Returns whether it was.
+/// Lets the flush go on from the checkpoint that `wal adopt` put into the database, if it is there. Returns whether it
+/// was.
 pub(super) async fn take_up_answer<D: Disk>(
     sink: &mut dyn EventSink,
     log: &Log<D>,
@@ -109,13 +110,13 @@ pub(super) async fn take_up_answer<D: Disk>(
     let is_there = row.is_some_and(|row| (row.flushed_through, row.mark) == (adopted.through, adopted.mark));
     if is_there {
         log.take_up(adopted)?;
-        // What was confirmed under another name, or elsewhere, says nothing here.
+        // A checkpoint of another log identity or of another database says nothing here.
         *checkpoint = Checkpoint::default();
         tracing::warn!(
             wal_id = %adopted.wal_id,
             through = adopted.through,
             database = %adopted.database,
-            "going on behind sequence {}, as `wal adopt` was told",
+            "going on after sequence {}, as decided with `wal adopt`",
             adopted.through
         );
     }
@@ -135,7 +136,7 @@ fn judge<D: Disk>(log: &Log<D>, database: DatabaseId, row: Option<&CheckpointRow
     })
 }
 
-/// Makes the checkpoint of a log that no database knows. Reads it back, so that what goes on from there is what the
+/// Creates the checkpoint of a log that no database knows, and reads it back, so that the flush goes on from what the
 /// database holds.
 async fn make_checkpoint<D: Disk>(
     sink: &mut dyn EventSink,
@@ -158,7 +159,7 @@ async fn make_checkpoint<D: Disk>(
     Ok(row.ok_or_else(vanished)?)
 }
 
-/// Remembers the first match with a database, and says so when it has gone back.
+/// Notes the checkpoint if the log knows none or an older one; warns when the database has gone back.
 fn note_match<D: Disk>(log: &Log<D>, database: DatabaseId, row: &CheckpointRow) -> Result<(), WalError> {
     let Some(home) = log.commits(|commits| commits.home().copied()) else {
         return note_checkpoint(log, database, row);
@@ -178,7 +179,7 @@ fn note_match<D: Disk>(log: &Log<D>, database: DatabaseId, row: &CheckpointRow) 
     Ok(())
 }
 
-/// Remembers what was confirmed since the last commit was noted.
+/// Notes what was confirmed since the last commit was noted.
 pub(super) fn catch_up<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result<(), WalError> {
     let known_through = log.commits(Commits::confirmed_through);
     match checkpoint.confirmed() {
@@ -187,7 +188,7 @@ pub(super) fn catch_up<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result
     }
 }
 
-/// Remembers what was confirmed, and that nothing behind it is in doubt.
+/// Notes what was confirmed, and thereby that no later commit is in doubt.
 pub(super) fn note_confirmed<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> Result<(), WalError> {
     match checkpoint.confirmed() {
         Some((database, row)) if log.mismatch().is_none() => note_checkpoint(log, database, &row),
@@ -195,7 +196,7 @@ pub(super) fn note_confirmed<D: Disk>(log: &Log<D>, checkpoint: &Checkpoint) -> 
     }
 }
 
-/// Remembers where the checkpoint certainly stands.
+/// Notes in the log where the checkpoint certainly stands.
 fn note_checkpoint<D: Disk>(log: &Log<D>, database: DatabaseId, row: &CheckpointRow) -> Result<(), WalError> {
     log.note_commit(Commit {
         database,

@@ -1,7 +1,7 @@
 //! How far log and flush have come: for `/health`, for log lines, and for requests that wait for their events to be
 //! flushed.
 //!
-//! Nothing that keeps events safe decides by it.
+//! No decision that keeps events safe depends on this.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ pub struct Progress {
     durable: watch::Receiver<DurableMark>,
     /// Published by the flush thread after each confirmed commit.
     flushed_through: watch::Sender<Sequence>,
-    /// The checkpoint as it was last confirmed, with all that is counted there; written by the flush thread.
+    /// The last confirmed checkpoint, with its counts; written by the flush thread.
     checkpoint: Mutex<Option<CheckpointRow>>,
     /// Written by the flush thread.
     flush: Mutex<FlushState>,
-    /// Written by the flush thread, and by whoever asks how far it is.
+    /// Written by the flush thread, and by callers of [`Progress::behind`].
     looks: Mutex<Looks>,
 }
 
@@ -32,23 +32,23 @@ pub struct Progress {
 pub enum FlushState {
     /// The database has not answered yet.
     Starting,
-    /// The last contact went well.
+    /// The last flush went well, or there was nothing to flush.
     Running,
-    /// The database is unavailable; being tried again.
+    /// The database is unavailable; the flush tries again.
     Retrying {
-        /// What the last attempt ran into.
+        /// Error of the last attempt.
         reason: String,
-        /// Since when.
+        /// When the first of these attempts failed.
         since: Instant,
     },
     /// Log and database do not fit together as they are, and a person must say how to go on.
     Asking {
-        /// What was found and what can be done, in words that name nothing secret.
+        /// What was found and what can be done; contains no secrets.
         reason: String,
     },
     /// A person must act: the schema is not ours, or quarantine itself fails.
     Stopped {
-        /// What to mend.
+        /// What to fix.
         reason: String,
     },
 }
@@ -56,17 +56,17 @@ pub enum FlushState {
 /// What became of the events of this server's log, over all its starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Balance {
-    /// Events that are on disk or were: the log's last sequence.
+    /// Events that are or were on disk: the log's last sequence.
     pub accepted: u64,
-    /// What the database counts of them.
+    /// What the database has counted: applied, duplicates, quarantined, skipped.
     pub counts: EventOutcomes,
     /// Events that are not in the database yet.
     pub pending: u64,
 }
 
 impl Balance {
-    /// Events of which nobody knows what became of them: accepted - (applied + duplicates + quarantined + skipped +
-    /// pending). Anything but 0 is a defect: below 0 something was stored twice, above it something was lost.
+    /// Events whose fate is unknown: accepted - (applied + duplicates + quarantined + skipped + pending). Anything but
+    /// 0 is a defect: below 0 something was stored twice, above it something was lost.
     pub fn unaccounted(&self) -> i64 {
         let known = i128::from(self.counts.sum()) + i128::from(self.pending);
         let unknown = i128::from(self.accepted) - known;
@@ -75,8 +75,8 @@ impl Balance {
 }
 
 impl Progress {
-    /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but whatever was retired
-    /// is certainly flushed: `flushed_through`.
+    /// Progress of a log that publishes its `durable` mark. Its checkpoint is not known yet, but everything up to
+    /// `flushed_through` was retired, so it is certainly flushed.
     pub fn new(durable: watch::Receiver<DurableMark>, flushed_through: Sequence) -> Arc<Self> {
         let progress = Arc::new(Self {
             durable,
@@ -99,10 +99,10 @@ impl Progress {
         *self.flushed_through.borrow()
     }
 
-    /// Returns once everything up to `sequence` is in the database: whoever asks it then sees those events.
+    /// Returns once everything up to `sequence` is in the database: a query made afterwards sees those events.
     pub async fn flushed(&self, sequence: Sequence) {
         let mut flushed_through = self.flushed_through.subscribe();
-        // `self` holds the sender, so there is nothing else that could end this.
+        // `self` holds the sender, so waiting cannot fail.
         drop(flushed_through.wait_for(|through| *through >= sequence).await);
     }
 
@@ -113,15 +113,15 @@ impl Progress {
         self.durable_through().saturating_sub(flushed)
     }
 
-    /// Remembers how far the log is now.
+    /// Remembers how far the log is now, and the time.
     pub fn look(&self) {
-        // The time first: what comes in between was accepted behind it.
+        // The time first: events that come in between were accepted after it.
         let (clock, at) = (Timestamp::now(), Instant::now());
         let durable_through = self.durable_through();
         self.lock_looks().add(clock, at, durable_through);
     }
 
-    /// How far the flush is behind; `None`: everything that is on disk is in the database.
+    /// How far the flush is behind; `None` if everything that is on disk is in the database.
     pub fn behind(&self) -> Option<Behind> {
         let flushed = self.flushed_through();
         let events = self.durable_through().saturating_sub(flushed);
@@ -158,17 +158,17 @@ impl Progress {
         })
     }
 
-    /// Whether the flush waits for a person's word.
+    /// Whether the flush waits for a person's decision.
     pub fn is_asking(&self) -> bool {
         matches!(*self.lock_flush(), FlushState::Asking { .. })
     }
 
-    /// Whether the flush ever went over events without storing them, on a person's word.
+    /// Whether the flush ever skipped events without storing them, on a person's decision.
     pub fn has_skipped(&self) -> bool {
         self.lock_checkpoint().is_some_and(|row| row.counts.skipped > 0)
     }
 
-    /// The checkpoint was read, or moved by a confirmed commit.
+    /// Sets the checkpoint, after it was read or moved by a confirmed commit.
     pub fn set_checkpoint(&self, row: CheckpointRow) {
         *self.lock_checkpoint() = Some(row);
     }
@@ -178,13 +178,13 @@ impl Progress {
         self.checkpoint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The flush thread has a confirmed commit through `sequence`.
+    /// Publishes that the database has everything up to `sequence`. Called by the flush thread alone.
     pub fn set_flushed_through(&self, sequence: Sequence) {
-        // Wakes who waits: once a flush, however many events it had.
+        // Wakes the waiting requests once a flush, however many events it had.
         self.flushed_through.send_replace(sequence);
     }
 
-    /// The database answered.
+    /// The last flush went well, or there was nothing to flush.
     pub fn set_running(&self) {
         *self.lock_flush() = FlushState::Running;
     }
@@ -203,14 +203,14 @@ impl Progress {
         since.elapsed()
     }
 
-    /// The flush cannot go on without a person. Returns whether that is news.
+    /// The flush cannot go on until a person acts. Returns whether that is new.
     pub fn set_stopped(&self, reason: &str) -> bool {
         self.set_news(FlushState::Stopped {
             reason: reason.to_owned(),
         })
     }
 
-    /// The flush cannot go on before a person has said how. Returns whether that is news.
+    /// The flush cannot go on until a person decides how. Returns whether that is new.
     pub fn set_asking(&self, reason: &str) -> bool {
         self.set_news(FlushState::Asking {
             reason: reason.to_owned(),
@@ -225,7 +225,7 @@ impl Progress {
     }
 
     fn lock_looks(&self) -> std::sync::MutexGuard<'_, Looks> {
-        // Each look is whole, and one too few does no harm.
+        // Each look is whole, and a missing one does no harm.
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,4 +1,4 @@
-//! Shape of a flush.
+//! Settings of the flush: how large and how old a batch may become.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use clap::Args;
 
 use crate::support::settings::{bytes, count, positive_duration};
 
-/// Shape of a flush.
+/// How large and how old a batch may become before it is stored.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Flush")]
 pub struct FlushSettings {
-    /// Rows in one database transaction; COPY gains nothing beyond this
+    /// Rows in one database transaction; COPY gains nothing beyond the default
     #[arg(
         id = "flush_rows_max", long = "flush-rows-max",
         env = "FAST_INGEST_FLUSH_ROWS_MAX",
@@ -26,7 +26,7 @@ pub struct FlushSettings {
         value_name = "BYTES", value_parser = bytes::<usize>
     )]
     pub bytes_max: usize,
-    /// Longest wait for a batch to fill; what a dashboard lags behind when traffic is light
+    /// Longest wait for a batch to fill; when traffic is light, dashboards lag behind by this
     #[arg(id = "flush_interval", long = "flush-interval", env = "FAST_INGEST_FLUSH_INTERVAL", default_value = "200ms", value_name = "TIME", value_parser = positive_duration)]
     pub interval: Duration,
 }

@@ -1,4 +1,4 @@
-//! How the flush is told to end, and work that ends with it.
+//! How the flush is told to end, and how its work is cut short.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::flush::progress::Progress;
 
-/// What the flush is told from outside.
+/// What the composition root tells the flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlushStop {
-    /// Go on.
+    /// Keep flushing.
     Running,
     /// The log will not grow any more: flush what it holds, but end at this instant.
     Drain(Instant),
@@ -18,15 +18,15 @@ pub enum FlushStop {
     Now,
 }
 
-/// An idle wait's length, where only an event or a stop matters.
+/// Length of an idle wait, which only an event or a stop ends early.
 pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-/// How long a drain waits for a database where all is flushed: one that is there and has gone back says so in this
-/// time.
+/// How long a drain waits for the database when everything is flushed: enough to learn from a reachable database that
+/// it has gone back.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Runs `work`, unless the flush is told to end first: then `None`, and the outcome of the work is unknown. Where
-/// nothing is left to be flushed, as far as is known, a drain ends it soon.
+/// Runs `work`, unless the flush is told to end first: then returns `None`, and the outcome of the work is unknown. If
+/// nothing is left to flush, as far as is known, a drain ends the work after `LAST_LOOK`.
 pub(super) async fn unless_stopped<T>(
     stop: &mut watch::Receiver<FlushStop>,
     progress: &Progress,

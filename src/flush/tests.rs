@@ -108,11 +108,11 @@ fn flusher(
     )
 }
 
-/// Nothing in these tests takes nearly as long: it turns waiting for what never comes into a failure. `make mutants`
-/// has less of it.
+/// Far longer than anything in these tests takes: it turns an endless wait into a failure. `make mutants` makes it
+/// shorter.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks until there is something to see.
+/// Calls `look` until it finds something.
 #[track_caller]
 fn seen<T>(mut look: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
@@ -130,7 +130,7 @@ fn seen<T>(mut look: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
     }
 }
 
-/// Waits until the flush asks a person; what it asks.
+/// Waits until the flush asks a person; returns the question.
 async fn asked(progress: &Progress) -> String {
     seen(|| match progress.flush_state() {
         FlushState::Asking { reason } => Some(reason),
@@ -177,7 +177,7 @@ fn a_checkpoint_inside_a_record_is_gone_on_from() {
     let running = start(&place.settings());
     running.append(&[1, 2, 3, 4, 5]).unwrap();
     drain(&running, database.store()).unwrap();
-    // As a bisected batch leaves it when the process dies in the middle.
+    // The state that a bisected batch leaves when the process dies in the middle.
     database
         .connect()
         .execute("DELETE FROM events WHERE user_id IN ('4', '5')", [])

@@ -1,8 +1,8 @@
-//! The flush loop: connect, read the checkpoint, then batch after batch until something is in doubt; then from the
-//! start.
+//! The flush loop: connect, read the checkpoint, then batch after batch until something is in doubt; then again from
+//! the start.
 //!
-//! Going on always begins with the checkpoint that the database holds. There is no other memory of what was flushed, so
-//! a lost connection, an unknown commit and a restart of the server are the same case.
+//! The flush always goes on from the checkpoint that the database holds. There is no other memory of what was flushed,
+//! so a lost connection, an unknown commit and a restart of the server are the same case.
 
 mod gather;
 mod report;
@@ -28,15 +28,15 @@ use crate::wal::id::{CheckpointRow, Sequence};
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 
-/// Wait between looks for a person's answer, who may be waiting for it to be taken up.
+/// Wait between looks for a person's answer. Short, because the person may be waiting for the flush to go on.
 const ANSWER_RECHECK: Duration = Duration::from_secs(2);
-/// A session that was used more lately is taken as it is: if sessions end as soon as they begin, that has to meet the
-/// backoff.
+/// A session that was used more recently is not checked for being closed: if sessions end as soon as they begin, the
+/// flush must run into its backoff.
 const IDLE_MIN: Duration = Duration::from_millis(50);
-/// A batch is never made smaller than this after failures: below it a row costs a multiple.
+/// Failures never make a batch smaller than this: in smaller batches a row costs several times as much.
 const ROWS_MIN: usize = 500;
 
-/// Why the flush ended for good. Nothing acknowledged is lost by it; the process must end and a person look.
+/// Why the flush ended for good. No acknowledged event is lost; the process must end, and a person must find out why.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
     /// The log cannot be read back.
@@ -59,15 +59,15 @@ pub struct Flusher<D: Disk = RealDisk> {
 /// A connection, and the checkpoint that was found there.
 type Connected = (Box<dyn EventSink>, CheckpointRow);
 
-/// How one stay on a connection ended.
+/// Why the flush leaves a connection.
 enum Ended {
     /// Told to stop, or drained.
     Stopped,
-    /// Go on with a fresh one.
+    /// Go on with a new connection.
     Aged,
     /// Try again on a new connection.
     Doubt(SinkError),
-    /// A person has to know something first.
+    /// A person has to decide something first.
     Asks(Question),
 }
 
@@ -91,15 +91,15 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// Flushes until told to stop. Rides through every failure of the database.
+    /// Flushes until told to stop. Outlasts every failure of the database.
     ///
     /// # Errors
     ///
-    /// [`FlushError`] when log and database contradict each other, or the log is damaged.
+    /// [`FlushError`] when the log cannot be read, or its notes cannot be written.
     pub async fn run(mut self) -> Result<(), FlushError> {
         let outcome = self.flush_until_stopped().await;
         if outcome.is_ok() {
-            // So that the next start knows it without the database.
+            // So that the next start knows what is flushed without asking the database.
             look::catch_up(&self.log, &self.checkpoint)?;
         }
         outcome
@@ -133,8 +133,8 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// Looks at the checkpoint once, so that a server whose log the database does not match takes no event. A database
-    /// that does not answer is no reason not to start.
+    /// Reads the checkpoint once before the start, so that a server accepts no event if log and database do not match.
+    /// A database that does not answer does not prevent the start.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl<D: Disk> Flusher<D> {
                 Ok(())
             }
             Err(Trouble::Sink(error)) => {
-                tracing::debug!("no look at the checkpoint before the start: {error}");
+                tracing::debug!("cannot read the checkpoint before the start: {error}");
                 Ok(())
             }
             Err(Trouble::Log(error)) => Err(error.into()),
@@ -158,7 +158,7 @@ impl<D: Disk> Flusher<D> {
     }
 
     /// Log and database do not belong together: nothing is flushed or accepted until a person has decided. The process
-    /// stays, so that it can be asked what is wrong, and hears of the decision.
+    /// keeps running, so that it can report what is wrong and notice the decision.
     async fn wait_for_an_answer(&mut self, text: &str) -> Result<Ended, FlushError> {
         self.progress.set_asking(text);
         tracing::error!(
@@ -179,7 +179,7 @@ impl<D: Disk> Flusher<D> {
                 Some(Ok(true)) => return Ok(Ended::Aged),
                 Some(Ok(false) | Err(Trouble::Mismatch(_))) => {}
                 Some(Err(Trouble::Sink(error))) => {
-                    tracing::debug!("no look for an answer: {error}");
+                    tracing::debug!("cannot look for an answer: {error}");
                 }
                 Some(Err(Trouble::Log(error))) => return Err(error.into()),
             }
@@ -187,17 +187,17 @@ impl<D: Disk> Flusher<D> {
         Ok(Ended::Stopped)
     }
 
-    /// Waits, unless told to stop: then `true`.
+    /// Waits for `time`, or until told to stop: then returns `true`.
     async fn pause(&mut self, time: Duration) -> bool {
         let is_stopped = |stop: &FlushStop| *stop != FlushStop::Running;
         tokio::select! {
-            // Without its other end nobody could tell it to stop any more.
+            // Stops also when the sender is gone: nobody could tell it to stop any more.
             _ = self.stop.wait_for(is_stopped) => true,
             () = sleep(time) => false,
         }
     }
 
-    /// Opens a connection and looks where the flush goes on from, or tells how that ended.
+    /// Opens a connection and reads where the flush goes on from; or says why it cannot go on there.
     async fn connect(&mut self) -> Result<Result<Connected, Ended>, FlushError> {
         let (store, log) = (Arc::clone(&self.store), Arc::clone(&self.log));
         let checkpoint = &mut self.checkpoint;
@@ -224,7 +224,7 @@ impl<D: Disk> Flusher<D> {
         let mut flushed_through = row.flushed_through;
         self.note_flushed(flushed_through)?;
         if flushed_through >= self.log.durable().through {
-            // Nothing to try it with: that it answered has to do.
+            // There is no batch to test the database with, so its answer must be enough.
             self.note_well();
         }
         let opened_at = Instant::now();
@@ -244,7 +244,7 @@ impl<D: Disk> Flusher<D> {
                 }
                 Gathered::Stopped => return Ok(Ended::Stopped),
             }
-            // Servers, poolers and firewalls close what idles. That is no failure of anything.
+            // Servers, poolers and firewalls close idle sessions. That is not a failure.
             if used_at.elapsed() >= IDLE_MIN && sink.is_closed() {
                 let row;
                 (sink, row) = match self.connect().await? {
@@ -271,7 +271,7 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// How a stay on a connection ends that ran into this.
+    /// Why the flush leaves its connection after such trouble.
     fn end_of(&self, trouble: Trouble) -> Result<Ended, FlushError> {
         match trouble {
             Trouble::Log(error) => Err(error.into()),
@@ -280,12 +280,12 @@ impl<D: Disk> Flusher<D> {
                     error,
                     SinkError::CheckpointMoved | SinkError::Store(StoreError::Schema(_))
                 ) {
-                    // The database answered, and it is a definite no: what was noted of that commit is no doubt.
+                    // The database answered with a definite no, so the commit that was noted is not in doubt.
                     look::note_confirmed(&self.log, &self.checkpoint)?;
                 }
                 Ok(Ended::Doubt(error))
             }
-            // The next turn of the loop finds it and waits.
+            // The next turn of the loop finds the mismatch and waits.
             Trouble::Mismatch(text) => {
                 self.log.set_mismatch(&text)?;
                 Ok(Ended::Aged)
@@ -293,7 +293,7 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// The database has everything up to here: retires the segments that this makes superfluous.
+    /// The database has everything up to here: publishes that, and retires the segments that are no longer needed.
     fn note_flushed(&self, flushed_through: Sequence) -> Result<(), FlushError> {
         if let Some((_, row)) = self.checkpoint.confirmed() {
             self.progress.set_checkpoint(row);
@@ -303,7 +303,8 @@ impl<D: Disk> Flusher<D> {
         Ok(())
     }
 
-    /// A flush went well, or there was nothing to flush.
+    /// A flush went well, or there was nothing to flush. A mere connection is no proof: the database's disk may be
+    /// full.
     fn note_well(&mut self) {
         self.progress.set_running();
         if self.outage.end() {

@@ -1,37 +1,37 @@
-//! Whether the wall clock can be believed.
+//! Whether the wall clock can be trusted.
 //!
-//! A machine without a battery behind its clock boots in 1970, or whenever it was last seen, until it has asked the
-//! network. By such a clock every event is from the future, which is a 400, which clients take as final. So events are
-//! refused for now instead.
+//! A machine whose clock has no battery boots in 1970, or at the time when it last ran, until it has asked the network.
+//! By such a clock every event is from the future and would get a 400, which clients take as final. So events are
+//! refused for the moment instead.
 
 use crate::event::Timestamp;
 use crate::wal::refusal::Refusal;
 
-/// 2026-11-28T00:00:00Z: a day that was over when this release was made. A release moves it on, and a test sees to
-/// that: it must not be older than the newest migration by more than a day. Whoever builds it, and whenever, gets the
-/// same program, and no clock that is right is ever before it.
+/// 2026-11-28T00:00:00Z: a time before this release was made. Each release moves it on, and a test checks that: it must
+/// not be older than the newest migration by more than a day. It is a constant, so that every build gives the same
+/// program; a correct clock is never before it.
 pub const RELEASED_AFTER: Timestamp = Timestamp::from_micros(1_795_824_000_000_000);
 
-/// Where the time comes from by which events are judged.
+/// Source of the time with which timestamps of events are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     now: fn() -> Timestamp,
 }
 
 impl Clock {
-    /// The system's.
+    /// The system's clock.
     pub const SYSTEM: Self = Self::of(Timestamp::now);
 
-    /// Another one, for tests.
+    /// Another clock, for tests.
     pub const fn of(now: fn() -> Timestamp) -> Self {
         Self { now }
     }
 
-    /// The time.
+    /// The current time.
     ///
     /// # Errors
     ///
-    /// [`Refusal::ClockUnset`] while the clock stands before this program was made.
+    /// [`Refusal::ClockUnset`] while the clock is before [`RELEASED_AFTER`].
     pub fn now(self) -> Result<Timestamp, Refusal> {
         let now = (self.now)();
         if now < RELEASED_AFTER {

@@ -1,9 +1,9 @@
 //! From a question to its answer, on one snapshot.
 //!
 //! An event must be counted once, whichever rows hold it. A row is used as it stands if it lies wholly inside the range
-//! and inside one group. If one does not, nothing that the rollups hold of its minute or quarter is used, for no series
-//! of the question, and its events are counted one by one: rows of both widths may overlap there, and each event is in
-//! one of them.
+//! and inside one group. If a row does not, no rollup of its minute or quarter is used, whichever series it is of, and
+//! the events there are counted one by one: rows of both widths may overlap there, and each event is in only one of
+//! them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,19 +18,19 @@ use super::{GROUPS_MAX, MetricsQuery, MetricsReport, Source};
 use crate::event::Timestamp;
 use crate::event::bucket::Day;
 
-/// Most buckets of time in which events are counted: two years of minutes. Each 10,000 are a statement.
+/// Most buckets of time in which events are counted: nearly two years of minutes. Every 10,000 take a statement.
 const BUCKETS_COUNTED_MAX: usize = 1_000_000;
-/// As many events are counted rather than estimated: some hundred milliseconds. Small in tests.
+/// Up to so many events are counted rather than estimated, which takes some hundred milliseconds. Small in tests.
 pub(super) const CHEAP_EVENTS_MAX: u64 = if cfg!(test) { 500 } else { 50_000 };
-/// Most users that a group made from rollups tells apart: under a megabyte, for one group at a time.
+/// Most users that a group made from rollups counts exactly: under a megabyte, for one group at a time.
 const GROUP_EXACT_MAX: usize = 100_000;
 
 /// Answers a question.
 ///
 /// # Errors
 ///
-/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::Memory`] where too much would be held,
-/// or what is wrong with the store.
+/// [`AnswerError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`AnswerError::TooLarge`] or [`AnswerError::Memory`]
+/// where the answer would need too much work or memory, or an error of the store or its rollups.
 pub async fn answer<S: Snapshot>(
     snapshot: &mut S,
     query: &MetricsQuery,
@@ -87,7 +87,7 @@ struct Days {
     sums: Vec<DayRow>,
     /// Where parts must be read.
     in_parts: Stretches,
-    /// Where parts and deltas do not tell everything.
+    /// Where parts and deltas lack some names or channels, so events must be counted.
     overflowed: Stretches,
 }
 
@@ -158,11 +158,11 @@ impl<'a> Answering<'a> {
                 overflowed,
             }));
         }
-        // The others were read for admission alone.
+        // The other days were read only to learn where the series has a row.
         sums.retain(|row| whole.contains(&row.day.start()));
-        // The calendar is cheap in order of time.
+        // The calendar is cheap when it is asked in order of time.
         sums.sort_unstable_by_key(|row| row.day);
-        // One stale series makes all of them read their parts of that day.
+        // If one series is stale on a day, all series read their parts of that day.
         let mut without_sum = BTreeSet::new();
         for row in &sums {
             let fits = plan::fits(&day_range(row.day), &whole, self.calendar.as_mut());
@@ -199,7 +199,7 @@ impl<'a> Answering<'a> {
         Ok(rows)
     }
 
-    /// Takes what fits and counts the rest.
+    /// Adds the rows that fit, and counts the events of the others.
     async fn add_rollups<S: Snapshot>(
         &mut self,
         snapshot: &mut S,
@@ -222,7 +222,7 @@ impl<'a> Answering<'a> {
             }
         }
         for row in days.sums {
-            // A series may be let in on a day before it has events there.
+            // A series may have a row on a day before it has events there.
             let Some((events, users)) = row.total.filter(|(events, _)| *events > 0) else {
                 continue;
             };

@@ -19,9 +19,9 @@ use crate::event::bucket::TimeUnit;
 mod tests;
 
 const SECOND_MICROS: i64 = 1_000_000;
-/// 1900-01-01. No event is before 1970, and no bucket longer than a month.
+/// 1900-01-01. No event is before 1970, and no bucket is longer than a month.
 const FIRST_MICROS: i64 = -2_208_988_800 * SECOND_MICROS;
-/// 9999-11-01, because jiff's years end with 9999. What is later is one bucket.
+/// 9999-11-01, because jiff's years end with 9999. All later time is one bucket.
 const LAST_MICROS: i64 = 253_397_030_400 * SECOND_MICROS;
 
 /// An interval of time, `[start, end)`.
@@ -44,13 +44,13 @@ impl TimeBucket {
 pub struct Calendar {
     zone: TimeZone,
     unit: TimeUnit,
-    /// The answer to the last question.
+    /// The bucket that was asked for last.
     current: Option<TimeBucket>,
-    /// Where the last question about clocks was.
+    /// The period of the minute or hour that was asked for last.
     period: Option<Period>,
 }
 
-/// A time in which the zone's offset does not change.
+/// A stretch of time in which the zone's offset does not change.
 #[derive(Debug, Clone, Copy)]
 struct Period {
     start_micros: i64,
@@ -130,7 +130,7 @@ impl Calendar {
         let offset = self.zone.to_offset(instant);
         let just_before = |instant: jiff::Timestamp| instant.checked_sub(1.nanosecond()).unwrap_or(instant);
         let just_after = instant.checked_add(1.nanosecond()).unwrap_or(instant);
-        // Some transitions change only the name of the time, or whether it counts as summer.
+        // Some transitions change only the name of the time, or whether it counts as summer time: they end no period.
         let start = self
             .zone
             .preceding(just_after)
@@ -150,7 +150,7 @@ impl Calendar {
             TimeUnit::Month => shown.first_of_month(),
             _ => shown,
         };
-        // Where a clock was set back over midnight, dates begin that were there before.
+        // A clock that was set back over midnight shows a date after the next one has begun.
         loop {
             let next = match self.unit {
                 TimeUnit::Week => date.saturating_add(7.days()),
@@ -178,7 +178,8 @@ impl Calendar {
             AmbiguousOffset::Unambiguous { offset } => instant_with(offset),
             AmbiguousOffset::Fold { before, .. } => instant_with(before),
             AmbiguousOffset::Gap { before, .. } => {
-                // Midnight by the old offset is in the gap, so the change is the last one until then.
+                // Midnight by the old offset is in the gap, so the change that made the gap is the last one up to that
+                // instant.
                 let in_gap = instant_with(before);
                 let just_after = in_gap.checked_add(1.nanosecond()).unwrap_or(in_gap);
                 let change = self.zone.preceding(just_after).next();

@@ -1,9 +1,9 @@
 //! Users who were counted one by one: the cheapest form in which millions of them can be told apart.
 //!
-//! The store has told them apart within a group already, so a group without rollups needs no set: its users are as many
-//! as it has rows. They are kept for what spans groups: the whole range, "other", and groups that rollups add to. Each
-//! is 16 bytes in a chunk; sorting a chunk takes a millisecond or so, and chunks are then walked side by side, so that
-//! nothing is copied and others have their turn in between.
+//! The store returns each user of a group once, so a group without rollups needs no set: it has as many users as rows.
+//! The users are kept for what spans groups: the whole range, "other", and groups that rollups add to. Each is 16 bytes
+//! in a chunk; sorting a chunk takes a millisecond or so, and chunks are then walked side by side, so that nothing is
+//! copied and other tasks get the thread in between.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
@@ -15,12 +15,12 @@ use crate::rollup::users::UserHash;
 
 /// Users in a chunk: one megabyte.
 const CHUNK_USERS: usize = 65_536;
-/// Of the first allocation, as most questions count only some minutes' users.
+/// Users in the first allocation: most questions count the users of a few minutes only.
 const CHUNK_USERS_MIN: usize = 64;
-/// What a group costs, its entry in the table included.
+/// Bytes that a group takes, with its entry in the hash table.
 const GROUP_BYTES: usize = 96;
 
-/// Where users are counted: a bucket of time and the number of a text.
+/// Where users are counted: the start of a bucket of time, and the number of a text.
 pub(super) type Place = (Timestamp, usize);
 
 /// A user in a group, by the group's number.
@@ -35,7 +35,7 @@ pub(super) struct Counted {
 pub(super) struct CountedGroup {
     pub(super) place: Place,
     pub(super) events: u64,
-    /// As many users as rows, each of which is another user.
+    /// Number of users: one for each row, because each row is another user.
     pub(super) users: u64,
 }
 
@@ -58,7 +58,7 @@ impl CountedUsers {
         }
     }
 
-    /// Adds events of a user who is new in that place. Who the user is is kept only if it is told.
+    /// Adds events of a user who is new in that place. `user` is `None` if it does not matter who the user is.
     pub(super) fn add(&mut self, place: Place, events: u64, user: Option<UserHash>) -> Result<(), OutOfMemory> {
         let group = match self.numbers.get(&place) {
             Some(number) => *number,
@@ -109,7 +109,7 @@ impl CountedUsers {
         self.chunks.iter_mut()
     }
 
-    /// All users by `key`, in the order of which each chunk is sorted already.
+    /// The keys of all users in order. Each chunk must be sorted by `key`.
     pub(super) fn merged<K: Ord + Copy, F: Fn(&Counted) -> K>(&self, key: F) -> Merged<'_, K, F> {
         let mut heads = BinaryHeap::with_capacity(self.chunks.len());
         for (chunk, users) in self.chunks.iter().enumerate() {
@@ -128,7 +128,7 @@ impl CountedUsers {
 /// The keys of all users, ascending.
 pub(super) struct Merged<'c, K, F> {
     chunks: &'c [Vec<Counted>],
-    /// Of each chunk the next key, the chunk, and where in it.
+    /// For each chunk: the next key, the chunk's index, and the key's position in it.
     heads: BinaryHeap<Reverse<(K, usize, usize)>>,
     key: F,
 }

@@ -13,19 +13,19 @@ pub enum AnswerError<E> {
     /// More groups than an answer may hold.
     #[error("the answer would have more than {GROUPS_MAX} groups")]
     TooManyGroups,
-    /// More than may be worked out. The text says what to ask instead.
+    /// The answer would take too much work. The text says what to ask instead.
     #[error("{0}")]
     TooLarge(String),
-    /// More than may be held.
+    /// The answer would take too much memory.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
-    /// A rollup is not what we wrote.
+    /// A rollup row is damaged.
     #[error(transparent)]
     Damaged(#[from] DamagedSet),
 }
 
 impl<E> AnswerError<E> {
-    /// The same with another store's error.
+    /// Turns the store's error into another one; keeps all other errors.
     pub fn map_store<F>(self, map: impl FnOnce(E) -> F) -> AnswerError<F> {
         match self {
             Self::Store(error) => AnswerError::Store(map(error)),

@@ -1,5 +1,5 @@
 //! From rows to groups: sorted, then added up one group at a time, because a set of many users takes 64 KB while it
-//! grows and an answer may have thousands.
+//! grows and an answer may have thousands of groups.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,20 +17,20 @@ use crate::rollup::users::{UserKey, UserUnion};
 /// Stands between name and channel. Neither can contain it, and nothing sorts before it, so that pairs sort like their
 /// texts.
 const SEPARATOR: char = '\0';
-/// What a text costs beside its bytes, of which there are two copies.
+/// Bytes that a text takes beside the two copies of its own bytes.
 const TEXT_BYTES: usize = 128;
 
 /// Everything that an answer adds up.
 pub(super) struct Entries {
     grouping: Grouping,
-    /// What users who are counted are hashed with.
+    /// The key with which counted users are hashed.
     user_key: UserKey,
-    /// Whether it matters who they are.
+    /// Whether it matters who the users are, not only how many.
     tells_users: bool,
     /// Names and channels as far as the grouping tells them apart, each text once.
     texts: Vec<String>,
     numbers: HashMap<String, usize>,
-    /// The text that is looked up.
+    /// The text that is looked up: a buffer that is used again.
     looked_up: String,
     rows: Vec<Row>,
     counted: CountedUsers,
@@ -38,7 +38,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Nothing yet. What of it grows with the events takes from the memory.
+    /// Starts empty. Everything that grows with the events is taken from `memory`.
     pub(super) fn new(grouping: Grouping, memory: &Holding) -> Self {
         Self {
             grouping,
@@ -53,17 +53,18 @@ impl Entries {
         }
     }
 
-    /// Users who are counted will meet the sets of a database, which were hashed with this key.
+    /// Sets the key with which the database's sets of users were hashed, because counted users will be merged with
+    /// these sets.
     pub(super) fn hash_with(&mut self, user_key: UserKey) {
         self.user_key = user_key;
     }
 
-    /// All that comes are events of one stretch, and in one group: the store has told its users apart.
+    /// Says that all events come from one stretch of time. Ungrouped, the store has then told their users apart.
     pub(super) fn only_count_users(&mut self) {
         self.tells_users = !self.grouping.is_none();
     }
 
-    /// Adds a row of an event name and a channel, as far as it says them.
+    /// Adds a rollup row. A name or channel is `None` where the row does not have it.
     pub(super) fn add(
         &mut self,
         start: Timestamp,
@@ -83,7 +84,7 @@ impl Entries {
         self.counted.add(place, count.events, user)
     }
 
-    /// The number of the text that a name and a channel come to.
+    /// The number of the text for a name and a channel; makes a new one if need be.
     fn text(&mut self, (event_name, channel): (Option<&str>, Option<&str>)) -> Result<usize, OutOfMemory> {
         self.looked_up.clear();
         if self.grouping.event_name {
@@ -103,7 +104,7 @@ impl Entries {
         Ok(number)
     }
 
-    /// The whole range and its groups.
+    /// Adds up the whole range and its groups.
     pub(super) async fn sum_up<S: Snapshot>(
         mut self,
         adder: &mut Adder<'_, S>,
@@ -157,7 +158,7 @@ impl Entries {
         Ok((total, groups))
     }
 
-    /// Orders the texts and gives those beyond the limit the last place together.
+    /// Orders the texts; all texts beyond the limit share the last place.
     async fn places<S: Snapshot>(
         &mut self,
         adder: &mut Adder<'_, S>,
@@ -228,7 +229,7 @@ impl Entries {
 struct Places {
     /// Place of each text.
     of_text: Vec<usize>,
-    /// Text of each place, but for the one of all others.
+    /// Text of each place, except the place that all others share.
     texts: Vec<usize>,
     /// How many places there are.
     count: usize,
@@ -237,7 +238,7 @@ struct Places {
 /// What was summed up, by bucket of time and place.
 type Summed = Vec<(Place, Counts)>;
 
-/// Adds zeros for every bucket of the range and every place that has none.
+/// Adds zeros for every bucket of the range and every place that has no counts.
 fn filled<E>(
     summed: Summed,
     query: &MetricsQuery,

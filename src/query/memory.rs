@@ -1,16 +1,15 @@
 //! Memory for answers: one budget for all questions that are being answered.
 //!
-//! What a question reads of the store is held until its answer is made, and how much that is nobody knows beforehand.
-//! So each takes from the budget as it goes, and is refused where nothing is left: a dashboard must not be able to cost
-//! the server its memory, and with it the ingestion. What is counted are the bytes of what is kept, not what an
-//! allocator makes of them.
+//! What a question reads from the store is held until its answer is made, and its size is not known beforehand. So each
+//! question takes from the budget as it reads, and is refused when nothing is left: a dashboard must not use up the
+//! server's memory and so end ingestion. The budget counts the bytes of the data, not what the allocator adds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytesize::ByteSize;
 
-/// The budget. Clones are the same one.
+/// The budget. Clones share it.
 #[derive(Debug, Clone)]
 pub struct QueryMemory(Arc<Budget>);
 
@@ -30,25 +29,25 @@ struct Held {
     bytes: AtomicUsize,
 }
 
-/// Nothing is left for a question.
+/// Too little memory is left for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OutOfMemory {
-    /// It asks for more than there is.
+    /// The question needs more than the whole budget.
     #[error(
         "the question needs more than {} of memory: ask for a shorter range or fewer groups, or raise --query-bytes-max",
         ByteSize(*bytes_max as u64)
     )]
     Question {
-        /// All that there is.
+        /// Size of the whole budget.
         bytes_max: usize,
     },
-    /// It might have had enough, had others not held it.
-    #[error("other questions hold the memory for answers (--query-bytes-max)")]
+    /// The question might fit if other questions held less.
+    #[error("other questions hold the memory for answers: ask again later, or raise --query-bytes-max")]
     Others,
 }
 
 impl QueryMemory {
-    /// Of so many bytes.
+    /// A budget of `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self(Arc::new(Budget {
             bytes_max,
@@ -56,7 +55,7 @@ impl QueryMemory {
         }))
     }
 
-    /// For one question, which holds nothing yet.
+    /// The holding of one question, which holds nothing yet.
     pub fn question(&self) -> Holding {
         Holding(Arc::new(Held {
             budget: self.clone(),
@@ -71,11 +70,11 @@ impl QueryMemory {
 }
 
 impl Holding {
-    /// Takes more.
+    /// Takes `bytes` more from the budget.
     ///
     /// # Errors
     ///
-    /// When that is not to be had. Nothing was taken then.
+    /// When the budget has less than that left. Nothing is taken then.
     pub fn take(&self, bytes: usize) -> Result<(), OutOfMemory> {
         let Budget { bytes_max, held } = &*self.0.budget.0;
         let own = self.0.bytes.load(Ordering::Relaxed);

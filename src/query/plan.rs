@@ -9,12 +9,12 @@ use crate::event::Timestamp;
 use crate::event::bucket::{DAY_MICROS, HOUR_MICROS, TimeUnit};
 use crate::event::bucket::{Day, QUARTER_MICROS, floor};
 
-/// More stretches than this are joined where little lies between them: each one is a statement of its own.
+/// If there are more stretches than this, those with small gaps are joined: each stretch is a statement of its own.
 const STRETCHES_MAX: usize = 16;
-/// How much may lie between stretches that are joined.
+/// Longest gap that joining closes.
 const JOINED_GAP_MICROS: i64 = HOUR_MICROS;
 
-/// What a question tells apart.
+/// The events that a question is about, and how far it tells them apart.
 pub(super) fn event_filter(query: &MetricsQuery) -> EventFilter {
     let names = |one: &Option<String>, is_grouped| match one {
         Some(one) => Names::One(one.clone()),
@@ -28,7 +28,7 @@ pub(super) fn event_filter(query: &MetricsQuery) -> EventFilter {
     }
 }
 
-/// The series that tell apart at least what the events' filter does: a channel of all names together is not kept.
+/// The series that tell apart at least what `events` does: there is no series of one channel over all names.
 pub(super) fn series_filter(events: &EventFilter) -> SeriesFilter {
     let event_names = match (&events.event_names, &events.channels) {
         (Names::All, Names::One(_) | Names::Each) => Names::Each,
@@ -40,14 +40,14 @@ pub(super) fn series_filter(events: &EventFilter) -> SeriesFilter {
     }
 }
 
-/// How a question is hurt by days on which not every name and pair has a series.
+/// What days on which not every name and pair has a series mean for a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OverflowRule {
-    /// Not at all: it is about everything.
+    /// Nothing: the question is about all events together.
     NotConcerned,
-    /// Not where its only series has a row.
+    /// Nothing on days where the question's only series has a row.
     UnlessAdmitted,
-    /// Its series cannot be complete.
+    /// The question's series may be incomplete there.
     Harmed,
 }
 
@@ -73,14 +73,15 @@ pub(super) fn whole_days(range: &Range<Timestamp>) -> Range<Timestamp> {
     start..day_before_end.max(start)
 }
 
-/// The range, but from the beginning of a quarter of an hour on, so that every row that overlaps it begins inside.
+/// The range, but from the beginning of a quarter of an hour on: every row that overlaps `range` begins inside the
+/// result.
 pub(super) fn from_quarter(range: &Range<Timestamp>) -> Range<Timestamp> {
     floor(range.start, QUARTER_MICROS)..range.end
 }
 
-/// Whether it is worth looking for sums of days: some of them may fit into a group. Most zones never have a date that
-/// is a UTC day, and those that do have it in winter or for ever, which shows at one end of the range or is missed
-/// without harm.
+/// Whether it is worth looking for sums of days, because some of them may fit into a group. In most zones no date is a
+/// UTC day. In the others it is one in winter or always, so looking at both ends of the range is enough; a day that
+/// this misses does no harm.
 pub(super) fn days_may_fit(whole: &Range<Timestamp>, calendar: Option<&mut Calendar>) -> bool {
     if whole.is_empty() {
         return false;
@@ -108,7 +109,7 @@ pub(super) fn fits(interval: &Range<Timestamp>, range: &Range<Timestamp>, calend
         && calendar.is_none_or(|calendar| calendar.bucket_of(interval.start).end >= interval.end)
 }
 
-/// A set of instants: disjoint stretches in order, with something between any two.
+/// A set of instants: disjoint stretches in order, with a gap between any two.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Stretches(Vec<Range<Timestamp>>);
 
@@ -144,8 +145,8 @@ impl Stretches {
         Self::union(rest)
     }
 
-    /// Fewer stretches, if they are many. Only good where what overlaps the set lies wholly in it, and stays that way
-    /// when a gap between two stretches is closed.
+    /// Joins stretches, if there are many. Only valid if each row that overlaps the set lies wholly in it, and does so
+    /// also after a gap between two stretches was closed.
     pub(super) fn joined(self) -> Self {
         if self.0.len() <= STRETCHES_MAX {
             return self;
@@ -168,7 +169,7 @@ impl Stretches {
         after > 0 && interval.end <= self.0[after - 1].end
     }
 
-    /// What of them is inside a range.
+    /// The stretches, cut to a range.
     pub(super) fn clipped(&self, range: &Range<Timestamp>) -> Vec<Range<Timestamp>> {
         let clip = |stretch: &Range<Timestamp>| stretch.start.max(range.start)..stretch.end.min(range.end);
         let clipped = self.0.iter().map(clip);

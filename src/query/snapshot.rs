@@ -1,4 +1,5 @@
-//! What answering a metrics query asks of a store: rows of the rollups and of the events, all from one snapshot.
+//! What a store must provide for answering metrics queries: rows of the rollups and of the events, all from one
+//! snapshot.
 
 use std::ops::Range;
 
@@ -10,8 +11,8 @@ use crate::rollup::UserKey;
 /// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series
 /// over a year.
 pub const ROWS_MAX: usize = 1_000_000;
-/// What a row costs beside its users and its names: the row, and what it becomes on the way to its group, with room to
-/// grow.
+/// Bytes that a row takes beside its users and names: the row, and its later forms on the way to its group, with spare
+/// room.
 pub const ROW_BYTES: usize = 224;
 
 /// A question that would read more than its [`Allowance`].
@@ -33,7 +34,7 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Of so many rows, which take from the memory.
+    /// An allowance of `rows` rows, whose bytes are taken from `memory`.
     pub fn new(rows: usize, memory: Holding) -> Self {
         Self { rows, memory }
     }
@@ -43,12 +44,12 @@ impl Allowance {
         &self.memory
     }
 
-    /// Rows that are left. A store need not look for more than one beyond, which tells that there are too many.
+    /// Rows that are left. A store need not read more than one beyond, which shows that there are too many.
     pub fn rows_left(&self) -> usize {
         self.rows
     }
 
-    /// Takes off one row with its names.
+    /// Takes one row with its names and its users.
     ///
     /// # Errors
     ///
@@ -60,10 +61,10 @@ impl Allowance {
     }
 }
 
-/// Which values of a name a question is about.
+/// Which event names, or which channels, a question is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Names {
-    /// This one.
+    /// Only this one.
     One(String),
     /// Each of them, told apart.
     Each,
@@ -71,7 +72,7 @@ pub enum Names {
     All,
 }
 
-/// Which series a question reads. Kept are (one or each, one or each), (one or each, all) and (all, all).
+/// Which series a question reads. The rollups have (one or each, one or each), (one or each, all) and (all, all).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesFilter {
     /// Event names.
@@ -91,14 +92,14 @@ pub struct EventFilter {
     pub campaign_id: Option<String>,
 }
 
-/// A part or a delta. Its names are what tells it apart: `None` where the filter said `All`.
+/// A part or a delta. Name and channel are `None` where the filter said `All`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RollupRow {
     /// Event name.
     pub event_name: Option<String>,
     /// Channel.
     pub channel: Option<String>,
-    /// When.
+    /// The minute or quarter of an hour that the row is about.
     pub bucket: Bucket,
     /// Number of events.
     pub events: u64,
@@ -106,23 +107,23 @@ pub struct RollupRow {
     pub users: Vec<u8>,
 }
 
-/// A series on a day.
+/// The sum of a series on a UTC day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayRow {
     /// Event name.
     pub event_name: Option<String>,
     /// Channel.
     pub channel: Option<String>,
-    /// Which day.
+    /// The UTC day.
     pub day: Day,
     /// Events and encoded users; `None` when the day is stale and its parts must be read instead.
     pub total: Option<(u64, Vec<u8>)>,
 }
 
-/// What holds for the rollups of a range.
+/// State of the rollups of a range.
 #[derive(Debug, Clone)]
 pub struct RollupState {
-    /// What users are hashed with.
+    /// The key with which users are hashed.
     pub user_key: UserKey,
     /// The days that have pairs without a series, in order.
     pub overflowed: Vec<Day>,
@@ -131,23 +132,23 @@ pub struct RollupState {
 /// Events of one user in one group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserCount<'a> {
-    /// Index of the last start that is not after the events.
+    /// Index of the group: of the last of `starts` that is not after the events.
     pub group: usize,
-    /// Their name, where it is told.
+    /// Name of the events; `None` where the filter said `All`.
     pub event_name: Option<&'a str>,
-    /// Their channel, where it is told.
+    /// Channel of the events; `None` where the filter said `All`.
     pub channel: Option<&'a str>,
-    /// Their user.
+    /// The user of the events.
     pub user_id: &'a str,
-    /// How many they are.
+    /// Number of the events.
     pub events: u64,
 }
 
-/// Takes the users that are counted.
+/// Callback that is handed each counted user.
 pub type EachUser<'e> = dyn FnMut(UserCount<'_>) -> Result<(), OutOfMemory> + Send + 'e;
 
-/// One consistent view of the database. All ranges are half-open. Every method fails with the store's own error, and
-/// after that the snapshot is of no use.
+/// One consistent view of the database. All ranges are half-open. Every method fails with the store's own error, after
+/// which the snapshot must not be used.
 pub trait Snapshot: Send {
     /// The store's own error.
     type Error: Send;
@@ -174,8 +175,7 @@ pub trait Snapshot: Send {
         range: Range<Timestamp>,
     ) -> impl Future<Output = Result<Vec<RollupRow>, Self::Error>> + Send;
 
-    /// What holds for the rollups of a range; `None` when they are not built yet, so that nothing of them may be
-    /// believed.
+    /// State of the rollups of a range; `None` when they are not built yet, and must not be used.
     fn rollup_state(
         &mut self,
         range: Range<Timestamp>,
@@ -186,7 +186,8 @@ pub trait Snapshot: Send {
     fn events_stored(&mut self, range: Range<Timestamp>) -> impl Future<Output = Result<u64, Self::Error>> + Send;
 
     /// Counts the events in a range by user, and by group: `starts` ascend, and the first one is not after the range.
-    /// Each result is handed to `each`, in no order; an error of it is the store's own then, and ends the counting.
+    /// Each result is handed to `each`, in no order; an error of `each` ends the counting and becomes the store's own
+    /// error.
     fn count_users(
         &mut self,
         events: &EventFilter,

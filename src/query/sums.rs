@@ -1,6 +1,6 @@
 //! Adding up: rows of the rollups and users who were counted, one group after the other.
 //!
-//! A large answer takes seconds, and others wait for the thread, so the work is cut by breaths.
+//! A large answer takes seconds, and other tasks wait for the thread, so the work is interrupted by pauses.
 
 use super::Counts;
 use super::counted::{Counted, CountedUsers, Place};
@@ -8,27 +8,27 @@ use super::error::AnswerError;
 use super::snapshot::Snapshot;
 use crate::rollup::users::{UserHash, UserSet, UserUnion};
 
-/// Work between two breaths, in users that are added: some milliseconds.
+/// Work between two pauses, in users that are added: some milliseconds.
 const WORK_MAX: u32 = 100_000;
-/// What merging a set is worth: 50 µs when it is a full sketch.
+/// Work of merging one set: 50 µs when it is a full sketch.
 const SET_WORK: u32 = 1_000;
 
 /// A row of the rollups, on the way to its group.
 pub(super) struct Row {
-    /// Where it belongs: the beginning of a bucket of time, and the number of its text, later of its place among the
-    /// texts.
+    /// Where the row belongs: the start of a bucket of time, and the number of its text; later the text's place in the
+    /// order.
     pub(super) place: Place,
     pub(super) events: u64,
     /// As `rollup::UserSet` encodes them.
     pub(super) users: Vec<u8>,
 }
 
-/// Does the work, and takes the breaths.
+/// Does the work, and pauses in between.
 pub(super) struct Adder<'s, S> {
     snapshot: &'s mut S,
     /// Most users that a set tells apart.
     pub(super) exact_max: usize,
-    /// Work since the last breath.
+    /// Work since the last pause.
     work: u32,
 }
 
@@ -52,7 +52,7 @@ impl<'s, S: Snapshot> Adder<'s, S> {
         Ok(())
     }
 
-    /// How many users were counted, each of them once.
+    /// Number of distinct users among all that were counted.
     pub(super) async fn distinct(&mut self, counted: &mut CountedUsers) -> Result<u64, AnswerError<S::Error>> {
         let user = |counted: &Counted| counted.user;
         self.sort(counted, user).await?;
@@ -65,7 +65,7 @@ impl<'s, S: Snapshot> Adder<'s, S> {
         Ok(distinct)
     }
 
-    /// Sorts each chunk, so that they can be walked side by side.
+    /// Sorts each chunk, so that chunks can be walked side by side.
     async fn sort<K: Ord>(
         &mut self,
         counted: &mut CountedUsers,
@@ -96,7 +96,7 @@ struct CountedSum<K> {
 }
 
 /// Adds up everything by `key`, and hands over each group, ascending, with the set of its users if there are rows at
-/// all. Without rows every user was counted, and numbers say it all.
+/// all. Without rows every user was counted, and numbers are enough.
 pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
     rows: &mut [Row],
     counted: &mut CountedUsers,
@@ -145,7 +145,7 @@ pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
                 adder.worked(1).await?;
             }
             if last.is_none() {
-                // Nobody asked who they are.
+                // Who the users are was not kept, only how many.
                 distinct = sum.users;
             }
         }
@@ -153,7 +153,8 @@ pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
             None => each(group, Counts::exactly(events, distinct), None)?,
             Some(union) => {
                 let set = union.finish();
-                // Finishing a set takes about as long as merging one, and then it goes into the whole range's.
+                // Finishing a set takes about as long as merging one, and the set is then merged into that of the whole
+                // range.
                 adder.worked(2 * SET_WORK).await?;
                 each(group, Counts::new(events, set.count()), Some(set))?;
             }
@@ -161,7 +162,7 @@ pub(super) async fn add_up<S: Snapshot, K: Ord + Copy>(
     }
 }
 
-/// The groups of those who were counted, merged by `key`, ascending.
+/// The groups of counted users, merged by `key`, ascending.
 fn sums<K: Ord>(counted: &CountedUsers, key: impl Fn(Place) -> K) -> Vec<CountedSum<K>> {
     let mut sums: Vec<CountedSum<K>> = counted
         .groups

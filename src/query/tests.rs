@@ -17,7 +17,7 @@ const MINUTE: i64 = 60_000_000;
 /// 2026-02-01T00:00:00Z, a Sunday.
 const FEBRUARY: i64 = 1_769_904_000_000_000;
 
-/// A zone and a day at which something is odd about it.
+/// A zone, and a day close to which its clock does something unusual.
 const PLACES: [(&str, &str); 11] = [
     ("UTC", "2026-02-01T00:00:00Z"),
     ("Asia/Kathmandu", "2026-01-31T00:00:00Z"),
@@ -40,7 +40,7 @@ fn ask(model: &mut Model, query: &MetricsQuery) -> Answer {
         .expect("a model never waits")
 }
 
-/// Stores answer on a runtime with several threads.
+/// Checks that the future is `Send`: stores answer on a runtime with several threads.
 fn sendable<F: Future + Send>(answering: F) -> F {
     answering
 }
@@ -133,7 +133,7 @@ fn answers_from_rollups_are_those_of_a_recount() {
             }
         }
     }
-    // What is random has met what it is for.
+    // The random cases have met what they are for.
     assert!(from_rollups > 1_000 && overflowed > 100, "{from_rollups} {overflowed}");
 }
 
@@ -236,7 +236,7 @@ fn users_that_must_be_told_apart_take_memory_and_others_do_not() {
 
 #[test]
 fn users_and_their_bounds_are_never_more_than_events() {
-    // So many that estimates are above and below.
+    // So many sets that some estimates are too high and some too low.
     for seed in 0..20 {
         let users = 700 + 13 * seed;
         let events = (0..users).map(|n| event(n + 10_000 * seed, FEBRUARY));
@@ -341,6 +341,6 @@ fn summing_up_much_takes_breaths() {
     query.zone = TimeZone::get("Asia/Kolkata").unwrap();
     let report = ask(&mut model, &query).unwrap();
     assert_eq!(report.total.total_events, 3_000);
-    // 3,000 sets are merged, and 750 are finished: thirty breaths at the least.
+    // 3,000 sets are merged, and 750 are finished: at least thirty pauses.
     assert!(model.breaths >= 30, "{}", model.breaths);
 }

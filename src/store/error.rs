@@ -20,17 +20,17 @@ pub enum StoreError {
     /// Retrying cannot help: find the event, quarantine it.
     #[error("the database refuses the data ({code}): {message}")]
     Data {
-        /// SQLSTATE, SQLite's extended result code by name, or a word of ours for what the database does without an
-        /// error.
+        /// SQLSTATE, SQLite's extended result code by name, or a word of this program for what the database does
+        /// without an error.
         code: String,
         /// The database's own words.
         message: String,
     },
-    /// A code that says neither whose fault it is, such as one that a trigger made up. Nothing was stored. The data is
-    /// at fault once other events are stored while one is refused; until then retry.
-    #[error("the database fails, and does not say whether that is about the data ({code}): {message}")]
+    /// A code that does not say whose fault it is, such as one that a trigger made up. Nothing was stored. The data are
+    /// at fault if the database takes other events while it refuses one; until that is known, retry.
+    #[error("the database fails with an error that does not tell whether the data are at fault ({code}): {message}")]
     Unclear {
-        /// As above.
+        /// As in [`StoreError::Data`].
         code: String,
         /// The database's own words.
         message: String,
@@ -48,7 +48,7 @@ pub enum SinkError {
     Store(#[from] StoreError),
     /// The checkpoint did not stand where the batch begins: nothing was stored. Read the checkpoint and go on from
     /// there.
-    #[error("another flush has moved the checkpoint, so nothing was stored")]
+    #[error("another session changed the checkpoint after it was last read, so nothing was stored")]
     CheckpointMoved,
 }
 
@@ -70,7 +70,7 @@ pub enum QueryError {
     /// The query alone needs more than may be held in memory. The text says what to ask instead.
     #[error("{0}")]
     TooLarge(String),
-    /// Other queries hold the memory. Asked again it may have an answer.
+    /// Other queries hold the memory. The query may succeed if it is sent again.
     #[error("{0}")]
     Memory(String),
 }

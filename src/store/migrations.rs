@@ -1,10 +1,10 @@
-//! The way of a database's schema from one version to another.
+//! Moves a database's schema from one version to another.
 //!
 //! Both directories of migrations are compiled in. Rule: `up` on a database that is newer than the binary changes
 //! nothing.
 //!
-//! A migration only makes tables. What must be counted to fill them is done afterwards, by `upkeep::upgrade`, because
-//! it can take long and must survive an interruption: the database remembers that it is due.
+//! A migration only creates tables. Filling them with counts is done afterwards, by `upkeep::upgrade`, because counting
+//! can take long and must survive an interruption: the database remembers that it is due.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::settings::{StoreLocation, StoreSettings};
 /// One migration and whether the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationStatus {
-    /// Its name; a migration that this binary does not know has only its version.
+    /// Its name; only its version if this binary does not know the migration.
     pub name: String,
     /// Whether the database has it.
     pub applied: bool,
@@ -27,7 +27,7 @@ pub struct MigrationStatus {
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Applies every pending migration, creating the embedded database if need be. Returns the names of those applied.
-/// Waits for so long for a PostgreSQL server that refuses connections or is still starting.
+/// Waits up to `server_wait` for a PostgreSQL server that refuses connections or is still starting.
 ///
 /// Blocks, and must not be called on a thread that drives a tokio runtime.
 pub fn apply(location: &StoreLocation, server_wait: Duration) -> Result<Vec<String>, StoreError> {
@@ -84,6 +84,6 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, StoreError>>) -
         .worker_threads(1)
         .enable_all()
         .build()
-        .map_err(|error| StoreError::Unavailable(format!("no runtime: {error}")))?;
+        .map_err(|error| StoreError::Unavailable(format!("cannot start a tokio runtime: {error}")))?;
     runtime.block_on(future)
 }

@@ -12,10 +12,9 @@
 //! error                     SQLSTATE → what to do about it
 //! ```
 //!
-//! The flush does everything on one tokio-postgres session of its own, reading the checkpoint and making partitions
-//! included, where diesel would do: these statements guard its transaction and share its fate, and what to do about a
-//! failure hangs on the SQLSTATE, which diesel does not pass on. COPY in binary form is not to be had from diesel
-//! either.
+//! The flush does everything on one tokio-postgres session of its own, including what diesel could do, reading the
+//! checkpoint and making partitions: these statements guard its transaction and fail with it, and what to do about a
+//! failure depends on the SQLSTATE, which diesel does not pass on. Nor does diesel offer binary COPY.
 
 mod checkpoints;
 mod connect;
@@ -58,7 +57,7 @@ use crate::wal::id::LifeId;
 
 /// Time for the few reads of a schema check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Oldest release that is tested.
+/// Oldest major version of PostgreSQL that is tested.
 const SERVER_VERSION_MIN: i32 = 15;
 
 /// A PostgreSQL database.
@@ -67,14 +66,14 @@ pub(super) struct PostgresStore {
     flush_timeout: Duration,
     metrics: Metrics,
     checkpoints: Checkpoints,
-    /// Set once it was seen that sessions are kept.
+    /// Set once it is known that no pooler shares sessions between server processes.
     keeps_sessions: OnceCell<()>,
 }
 
 impl PostgresStore {
-    /// Which database a URL is about, for people.
+    /// Describes the database of a URL for people.
     pub(super) fn describe(url: &str) -> String {
-        // What is wrong with a URL is told by whoever connects.
+        // Connecting reports what is wrong with the URL.
         Connector::parse(url).map_or_else(|_| "PostgreSQL".to_owned(), |url| url.database())
     }
 
@@ -91,7 +90,7 @@ impl PostgresStore {
         })
     }
 
-    /// Looks once. The database may be away when the server starts, so the flush may be who looks.
+    /// Checks once, on the first connection that succeeds: the database may be down when the server starts.
     async fn must_keep_sessions(&self) -> Result<(), StoreError> {
         let look = || pooling::must_keep_sessions(&self.connector);
         self.keeps_sessions.get_or_try_init(look).await.copied()
@@ -162,7 +161,7 @@ impl EventStore for PostgresStore {
             Ok(report) => Ok(report),
             Err(QueryFailure::Query(error)) => Err(error),
             Err(QueryFailure::SessionEnded(message)) => Err(StoreError::Unavailable(message).into()),
-            // Either the schema is at fault and says so, or it is not and the statement may be tried again.
+            // Either the schema check explains the refusal, or the statement may be tried again.
             Err(QueryFailure::Refused(message)) => {
                 self.check_schema().await?;
                 Err(StoreError::Unavailable(message).into())

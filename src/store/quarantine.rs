@@ -1,12 +1,12 @@
-//! A quarantined event in words: for the person who has to decide what becomes of it.
+//! A quarantined event as text, for the person who has to decide what becomes of it.
 
 use serde_json::value::RawValue;
 
 use crate::event::EventRef;
 
-/// The event as JSON text that any database stores, whatever is wrong with the event: U+0000 is replaced.
+/// The event as JSON text that any database stores, whatever is wrong with the event: U+0000 is replaced by U+FFFD.
 ///
-/// It can be corrected and posted again. Metadata that is no JSON is shown as a string.
+/// It can be corrected and posted again. Metadata that is not JSON is shown as a string.
 pub(super) fn readable(event: &EventRef<'_>) -> String {
     #[derive(serde::Serialize)]
     struct Readable<'a> {
@@ -50,7 +50,7 @@ pub(super) fn readable(event: &EventRef<'_>) -> String {
     without_nul(&text)
 }
 
-/// The text without U+0000, which PostgreSQL does not store.
+/// Replaces U+0000, which PostgreSQL does not store, by U+FFFD.
 pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

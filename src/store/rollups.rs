@@ -1,4 +1,4 @@
-//! What keeping the rollups asks of a database: transactions over deltas, parts and days, held by one process at a
+//! What keeping the rollups needs from a database: transactions over deltas, parts and days, held by one process at a
 //! time.
 
 use std::ops::Range;
@@ -11,10 +11,10 @@ use crate::event::bucket::{Bucket, Day};
 use crate::rollup::users::NewKey;
 use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 
-/// One connection that keeps the rollups. Its calls belong into the order `begin`, anything else, `commit`. After any
-/// error it must be dropped, which undoes what was begun.
+/// One connection that keeps the rollups. The order of calls is `begin`, anything else, `commit`. After any error the
+/// connection must be dropped, which rolls the transaction back.
 ///
-/// Rows come out in no order unless said otherwise. Ranges are half-open and are about where a bucket begins.
+/// Rows come out in no order unless said otherwise. Ranges are half-open; a bucket is in a range if it begins there.
 #[async_trait]
 pub trait RollupStore: Send {
     /// Whether the database has closed the connection while nobody used it, as far as that is known without asking.
@@ -40,7 +40,7 @@ pub trait RollupStore: Send {
     /// Removes and returns up to `rows_max` parts of a minute that begin before an instant, oldest first.
     async fn take_minutes(&mut self, before: Timestamp, rows_max: usize) -> Result<Vec<Part>, StoreError>;
 
-    /// The numbers of series, in the order of the keys; makes those that are missing.
+    /// The numbers of series, in the order of the keys; makes missing series.
     async fn series_ids(&mut self, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StoreError>;
 
     /// The parts with these series and buckets, where they exist.
@@ -49,7 +49,7 @@ pub trait RollupStore: Send {
     /// Inserts the parts, replacing those that are there.
     async fn put_parts(&mut self, parts: &[Part]) -> Result<(), StoreError>;
 
-    /// Marks days as changed since they were summed up, making rows for those that have none.
+    /// Marks days as changed since they were summed up; makes rows for days that have none.
     async fn mark_stale(&mut self, days: &[(SeriesId, Day)]) -> Result<(), StoreError>;
 
     /// Up to `rows_max` stale days before `before`.
@@ -64,19 +64,20 @@ pub trait RollupStore: Send {
     /// The (name, channel) pairs and (name, all) series that have parts on a day.
     async fn series_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError>;
 
-    /// Events of a day that found no room for a series of their own; `None` when all did.
+    /// Number of events of a day whose (name, channel) pair got no series of its own; `None` if all pairs got one.
     async fn overflow_on(&mut self, day: Day) -> Result<Option<u64>, StoreError>;
 
-    /// Adds to [`RollupStore::overflow_on`].
+    /// Adds events to the count of [`RollupStore::overflow_on`].
     async fn add_overflow(&mut self, day: Day, events: u64) -> Result<(), StoreError>;
 
-    /// The first day before `before` that has overflow and is not settled, or has got twice as much since.
+    /// The first day before `before` that has overflow and is not settled, or whose overflow has more than doubled
+    /// since.
     async fn unsettled_day(&mut self, before: Day) -> Result<Option<Day>, StoreError>;
 
-    /// Notes that a day's pairs were chosen when it was over.
+    /// Notes that a day's pairs were chosen after the day had ended.
     async fn settle(&mut self, day: Day) -> Result<(), StoreError>;
 
-    /// First and last day that has events, parts, deltas or sums; `None` when there is nothing at all. Reads a lot.
+    /// First and last day that has events, parts, deltas or sums; `None` when there is nothing at all. Reads many rows.
     async fn days_stored(&mut self) -> Result<Option<(Day, Day)>, StoreError>;
 
     /// The days that have parts, deltas, sums or overflow, in order. Reads all of these rows, once.
@@ -89,7 +90,7 @@ pub trait RollupStore: Send {
     async fn read_events(
         &mut self,
         range: Range<Timestamp>,
-        // `for`: left out, async_trait would make the lifetime one of the call.
+        // Without `for`, async_trait would make the lifetime that of the call.
         each: &mut (dyn for<'e> FnMut(&'e str, &'e str, &'e str, Timestamp) + Send),
     ) -> Result<(), StoreError>;
 
@@ -97,37 +98,37 @@ pub trait RollupStore: Send {
     /// names' bytes.
     async fn pairs_on(&mut self, day: Day, pairs_max: usize) -> Result<Vec<SeriesKey>, StoreError>;
 
-    /// All parts of a day, with what their series count.
+    /// All parts of a day, each with the key of its series.
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError>;
 
-    /// All sums of a day that are not stale, with what their series count.
+    /// All sums of a day that are not stale, each with the key of its series.
     async fn sums_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, SeriesId, Tally)>, StoreError>;
 
-    /// What those series count whose sum of a day is stale.
+    /// The keys of the series whose sum of a day is stale.
     async fn stale_on(&mut self, day: Day) -> Result<Vec<SeriesKey>, StoreError>;
 
-    /// All deltas of a day, which stay where they are.
+    /// All deltas of a day; does not remove them.
     async fn deltas_on(&mut self, day: Day) -> Result<Vec<Delta>, StoreError>;
 
     /// Removes everything that the rollups hold of a day: parts, sums, the deltas that this snapshot sees, overflow.
     async fn clear_day(&mut self, day: Day) -> Result<(), StoreError>;
 
-    /// What the database hashes user ids with.
+    /// The key with which the database's user ids are hashed.
     async fn user_key(&mut self) -> Result<UserKey, StoreError>;
 
-    /// Makes a secret key where there is none, and notes that all rollups must be made afresh. No flush that knew the
-    /// old one is under way when this transaction is committed.
+    /// Makes a secret key if there is none, and notes that all rollups must be rebuilt. When this transaction is
+    /// committed, no flush that read the old key is under way.
     async fn make_user_key(&mut self) -> Result<NewKey, StoreError>;
 
-    /// Whether events were stored before there were rollups and are not counted yet.
+    /// Whether rollups must be built from stored events: events older than the rollups, or a new user key.
     async fn rebuild_needed(&mut self) -> Result<bool, StoreError>;
 
-    /// The first day of those events that is not counted yet; `None` when not one is.
+    /// The first day that is not rebuilt yet; `None` if no day is.
     async fn build_from(&mut self) -> Result<Option<Day>, StoreError>;
 
-    /// Notes that all days before this one are counted.
+    /// Notes that all days before this one are rebuilt.
     async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError>;
 
-    /// Notes that all events are counted.
+    /// Notes that all days are rebuilt.
     async fn set_rebuilt(&mut self) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! The schema's versions that this binary carries, and how what a database has compares with them.
+//! The schema versions that this binary carries, and their comparison with those of a database.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -21,7 +21,7 @@ pub(super) struct Known {
     pub(super) name: String,
 }
 
-/// Compares what a database has with what this binary carries.
+/// Compares the migrations that a database has with those that this binary carries.
 pub(super) fn check(known: &[Known], applied: &BTreeSet<String>) -> Result<(), StoreError> {
     if let Some(newer) = applied
         .iter()
@@ -41,7 +41,7 @@ pub(super) fn check(known: &[Known], applied: &BTreeSet<String>) -> Result<(), S
     Ok(())
 }
 
-/// Judges what a database says of its rollups.
+/// Fails if a database says that its rollups are not built.
 pub(super) fn check_rollups(rebuild_needed: bool) -> Result<(), StoreError> {
     if rebuild_needed {
         return Err(StoreError::Schema(
@@ -51,12 +51,12 @@ pub(super) fn check_rollups(rebuild_needed: bool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What this binary carries for PostgreSQL, oldest first.
+/// The migrations for PostgreSQL, oldest first.
 pub(super) fn known_postgres() -> Result<Vec<Known>, StoreError> {
     known::<diesel::pg::Pg>(POSTGRES)
 }
 
-/// What this binary carries for SQLite, oldest first.
+/// The migrations for SQLite, oldest first.
 pub(super) fn known_sqlite() -> Result<Vec<Known>, StoreError> {
     known::<diesel::sqlite::Sqlite>(SQLITE)
 }
@@ -69,7 +69,7 @@ pub(super) fn run_pending<DB: Backend>(
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    // Also makes the table of versions.
+    // `applied_migrations` also creates the table of versions.
     let applied: BTreeSet<String> = harness.applied_migrations()?.iter().map(ToString::to_string).collect();
     let known = sorted::<DB>(source)?;
     if let Some(newer) = applied.iter().find(|version| {
@@ -104,7 +104,7 @@ where
 {
     let known = sorted::<DB>(source)?;
     let mut names = Vec::new();
-    // Newest first.
+    // `applied_migrations` returns the newest first.
     for version in harness
         .applied_migrations()?
         .into_iter()

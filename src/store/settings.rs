@@ -1,4 +1,4 @@
-//! Which database, and what queries may take of it.
+//! Settings of the database, and limits for queries.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Default for StoreLocation {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Metrics")]
 pub struct StoreSettings {
-    /// Which database; `--database-url` and `--data-dir` decide.
+    /// The database; set from `--database-url` and `--data-dir`.
     #[arg(skip)]
     pub location: StoreLocation,
     /// Database connections for GET /metrics; the flush has its own, so that dashboards cannot starve it
@@ -40,8 +40,8 @@ pub struct StoreSettings {
     /// Time for one metrics query, then 503; a dashboard has given up by then
     #[arg(long, env = "FAST_INGEST_QUERY_TIMEOUT", default_value = "10s", value_name = "TIME", value_parser = positive_duration)]
     pub query_timeout: Duration,
-    /// Memory for what all metrics queries hold at a time; a query that finds too little left is answered 503, one that
-    /// needs more by itself 400
+    /// Memory for all running metrics queries together; a query that finds too little left gets 503, one that alone
+    /// needs more gets 400
     #[arg(
         long,
         env = "FAST_INGEST_QUERY_BYTES_MAX",

@@ -1,8 +1,8 @@
-//! Events in the embedded SQLite: the default, for one machine and no other software.
+//! Events in the embedded SQLite: the default, for one machine without other software.
 //!
-//! It keeps the rules of PostgreSQL: one transaction a batch, the checkpoint first, the same answers. Rows and queries
-//! go through rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor progress
-//! handler: a query could be neither cancelled nor timed out. Migrations do use diesel.
+//! It follows the same rules as PostgreSQL: one transaction a batch, the checkpoint first, the same answers. Rows and
+//! queries go through rusqlite rather than diesel, because diesel's `SqliteConnection` offers neither interrupt nor
+//! progress handler: a query could be neither cancelled nor timed out. Migrations do use diesel.
 
 mod busy;
 mod connection;
@@ -62,11 +62,11 @@ impl EventStore for SqliteStore {
     async fn check_schema(&self) -> Result<(), StoreError> {
         if !migrate::is_there(&self.path)? {
             return Err(StoreError::Unavailable(format!(
-                "{} does not exist, so nothing is stored there; --data-dir and DATABASE_URL say which database is meant",
+                "{} does not exist, so nothing is stored there; choose the database with --data-dir or DATABASE_URL",
                 self.path.display()
             )));
         }
-        // A short read at start-up; not worth a thread.
+        // A short read at start-up, so blocking here does no harm.
         let applied = migrate::applied(&self.path)?;
         schema::check(&schema::known_sqlite()?, &applied)
     }

@@ -10,7 +10,7 @@ use crate::wal::id::{LifeId, Mark};
 use crate::wal::refusal::Refusal;
 use crate::wal::settings::WalSettings;
 
-/// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on behind `through`.
+/// Answers as `fast-ingest wal adopt` does: the log, as `wal_id`, goes on after `through`.
 fn answer(place: &LogPlace, running: &Running, database: &Database, wal_id: WalId, through: Sequence) {
     block_on(async {
         let mut sink = database.store().open_sink().await.unwrap();
@@ -35,7 +35,7 @@ fn answer(place: &LogPlace, running: &Running, database: &Database, wal_id: WalI
     });
 }
 
-/// Waits, on time that costs nothing, for the flush to ask; answers; and waits until all is stored.
+/// In virtual time: waits for the flush to ask, answers, and waits until all is stored.
 fn ask_and_answer(place: &LogPlace, running: &Running, database: &Database, words: &str, answering: impl FnOnce()) {
     let (flusher, progress, stop) = flusher(running, database.store(), FlushStop::Running);
     let end = running.log.durable().through;
@@ -96,7 +96,7 @@ fn another_database_asks_and_gets_what_the_first_one_does_not_have() {
     assert_eq!((first.users(), second.users()), (vec![1, 2], vec![3, 4]));
     running.stop().unwrap();
 
-    // The first one is the other one now.
+    // Now the first database is the wrong one.
     let running = start(&place.settings());
     block_on(async {
         let (flusher, progress, stop) = flusher(&running, first.store(), FlushStop::Running);

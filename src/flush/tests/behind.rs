@@ -50,7 +50,7 @@ fn it_gets_again_what_the_log_has_kept() {
     drain(&running, database.store()).unwrap();
     assert_eq!(database.users(), (1..=20).collect::<Vec<_>>());
 
-    // By the next start as well.
+    // The next start stores them again as well.
     running.stop().unwrap();
     restore(&database, &backup);
     let running = start(&keeping(&place));
@@ -79,7 +79,7 @@ fn what_is_kept_takes_no_room_from_what_is_not_stored_until_it_has_to_be_stored_
     assert!(gate.bytes_used() <= before, "only the active segment counts");
     running.stop().unwrap();
 
-    // A start knows it without the database.
+    // A start knows what was flushed without asking the database.
     let running = start(&keeping(&place));
     let gate = Arc::clone(running.log.gate());
     assert!(gate.bytes_used() <= before);

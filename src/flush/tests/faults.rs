@@ -1,4 +1,4 @@
-//! What the database may do to a flush, put between the flush and a real store.
+//! Faults of the database, injected between the flush and a real store.
 
 use super::*;
 use crate::store::{Adoption, BeforeCommit, QueryError, RollupStore, SinkError, Stretch};
@@ -39,7 +39,7 @@ impl Fateful {
     }
 }
 
-/// A runtime on which waiting costs nothing.
+/// A runtime with virtual time: waiting costs nothing.
 fn on_virtual_time() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().start_paused(true).build().unwrap()

@@ -1,4 +1,4 @@
-//! Copies and restores of log and database: the flush tells them from the original, whatever the numbers.
+//! Copies and restores of log and database: the flush tells them from the original, even if all sequences fit.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ pub(super) fn stay(place: &LogPlace, database: &Database, users: &[u64]) {
     running.stop().unwrap();
 }
 
-/// The log is refused, and stays so: no event is accepted, none stored, and the sentence says all of `words`.
+/// Asserts that the log is refused and stays refused: no event is accepted, and the message contains all of `words`.
 #[track_caller]
 fn assert_refused(running: Running, words: &[&str]) {
     let text = running.log.mismatch().expect("found not to match");
@@ -46,7 +46,7 @@ fn a_copy_of_a_stopped_log_beside_the_original_stores_nothing_in_its_name() {
     stay(&place, &database, &[1, 2, 3]);
     copy_log(&place, &copied);
 
-    // Both take as many events as the other, by turns, so that the numbers alone always fit.
+    // Both take equally many events in turn, so that the sequences alone always fit.
     let (original, copy) = (start(&place.settings()), start(&copied.settings()));
     original.append(&[4, 5]).unwrap();
     copy.append(&[14, 15]).unwrap();
@@ -105,7 +105,7 @@ fn copies_that_start_again_and_again_stay_refused() {
     drain(&copy, database.store()).unwrap();
     assert_refused(copy, &["life"]);
     for _ in 0..3 {
-        // Before anything is looked at: the directory itself says so.
+        // Refused before the checkpoint is read: the directory itself says so.
         let copy = start(&copied.settings());
         assert_eq!(copy.append(&[18]), Err(Refusal::Mismatch));
         drain(&copy, database.store()).unwrap();
@@ -182,8 +182,8 @@ fn a_machine_copied_while_it_runs_is_told_from_its_copy() {
     running.stop().unwrap();
 }
 
-/// A batch ends where a segment does, whose events the log no longer has: only the next segment's header can say who
-/// wrote the last one.
+/// A batch ends at the end of a segment that the log no longer has: only the next segment's header can say which life
+/// wrote the batch's last event.
 #[test]
 fn a_checkpoint_at_the_end_of_a_segment_that_is_gone_is_known_by_the_next_one() {
     let place = LogPlace::new();
@@ -234,8 +234,8 @@ fn what_becomes_of_every_event_is_counted_and_kept_over_restarts() {
     running.stop().unwrap();
 }
 
-/// Memory and disk are copied while the server runs: the other one goes on with the same life, and its commits are told
-/// by their tokens, also after both were restarted.
+/// Memory and disk are copied while the server runs: the copy goes on with the same life, and its commits differ by
+/// their tokens, also after both were restarted.
 #[test]
 fn a_copy_of_a_running_log_is_told_from_it_over_restarts() {
     let (place, copied) = (LogPlace::new(), LogPlace::new());

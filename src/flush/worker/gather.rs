@@ -11,11 +11,11 @@ use crate::wal::batch::Batch;
 use crate::wal::disk::Disk;
 use crate::wal::reader::LogReader;
 
-/// Wait between looks at a batch that lingers: it may be full long before its time is up. Short against what a full
-/// batch takes to be stored, and long enough to cost nothing.
+/// Wait between checks of a batch that waits to fill: it may be full long before the flush interval ends. Short
+/// compared with storing a full batch, and long enough to cost nothing.
 const LINGER_RECHECK: Duration = Duration::from_millis(10);
 
-/// What waiting for events came to.
+/// How waiting for events ended.
 pub(super) enum Gathered {
     /// There is something to flush.
     Batch,
@@ -29,7 +29,7 @@ impl<D: Disk> Flusher<D> {
     /// Waits for events and fills the batch, which is empty.
     ///
     /// Under load the batch fills while the previous one is being stored, so batches grow by themselves. When traffic
-    /// is light, the first event waits for company, but no longer than the flush interval.
+    /// is light, the first event waits for more, but no longer than the flush interval.
     pub(super) async fn gather(
         &mut self,
         reader: &mut LogReader<D>,
@@ -61,7 +61,7 @@ impl<D: Disk> Flusher<D> {
             let now = Instant::now();
             let deadline = linger_until.unwrap_or(now + MINUTE);
             tokio::select! {
-                // While a batch lingers, more events alone are no reason to look: a look now and then takes them all.
+                // While a batch waits to fill, new events do not wake the flush: a check now and then takes them all.
                 grown = durable.changed(), if batch.is_empty() => if grown.is_err() { self.wait_for_stop().await },
                 _ = self.stop.changed() => {}
                 () = sleep_until(deadline.min(now + LINGER_RECHECK)), if !batch.is_empty() => {
@@ -75,7 +75,8 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// The log thread is gone, so nothing will grow: the composition root is about to say how to stop.
+    /// Waits for the order to stop: the log thread is gone, so no event will come, and the composition root is about to
+    /// say how to stop.
     async fn wait_for_stop(&mut self) {
         while *self.stop.borrow_and_update() == FlushStop::Running {
             if self.stop.changed().await.is_err() {

@@ -1,4 +1,4 @@
-//! What the flush says when it cannot go on.
+//! What the flush logs and publishes when it cannot go on.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::store::outage::Failed;
 use crate::wal::disk::Disk;
 
 impl<D: Disk> Flusher<D> {
-    /// Says what a person has to know, once and then now and again.
+    /// Reports what a person has to decide, once and then now and again.
     pub(super) fn report_question(&mut self, question: Question) {
         let (text, wal_id) = (format!("{question}. {HOW_TO_ANSWER}"), self.log.wal_id());
         if let Question::Gap { first, .. } = question {
-            // What it had is not there any more, whatever we know.
+            // The database no longer has the events from here on, whatever was confirmed before.
             self.progress.set_flushed_through(first - 1);
         }
         let backlog = self.progress.flush_lag();
@@ -21,7 +21,7 @@ impl<D: Disk> Flusher<D> {
         }
     }
 
-    /// Says what went wrong, once and then now and again, and how long to wait.
+    /// Reports what went wrong, once and then now and again. Returns how long to wait.
     pub(super) fn report(&mut self, error: &SinkError) -> Duration {
         self.progress.look();
         let backlog = self.progress.flush_lag();

@@ -2,7 +2,7 @@ use jiff::civil::date;
 
 use super::*;
 
-/// A zone, and local dates between which its clocks do something.
+/// A zone, and local dates between which its clocks are tested.
 const PLACES: [(&str, &str, &str); 20] = [
     ("UTC", "2026-02-26", "2026-03-03"),
     ("Asia/Kathmandu", "2026-02-26", "2026-03-03"),
@@ -72,7 +72,7 @@ fn shown(micros: i64, unit: TimeUnit, zone: &TimeZone) -> (i64, i32) {
     (number, zone.to_offset(instant).seconds())
 }
 
-/// Where buckets begin behind the start of a range, found step by step.
+/// Where buckets begin after the start of a range, found step by step.
 fn walked(range: &Range<i64>, unit: TimeUnit, zone: &TimeZone) -> Vec<i64> {
     let (mut last, mut last_offset) = shown(range.start, unit, zone);
     let mut starts = Vec::new();

@@ -55,20 +55,20 @@ type Parts = BTreeMap<(SeriesKey, Bucket), (u64, Vec<UserHash>)>;
 
 pub(super) struct Model {
     pub(super) events: Vec<Event>,
-    /// Series and row.
+    /// Rows of the compacted series.
     parts: Vec<RollupRow>,
     deltas: Vec<RollupRow>,
     days: Vec<DayRow>,
     overflowed: BTreeSet<Day>,
     pub(super) rebuild_needed: bool,
-    /// How often a summing-up took a breath.
+    /// How often the summing-up paused.
     pub(super) breaths: usize,
     /// What a question may hold.
     pub(super) memory: Holding,
     calls: Calls,
 }
 
-/// What was asked.
+/// What was asked of the model.
 #[derive(Default)]
 struct Calls {
     days_used: usize,
@@ -77,7 +77,7 @@ struct Calls {
 }
 
 impl Model {
-    /// Everything compacted into quarters and summed up.
+    /// A model with everything compacted into quarters and summed up.
     pub(super) fn compacted(events: Vec<Event>) -> Self {
         let mut parts = Parts::new();
         for event in &events {

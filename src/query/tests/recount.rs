@@ -26,7 +26,7 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// Source and overflow are not told.
+/// Counts every event for the question. Leaves source and overflow at their defaults.
 pub(super) fn recount(events: &[Event], query: &MetricsQuery) -> MetricsReport {
     let is_asked = |event: &&Event| {
         let range = query.from.as_micros()..query.to.as_micros();

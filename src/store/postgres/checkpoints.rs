@@ -1,7 +1,7 @@
 //! How far logs are flushed, for requests that wait until a database has their events.
 //!
-//! All of them share one session: tokio-postgres answers many callers on one connection, so that polling neither opens
-//! connections nor takes those of the metrics queries.
+//! All these requests share one session: tokio-postgres answers many callers on one connection, so that polling neither
+//! opens connections nor takes those of the metrics queries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::error::{StatementError, bounded};
 use crate::store::{StoreError, Stretch};
 use crate::wal::id::{LifeId, Sequence};
 
-/// Time for one look, connecting included.
+/// Time for connecting, and again for one read.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Each stretch of a life, and where the next life begins. The last line is for receipts of releases that knew no
-/// lives.
+/// Each stretch of a life, and where the next life begins. The last line of the statement is for receipts of releases
+/// that knew no lives.
 const STORED_OF: &str = "\
     SELECT l.first_sequence, c.flushed_through, \
     (SELECT min(n.first_sequence) FROM wal_lives n WHERE n.wal_id = l.wal_id AND n.first_sequence > l.first_sequence) \
@@ -29,7 +29,8 @@ const STORED_OF: &str = "\
 /// Reads checkpoints.
 pub(super) struct Checkpoints {
     connector: Connector,
-    /// Made by the first look, dropped by the first that fails. Held while connecting, so that only one does.
+    /// Made by the first read, dropped by the first read that fails. Locked while connecting, so that only one caller
+    /// connects.
     reader: Mutex<Option<Arc<Reader>>>,
 }
 
@@ -47,12 +48,12 @@ impl Checkpoints {
         }
     }
 
-    /// What of a life is in the database, without waiting for a lock.
+    /// The sequences of a life that are in the database, without waiting for a lock.
     pub(super) async fn stored_of(&self, life: LifeId) -> Result<Vec<Stretch>, StoreError> {
         match self.look(life).await {
-            // It had idled, or its server has restarted. A new one tells more.
+            // The session was idle for too long, or the server has restarted: a new session may do.
             Err(StatementError::SessionEnded(reason)) => {
-                tracing::debug!("looking at the checkpoints once more: {reason}");
+                tracing::debug!("reading the checkpoints again on a new session: {reason}");
                 Ok(self.look(life).await?)
             }
             looked => Ok(looked?),
@@ -106,7 +107,7 @@ fn stretch(row: &Row) -> Result<Stretch, StatementError> {
     };
     sequences().ok_or_else(|| {
         StoreError::Schema(format!(
-            "wal_lives and wal_checkpoints hold no sequences: {first}, {flushed_through}, {next:?}"
+            "wal_lives or wal_checkpoints hold numbers that are not sequences: {first}, {flushed_through}, {next:?}; find out what changed these tables"
         ))
         .into()
     })

@@ -1,8 +1,8 @@
 //! From a database URL to connections, plain or encrypted.
 //!
 //! One connector serves the flush (tokio-postgres), the metrics pool and the migrations (diesel-async), so that all of
-//! them agree on TLS, timeouts and name. A URL may hold a password: no error and no log line made here repeats any part
-//! of it but host and port.
+//! them agree on TLS, timeouts and name. A URL may hold a password: errors and log lines made here repeat nothing of it
+//! but host and port.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -22,7 +22,7 @@ use super::url::{check_credentials, refusal, take_ssl_parameters};
 use crate::store::StoreError;
 use crate::support::settings::ConfigError;
 
-/// Name of our sessions in `pg_stat_activity`.
+/// Name of this program's sessions in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "fast-ingest";
 /// Time for one address to accept the TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,13 +32,13 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
-/// The same from the server's end. In the middle of a COPY a server waits for its client without any timeout, so this
-/// alone ends the session of a machine that died, and with it the lock on the checkpoint; systems' own default is two
-/// hours. The last one is for data that the client does not acknowledge. A statement rather than a start-up option,
-/// which poolers may refuse. Without effect on a Unix socket, which needs none of it.
+/// Keepalives from the server's end. In the middle of a COPY a server waits for its client without any timeout, so only
+/// keepalives end the session of a machine that died, and with it the lock on the checkpoint; the usual default is two
+/// hours. `tcp_user_timeout` is for data that the client does not acknowledge. A statement rather than a start-up
+/// option, which poolers may refuse. Has no effect on a Unix socket, which does not need it.
 const SERVER_KEEPALIVES: &str = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; \
                                  SET tcp_keepalives_count = 3; SET tcp_user_timeout = 60000";
-/// Time between looks at a server that is not up yet.
+/// Time between attempts to connect to a server that is not up yet.
 const WAIT_INTERVAL: Duration = Duration::from_millis(250);
 const DEFAULT_PORT: u16 = 5432;
 
@@ -58,8 +58,7 @@ impl Connector {
     pub(super) fn parse(url: &str) -> Result<Self, ConfigError> {
         check_credentials(url)?;
         let (url, ssl) = take_ssl_parameters(url)?;
-        // The parser's own words are withheld: they may quote what it took for an option, which may be a piece of a
-        // password.
+        // The parser's own message is not shown: it may quote a supposed option that is a piece of a password.
         let mut config: tokio_postgres::Config = url.parse().map_err(|_| ConfigError(refusal::explain(&url)))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(ConfigError("the database URL names no host".to_owned()));
@@ -98,7 +97,7 @@ impl Connector {
         format!("PostgreSQL{name} at {}{user}", self.address)
     }
 
-    /// What a cancel request needs to reach the server.
+    /// The TLS settings, which a cancel request needs to reach the server.
     pub(super) fn tls(&self) -> &MakeRustlsConnect {
         &self.tls
     }
@@ -141,7 +140,7 @@ impl Connector {
         self.within_session_timeout(connecting).await
     }
 
-    /// The same for a pool, which has an error type of its own.
+    /// [`Connector::connect_diesel`] for a pool, which has an error type of its own.
     pub(super) async fn connect_pooled(&self) -> ConnectionResult<AsyncPgConnection> {
         self.connect_diesel().await.map_err(|error| match error {
             StoreError::Unavailable(text) => ConnectionError::BadConnection(text),
@@ -149,8 +148,8 @@ impl Connector {
         })
     }
 
-    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Whatever else is
-    /// wrong is for the next connection to tell.
+    /// Waits for a server that refuses connections or is still starting, but not longer than `limit`. Reports no error:
+    /// the next connection does.
     pub(super) async fn wait_until_up(&self, limit: Duration) {
         let mut announced = false;
         let waiting = async {
@@ -165,7 +164,7 @@ impl Connector {
                 tokio::time::sleep(WAIT_INTERVAL).await;
             }
         };
-        // Late is what the next connection finds out by itself.
+        // After the limit, the next connection reports the error.
         tokio::time::timeout(limit, waiting).await.ok();
     }
 
@@ -175,11 +174,12 @@ impl Connector {
             .connect(self.tls.clone())
             .await
             .map_err(|error| self.unreachable(&error))?;
-        // Told by every server in its greeting. Checked for each session, since the database may be down when we start.
+        // Every server sends this parameter in its greeting. Checked for each session, since the database may be down
+        // when we start.
         match connection.parameter("server_encoding") {
             None | Some("UTF8") => Ok((client, connection)),
             Some(other) => Err(StoreError::Schema(format!(
-                "the database has the encoding {other} and cannot hold every event: make one with CREATE DATABASE … \
+                "the database has the encoding {other} and cannot hold every event: make a new one with CREATE DATABASE … \
                  ENCODING 'UTF8' TEMPLATE template0"
             ))),
         }
@@ -221,16 +221,16 @@ impl Drop for Session {
     }
 }
 
-/// Moves what goes over the socket until the connection ends. Driven as a plain future it would log every notice for
-/// everybody to see, one an event where a trigger has something to say.
+/// Moves data over the socket until the connection ends. If it were driven as a plain future, tokio-postgres would log
+/// each notice of the server at info level: one an event, if a trigger raises one.
 async fn drive(mut connection: Connection) {
     while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
         match message {
             Ok(AsyncMessage::Notice(notice)) => {
-                tracing::debug!("the database says: {}: {}", notice.severity(), notice.message());
+                tracing::debug!("notice from the database: {}: {}", notice.severity(), notice.message());
             }
             Ok(_) => {}
-            // Whoever waits for a reply gets the same error.
+            // Callers that wait for a reply get the same error.
             Err(error) => {
                 tracing::debug!(error = error::describe(&error), "database connection ended");
                 return;

@@ -1,8 +1,8 @@
 //! Events as the binary form of `COPY … FROM STDIN`, written by hand straight from the encoded event.
 //!
-//! The format is that of the PostgreSQL manual, "COPY", section "Binary Format", and of each type's `*_recv` function.
-//! All integers are big-endian. A stream is a 19-byte header, rows, and a two-byte trailer; a row is the number of
-//! fields (i16), then each field's length (i32, -1 for NULL) and value:
+//! The format is described in the PostgreSQL manual, "COPY", section "Binary Format", and by each type's `*_recv`
+//! function. All integers are big-endian. A stream is a 19-byte header, rows, and a two-byte trailer; a row is the
+//! number of fields (i16), then each field's length (i32, -1 for NULL) and value:
 //!
 //! | column                 | value                                                                             |
 //! |------------------------|-----------------------------------------------------------------------------------|
@@ -64,7 +64,7 @@ pub(crate) fn put_row(out: &mut BytesMut, event: &EventRef<'_>) {
 }
 
 fn put_tags(out: &mut BytesMut, tags: Tags<'_>) {
-    // The length comes first but is known last.
+    // The length comes first but is known last, so a placeholder stands in for it.
     let start = out.len();
     out.put_i32(0);
     let dimensions = i32::from(!tags.is_empty());
@@ -89,7 +89,7 @@ fn put_optional_text(out: &mut BytesMut, text: Option<&str>) {
     }
 }
 
-/// Appends a text.
+/// Appends a text: its length, then its bytes.
 pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     out.put_i32(length(text.len()));
     out.put_slice(text.as_bytes());

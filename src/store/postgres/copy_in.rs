@@ -1,4 +1,4 @@
-//! Rows streamed through a prepared COPY, in messages of a good size.
+//! Rows streamed through a prepared COPY, in messages of [`CHUNK_BYTES`].
 
 use std::pin::Pin;
 
@@ -10,10 +10,10 @@ use super::copy;
 use super::error::StatementError;
 use crate::store::StoreError;
 
-/// Size of one COPY message. Large enough that messages cost nothing, small enough that both ends work at the same
-/// time.
+/// Size of one COPY message. Large enough that the overhead of messages does not matter, small enough that both ends
+/// work at the same time.
 const CHUNK_BYTES: usize = 128 * 1024;
-/// Size of the first one: the sooner it is there, the sooner the server is at work as well.
+/// Size of the first message: the sooner it arrives, the sooner the server works as well.
 const FIRST_CHUNK_BYTES: usize = 16 * 1024;
 /// Room for the row that crosses the end of a chunk; a larger row grows the buffer.
 const ROW_BYTES: usize = 4 * 1024;
@@ -48,7 +48,7 @@ impl CopyIn {
         self.finish().await
     }
 
-    /// Sends all rows, and leaves the server at work on the last of them.
+    /// Sends all rows, and returns while the server still stores the last of them.
     pub(super) async fn feed<T: Send>(
         &mut self,
         rows: impl Iterator<Item = T> + Send,
@@ -109,7 +109,7 @@ impl EncodedRows {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -124,11 +124,11 @@ pub(super) struct Copied {
 }
 
 impl Copied {
-    /// For the rows of events.
+    /// Checks the count for rows of `events`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Data`] when the server left rows out. Nothing tells which ones; halves of the batch do.
+    /// [`StoreError::Data`] when the server left rows out. Halving the batch finds out which ones.
     pub(super) fn must_be_all_events(self) -> Result<(), StatementError> {
         if self.sent == self.taken {
             return Ok(());
@@ -136,7 +136,7 @@ impl Copied {
         Err(dropped().into())
     }
 
-    /// For rows of our own.
+    /// Checks the count for rows of this program's own tables.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Copied {
     }
 }
 
-/// What a trigger on `events` does that returns no row.
+/// The error for an event that a trigger on `events` left out.
 pub(super) fn dropped() -> StoreError {
     StoreError::Data {
         code: "dropped".to_owned(),

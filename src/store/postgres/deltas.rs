@@ -1,9 +1,9 @@
-//! What a flush adds to the rollups, and which events with an id it is about.
+//! What a flush adds to the rollups, and which of its events with an id were stored.
 //!
-//! Invariant: deltas count exactly the rows that their own transaction stored. Events without an id are all stored or
-//! none is. Those with an id go through a temporary table, because COPY cannot skip what is there already, and the
-//! merge tells which ones were stored whenever some were not. Those that were not are there already, or the batch
-//! fails.
+//! Invariant: deltas count exactly the rows that their own transaction stored. Either all events without an id are
+//! stored or none is. Events with an id go through a temporary table, because COPY cannot skip rows that exist already,
+//! and the merge returns the rows that were stored if some were not. Each of the others must exist already, or the
+//! batch fails.
 
 use bytes::{BufMut as _, BytesMut};
 use futures_util::future::try_join;
@@ -22,21 +22,21 @@ pub(super) const COLUMNS: &str = "event_name, channel, bucket, minutes, events, 
 const FIELDS: i16 = 6;
 
 /// Whether a staged row is not in `events` after the merge. A statement of its own, because the snapshot of the merge
-/// shows neither what it stored nor what a concurrent one committed; planned afresh each time, because a plan from when
-/// `events` was empty would read all of it.
+/// shows neither its own rows nor those that a concurrent merge committed; planned anew each time, because a plan from
+/// when `events` was empty would read all of it.
 const DROPPED: &str = "SELECT EXISTS (SELECT FROM events_staging AS staged WHERE NOT EXISTS (
     SELECT FROM events WHERE events.user_id = staged.user_id AND events.ts = staged.ts AND events.event_id = staged.event_id))";
 
 /// The temporary table and its statements, prepared once a connection.
 #[derive(Clone)]
 pub(super) struct Staging {
-    /// Takes the events.
+    /// Copies events into the temporary table.
     pub(super) copy: Statement,
     merge: Statement,
 }
 
 impl Staging {
-    /// Must run outside the transaction of a batch: a rollback would take the table along.
+    /// Must run outside the transaction of a batch: a rollback would remove the table again.
     pub(super) async fn prepare(client: &Client) -> Result<Self, tokio_postgres::Error> {
         client
             .batch_execute("CREATE TEMPORARY TABLE IF NOT EXISTS events_staging (LIKE events) ON COMMIT DELETE ROWS")
@@ -46,11 +46,11 @@ impl Staging {
             copy: client
                 .prepare(&copy_in::sql("events_staging", columns))
                 .await?,
-            // Counted by what RETURNING returns: that is what was stored, whatever triggers or rules do to the command
-            // tag. The stored rows come back only when they are not the $1 that were sent, so most batches cost one
-            // row. The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate,
-            // and must not vanish. In one order, because a key that another server is about to commit is waited for,
-            // and each of the two could wait for the other.
+            // Counted by what RETURNING returns: these rows were stored, whatever triggers or rules do to the command
+            // tag. The stored rows come back only if they are fewer than the $1 that were sent, so most batches cost
+            // one row. The conflict has a target: a row that breaks another unique index, the user's own, is no
+            // duplicate, and must not vanish. Sorted, because each insert waits for an equal key that another server is
+            // about to commit, and two servers could wait for each other.
             merge: client
                 .prepare(&format!(
                     "WITH stored AS (
@@ -66,8 +66,8 @@ impl Staging {
         })
     }
 
-    /// Sends the batch's events with an id and stores those that are new. The merge is asked for right behind the rows,
-    /// in the same round trip.
+    /// Sends the batch's events with an id and stores those that are new. The merge statement is sent right after the
+    /// rows, in the same round trip.
     pub(super) async fn merge(
         &self,
         client: &Client,
@@ -77,7 +77,7 @@ impl Staging {
     ) -> Result<Merged, StatementError> {
         let events = batch.events().filter(|event| event.event_id.is_some());
         let sent = i64::try_from(with_id).expect("a batch fits into memory");
-        // In this order: an error of the rows is the cause of the error that the merge then gets.
+        // In this order: if the rows fail, their error is the cause of the error that the merge gets.
         let (copied, rows) = try_join(copy.send(events, copy::put_row), client.query(&self.merge, &[&sent])).await?;
         copied.must_be_all("events_staging")?;
         let mut merged = Merged { count: 0, stored: None };
@@ -101,17 +101,17 @@ impl Staging {
 /// What a merge stored.
 pub(super) struct Merged {
     count: i64,
-    /// The rows that were stored, unless all were.
+    /// The rows that were stored; `None` if all were.
     stored: Option<Vec<Row>>,
 }
 
 impl Merged {
-    /// How many they are.
+    /// Number of rows that were stored.
     pub(super) fn count(&self) -> u64 {
         u64::try_from(self.count).expect("a count is not negative")
     }
 
-    /// Folds them.
+    /// Adds the rows that were stored to a fold.
     pub(super) fn fold_into<'a>(&'a self, fold: &mut Fold<'a>, batch: BatchView<'a>) -> Result<(), StatementError> {
         let Some(stored) = &self.stored else {
             let events = batch.events().filter(|event| event.event_id.is_some());
@@ -131,7 +131,7 @@ pub(super) fn encode(fold: Fold<'_>) -> EncodedRows {
     EncodedRows::of(fold.finish().into_iter(), put_row)
 }
 
-/// Stores what was folded.
+/// Stores the deltas of a fold.
 pub(super) async fn write(client: &Client, statement: &Statement, deltas: EncodedRows) -> Result<(), StatementError> {
     if deltas.is_empty() {
         return Ok(());
@@ -140,8 +140,7 @@ pub(super) async fn write(client: &Client, statement: &Statement, deltas: Encode
     copy.send_encoded(deltas).await?.must_be_all("rollup_deltas")
 }
 
-/// Appends one delta in the form of [`copy`]: `bucket` as `ts` there, `minutes` an i16, `events` an i64, `users` its
-/// bytes.
+/// Appends one delta in the form of [`copy`]: `bucket` like `ts`, `minutes` an i16, `events` an i64, `users` its bytes.
 ///
 /// # Panics
 ///

@@ -1,8 +1,8 @@
 //! What an error of PostgreSQL means for the caller, decided by SQLSTATE.
 //!
 //! Invariant: only classes that blame the data lead to quarantine, among them those that a user's own trigger raises. A
-//! class that PostgreSQL does not use for its own state is [`StoreError::Unclear`]: an event must never be set aside by
-//! doubt.
+//! class that PostgreSQL does not use for its own state is [`StoreError::Unclear`]: an event must never be quarantined
+//! on a doubt.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -17,15 +17,16 @@ use crate::store::{SinkError, StoreError};
 /// answer.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(5);
 
-/// What to do about a pooler that takes sessions apart.
-pub(super) const POOLER_REMEDY: &str = "set pool_mode=session there, or let the database URL lead to PostgreSQL itself";
+/// What to do about a pooler that moves sessions between server processes.
+pub(super) const POOLER_REMEDY: &str =
+    "set pool_mode=session there, or let the database URL point to PostgreSQL itself";
 
 /// Why a statement of the flush failed.
 #[derive(Debug)]
 pub(super) enum StatementError {
-    /// No partition takes the row: it vanished after it was made. Make it again and repeat the batch.
+    /// No partition takes the row: the partition vanished after it was made. Make it again and repeat the batch.
     NoPartition(String),
-    /// The session is over: the server, or what stands in between, has ended it. Another one may do.
+    /// The server, or something between it and us, has ended the session. Another session may work.
     SessionEnded(String),
     /// Anything else, classified.
     Store(StoreError),
@@ -40,7 +41,7 @@ impl From<StoreError> for StatementError {
 impl From<tokio_postgres::Error> for StatementError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            // A trigger can raise the same code without a constraint's name, so only the place in the server tells.
+            // A trigger can raise the same code without a constraint's name, so only the server's routine tells.
             Some(db) if db.code().code() == "23514" && db.routine() == Some("ExecFindPartition") => {
                 Self::NoPartition(db.message().to_owned())
             }
@@ -51,7 +52,7 @@ impl From<tokio_postgres::Error> for StatementError {
 }
 
 impl From<StatementError> for StoreError {
-    /// A missing partition that making partitions did not cure is no fault of the event: it is retried, not
+    /// A partition that is still missing after partitions were made is no fault of the event: the event is retried, not
     /// quarantined.
     fn from(failure: StatementError) -> Self {
         match failure {
@@ -64,7 +65,7 @@ impl From<StatementError> for StoreError {
 /// Why a batch was not stored.
 #[derive(Debug)]
 pub(super) enum FlushFailure {
-    /// The checkpoint did not stand where the batch begins.
+    /// The checkpoint was not at the batch's beginning.
     CheckpointMoved,
     /// A statement failed.
     Statement(StatementError),
@@ -91,7 +92,7 @@ impl From<StatementError> for SinkError {
     }
 }
 
-/// Waits for a reply, but not longer than `limit` and the grace.
+/// Waits for a reply, but not longer than `limit` plus [`REPLY_GRACE`].
 pub(super) async fn bounded<T, E: Into<StatementError>>(
     limit: Duration,
     reply: impl Future<Output = Result<T, E>>,
@@ -119,11 +120,10 @@ fn classify_db(db: &DbError) -> StoreError {
     let is_in_function = place.contains("PL/") || place.contains("function");
     if code.starts_with("42") && is_in_function {
         return StoreError::Schema(format!(
-            "a trigger or function on the table fails: {message} ({code}, {place}); mend or remove it"
+            "a trigger or function on the table fails: {message} ({code}, {place}); fix or remove it"
         ));
     }
-    // A trigger that moves a row into another month: the code is that of a missing feature, but the row is what it does
-    // it to.
+    // A trigger moved the row into another month. The code means a missing feature, but the fault is with this row.
     if code == "0A000" && db.routine() == Some("ExecBRInsertTriggers") {
         return StoreError::Data {
             code: code.to_owned(),
@@ -141,17 +141,17 @@ fn classify_db(db: &DbError) -> StoreError {
 /// Classifies by SQLSTATE.
 pub(super) fn classify(code: &str, message: &str) -> StoreError {
     match code.get(..2).unwrap_or_default() {
-        // Values, constraints and limits; then what functions and triggers of the user's raise.
+        // Values, constraints and limits; then what the user's own functions and triggers raise.
         "22" | "23" | "54" | "P0" | "09" | "21" | "27" | "2F" | "38" | "39" | "44" => StoreError::Data {
             code: code.to_owned(),
             message: message.to_owned(),
         },
-        // A statement that was prepared in this session is not known in it, or another one's is.
+        // The session does not know a statement that it prepared, or knows one that another session prepared.
         "26" | "42" if matches!(code, "26000" | "42P05") => StoreError::Schema(format!(
-            "{message} ({code}): a session was taken apart, as a pooler does in transaction mode; {POOLER_REMEDY}"
+            "{message} ({code}): statements of one session reached different server processes, as with a pooler in transaction mode; {POOLER_REMEDY}"
         )),
         "42" if code == "42501" => StoreError::Schema(format!(
-            "{message} ({code}): grant the database user what `fast-ingest migrate up` would need"
+            "{message} ({code}): grant the database user the rights that `fast-ingest migrate up` needs"
         )),
         "42" => StoreError::Schema(format!(
             "the database schema does not fit: {message} ({code}); `fast-ingest migrate up` brings it up to date"
@@ -166,7 +166,8 @@ pub(super) fn classify(code: &str, message: &str) -> StoreError {
     }
 }
 
-/// A refusal of one of our own tables. Taken for a fault of the data it would set events aside that are well.
+/// Classifies a refusal by one of this program's own tables. Treated as a fault of the data, it would quarantine good
+/// events.
 pub(super) fn no_event_to_blame(table: &str, failure: StatementError) -> StatementError {
     match failure {
         StatementError::Store(StoreError::Data { code, message }) => StoreError::Schema(format!(
@@ -180,8 +181,8 @@ pub(super) fn no_event_to_blame(table: &str, failure: StatementError) -> Stateme
     }
 }
 
-/// Whether a failed connection looks like a server that comes up soon: nobody listens yet, it says that it is starting,
-/// or something in front of it hangs up.
+/// Whether a failed connection looks like a server that is about to start: nothing listens yet, it says that it is
+/// starting, or something in front of it closes the connection.
 pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, ConnectionReset, UnexpectedEof};
     let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
@@ -191,10 +192,10 @@ pub(super) fn may_be_starting(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Whether an error says that its session is over, not what is wrong with a statement.
+/// Whether an error means that its session has ended, not that a statement is wrong.
 fn has_ended_session(error: &tokio_postgres::Error) -> bool {
     match error.as_db_error() {
-        // Poolers tell the severity in the older field only, and never in another language.
+        // Poolers send the severity in the older field only, and always in English.
         Some(db) => matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) || db.severity() == "FATAL",
         None => {
             let cause = error.source();

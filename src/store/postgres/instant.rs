@@ -15,11 +15,11 @@ pub(super) struct Instant(pub(super) Timestamp);
 impl<'a> FromSql<'a> for Instant {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
         let micros = i64::from_be_bytes(raw.try_into()?);
-        // Infinity is the largest number there is.
+        // `infinity` is i64::MAX, which overflows here; `-infinity` is i64::MIN.
         let micros = micros
             .checked_add(POSTGRES_EPOCH_MICROS)
             .filter(|_| micros != i64::MIN)
-            .ok_or("a time without end")?;
+            .ok_or("an infinite time")?;
         Ok(Self(Timestamp::from_micros(micros)))
     }
 

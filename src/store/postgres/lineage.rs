@@ -1,6 +1,6 @@
-//! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
+//! The database's identity, the checkpoints of logs in it, and moving a checkpoint on a person's decision.
 //!
-//! All of it in simple queries: each is one round trip, and they run on connections that have prepared nothing.
+//! All in simple queries: each is one round trip, and runs on connections that have prepared nothing.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Seq
 /// The columns of a checkpoint, in the order in which [`checkpoint_row`] reads them.
 const COLUMNS: &str = "flushed_through, life, token, applied, duplicates, quarantined, skipped";
 
-/// Which database this is.
+/// The database's random identity.
 pub(super) async fn database_id(client: &Client, limit: Duration) -> Result<DatabaseId, StoreError> {
     let replies = bounded(limit, client.simple_query("SELECT id FROM database_identity")).await?;
     let id = last_row(&replies).and_then(|row| Uuid::try_parse(row.get(0)?).ok());
@@ -37,13 +37,16 @@ pub(super) async fn checkpoint(
     let read = format!("{begin}SELECT {COLUMNS} FROM wal_checkpoints WHERE wal_id = '{wal_id}' FOR UPDATE; COMMIT");
     let replies = bounded(limit, client.simple_query(&read)).await?;
     let row = last_row(&replies).map(|row| {
-        checkpoint_row(row)
-            .ok_or_else(|| StoreError::Schema(format!("the checkpoint of log {wal_id} is none: {row:?}")))
+        checkpoint_row(row).ok_or_else(|| {
+            StoreError::Schema(format!(
+                "the row of log {wal_id} in wal_checkpoints is damaged: {row:?}"
+            ))
+        })
     });
     row.transpose()
 }
 
-/// Puts the checkpoint where a person wants it, and records what that skips. `begin` begins a transaction.
+/// Moves the checkpoint to where a person wants it, and records what that skips. `begin` begins a transaction.
 pub(super) async fn adopt(client: &Client, begin: &str, adoption: &Adoption, limit: Duration) -> Result<(), SinkError> {
     let (wal_id, through, skipped) = (adoption.wal_id, adoption.through, adoption.skipped());
     let Mark { life, token } = adoption.mark;
@@ -59,7 +62,7 @@ pub(super) async fn adopt(client: &Client, begin: &str, adoption: &Adoption, lim
             seen.flushed_through, seen.mark.life, seen.mark.token
         ),
     };
-    // The row count of a later statement must not hide that of this one, hence two messages.
+    // In two messages, so that the row count of a later statement does not hide that of this one.
     let replies = bounded(limit, client.simple_query(&format!("{begin}{moved}"))).await?;
     if last_row_count(&replies) != 1 {
         bounded(limit, client.batch_execute("ROLLBACK")).await?;
@@ -80,7 +83,7 @@ pub(super) async fn adopt(client: &Client, begin: &str, adoption: &Adoption, lim
     Ok(bounded(limit, client.batch_execute(&format!("{record}{lives}COMMIT"))).await?)
 }
 
-/// The statement which notes that what a log has from this sequence on is of this life, ended by a semicolon.
+/// The statement which notes that this life wrote the log's events from this sequence on, ended by a semicolon.
 pub(super) fn begin_life(wal_id: WalId, first: Sequence, life: LifeId) -> String {
     format!(
         "INSERT INTO wal_lives (wal_id, first_sequence, life) VALUES ('{wal_id}', {first}, '{life}') \
@@ -106,7 +109,7 @@ pub(super) fn last_row_count(replies: &[SimpleQueryMessage]) -> u64 {
     counts.last().unwrap_or(0)
 }
 
-/// Reads [`COLUMNS`]; `None` if they are no checkpoint's.
+/// Reads [`COLUMNS`]; `None` if they are not a valid checkpoint.
 fn checkpoint_row(row: &SimpleQueryRow) -> Option<CheckpointRow> {
     let count = |column: usize| row.get(column)?.parse().ok();
     let uuid = |column: usize| Uuid::try_parse(row.get(column)?).ok();

@@ -1,8 +1,8 @@
 //! The metrics query on PostgreSQL: one read-only transaction on a pooled connection.
 //!
-//! Everything a query reads comes from one snapshot. What it may take in time is told to the server, and told by the
-//! clock here. A query whose session ends under it is asked once more on another one: it changes nothing, and sessions
-//! end for reasons that say nothing about the database, such as a limit for idle ones.
+//! Everything a query reads comes from one snapshot. Both the server and the clock here limit its time. If its session
+//! ends, a query is sent once more on another session: it changes nothing, and sessions end for reasons that say
+//! nothing about the database, such as a limit for idle sessions.
 
 use std::time::{Duration, Instant};
 
@@ -22,10 +22,10 @@ use crate::store::{QueryError, StoreError};
 
 /// Why a query has no answer.
 pub(super) enum QueryFailure {
-    /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can look whether the schema is the
-    /// reason.
+    /// The server refuses the statement. diesel-async hides the SQLSTATE; the caller can check whether the schema is
+    /// the reason.
     Refused(String),
-    /// The session is over.
+    /// The session has ended; the text says why.
     SessionEnded(String),
     /// Anything else, classified.
     Query(QueryError),
@@ -62,7 +62,7 @@ impl Metrics {
             Err(QueryFailure::SessionEnded(reason)) => reason,
             answer => return answer,
         };
-        tracing::debug!("asking once more on another connection: {reason}");
+        tracing::debug!("sending the query again on another connection: {reason}");
         drop(connection);
         let mut connection = self.readers.checkout().await?;
         self.attempt(&mut connection, query, started).await
@@ -97,7 +97,7 @@ impl Metrics {
         }
     }
 
-    /// The answer, or why the question has none; what is wrong with the database is the outer error.
+    /// The answer, or why the question has none. The outer error is one of the database.
     async fn run(
         &self,
         connection: &mut AsyncPgConnection,
@@ -117,8 +117,8 @@ impl Metrics {
         snapshot.end(answer).await
     }
 
-    /// Without an SQLSTATE a timeout is told by the clock: the server never reports one before its time, and whatever
-    /// fails after that came too late as well. That a session is over is told by what became of the connection.
+    /// Without an SQLSTATE, the clock tells a timeout: the server never reports one early, and any other error after
+    /// the timeout came too late as well. The state of the connection tells whether the session has ended.
     fn classify(&self, error: DieselError, is_broken: bool, started: Instant) -> QueryFailure {
         use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         match error {

@@ -18,7 +18,7 @@ use crate::support::settings::ConfigError;
 /// Key of the advisory lock that one migration run holds: "fast-ing" in ASCII.
 const MIGRATION_LOCK: i64 = 0x6661_7374_2d69_6e67;
 
-/// Applies what is pending; returns the names. Waits for so long for a server that is not up yet.
+/// Applies what is pending; returns the names. Waits up to `server_wait` for a server that is not up yet.
 pub(in crate::store) async fn up(url: &str, server_wait: Duration) -> Result<Vec<String>, StoreError> {
     let connector = connector(url)?;
     if !server_wait.is_zero() {
@@ -41,7 +41,7 @@ pub(in crate::store) async fn applied(url: &str) -> Result<BTreeSet<String>, Sto
     applied_versions(&connector.connect().await?).await
 }
 
-/// The same on a session that is open already.
+/// The applied versions, read on a session that is open already.
 pub(super) async fn applied_versions(session: &Session) -> Result<BTreeSet<String>, StoreError> {
     match bounded(super::CHECK_TIMEOUT, read_versions(session)).await? {
         Ok(versions) => Ok(versions),
@@ -62,9 +62,9 @@ async fn read_versions(session: &Session) -> Result<Result<BTreeSet<String>, tok
 async fn locked_harness(connector: &Connector) -> Result<AsyncMigrationHarness<AsyncPgConnection>, StoreError> {
     pooling::must_keep_sessions(connector).await?;
     let mut connection = connector.connect_diesel().await?;
-    // The lock goes with the session. The first of two runs works, the second then finds nothing to do. READ COMMITTED,
-    // whatever the server's default is: a migration that waited for a table must see afterwards what those it waited
-    // for have stored.
+    // The lock ends with the session. Of two runs the first one works, and the second one then finds nothing to do.
+    // READ COMMITTED, whatever the server's default is: a migration that waited for a table must see what the
+    // transactions that it waited for have stored.
     connection
         .batch_execute(&format!(
             "SET default_transaction_isolation = 'read committed'; \

@@ -1,5 +1,5 @@
-//! Partitions of `events`, made on demand: a month each, and a whole year of what is long past, so that history does
-//! not cost a table and its indexes for every month of decades.
+//! Partitions of `events`, made on demand: one for each month, or for each year that is long past, so that decades of
+//! history do not cost a table and its indexes for every month.
 //!
 //! A batch's partitions are made in transactions of their own before the batch's: DDL inside it would hold locks for as
 //! long as the rows take. One transaction a partition, because an import that spans decades would otherwise fill the
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 /// plus one.
 const PARTITION_LOCK: i64 = 0x6661_7374_2d69_6e68;
 
-/// A year that ended so many years ago gets one partition: by then its events are history, and come by imports.
+/// A year that ended so many years ago gets one partition: its events come from imports.
 const MONTHLY_YEARS: i16 = 5;
 
 /// A calendar month in UTC.
@@ -36,7 +36,7 @@ impl Month {
     ///
     /// # Panics
     ///
-    /// Outside the years -9999 to 9999; an event's time lies between 1970 and tomorrow.
+    /// Outside the years -9999 to 9999; an event's time is between 1970 and tomorrow.
     fn of(micros: i64) -> Self {
         let instant = jiff::Timestamp::from_microsecond(micros).expect("an event's time lies within jiff's range");
         let day = TimeZone::UTC.to_datetime(instant).date();
@@ -80,13 +80,13 @@ impl Month {
         format!("events_{:04}", self.year)
     }
 
-    /// Whether it is long past.
+    /// Whether the month is so long past that its year gets one partition.
     fn is_history(self, this_year: i16) -> bool {
         self.year < this_year - MONTHLY_YEARS
     }
 }
 
-/// A partition: its table, its first day, and the first one behind it.
+/// A partition: its table, its first day, and the first day after it.
 struct Partition {
     table: String,
     from: Date,
@@ -115,7 +115,7 @@ impl Partition {
 #[derive(Debug, Default)]
 pub(super) struct Months {
     seen: Vec<Month>,
-    /// Events of one batch mostly share a month, so the calendar is asked only when one leaves the current month.
+    /// Events of one batch mostly share a month, so the calendar is asked only for an event outside the current month.
     current: Range<i64>,
 }
 
@@ -133,17 +133,17 @@ impl Months {
         }
     }
 
-    /// In the order in which they were first seen.
+    /// The months in the order in which they were first seen.
     pub(super) fn seen(&self) -> &[Month] {
         &self.seen
     }
 }
 
-/// The partitions that are known to be there. A partition may vanish behind its back; then it is forgotten and asked
-/// again.
+/// The partitions that are known to exist. Somebody may remove one without notice; then [`Partitions::forget`] makes
+/// the next call read them again.
 #[derive(Debug, Default)]
 pub(super) struct Partitions {
-    /// `None` until the database was asked.
+    /// Names of the attached tables; `None` until the database was asked.
     attached: Option<HashSet<String>>,
 }
 
@@ -181,17 +181,16 @@ async fn read_attached(client: &Client) -> Result<HashSet<String>, StatementErro
     Ok(rows.iter().map(|row| row.get::<_, &str>(0).to_owned()).collect())
 }
 
-/// Makes a month's partition, or that of its year, unless another flusher has done it in the meantime; returns the
+/// Makes a month's partition, or that of its year, unless another flush has done so in the meantime; returns the
 /// table's name.
 ///
 /// `CREATE … PARTITION OF` would lock the parent against every query. `ATTACH` takes SHARE UPDATE EXCLUSIVE, which
-/// readers and writers do not notice, and adds the parent's indexes by itself. A table of that name that is there but
-/// not attached stays so: somebody archived it on purpose, and a late event must not bring it back.
+/// readers and writers do not notice, and adds the parent's indexes by itself. A table of that name that exists without
+/// being attached stays detached: somebody archived it on purpose, and a late event must not bring it back.
 ///
 /// # Errors
 ///
-/// [`StoreError::Data`] for such a table: it concerns the events of its time alone. The session is then out of the
-/// transaction.
+/// [`StoreError::Data`] for such a table: only events of its time are affected. The transaction is rolled back then.
 async fn create(client: &Client, month: Month, this_year: i16) -> Result<String, StatementError> {
     let begin =
         format!("BEGIN ISOLATION LEVEL READ COMMITTED; {LOCK_TIMEOUT}; SELECT pg_advisory_xact_lock({PARTITION_LOCK})");
@@ -228,7 +227,7 @@ async fn create(client: &Client, month: Month, this_year: i16) -> Result<String,
     match outcome {
         Ok(None) => Ok(table),
         Ok(Some(detached)) => Err(detached.into()),
-        // A constraint or trigger of somebody's forbids the table itself. That blames no event of this batch.
+        // Somebody's constraint or trigger forbids the table itself. No event of this batch is at fault.
         Err(StatementError::Store(StoreError::Data { message, .. }) | StatementError::NoPartition(message)) => {
             Err(StoreError::Schema(format!("the partition {table} cannot be made: {message}")).into())
         }
@@ -239,7 +238,8 @@ async fn create(client: &Client, month: Month, this_year: i16) -> Result<String,
     }
 }
 
-/// Whether a month of the year has a table of its own, attached or archived: then the others get theirs as well.
+/// Whether a month of the year has a table of its own, attached or archived: then the other months get their own as
+/// well.
 async fn has_months(client: &Client, month: Month) -> Result<bool, StatementError> {
     let months = format!("^{}_[0-9]{{2}}$", month.year_table());
     let row = client
@@ -252,11 +252,11 @@ async fn has_months(client: &Client, month: Month) -> Result<bool, StatementErro
     Ok(row.try_get(0)?)
 }
 
-/// What there is of a partition's name.
+/// What exists under a partition's name.
 enum State {
     Missing,
     Attached,
-    /// It must be left alone. With the reason, in words for a person.
+    /// A table that must be left alone; the text tells a person why.
     Detached(String),
 }
 

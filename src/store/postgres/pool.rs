@@ -1,7 +1,7 @@
 //! Connections for reading: a small pool of diesel-async connections.
 //!
-//! A query whose caller is gone is cancelled in the server, and its connection is never used again: the transaction it
-//! is in the middle of marks it as broken, and the pool drops it.
+//! A query whose caller is gone is cancelled in the server, and its connection is never used again: its unfinished
+//! transaction marks it as broken, and the pool drops it.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,19 +20,19 @@ use crate::store::{QueryError, StoreError};
 
 /// Longest wait for a free connection, or for a new one.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a pooled connection to prove that it is alive; a frozen one is thrown away and the next one tried.
+/// Longest wait for a pooled connection to prove that it is alive; a frozen one is dropped and the next one tried.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// A connection that was not used for so long is closed. What is in between (a pooler, a firewall, a cloud's gateway)
-/// forgets idle ones too, mostly after some minutes, and not all of them say so.
+/// A connection that was not used for so long is closed. Poolers, firewalls and cloud gateways in between drop idle
+/// connections too, mostly after some minutes, and some do so silently.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Longest life of a cancel request.
+/// Longest time that a cancel request may take.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pool.
 pub(super) struct Readers {
     connector: Connector,
     connections: u32,
-    /// Made by the first query: bb8 wants to be inside the runtime that it spawns on.
+    /// Made by the first query, because bb8 must be built inside the runtime on which it spawns.
     pool: OnceCell<Pool<AsyncPgConnection>>,
     connect_errors: Arc<ConnectErrors>,
 }
@@ -56,7 +56,7 @@ impl Readers {
         }
     }
 
-    /// A connection that answers.
+    /// Takes a connection that answers from the pool.
     pub(super) async fn checkout(&self) -> Result<PooledConnection<'_, AsyncPgConnection>, QueryError> {
         let pool = self.pool.get_or_init(async || self.build_pool()).await;
         let asked = Instant::now();
@@ -64,7 +64,7 @@ impl Readers {
         loop {
             tokio::select! {
                 outcome = &mut checkout => return outcome.map_err(|_| self.no_connection(pool, asked)),
-                // While others are connected one of them may come free. With none, waiting helps nobody.
+                // While there are other connections, one of them may become free. Without any, waiting is useless.
                 () = self.connect_errors.came.notified() => if pool.state().connections == 0 {
                     return Err(self.no_connection(pool, asked));
                 },
@@ -75,7 +75,7 @@ impl Readers {
     /// Why a query that asked at `asked` got no connection.
     fn no_connection(&self, pool: &Pool<AsyncPgConnection>, asked: Instant) -> QueryError {
         let connected = pool.state().connections;
-        // An older error belongs to an outage that may be over.
+        // An older error belongs to an outage that may have ended.
         let error = self.connect_errors.recent(asked);
         let busy = format!("all {connected} connections for metrics queries were busy for {CHECKOUT_TIMEOUT:?}");
         match (connected, error) {
@@ -86,7 +86,7 @@ impl Readers {
             ))
             .into(),
             (_, Some(error)) if connected < self.connections => {
-                QueryError::Busy(format!("{busy}, and no other came about: {error}"))
+                QueryError::Busy(format!("{busy}, and no further one could be opened: {error}"))
             }
             (..) => QueryError::Busy(busy),
         }
@@ -100,7 +100,7 @@ impl Readers {
             async move { connector.connect_pooled().await }.boxed()
         });
         config.recycling_method = RecyclingMethod::CustomFunction(Box::new(|connection| ping(connection).boxed()));
-        // The URL stays in the connector; the manager would only hand it back to the setup above.
+        // The URL stays in the connector; the manager would only pass it to the setup above.
         let manager = AsyncDieselConnectionManager::new_with_config(String::new(), config);
         Pool::builder()
             .max_size(self.connections)
@@ -128,7 +128,7 @@ pub(super) struct CancelOnDrop {
 }
 
 impl CancelOnDrop {
-    /// Nothing runs any more.
+    /// Notes that nothing runs any more, so there is nothing to cancel.
     pub(super) fn disarm(&mut self) {
         self.token = None;
     }
@@ -153,7 +153,7 @@ impl Drop for CancelOnDrop {
 /// Why the pool could not connect. bb8 itself only says that time ran out.
 #[derive(Debug, Default)]
 struct ConnectErrors {
-    /// The last one and when it came. It stays: one attempt may be what several queries wait for.
+    /// The last error and when it came. Kept after it is read: several queries may wait for the same attempt.
     last: Mutex<Option<(Instant, String)>>,
     came: Notify,
 }
@@ -174,7 +174,7 @@ struct ConnectErrorSink(Arc<ConnectErrors>);
 impl bb8::ErrorSink<PoolError> for ConnectErrorSink {
     fn sink(&self, error: PoolError) {
         if let PoolError::QueryError(error) = error {
-            // A pooled connection was found dead and dropped. That says nothing about the next one.
+            // A pooled connection was found dead and dropped. That says nothing about the next connection.
             tracing::debug!("a pooled connection had ended: {error}");
             return;
         }

@@ -1,9 +1,9 @@
 //! Whether a session stays with one server process of PostgreSQL.
 //!
-//! Behind a pooler in transaction mode it does not: after each transaction it goes on in whichever is free, and
-//! prepared statements, the temporary table, settings and advisory locks stay behind, or meet those of others. What
-//! that leads to says nothing of its reason, so it is looked for. No answer of the server tells that a pooler is there,
-//! let alone its mode; two sessions that stand in each other's way do.
+//! Behind a pooler in transaction mode it does not: after each transaction it goes on in any free process, and prepared
+//! statements, the temporary table, settings and advisory locks are left in the old one, or mix with those of others.
+//! The errors that follow do not name the cause, so it is checked beforehand. No answer of the server shows that there
+//! is a pooler, let alone its mode; two sessions that compete for a process do.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::connect::{Connector, Session};
 use super::error::{POOLER_REMEDY, StatementError, bounded};
 use crate::store::StoreError;
 
-/// Time for each step of the look.
+/// Time for each step of the check.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// # Errors
@@ -23,8 +23,8 @@ pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), Stor
     let one = connector.connect().await?;
     let other = connector.connect().await?;
     let found_in = process(&one).await?;
-    // Of two sessions that are open at the same time, both would be in it; or, while the other one holds on to that
-    // process or takes another, the first one would go on elsewhere.
+    // Behind such a pooler two open sessions are in the same process; or the first one changes its process while the
+    // other one holds that process, or another one, by a transaction.
     let is_shared = process(&other).await? == found_in || {
         bounded(LOOK_TIMEOUT, other.client.batch_execute("BEGIN")).await?;
         process(&other).await? == found_in || process(&one).await? != found_in
@@ -33,8 +33,8 @@ pub(super) async fn must_keep_sessions(connector: &Connector) -> Result<(), Stor
         return Ok(());
     }
     Err(StoreError::Schema(format!(
-        "{} is a pooler that takes sessions apart, as PgBouncer does in transaction mode (pool_mode=transaction) or in statement mode: \
-         prepared statements, temporary tables, settings and locks get lost on the way; {POOLER_REMEDY}",
+        "{} is a pooler that moves sessions between server processes, as PgBouncer does in transaction mode (pool_mode=transaction) or in statement mode: \
+         prepared statements, temporary tables, settings and locks get lost; {POOLER_REMEDY}",
         connector.address()
     )))
 }

@@ -41,7 +41,7 @@ const ROWS_MAX: usize = 1_000;
 const DAY_WITHOUT_EVENTS: &str = "SELECT FROM (SELECT DISTINCT day FROM rollup_days) AS d
     WHERE NOT EXISTS (SELECT FROM events WHERE ts >= d.day AND ts < d.day + interval '24 hours') LIMIT 1";
 
-/// Pairs of a range by their events; in the order of bytes, whatever the database's own is.
+/// Pairs of a range, most events first; ties in the order of bytes, whatever the database's collation is.
 const PAIRS: &str = "SELECT event_name, channel FROM events WHERE ts >= $1 AND ts < $2 GROUP BY event_name, channel
                      ORDER BY count(*) DESC, event_name COLLATE \"C\", channel COLLATE \"C\" LIMIT $3";
 
@@ -51,7 +51,7 @@ pub(super) struct PostgresRollups {
 }
 
 impl PostgresRollups {
-    /// On a fresh session; a statement may take `timeout`.
+    /// Works on a new session; a statement may take `timeout`.
     pub(super) fn new(session: Session, timeout: Duration) -> Self {
         Self {
             transactions: Transactions::new(session, timeout),
@@ -107,7 +107,7 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn take_deltas(&mut self, rows_max: usize) -> Result<Vec<Delta>, StoreError> {
-        // Nobody else deletes while we hold the lock, so the rows are still where the inner query saw them.
+        // No other process deletes while we hold the lock, so the rows are still where the inner query saw them.
         let sql = "DELETE FROM rollup_deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM rollup_deltas LIMIT $1))
                    RETURNING event_name, channel, bucket, minutes, events, users";
         let deltas = self.read(sql, &[&limit(rows_max)], rows::delta).await?;
@@ -163,7 +163,7 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn mark_stale(&mut self, days: &[(SeriesId, Day)]) -> Result<(), StoreError> {
-        // Rows that are stale already are left out before the conflict, which would lock and so write them.
+        // Rows that are stale already are left out first: a conflict would lock them, which writes to them.
         let sql = "INSERT INTO rollup_days (series_id, day, stale, events, users)
                    SELECT series_id, day, true, 0, $3 FROM unnest($1::integer[], $2::timestamptz[]) AS k (series_id, day)
                    WHERE NOT EXISTS (SELECT FROM rollup_days AS d WHERE d.series_id = k.series_id AND d.day = k.day AND d.stale)
@@ -274,7 +274,8 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
-        // By way of the series, whose number is what the key of rollups begins with; no index knows the bucket alone.
+        // Joined from the series, because the key of `rollups` begins with the series' number; no index has the bucket
+        // alone.
         let sql = "SELECT event_name, channel, series_id, bucket, minutes, events, users
                    FROM rollup_series JOIN rollups ON series_id = id AND bucket >= $1 AND bucket < $2";
         let [start, end] = ends(day);
@@ -332,7 +333,7 @@ impl RollupStore for PostgresRollups {
         if !self.transactions.query_long(DAY_WITHOUT_EVENTS, &[]).await?.is_empty() {
             return Ok(NewKey::KeptForOldDays);
         }
-        // Each flush moves a checkpoint first, and reads the key with that.
+        // Each flush first moves a checkpoint, and reads the key in that statement.
         let lock = "LOCK TABLE wal_checkpoints IN EXCLUSIVE MODE";
         self.transactions.execute(lock, &[]).await?;
         let make = "UPDATE rollup_state SET user_key = gen_random_uuid(), rebuild_needed = true, build_from = NULL";
@@ -354,7 +355,7 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
-        // Another run may be through with it all.
+        // Another run may have finished everything already.
         let sql = "UPDATE rollup_state SET build_from = $1 WHERE rebuild_needed";
         self.transactions.execute(sql, &[&Instant(day.start())]).await?;
         Ok(())
@@ -369,7 +370,7 @@ impl RollupStore for PostgresRollups {
     }
 }
 
-/// The one row of `rollup_state` is not there.
+/// The error for a `rollup_state` that has lost its only row.
 pub(super) fn no_state() -> StoreError {
     StoreError::Schema(
         "the table rollup_state has lost its row: insert one, with rebuild_needed = true, and run `fast-ingest migrate up`".to_owned(),

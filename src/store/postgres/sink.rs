@@ -1,9 +1,9 @@
 //! The flush: batches of events into PostgreSQL by binary COPY, exactly once.
 //!
-//! One transaction a batch, and its first statement moves the checkpoint by compare-and-set. Whatever else happens to a
-//! transaction of ours (its reply lost, its session a zombie), another one that stored the same events must have moved
-//! the same row first, so at most one of them commits. What the stored events add to the rollups goes into the same
-//! transaction.
+//! One transaction a batch, and its first statement moves the checkpoint by compare-and-set. Whatever happens to a
+//! transaction (its reply lost, its session still open on the server), any other transaction that stores the same
+//! events must move the same row first, so at most one of them commits. What the stored events add to the rollups goes
+//! into the same transaction.
 //!
 //! A batch costs six round trips: BEGIN, settings and checkpoint; start and end of the COPY of events (with ids, the
 //! end together with the merge); start and end of the COPY of deltas; COMMIT. A batch that mixes events with and
@@ -36,7 +36,7 @@ use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, SinkError, StoreE
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, Sequence, WalId};
 
-/// A connection that flushes.
+/// One session that flushes, and what is known about its database.
 pub(super) struct PostgresSink {
     session: Session,
     flush_timeout: Duration,
@@ -76,8 +76,8 @@ impl PostgresSink {
         )
     }
 
-    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns what
-    /// users are hashed with: whoever changes that waits for all transactions that have moved a checkpoint.
+    /// Begins the transaction of a batch and moves the checkpoint over it. Counts its events in `column`. Returns the
+    /// key for hashing users: changing that key waits for all transactions that have moved a checkpoint.
     async fn begin_and_move(&self, batch: BatchView<'_>, column: &str) -> Result<UserKey, FlushFailure> {
         let (wal_id, after) = (batch.wal_id(), batch.after());
         let (from, to) = (batch.from(), batch.to());
@@ -100,7 +100,7 @@ impl PostgresSink {
         match last_row_count(&replies) {
             1 => {}
             0 => return Err(FlushFailure::CheckpointMoved),
-            // The primary key forbids it; if it is gone, nothing here may be trusted.
+            // The primary key forbids this; without it nothing in this table can be trusted.
             rows => {
                 let text = format!("wal_checkpoints holds {rows} rows for one log");
                 return Err(StoreError::Schema(text).into());
@@ -123,8 +123,8 @@ impl PostgresSink {
         bounded(self.flush_timeout, self.client().batch_execute("COMMIT")).await
     }
 
-    /// The same, with the batch's count corrected, all of which was taken for new. In one message: it costs no round
-    /// trip.
+    /// Commits, and first corrects the batch's counts: all its events were counted as new. In one message, so it costs
+    /// no round trip.
     async fn commit_with_duplicates(&self, wal_id: WalId, duplicates: u64) -> Result<(), StatementError> {
         if duplicates == 0 {
             return self.commit().await;
@@ -136,7 +136,7 @@ impl PostgresSink {
         bounded(self.flush_timeout, self.client().batch_execute(&commit)).await
     }
 
-    /// Ends a transaction that failed. Where the caller may go on with this connection, it must be clean.
+    /// Ends a transaction that failed. If the caller may go on with this connection, it must be outside a transaction.
     async fn rollback_after(&self, failure: FlushFailure) -> FlushFailure {
         let goes_on = matches!(
             failure,
@@ -186,7 +186,7 @@ impl PostgresSink {
         Ok(())
     }
 
-    /// One attempt at the transaction. Takes what has to be waited for once it is waited for.
+    /// One attempt at the whole transaction. Takes `before_commit` only when it comes to waiting for it.
     async fn store(
         &self,
         batch: BatchView<'_>,
@@ -201,7 +201,7 @@ impl PostgresSink {
         Ok(flushed)
     }
 
-    /// The same up to its COMMIT.
+    /// The transaction up to its COMMIT.
     async fn store_uncommitted(&self, batch: BatchView<'_>, shape: &Shape) -> Result<Flushed, FlushFailure> {
         let user_key = self.begin_and_move(batch, "applied").await?;
         let statements = self.statements.as_ref().expect("prepared before the transaction");
@@ -228,7 +228,7 @@ impl PostgresSink {
         };
         let (merged_count, rollup_deltas) = match staging {
             None => {
-                // The server still has rows to store, so this costs no time.
+                // The server is still storing rows, so this costs no time.
                 let rollup_deltas = deltas::encode(fold);
                 stored_all.await?;
                 (0, rollup_deltas)
@@ -307,7 +307,7 @@ impl EventSink for PostgresSink {
         let FlushFailure::Statement(StatementError::NoPartition(message)) = failure else {
             return Err(failure.into());
         };
-        tracing::warn!("a partition is not attached any more, looking again: {message}");
+        tracing::warn!("a partition is not attached any more, reading the partitions again: {message}");
         self.partitions.forget();
         self.ensure_partitions(shape.months.seen()).await?;
         match self.store(batch, &shape, &mut before_commit).await {
@@ -330,7 +330,7 @@ impl EventSink for PostgresSink {
         self.ensure_partitions(shape.months.seen()).await?;
         let rehearsed: Result<_, FlushFailure> = async {
             let flushed = self.store_uncommitted(batch, &shape).await?;
-            // What waits for COMMIT shall have its say as well.
+            // Deferred constraints must be checked as well.
             let deferred = self.client().batch_execute("SET CONSTRAINTS ALL IMMEDIATE");
             bounded(self.flush_timeout, deferred).await?;
             bounded(self.flush_timeout, self.client().batch_execute("ROLLBACK")).await?;
@@ -366,7 +366,7 @@ impl Shape {
 
 /// # Panics
 ///
-/// Beyond 2^63 events, which takes longer than there was time so far.
+/// Beyond 2^63 events, which no log can reach.
 fn as_bigint(sequence: Sequence) -> i64 {
     i64::try_from(sequence).expect("a sequence fits into 63 bits")
 }

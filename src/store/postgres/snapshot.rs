@@ -1,8 +1,8 @@
 //! One consistent view of the database for a metrics query: a read-only REPEATABLE READ transaction and the reads in
 //! it.
 //!
-//! Its beginning and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows
-//! which partitions and which rows of an index it needs. Rows are streamed, and what of them is kept counts against an
+//! BEGIN and its settings are one message. Every statement is planned with its values, so that PostgreSQL knows which
+//! partitions and which rows of an index it needs. Rows are streamed, and those that are kept count against an
 //! [`Allowance`].
 
 mod rows;
@@ -30,7 +30,7 @@ use crate::query::snapshot::{
     Snapshot, UserCount,
 };
 
-/// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool throws the connection away.
+/// An open transaction. Dropped without [`PgSnapshot::end`] it stays open, and the pool drops the connection.
 pub(super) struct PgSnapshot<'c> {
     connection: &'c mut AsyncPgConnection,
     allowance: Allowance,
@@ -58,13 +58,13 @@ impl<'c> PgSnapshot<'c> {
     }
 
     /// Ends the transaction and passes the answer on. After a question that was too large the transaction stays open:
-    /// ending it would mean to wait for all the rows that nobody wants.
+    /// ending it would mean waiting for all rows that are still on their way.
     pub(super) async fn end<T>(self, answer: QueryResult<T>) -> QueryResult<T> {
         match &answer {
             Ok(_) => AnsiTransactionManager::commit_transaction(self.connection).await?,
             Err(error) if too_large(error).is_some() => {}
             Err(_) => {
-                // If this fails too, the connection says that it is broken. The first error is the one to tell.
+                // If this fails too, the connection is marked as broken. The first error is the one to report.
                 AnsiTransactionManager::rollback_transaction(self.connection).await.ok();
             }
         }
@@ -104,7 +104,7 @@ impl Snapshot for PgSnapshot<'_> {
     async fn days(&mut self, series: &SeriesFilter, range: Range<Timestamp>) -> QueryResult<Vec<DayRow>> {
         let mut select = Select::new(2);
         let names = select.series(series);
-        // What is stale is not even fetched: large values lie outside their row.
+        // Stale sums are not even fetched: large values are stored outside their row.
         let statement = select.bind_after(
             &format!(
                 "SELECT s.event_name, s.channel, d.day, CASE WHEN NOT d.stale THEN d.events END AS events,
@@ -200,7 +200,7 @@ impl Snapshot for PgSnapshot<'_> {
     }
 
     async fn pause(&mut self) -> QueryResult<()> {
-        // The timeout around the whole query, and whoever drops it, come to their turn here.
+        // Lets the timeout around the whole query, or a caller that drops it, take effect here.
         tokio::task::yield_now().await;
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Snapshot for PgSnapshot<'_> {
     }
 }
 
-/// Nothing but the end of its session keeps a transaction from beginning, whatever the error is called.
+/// BEGIN fails only if the session has ended, whatever the error's kind is.
 fn ended(error: DieselError) -> DieselError {
     match error {
         DieselError::DatabaseError(_, info) => DieselError::DatabaseError(DatabaseErrorKind::ClosedConnection, info),
@@ -274,7 +274,7 @@ fn told_as_ref<'n>(names: &'n Names, read: Option<&'n str>) -> Option<&'n str> {
     }
 }
 
-/// Whether and why a question touches too much. That travels as what went wrong in reading the rows.
+/// Why a question is too large, if it is. This error travels inside a diesel error about reading rows.
 pub(super) fn too_large(error: &DieselError) -> Option<QueryTooLarge> {
     match error {
         DieselError::DeserializationError(cause) => cause.downcast_ref().copied(),

@@ -20,15 +20,15 @@ use crate::support::settings::ConfigError;
 /// How much of the server's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verification {
-    /// Nothing: the connection is encrypted, but its other end unproven (`prefer`, `require`).
+    /// Nothing: the connection is encrypted, but the server is not authenticated (`prefer`, `require`).
     Nothing,
     /// A trusted authority signed it (`verify-ca`).
     Authority,
-    /// That, and it is made out to this host (`verify-full`).
+    /// Also, the certificate names this host (`verify-full`).
     AuthorityAndName,
 }
 
-/// A client configuration that verifies so much, against the certificates in `roots` (PEM) or else the system's.
+/// A client configuration that verifies against the certificates in `roots` (PEM), or else the system's.
 pub(super) fn client_config(verification: Verification, roots: Option<&Path>) -> Result<ClientConfig, ConfigError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -59,7 +59,7 @@ pub(super) fn client_config(verification: Verification, roots: Option<&Path>) ->
         .with_no_client_auth())
 }
 
-/// The authorities, and the certificates that the user named, as they are.
+/// The trusted authorities, and the user's own certificates unparsed.
 fn load_roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), ConfigError> {
     let mut roots = RootCertStore::empty();
     let mut named = Vec::new();
@@ -73,7 +73,7 @@ fn load_roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<
                 named.push(certificate);
             }
         }
-        // Certificates that this system has but rustls cannot read are normal, and no reason to fail.
+        // It is normal that the system has some certificates that rustls cannot read.
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
@@ -92,7 +92,7 @@ fn load_roots(file: Option<&Path>) -> Result<(RootCertStore, Vec<CertificateDer<
 #[derive(Debug)]
 struct Verifier {
     chain: Option<Arc<WebPkiServerVerifier>>,
-    /// Certificates of which one may be the server's own.
+    /// Trusted certificates, one of which may be the server's own.
     trusted: Vec<CertificateDer<'static>>,
     checks_name: bool,
     provider: Arc<CryptoProvider>,
@@ -115,8 +115,8 @@ impl ServerCertVerifier for Verifier {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.checks_name => Ok(ServerCertVerified::assertion()),
-            // Nobody else has signed it, or it is an authority's, as one that signed itself mostly is. Whether it has
-            // expired comes before both complaints.
+            // No trusted authority has signed it, or it is an authority's itself, as most self-signed certificates are.
+            // rustls checks expiry before it reports either of these errors.
             Err(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::Other(_)))
                 if self.trusted.contains(end_entity) =>
             {

@@ -1,5 +1,5 @@
-//! What of a database URL tokio-postgres does not see to: parameters that it does not know, a password from elsewhere,
-//! and what may be a piece of one.
+//! What tokio-postgres does not handle in a database URL: parameters that it does not know, a password from another
+//! source, and parts that may be a piece of a password.
 
 pub(super) mod refusal;
 
@@ -11,7 +11,7 @@ use tokio_postgres::config::SslMode;
 use super::tls::Verification;
 use crate::support::settings::ConfigError;
 
-/// What `sslmode` may be.
+/// Values of `sslmode`, as shown to people.
 const SSL_MODES: &str = "disable, prefer, require, verify-ca or verify-full";
 
 /// The parameters of a URL that are about TLS.
@@ -30,7 +30,7 @@ pub(super) struct SslParameters {
 ///
 /// # Errors
 ///
-/// When a value is none that libpq knows, or no UTF-8.
+/// When a value is not known to libpq, or is not UTF-8.
 pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), ConfigError> {
     let (base, _) = split(url);
     let mut mode = None;
@@ -72,10 +72,10 @@ pub(super) fn take_ssl_parameters(url: &str) -> Result<(String, SslParameters), 
     ))
 }
 
-/// The URL with this password, if it has none of its own. Like libpq, takes an empty one for none.
+/// The URL with this password, if it has none of its own. As in libpq, an empty password counts as none.
 pub(crate) fn with_password(url: &str, password: &str) -> String {
     let (base, query) = split(url);
-    // `:` stands behind the user; before the first @ there is no port.
+    // A `:` before the first `@` separates user and password; it is not that of a port.
     let authority = base.split_once("://").map_or(base, |(_, rest)| rest);
     let credentials = authority.split_once('@').map_or("", |(before, _)| before);
     let has_one = credentials.contains(':')
@@ -94,7 +94,7 @@ pub(crate) fn with_password(url: &str, password: &str) -> String {
 
 /// Refuses a URL of which an error could show a piece of the password.
 ///
-/// Credentials end at the first `@`. Where there is another one, what stands between the two was most likely meant as
+/// Credentials end at the first `@`. If there is another one, the text between the two was most likely meant as
 /// password, and would be taken for the host, which every error about a connection names.
 ///
 /// # Errors
@@ -117,7 +117,7 @@ pub(super) fn check_credentials(url: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a `%` begins no escape (RFC 3986, section 2.1). libpq refuses it; tokio-postgres takes it as it stands, and
+/// Whether a `%` begins no escape (RFC 3986, section 2.1). libpq refuses it; tokio-postgres takes it literally, and
 /// the login fails.
 fn has_bad_escape(url: &str) -> bool {
     let mut parts = url.split('%').skip(1);
@@ -129,9 +129,9 @@ fn has_bad_escape(url: &str) -> bool {
     })
 }
 
-/// A URL before its question mark, and behind it.
+/// A URL before its question mark, and after it.
 fn split(url: &str) -> (&str, &str) {
-    // A password may hold a question mark; credentials end at the first @.
+    // A password may hold a question mark; credentials end at the first `@`.
     let host = url.find('@').map_or(0, |at| at + 1);
     match url[host..].find('?') {
         Some(mark) => (&url[..host + mark], &url[host + mark + 1..]),
@@ -139,7 +139,7 @@ fn split(url: &str) -> (&str, &str) {
     }
 }
 
-/// The names and values behind the question mark, as they stand there.
+/// The names and values after the question mark, still percent-encoded.
 fn parameters(url: &str) -> impl Iterator<Item = (&str, &str)> {
     let (_, query) = split(url);
     let parameters = query.split('&').filter(|parameter| !parameter.is_empty());

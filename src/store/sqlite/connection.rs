@@ -11,30 +11,30 @@ use super::side_file::SIDE_FILE_BYTES_MAX;
 use super::snapshot;
 use crate::store::StoreError;
 
-/// SQLite's own.
+/// Size of the page cache that is SQLite's own default.
 const CACHE_KIB_DEFAULT: u32 = 2000;
-/// Rest between two attempts where SQLite leaves the waiting to us.
+/// Pause between two attempts where SQLite does not wait by itself.
 const BUSY_REST: Duration = Duration::from_millis(5);
 
 /// Opens an existing database for writing.
 ///
-/// `synchronous = FULL` syncs at every commit: the write-ahead log of events is deleted on the word of that commit.
+/// `synchronous = FULL` syncs at every commit: segments of the write-ahead log are removed once that commit is
+/// confirmed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     open_writer_with_cache(path, CACHE_KIB_DEFAULT)
 }
 
-/// The same with a cache of so many KiB. It grows with what is used.
+/// [`open_writer`] with a page cache of up to `cache_kib` KiB, which grows with use.
 pub(super) fn open_writer_with_cache(path: &Path, cache_kib: u32) -> Result<Connection, StoreError> {
     let connection = open(path)?;
-    // The limit cuts the side file back whenever SQLite begins it anew; without it the file keeps its largest size for
-    // ever.
+    // The size limit truncates the side file whenever SQLite restarts it; without the limit the file keeps its largest
+    // size for ever.
     let pragmas = format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
          PRAGMA journal_size_limit = {SIDE_FILE_BYTES_MAX}; PRAGMA cache_size = -{cache_kib};"
     );
-    // SQLite does not wait by itself for the lock that the change to WAL takes, nor where somebody else's last
-    // connection removes the side files just now: two processes that open a new database at once would stand in each
-    // other's way.
+    // SQLite does not wait by itself for the lock that the change to WAL takes, nor while another process closes its
+    // last connection and removes the side files: of two processes that open a new database at once, one would fail.
     let give_up_at = Instant::now() + BUSY_TIMEOUT;
     loop {
         match connection.execute_batch(&pragmas) {
@@ -47,8 +47,8 @@ pub(super) fn open_writer_with_cache(path: &Path, cache_kib: u32) -> Result<Conn
     }
 }
 
-/// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: such a connection cannot set up the shared
-/// memory of a database in WAL mode when it is the first to come.
+/// Opens an existing database for reading. Not by `SQLITE_OPEN_READONLY`: if such a connection is the first one, it
+/// cannot set up the shared memory of a database in WAL mode.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let connection = open(path)?;
     connection
@@ -59,7 +59,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
-    // Without SQLITE_OPEN_CREATE: only `migrate` makes the file.
+    // Without SQLITE_OPEN_CREATE, because only `migrate` creates the file.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)
         .map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", path.display())))?;
@@ -84,7 +84,7 @@ mod tests {
             let path = path.clone();
             move || open_writer(&path).map(drop)
         });
-        // Long enough for the first attempts to fail; passing does not hang on it.
+        // Long enough for the first attempts to fail; the test passes without that too.
         std::thread::sleep(20 * BUSY_REST);
         other.execute_batch("COMMIT").unwrap();
         opening.join().unwrap().unwrap();

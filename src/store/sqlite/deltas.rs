@@ -1,4 +1,4 @@
-//! The deltas of flushes: inserted with the rows they count, taken away by compaction.
+//! The deltas of flushes: inserted with the rows that they count, removed by compaction.
 
 use rusqlite::{Connection, Row, params};
 
@@ -7,7 +7,7 @@ use crate::event::bucket::Day;
 use crate::rollup::Delta;
 use crate::rollup::fold::DeltaRef;
 
-/// Inserts what a flush adds. Belongs into the transaction that stores the events.
+/// Inserts the deltas of a flush. Must run in the transaction that stores the events.
 pub(super) fn insert(connection: &Connection, deltas: &[DeltaRef<'_>]) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO rollup_deltas (event_name, channel, bucket, minutes, events, users) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -40,7 +40,7 @@ pub(super) fn take(connection: &Connection, rows_max: usize) -> rusqlite::Result
             delta(row)
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
-    // Nobody else writes during the transaction, so these are the very rows.
+    // No other connection writes during the transaction, so these are the same rows.
     connection
         .prepare_cached("DELETE FROM rollup_deltas WHERE rowid <= ?1")?
         .execute([last])?;

@@ -1,5 +1,5 @@
-//! What an error of SQLite means for the caller. The same rule as for PostgreSQL: only what blames the data is a data
-//! error, and the code that is used for anything is unclear.
+//! What an error of SQLite means for the caller. The rule is that of PostgreSQL: only codes that blame the data are
+//! data errors, and the generic code is unclear.
 
 use rusqlite::{Error, ffi};
 
@@ -17,7 +17,7 @@ pub(super) fn store_error(error: &Error) -> StoreError {
         Error::SqlInputError { error, msg, .. } => (error.extended_code, msg.clone()),
         Error::FromSqlConversionFailure(.., cause) if cause.is::<DamagedSet>() => {
             return StoreError::Schema(format!(
-                "{cause}; `fast-ingest rollup rebuild` makes the rollups afresh"
+                "{cause}; `fast-ingest rollup rebuild` builds the rollups again"
             ));
         }
         other => return StoreError::Unavailable(other.to_string()),
@@ -27,11 +27,11 @@ pub(super) fn store_error(error: &Error) -> StoreError {
             code: name(code),
             message,
         },
-        // The generic code: statements that do not fit the schema, among others. Only the text tells them apart.
+        // The generic code: statements that do not fit the schema, among others. Only the message tells them apart.
         ffi::SQLITE_ERROR if is_about_schema(&message) => StoreError::Schema(format!(
             "the database schema does not fit: {message}; `fast-ingest migrate up` brings it up to date"
         )),
-        // Among the others are those of a trigger or CHECK that computes something, as "malformed JSON".
+        // Other errors may come from a trigger or CHECK that computes something, such as "malformed JSON".
         ffi::SQLITE_ERROR => StoreError::Unclear {
             code: name(code),
             message,
@@ -48,7 +48,8 @@ pub(super) fn query_error(error: &Error) -> QueryError {
     }
 }
 
-/// The same for a table of the server's own. Taken for a fault of the data it would set events aside that are well.
+/// Classifies an error of one of this program's own tables. Treated as a fault of the data, it would quarantine good
+/// events.
 pub(super) fn no_event_to_blame(table: &str, error: &Error) -> StoreError {
     match store_error(error) {
         StoreError::Data { code, message } => StoreError::Schema(format!(
@@ -59,7 +60,7 @@ pub(super) fn no_event_to_blame(table: &str, error: &Error) -> StoreError {
     }
 }
 
-/// What a query ends with that its progress handler ended.
+/// The error of a query that its progress handler ended.
 pub(super) fn interrupted() -> Error {
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_INTERRUPT), None)
 }

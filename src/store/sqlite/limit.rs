@@ -1,10 +1,10 @@
-//! When a query has to end, as the thread that works on it sees it.
+//! When a query has to end, as checked by the thread that works on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// When a query has to end.
+/// A query has to end at `deadline`, or as soon as `cancelled` is set.
 #[derive(Debug, Clone)]
 pub(super) struct Limit {
     pub(super) deadline: Instant,
@@ -12,7 +12,7 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// Whether that is now.
+    /// Whether the query has to end now.
     pub(super) fn is_reached(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || Instant::now() >= self.deadline
     }

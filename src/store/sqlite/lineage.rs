@@ -1,4 +1,4 @@
-//! Which database this is, where the checkpoints of logs stand in it, and where a person puts them.
+//! The database's identity, the checkpoints of logs in it, and moving a checkpoint on a person's decision.
 
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -10,7 +10,7 @@ use super::rows::as_integer;
 use crate::store::{Adoption, SinkError, StoreError, Stretch};
 use crate::wal::id::{CheckpointRow, DatabaseId, EventOutcomes, LifeId, Mark, Sequence, WalId};
 
-/// Which database this is.
+/// The database's random identity.
 pub(super) fn database_id(connection: &Connection) -> Result<DatabaseId, StoreError> {
     let read = connection.query_row("SELECT id FROM database_identity", [], |row| uuid(row, 0));
     match read.optional() {
@@ -34,7 +34,8 @@ pub(super) fn checkpoint(transaction: &Transaction<'_>, wal_id: WalId) -> Result
         .map_err(|error| store_error(&error))
 }
 
-/// What of a life is in the database. The last line of the query is for receipts of releases that knew no lives.
+/// The sequences of a life that are in the database. The last line of the query is for receipts of releases that knew
+/// no lives.
 pub(super) fn stored_of(connection: &Connection, life: LifeId) -> rusqlite::Result<Vec<Stretch>> {
     let mut stored = connection.prepare_cached(
         "SELECT l.first_sequence, c.flushed_through, \
@@ -53,7 +54,7 @@ pub(super) fn stored_of(connection: &Connection, life: LifeId) -> rusqlite::Resu
         .collect()
 }
 
-/// Notes that what a log has from this sequence on is of this life.
+/// Notes that this life wrote the log's events from this sequence on.
 pub(super) fn begin_life(
     transaction: &Transaction<'_>,
     wal_id: WalId,
@@ -69,7 +70,7 @@ pub(super) fn begin_life(
         .map_err(|error| no_event_to_blame("wal_lives", &error))
 }
 
-/// Puts the checkpoint where a person wants it, and records what that skips.
+/// Moves the checkpoint to where a person wants it, and records what that skips.
 pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Result<(), SinkError> {
     let wal_id = adoption.wal_id.to_string();
     let (through, skipped) = (as_integer(adoption.through), as_integer(adoption.skipped()));
@@ -115,7 +116,7 @@ pub(super) fn adopt(transaction: &Transaction<'_>, adoption: &Adoption) -> Resul
     Ok(())
 }
 
-/// The columns of a checkpoint's row, in the order in which they are read.
+/// Reads a checkpoint from its columns, in the order of [`checkpoint`]'s query.
 fn checkpoint_row(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
     Ok(CheckpointRow {
         flushed_through: rows::count(row, 0)?,

@@ -1,4 +1,4 @@
-//! The metrics query on SQLite: the engine's answer from one read transaction, on a blocking thread.
+//! The metrics query on SQLite: `query`'s answer from one read transaction, on a blocking thread.
 
 use futures_util::FutureExt as _;
 
@@ -24,7 +24,7 @@ pub(super) async fn answer(
                 .now_or_never()
                 .expect("SQLite never waits");
             match answer {
-                // The readers judge these: some mean that the connection is of no more use.
+                // The readers handle these errors: after any of them the connection is not used again.
                 Err(AnswerError::Store(error)) => Err(error),
                 answer => Ok(answer.map_err(|error| QueryError::from(error.map_store(|error| store_error(&error))))),
             }

@@ -15,10 +15,10 @@ use super::error::store_error;
 use super::sink;
 use crate::store::{StoreError, schema};
 
-/// Makes the file if need be and applies what is pending; returns the names.
+/// Creates the file if need be and applies what is pending; returns the names.
 pub(in crate::store) fn up(path: &Path) -> Result<Vec<String>, StoreError> {
     create_file(path).map_err(|error| StoreError::Unavailable(format!("cannot create {}: {error}", path.display())))?;
-    // The first to look into the database of a process that may have ended in the middle of a commit.
+    // This may be the first process to open the database after another one died in the middle of a commit.
     sink::forget(path)?;
     in_transaction(path, |connection| schema::run_pending(connection, schema::SQLITE))
 }
@@ -48,14 +48,14 @@ pub(in crate::store) fn applied(path: &Path) -> Result<BTreeSet<String>, StoreEr
     }
 }
 
-/// Whether there is a database. One that cannot be seen, for want of rights or because a directory is none, is not
-/// taken for one that is not there.
+/// Whether the database file exists. If that cannot be told, for lack of rights or because a parent is not a directory,
+/// the result is an error, not `false`.
 pub(super) fn is_there(path: &Path) -> Result<bool, StoreError> {
     let found = path.try_exists();
     found.map_err(|error| StoreError::Unavailable(format!("cannot open {}: {error}", path.display())))
 }
 
-/// Makes an empty database that only its owner may read. SQLite gives its side files the same mode.
+/// Creates an empty database that only its owner may read. SQLite gives its side files the same mode.
 fn create_file(path: &Path) -> std::io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -64,7 +64,7 @@ fn create_file(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a transaction may end with; diesel wants its own errors to convert into it.
+/// Error of a migration's transaction; diesel requires that its own errors convert into it.
 enum MigrationError {
     Diesel(diesel::result::Error),
     Migration(Box<dyn Error + Send + Sync>),

@@ -1,7 +1,7 @@
-//! Reading connections: a few, on tokio's blocking threads.
+//! A few connections for reading, on tokio's blocking threads.
 //!
-//! A progress handler ends what takes too long or has nobody waiting for it any more; unlike an interrupt from outside,
-//! it cannot come too early and be lost.
+//! A progress handler ends a query that takes too long or whose caller is gone; unlike an interrupt from outside, it
+//! cannot come too early and be lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::store::{QueryError, StoreError};
 
 /// Longest wait for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Steps of SQLite's virtual machine between two looks at the clock: some microseconds.
+/// Steps of SQLite's virtual machine between two checks of the limit: some microseconds.
 const STEPS_BETWEEN_CHECKS: i32 = 1_000;
 
 /// The connections, and how long each may be used at a time.
@@ -51,7 +51,7 @@ impl Readers {
         self.read_until(|reader, _| work(reader)).await
     }
 
-    /// The same for work that computes between its statements and must look at the limit by itself.
+    /// [`Readers::read`] for work that computes between its statements and must check the limit by itself.
     pub(super) async fn read_until<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection, Limit) -> rusqlite::Result<T> + Send + 'static,
@@ -69,7 +69,7 @@ impl Readers {
         let _cancel = CancelOnDrop(Arc::clone(&cancelled));
         let (idle, query_timeout) = (Arc::clone(&self.idle), self.query_timeout);
         let reading = tokio::task::spawn_blocking(move || {
-            // Held until the work has really ended, also when nobody waits for it any more.
+            // Held until the work has really ended, even if its caller is gone.
             let _permit = permit;
             let mut reader = idle.take()?;
             let limit = Limit {
@@ -93,7 +93,7 @@ impl Readers {
     }
 }
 
-/// Connections that nobody uses at the moment. One that failed is not put back.
+/// Connections that are not in use. A connection that failed is not put back.
 struct Idle {
     path: PathBuf,
     connections: Mutex<Vec<Connection>>,
@@ -116,7 +116,7 @@ impl Idle {
     }
 }
 
-/// Tells the blocking thread that nobody waits.
+/// Tells the blocking thread that its caller is gone.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -167,7 +167,7 @@ mod tests {
         let error = interruptible(&mut reader, limit, endless).unwrap_err();
         assert!(is_interrupt(&error), "{error}");
         canceller.join().unwrap();
-        // The handler went with the query.
+        // The handler was removed with the query.
         assert_eq!(reader.query_row("SELECT 1", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
 

@@ -1,8 +1,8 @@
 //! Keeping the rollups in SQLite: a writer connection of its own, whose immediate transaction is the lock. SQLite has
-//! one writer at a time, so nobody else changes parts and days meanwhile; the flush waits as well, which is why these
-//! transactions must stay short.
+//! one writer at a time, so no other connection changes parts and days in the meantime; the flush waits as well, so
+//! these transactions must stay short.
 //!
-//! Its calls block, like those of the sink: the thread that keeps the rollups does nothing else.
+//! The calls block, like those of the sink: the rollup thread does nothing else.
 
 mod days;
 mod parts;
@@ -26,15 +26,15 @@ use crate::rollup::users::NewKey;
 use crate::rollup::{Delta, Part, SeriesId, SeriesKey, Tally, UserKey};
 use crate::store::{RollupStore, StoreError};
 
-/// Rest between two attempts to become the writer. SQLite's own waiting rests up to 100 ms, and would miss the short
-/// gaps that the flush leaves under load.
+/// Pause between two attempts to become the writer. SQLite's own handler pauses for up to 100 ms, and would miss the
+/// short gaps that the flush leaves under load.
 const POLL: Duration = Duration::from_millis(1);
-/// How long to try without being told to wait: some flushes, because they hold the lock as well and are over soon.
+/// How long to try without `wait`: the time of some flushes, which take the same lock but not for long.
 const SHORT_WAIT: Duration = Duration::from_millis(250);
-/// All statements of this file.
+/// Prepared statements that are kept: enough for all of this file.
 const CACHED_STATEMENTS: usize = 32;
 
-/// The connection that keeps the rollups. Dropped during a transaction, it undoes it.
+/// The connection that keeps the rollups. Dropping it rolls an open transaction back.
 pub(super) struct SqliteRollups {
     connection: Connection,
 }
@@ -68,7 +68,7 @@ impl RollupStore for SqliteRollups {
     async fn begin_reading(&mut self) -> Result<(), StoreError> {
         self.run(|connection| {
             connection.execute_batch("BEGIN DEFERRED")?;
-            // The first statement that reads takes the snapshot.
+            // The first read takes the snapshot, so one is done here.
             rebuild_needed(connection).map(|_| ())
         })
     }
@@ -216,7 +216,7 @@ impl RollupStore for SqliteRollups {
     }
 
     async fn set_build_from(&mut self, day: Day) -> Result<(), StoreError> {
-        // Another run may be through with it all.
+        // Another run may have finished everything already.
         let sql = "UPDATE rollup_state SET build_from = ?1 WHERE rebuild_needed";
         self.run(|connection| {
             connection.execute(sql, [day.start().as_micros()])?;
@@ -238,14 +238,14 @@ const DAY_WITHOUT_EVENTS: &str = "SELECT EXISTS (SELECT 1 FROM (SELECT DISTINCT 
     WHERE NOT EXISTS (SELECT 1 FROM events WHERE event_name IN (SELECT event_name FROM rollup_series)
         AND ts >= d.day AND ts < d.day + 86400000000))";
 
-/// What users are hashed with.
+/// The key with which users are hashed.
 pub(super) fn user_key(connection: &Connection) -> rusqlite::Result<UserKey> {
     connection
         .prepare_cached("SELECT user_key FROM rollup_state")?
         .query_row([], |row| rows::user_key(row, 0))
 }
 
-/// SQLite asks after each failed attempt whether it shall try again.
+/// Busy handlers: SQLite calls them after each failed attempt, and tries again if they return `true`.
 fn try_long(attempts: i32) -> bool {
     rest(attempts, BUSY_TIMEOUT)
 }
@@ -265,7 +265,7 @@ fn rebuild_needed(connection: &Connection) -> rusqlite::Result<bool> {
         .query_row([], |row| row.get(0))
 }
 
-/// Hands over the events of a range, name by name, because the index of times has the name first.
+/// Hands over the events of a range, name by name, because the index over times begins with the name.
 fn read_events(
     connection: &Connection,
     range: Range<Timestamp>,
@@ -281,7 +281,7 @@ fn read_events(
     Ok(())
 }
 
-/// The pairs with most events on a day; SQLite compares names by their bytes.
+/// The pairs with the most events on a day; ties by bytes, which is how SQLite compares texts.
 fn pairs_on(connection: &Connection, day: Day, pairs_max: usize) -> rusqlite::Result<Vec<SeriesKey>> {
     connection
         .prepare_cached(&pairs_sql())?

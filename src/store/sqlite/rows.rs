@@ -1,6 +1,6 @@
-//! Values of the rollup tables as they come out of a row, and the one idiom that their queries share.
+//! Reads values of the rollup tables from rows, and builds the one query that their statements share.
 //!
-//! A value that makes no sense is an error of its row and never a panic: the file can have been in other hands.
+//! A value that makes no sense is an error and never a panic: other programs may have written to the file.
 
 use rusqlite::types::Type;
 use rusqlite::{Error, Row};
@@ -10,7 +10,7 @@ use crate::event::bucket::{Bucket, Day, Width};
 use crate::rollup::{SeriesKey, Tally, UserKey, UserSet};
 use crate::wal::id::Sequence;
 
-/// The column `bucket`, with `minutes` behind it.
+/// The column `bucket`, followed by `minutes`.
 pub(super) fn bucket(row: &Row<'_>, column: usize) -> rusqlite::Result<Bucket> {
     let minutes: i64 = row.get(column + 1)?;
     let width = Width::from_minutes(minutes).ok_or(Error::IntegralValueOutOfRange(column + 1, minutes))?;
@@ -25,11 +25,12 @@ pub(super) fn day(row: &Row<'_>, column: usize) -> rusqlite::Result<Day> {
     Ok(Day::of(Timestamp::from_micros(row.get(column)?)))
 }
 
-/// What users are hashed with; NULL is no secret.
+/// The key with which users are hashed; NULL means a key that is not secret.
 pub(super) fn user_key(row: &Row<'_>, column: usize) -> rusqlite::Result<UserKey> {
     let text: Option<String> = row.get(column)?;
-    UserKey::parse(&text.unwrap_or_default())
-        .ok_or_else(|| Error::FromSqlConversionFailure(column, Type::Text, "the key of users is none".into()))
+    UserKey::parse(&text.unwrap_or_default()).ok_or_else(|| {
+        Error::FromSqlConversionFailure(column, Type::Text, "rollup_state.user_key is not a valid key".into())
+    })
 }
 
 /// A number of events.
@@ -38,7 +39,7 @@ pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     u64::try_from(count).map_err(|_| Error::IntegralValueOutOfRange(column, count))
 }
 
-/// The column `events`, with `users` behind it.
+/// The column `events`, followed by `users`.
 pub(super) fn tally(row: &Row<'_>, column: usize) -> rusqlite::Result<Tally> {
     let users = UserSet::decode(row.get_ref(column + 1)?.as_blob()?)
         .map_err(|error| Error::FromSqlConversionFailure(column + 1, Type::Blob, Box::new(error)))?;
@@ -48,7 +49,7 @@ pub(super) fn tally(row: &Row<'_>, column: usize) -> rusqlite::Result<Tally> {
     })
 }
 
-/// The column `event_name` of a series, with `channel` behind it.
+/// The column `event_name` of a series, followed by `channel`.
 pub(super) fn series_key(row: &Row<'_>, column: usize) -> rusqlite::Result<SeriesKey> {
     Ok(SeriesKey {
         event_name: row.get(column)?,
@@ -56,14 +57,14 @@ pub(super) fn series_key(row: &Row<'_>, column: usize) -> rusqlite::Result<Serie
     })
 }
 
-/// As a column takes it. No number of events gets near the limit.
+/// A count as a column holds it. No count comes near the limit.
 pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// A query for the distinct values of an index's first column, in one step of the index each. As `column IN (…)` it
-/// lets SQLite use the index's second column where nothing is said about the first; by itself it would read the whole
-/// table.
+/// lets SQLite use the index's second column when the query does not restrict the first; without it SQLite would read
+/// the whole table.
 pub(super) fn distinct(table: &str, column: &str) -> String {
     format!(
         "WITH RECURSIVE steps(value) AS (SELECT min({column}) FROM {table} UNION ALL \
@@ -76,7 +77,7 @@ pub(super) fn distinct(table: &str, column: &str) -> String {
 ///
 /// # Panics
 ///
-/// Beyond 2^63 events, which takes longer than there was time so far.
+/// Beyond 2^63 events, which no log can reach.
 pub(super) fn as_integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence).expect("a sequence fits into 63 bits")
 }
@@ -111,7 +112,7 @@ mod tests {
                 }
                 Err(_) => prop_assert_eq!(Width::from_minutes(minutes), None),
             }
-            // Whatever stands there: no panic.
+            // No value may cause a panic.
             select([micros, minutes], |row| day(row, 0)).unwrap();
         }
 

@@ -1,12 +1,12 @@
 //! SQLite's own write-ahead file, `events.db-wal`, kept from growing without bound.
 //!
-//! SQLite copies it back into the database by itself, and begins it anew once no reader needs it. When queries overlap
-//! there is always one that does, so the file only grows; then somebody has to make new readers wait for that moment.
-//! The flush does, between batches and for a short time: the only other writer is the one that keeps the rollups, and
-//! it can wait.
+//! SQLite copies the file back into the database by itself, and restarts it once no reader needs it. While queries
+//! overlap, some reader always needs it, so the file only grows; then new readers must be made to wait for a moment.
+//! The flush does that, between batches and for a short time: the only other writer is the rollup thread, which can
+//! wait.
 //!
-//! A commit is in this file first, and what a failed sync left of one is in the page cache for everybody to see, though
-//! it may never reach the device. So whoever is about to ask how far the flush is lets go of what is cached.
+//! A commit is in this file first. If its sync fails, every process still sees the commit in the page cache, though it
+//! may never reach the device. So the cached part of the file is dropped before a new connection reads the checkpoint.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use rusqlite::Connection;
 use super::busy::BUSY_TIMEOUT;
 use crate::wal::disk::DiskFile;
 
-/// Size from which on the file is emptied by force: several hundred batches of common size, so a rare event.
+/// Size above which the file is emptied by force: several hundred usual batches, so this is rare.
 pub(super) const SIDE_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Longest wait for readers to let go of the file. The flush stands still for as long.
+/// Longest wait for readers to release the file. The flush stands still meanwhile.
 const READERS_TIMEOUT: Duration = Duration::from_millis(250);
-/// Rest after an attempt, so that long queries slow the flush by a few percent and no more.
+/// Pause after an attempt, so that long queries slow the flush by only a few percent.
 const REST: Duration = Duration::from_secs(5);
 
-/// The file and when to look after it.
+/// The file, and when to check its size next.
 pub(super) struct SideFile {
     path: PathBuf,
     bytes_max: u64,
@@ -43,9 +43,9 @@ impl SideFile {
         }
     }
 
-    /// Empties the file if it is too large and no reader holds on to it. Must be called outside a transaction.
+    /// Empties the file if it is too large and no reader holds it. Must be called outside a transaction.
     ///
-    /// What fails is tried again later: every commit stands where it is, in this file or in the database.
+    /// A failure does no harm and is tried again later: every commit stays in this file or in the database.
     pub(super) fn keep_small(&mut self, connection: &Connection) {
         let bytes = std::fs::metadata(&self.path).map_or(0, |file| file.len());
         if bytes <= self.bytes_max || Instant::now() < self.next_attempt {
@@ -54,7 +54,7 @@ impl SideFile {
         match empty(connection) {
             Ok(true) => tracing::debug!(bytes, "SQLite's write-ahead file emptied"),
             Ok(false) => {
-                tracing::debug!(bytes, "queries hold SQLite's write-ahead file: later");
+                tracing::debug!(bytes, "queries hold SQLite's write-ahead file, trying again later");
             }
             Err(error) => {
                 tracing::warn!(bytes, "cannot empty SQLite's write-ahead file: {error}");
@@ -70,9 +70,9 @@ fn path_of(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Lets the next reads of the file come from the device. What was never written to it, as by a process that was killed,
-/// is written first: the cache keeps that. SQLite takes no lock on the file that opening and closing it here could
-/// lose.
+/// Makes the next reads of the file come from the device. Data that were not written to the device yet, as of a process
+/// that was killed, are synced first. Opening and closing the file here is safe: SQLite holds no lock on it that
+/// closing would release.
 pub(super) fn drop_cached(database: &Path) -> std::io::Result<()> {
     match OpenOptions::new().write(true).open(path_of(database)) {
         Ok(mut file) => {
@@ -84,10 +84,10 @@ pub(super) fn drop_cached(database: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Copies the file into the database and cuts it to nothing; `false` if readers held on to it for too long.
+/// Copies the file into the database and truncates it to nothing; `false` if readers held it for too long.
 fn empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(READERS_TIMEOUT)?;
-    // Its own words for busy: the first column is 1.
+    // The first column is 1 if the file was busy.
     let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
     connection.busy_timeout(BUSY_TIMEOUT)?;
     busy.map(|busy: i64| busy == 0)

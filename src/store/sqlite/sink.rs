@@ -1,7 +1,6 @@
 //! The flush into SQLite: one writer connection, one immediate transaction a batch, the checkpoint first.
 //!
-//! Its calls block. That is right here: a sink is used by the flush thread alone, which owns its runtime and runs
-//! nothing else.
+//! The calls block, which is right here: only the flush thread uses a sink, and its runtime runs nothing else.
 
 use std::path::Path;
 
@@ -18,11 +17,11 @@ use crate::store::{Adoption, BeforeCommit, EventSink, Flushed, SinkError, StoreE
 use crate::wal::batch::BatchView;
 use crate::wal::id::{CheckpointRow, DatabaseId, WalId};
 
-/// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and what does not fit
-/// is written to the side file in the middle of the transaction, and read again.
+/// Page cache of the writer. A full batch of the default size changes about 2,000 pages of 4 KiB, and pages that do not
+/// fit are written to the side file in the middle of the transaction, and read again.
 const CACHE_KIB: u32 = 16 * 1024;
 
-/// The writer.
+/// The connection that flushes, and the side file that it keeps small.
 pub(super) struct SqliteSink {
     connection: Connection,
     side_file: SideFile,
@@ -39,7 +38,7 @@ impl SqliteSink {
         })
     }
 
-    /// Begins a transaction that no other writer can get in between of. Dropped without commit, it is rolled back.
+    /// Begins a transaction during which no other connection can write. Dropped without commit, it is rolled back.
     fn begin(&mut self) -> Result<Transaction<'_>, StoreError> {
         self.connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -74,7 +73,7 @@ impl EventSink for SqliteSink {
                 duplicates: 0,
             });
         }
-        // First, because a transaction of this store cannot be held over a wait.
+        // Before the transaction, because a transaction of this store cannot be held across an await.
         before_commit.await?;
         let transaction = self.begin()?;
         move_checkpoint(&transaction, batch, "applied")?;
@@ -120,10 +119,14 @@ impl EventSink for SqliteSink {
     }
 }
 
-/// Takes nothing for stored that only the page cache has.
+/// Drops what only the page cache has of the side file, so that nothing counts as stored that is not on the device.
 pub(super) fn forget(path: &Path) -> Result<(), StoreError> {
-    side_file::drop_cached(path)
-        .map_err(|error| StoreError::Unavailable(format!("cannot read {} afresh: {error}", path.display())))
+    side_file::drop_cached(path).map_err(|error| {
+        StoreError::Unavailable(format!(
+            "cannot drop the cached write-ahead file of {}: {error}",
+            path.display()
+        ))
+    })
 }
 
 /// The compare-and-set that comes first in every transaction. Counts the batch's events in `column`.
@@ -156,7 +159,7 @@ fn move_checkpoint(transaction: &Transaction<'_>, batch: BatchView<'_>, column: 
     Ok(())
 }
 
-/// Corrects the count of a batch, all of which was taken for new.
+/// Corrects the counts of a batch, all of whose events were counted as new.
 fn count_duplicates(transaction: &Transaction<'_>, wal_id: WalId, duplicates: u64) -> Result<(), StoreError> {
     if duplicates == 0 {
         return Ok(());
@@ -168,7 +171,7 @@ fn count_duplicates(transaction: &Transaction<'_>, wal_id: WalId, duplicates: u6
     corrected.map(drop).map_err(|error| store_error(&error))
 }
 
-/// Inserts the rows, and the deltas of those that were not there before; returns how many these are.
+/// Inserts the rows, and the deltas of those that were not there before; returns how many rows were new.
 fn insert(transaction: &Transaction<'_>, batch: BatchView<'_>) -> Result<u64, StoreError> {
     // The conflict has a target: a row that breaks another unique index, the user's own, is no duplicate, and must not
     // vanish.

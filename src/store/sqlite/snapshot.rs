@@ -1,7 +1,7 @@
 //! One consistent view of the database for a metrics query: a read transaction on a reading connection.
 //!
-//! Its methods never wait, so their futures are ready when they are first polled. The filters of a question become the
-//! text of a statement, of which there are few; values are always parameters.
+//! Its methods never wait, so their futures are ready when they are first polled. The filters of a question decide the
+//! text of a statement, so there are few texts; values are always parameters.
 
 mod count;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub(super) struct SqliteSnapshot<'c> {
 }
 
 impl SqliteSnapshot<'_> {
-    /// Runs `work` in a snapshot and ends it, whatever comes of it.
+    /// Runs `work` in a snapshot, and ends the snapshot whatever the result is.
     pub(super) fn with<T, E: From<rusqlite::Error>>(
         connection: &mut Connection,
         memory: Holding,
@@ -49,7 +49,7 @@ impl SqliteSnapshot<'_> {
         result
     }
 
-    /// Lets the computation between two statements end like a statement.
+    /// Sets the limit for the computation between two statements.
     pub(super) fn end_at(&mut self, limit: Limit) {
         self.limit = Some(limit);
     }
@@ -64,7 +64,7 @@ impl SqliteSnapshot<'_> {
     }
 }
 
-/// Function of SQL that the statements of a snapshot need. To be called once for each connection.
+/// Registers the SQL function that the statements of a snapshot need. To be called once for each connection.
 pub(super) fn register_functions(connection: &Connection) -> rusqlite::Result<()> {
     count::register_group_of(connection)
 }
@@ -173,7 +173,7 @@ impl Snapshot for SqliteSnapshot<'_> {
     }
 }
 
-/// Takes a row off the allowance. SQLite's own type of error has one variant for what is none of its business.
+/// Takes a row off the allowance. The error travels in rusqlite's variant for errors of user functions.
 fn take(allowance: &mut Allowance, row: &RollupRow) -> rusqlite::Result<()> {
     let names = [row.event_name.as_deref(), row.channel.as_deref()];
     allowance.take(names, row.users.len()).map_err(refused)
@@ -183,8 +183,8 @@ fn refused(error: QueryTooLarge) -> rusqlite::Error {
     rusqlite::Error::UserFunctionError(Box::new(error))
 }
 
-/// Series first, then their rows by primary key. SQLite knows nothing of how many rows a series or a day has, and its
-/// guess would be to read all series of the days.
+/// Series first, then their rows by primary key. SQLite does not know how many rows a series or a day has, and would
+/// choose to read all series of the days.
 fn days_sql(series: &SeriesFilter) -> String {
     format!(
         "SELECT s.event_name, s.channel, d.day, d.stale, iif(d.stale, NULL, d.events), iif(d.stale, NULL, d.users) \
@@ -217,8 +217,8 @@ fn deltas_sql(series: &SeriesFilter) -> String {
     )
 }
 
-/// The series of everything has each event once. Days are taken from their sums where that is right; a day without a
-/// row has no parts.
+/// The series of all events has each event once. Whole days that are not stale are taken from their sums; a day without
+/// a row has no parts.
 fn events_stored_sql() -> String {
     format!(
         "SELECT coalesce((SELECT sum(CASE \
@@ -236,8 +236,8 @@ fn events_stored_sql() -> String {
     )
 }
 
-/// Which series are meant, in the words of their unique index, which it would not be used without. No name is empty;
-/// the question for an empty one must not find what stands for all.
+/// The condition on series, with the same expressions as their unique index, which would not be used otherwise. No name
+/// is empty; a question for an empty name must not find the series of all names.
 fn series_condition(series: &SeriesFilter) -> String {
     let condition = |column, parameter, names: &Names| match names {
         Names::One(_) => {
@@ -251,7 +251,7 @@ fn series_condition(series: &SeriesFilter) -> String {
     format!("{name} AND {channel}")
 }
 
-/// Which rows of an index over name and time are meant, so that the times behind the name are found by it as well.
+/// The condition on the name in an index over name and time, written so that SQLite uses the index for the time too.
 fn name_condition(table: &str, names: &Names) -> String {
     match names {
         Names::One(_) => "event_name = ?1".to_owned(),
@@ -261,7 +261,7 @@ fn name_condition(table: &str, names: &Names) -> String {
     }
 }
 
-/// A column as a row tells it.
+/// The column to select for a name; NULL where the filter says `All`.
 fn told(column: &'static str, names: &Names) -> &'static str {
     match names {
         Names::One(_) | Names::Each => column,
@@ -269,7 +269,7 @@ fn told(column: &'static str, names: &Names) -> &'static str {
     }
 }
 
-/// The one name, as a parameter; statements that ask for no single name have no use for it.
+/// The single name as a parameter; NULL for statements that ask for no single name.
 fn one(names: &Names) -> Option<&str> {
     match names {
         Names::One(name) => Some(name),

@@ -30,12 +30,12 @@ impl DatabasePlace {
     }
 }
 
-/// Nothing waits in this layer.
+/// The result of a future that never waits, as all of this layer.
 pub(super) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().unwrap()
 }
 
-/// How SQLite would run a statement, a line a step.
+/// SQLite's plan for a statement, one line for each step.
 pub(super) fn plan(connection: &Connection, sql: &str) -> Vec<String> {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let steps = statement.raw_query().mapped(|row| row.get(3));

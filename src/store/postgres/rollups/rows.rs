@@ -102,9 +102,9 @@ pub(super) fn count(row: &Row, column: usize) -> Result<u64, StatementError> {
     u64::try_from(count).map_err(|_| damaged(&format!("a rollup counts {count} events")).into())
 }
 
-/// What no code of ours wrote. Retrying cannot help.
+/// The error for a value that this program cannot have written. Retrying cannot help.
 fn damaged(what: &dyn std::fmt::Display) -> StoreError {
-    StoreError::Schema(format!("{what}; `fast-ingest rollup rebuild` makes the rollups afresh"))
+    StoreError::Schema(format!("{what}; `fast-ingest rollup rebuild` builds the rollups again"))
 }
 
 fn bucket(row: &Row, first: usize) -> Result<Bucket, StatementError> {

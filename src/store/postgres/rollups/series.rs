@@ -9,7 +9,7 @@ use super::session::Transactions;
 use crate::rollup::{SeriesId, SeriesKey};
 use crate::store::StoreError;
 
-/// The three kinds one by one, because no index helps with IS NOT DISTINCT FROM.
+/// Finds the three kinds of series one by one, because no index helps with IS NOT DISTINCT FROM.
 const FIND: &str = "WITH k AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2::text[]) AS k (event_name, channel))
     SELECT s.event_name, s.channel, id FROM k JOIN rollup_series AS s ON s.event_name = k.event_name AND s.channel = k.channel
     UNION ALL
@@ -17,11 +17,11 @@ const FIND: &str = "WITH k AS MATERIALIZED (SELECT * FROM unnest($1::text[], $2:
     WHERE k.channel IS NULL
     UNION ALL
     SELECT event_name, channel, id FROM rollup_series WHERE event_name IS NULL AND channel IS NULL";
-/// Only of those that are missing: a conflict would use up a number.
+/// Run only for missing series, because a conflict would use up a number.
 const MAKE: &str = "INSERT INTO rollup_series (event_name, channel) SELECT * FROM unnest($1::text[], $2::text[])
     ON CONFLICT DO NOTHING RETURNING event_name, channel, id";
 
-/// The numbers of the keys, in their order; makes those that are missing.
+/// The numbers of the keys, in the same order; makes missing series.
 pub(super) async fn ids(transactions: &mut Transactions, keys: &[SeriesKey]) -> Result<Vec<SeriesId>, StatementError> {
     let wanted: BTreeSet<&SeriesKey> = keys.iter().collect();
     let (names, channels) = columns(&wanted);
@@ -33,8 +33,12 @@ pub(super) async fn ids(transactions: &mut Transactions, keys: &[SeriesKey]) -> 
         read(&transactions.query(MAKE, &[&names, &channels]).await?, &mut ids)?;
     }
     let id = |key: &SeriesKey| {
-        // Made by somebody who does not hold the lock, after our snapshot: the next one shows it.
-        let unseen = || StoreError::Unavailable("a series that this snapshot does not show".to_owned());
+        // A process without the lock made it after our snapshot: the next snapshot shows it.
+        let unseen = || {
+            StoreError::Unavailable(
+                "another process has just made a series that this transaction cannot see yet".to_owned(),
+            )
+        };
         ids.get(key).copied().ok_or_else(|| unseen().into())
     };
     keys.iter().map(id).collect()

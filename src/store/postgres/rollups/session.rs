@@ -1,8 +1,9 @@
 //! Transactions of the rollups and the lock that they hold.
 //!
-//! The lock is one of the session, taken before BEGIN and given back after COMMIT. Taken inside, it would come too
-//! late: the statement that waits for it is the transaction's first, so REPEATABLE READ would show the database as it
-//! was before the wait, without what the last holder committed. A session that ends, however it ends, frees the lock.
+//! The lock belongs to the session, and is taken before BEGIN and released after COMMIT. Inside the transaction it
+//! would come too late: the statement that waits for it is the transaction's first, so REPEATABLE READ would show the
+//! database as it was before the wait, without what the last holder committed. A session that ends, however it ends,
+//! frees the lock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,11 +19,11 @@ use crate::store::StoreError;
 /// Key of the advisory lock under which rollups are changed: "fast-ing" in ASCII, plus two.
 const ROLLUP_LOCK: i64 = 0x6661_7374_2d69_6e69;
 /// Deleted deltas after which their table is vacuumed. Until then the dead rows cost its readers less than the vacuum
-/// would, and autovacuum looks by once a minute at best.
+/// would, and autovacuum comes once a minute at best.
 const VACUUM_ROWS: u64 = 5_000;
 /// Longest that a statement which reads a large part of `events` may take.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3_600);
-/// Longest silence of such a statement, and of ours before the next one.
+/// Longest wait for a row of such a statement, and longest pause before the next statement.
 const LONG_SILENCE: Duration = Duration::from_secs(600);
 
 /// A session and its transaction.
@@ -53,7 +54,7 @@ impl Transactions {
         &self.session.client
     }
 
-    /// Begins under the lock; `false` when it is taken.
+    /// Begins a transaction under the lock; `false` when the lock is taken.
     pub(super) async fn begin(&mut self, wait: bool) -> Result<bool, StatementError> {
         if !self.lock(wait).await? {
             return Ok(false);
@@ -63,13 +64,13 @@ impl Transactions {
         Ok(true)
     }
 
-    /// Begins without the lock.
+    /// Begins a read-only transaction without the lock.
     pub(super) async fn begin_reading(&mut self) -> Result<(), StatementError> {
         self.begin_as("ISOLATION LEVEL REPEATABLE READ READ ONLY").await
     }
 
     pub(super) async fn commit(&mut self) -> Result<(), StatementError> {
-        // The SELECT fails in a transaction that has failed, where COMMIT would roll back and call that a success.
+        // In a failed transaction the SELECT fails, while COMMIT would roll back and report success.
         let mut end = "SELECT; COMMIT".to_owned();
         if self.holds_lock {
             end.push_str(&format!("; SELECT pg_advisory_unlock({ROLLUP_LOCK})"));
@@ -107,7 +108,7 @@ impl Transactions {
         bounded(self.timeout, self.client().execute(&statement, values)).await
     }
 
-    /// As [`Transactions::query`], with the time that reading a large part of `events` takes.
+    /// Like [`Transactions::query`], with time for reading a large part of `events`.
     pub(super) async fn query_long(
         &mut self,
         sql: &'static str,
@@ -118,8 +119,8 @@ impl Transactions {
         bounded(LONG_TIMEOUT, self.client().query(&statement, values)).await
     }
 
-    /// Lets the statements that follow take long, and says how long to wait for each of their rows. What is read may
-    /// take long to be worked up as well, between this statement and the next, so the transaction may idle longer too.
+    /// Lets the statements that follow take long, and says how long to wait for each of their rows. Processing the rows
+    /// may take long as well, between this statement and the next, so the transaction may idle longer too.
     pub(super) async fn allow_long(&self) -> Result<Duration, StatementError> {
         let allow = format!(
             "SET LOCAL statement_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
@@ -143,7 +144,7 @@ impl Transactions {
         } else {
             format!("SELECT pg_try_advisory_lock({ROLLUP_LOCK})")
         };
-        // The block is there for SET LOCAL only: the lock outlives it.
+        // The transaction is only there for SET LOCAL: the lock outlives it.
         let lock = format!("BEGIN; SET LOCAL lock_timeout = {millis}; {take}; COMMIT");
         let replies = bounded(self.timeout, async {
             self.client().simple_query(&lock).await.map_err(locked_out)
@@ -175,12 +176,13 @@ impl Transactions {
         Ok(statement)
     }
 
-    /// Makes room in `rollup_deltas`. Whatever hinders it is no reason to fail what was committed.
+    /// Removes dead rows from `rollup_deltas`. A failure is only logged, because the transaction is committed already.
     async fn vacuum(&self) {
         let limit = format!("SET statement_timeout = {}", self.timeout.as_millis().max(1));
         let outcome = bounded(self.timeout, async {
             self.client().batch_execute(&limit).await?;
-            // A message of its own: VACUUM refuses to run inside a transaction. Another vacuum does as well as ours.
+            // A message of its own: VACUUM refuses to run inside a transaction. If another vacuum runs, that one is
+            // enough.
             self.client().batch_execute("VACUUM (SKIP_LOCKED) rollup_deltas").await
         })
         .await;

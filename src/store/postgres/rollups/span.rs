@@ -1,4 +1,4 @@
-//! Which days have anything stored, without reading all events.
+//! Finds the days that have anything stored, without reading all events.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::session::Transactions;
 use crate::event::Timestamp;
 use crate::event::bucket::Day;
 
-/// Range of each partition in order, as text for this very session. What is not cut by time alone (a default partition,
-/// a table that somebody partitioned anew or not at all) may hold any time.
+/// Range of each partition in order, as text that only this session reads back. A table that is not partitioned by time
+/// alone (a default partition, a table that somebody partitioned otherwise or not at all) may hold any time.
 const RANGES: &str = "SELECT lower::text, upper::text FROM (
         SELECT coalesce(substring(bound FROM $re$FROM \\('([^']+)'\\)$re$)::timestamptz, '-infinity') AS lower,
                coalesce(substring(bound FROM $re$TO \\('([^']+)'\\)$re$)::timestamptz, 'infinity') AS upper
@@ -22,17 +22,17 @@ const RANGES: &str = "SELECT lower::text, upper::text FROM (
               UNION ALL
               SELECT NULL WHERE NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'events'::regclass)) AS partitions
     ) AS ranges ORDER BY ranges.lower";
-/// First and last event of a range. Asked of the parent, so that it does not matter what becomes of a partition.
+/// First and last event of a range. Asked of the parent table, so that it does not matter if a partition vanishes.
 const ENDS: &str =
     "SELECT min(ts), max(ts) FROM events WHERE ts >= $1::text::timestamptz AND ts < $2::text::timestamptz";
-/// First and last of what the rollups hold.
+/// First and last time of all rollups.
 const KEPT: &str = "SELECT min(first), max(last) FROM (
         SELECT min(bucket) AS first, max(bucket) AS last FROM rollups
         UNION ALL SELECT min(bucket), max(bucket) FROM rollup_deltas
         UNION ALL SELECT min(day), max(day) FROM rollup_days
     ) AS kept";
 
-/// Days of what the rollups hold.
+/// Days of all rollups.
 const DAYS_KEPT: &str = "SELECT DISTINCT date_bin('1 day', kept.at, '1970-01-01T00:00:00Z') AS day FROM (
         SELECT bucket AS at FROM rollups UNION ALL SELECT bucket FROM rollup_deltas UNION ALL SELECT day FROM rollup_days
         UNION ALL SELECT day FROM rollup_overflow
@@ -41,7 +41,7 @@ const HAS_EVENTS: &str = "SELECT EXISTS (SELECT FROM events WHERE ts >= $1 AND t
 
 type Ends = Option<(Timestamp, Timestamp)>;
 
-/// First and last day.
+/// First and last day that has events or rollups.
 pub(super) async fn read(transactions: &mut Transactions) -> Result<Option<(Day, Day)>, StatementError> {
     let ranges = ranges(&transactions.query(RANGES, &[]).await?)?;
     let limit = transactions.allow_long().await?;
@@ -68,8 +68,7 @@ pub(super) async fn has_events(
     transactions: &mut Transactions,
     range: Range<Timestamp>,
 ) -> Result<bool, StatementError> {
-    // The planner takes the first row of a table for near, and would read a whole partition to learn that a day in it
-    // has none.
+    // The planner expects to find a row soon, and would read a whole partition to learn that a day in it has none.
     transactions.set_local("enable_seqscan = off").await?;
     let values: [&(dyn ToSql + Sync); 2] = [&Instant(range.start), &Instant(range.end)];
     let rows = transactions.query_long(HAS_EVENTS, &values).await?;
@@ -77,7 +76,7 @@ pub(super) async fn has_events(
     Ok(rows[0].try_get(0)?)
 }
 
-/// Looks from both sides for the first range that is not empty, for ranges of partitions do not overlap.
+/// Searches from both ends for a range that is not empty, which is enough because partitions do not overlap.
 async fn of_events(
     transactions: &Transactions,
     limit: Duration,
@@ -105,7 +104,7 @@ async fn of_events(
     Ok(Some((first, last)))
 }
 
-/// One range for all where a partition may hold any time.
+/// The ranges of all partitions; a single unbounded one if some partition may hold any time.
 fn ranges(rows: &[Row]) -> Result<Vec<(String, String)>, StatementError> {
     let mut ranges: Vec<(String, String)> = Vec::new();
     for row in rows {

@@ -42,7 +42,7 @@ pub(super) struct Sum {
     pub(super) users: Option<Vec<u8>>,
 }
 
-/// A row of `rollup_overflow`, or the one without a day, which has the key.
+/// A row of `rollup_overflow`, or the row without a day, which has the key.
 #[derive(QueryableByName)]
 pub(super) struct Overflow {
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -52,10 +52,10 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    /// What users are hashed with.
+    /// The key with which users are hashed.
     pub(super) fn user_key(&self) -> QueryResult<UserKey> {
         let key = self.user_key.as_deref().and_then(UserKey::parse);
-        key.ok_or_else(|| DieselError::DeserializationError("the key of users is none".into()))
+        key.ok_or_else(|| DieselError::DeserializationError("rollup_state.user_key is not a valid key".into()))
     }
 }
 
@@ -81,7 +81,7 @@ pub(super) struct User {
     pub(super) events: i64,
 }
 
-/// As PostgreSQL counts time.
+/// The timestamp in PostgreSQL's microseconds since 2000.
 pub(in super::super) fn pg_timestamp(timestamp: Timestamp) -> PgTimestamp {
     PgTimestamp(timestamp.as_micros() - POSTGRES_EPOCH_MICROS)
 }
@@ -92,7 +92,7 @@ pub(super) fn timestamp(PgTimestamp(micros): PgTimestamp) -> Timestamp {
 
 /// # Panics
 ///
-/// When it is negative, which no count is.
+/// If the count is negative.
 pub(in super::super) fn as_count(count: i64) -> u64 {
     u64::try_from(count).expect("a count is not negative")
 }
@@ -100,7 +100,7 @@ pub(in super::super) fn as_count(count: i64) -> u64 {
 pub(super) fn bucket(start: PgTimestamp, minutes: i16) -> QueryResult<Bucket> {
     let width = Width::from_minutes(minutes.into()).ok_or_else(|| {
         DieselError::DeserializationError(
-            format!("a rollup bucket of {minutes} minutes: somebody else wrote it").into(),
+            format!("a rollup row has a bucket of {minutes} minutes, which fast-ingest does not write").into(),
         )
     })?;
     Ok(Bucket {

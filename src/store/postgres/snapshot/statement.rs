@@ -1,4 +1,4 @@
-//! The statements of a snapshot: which conditions a filter comes to, and the values that go with them.
+//! The statements of a snapshot: the conditions that a filter needs, and their values.
 
 use std::ops::Range;
 
@@ -15,8 +15,8 @@ use crate::query::snapshot::{EventFilter, Names, SeriesFilter};
 /// A statement with its values.
 pub(super) type Statement<'f> = BoxedSqlQuery<'f, Pg, SqlQuery>;
 
-/// Number of events in a range. The series of everything has each of them once. Days are taken from their sums where
-/// that is right, as its parts of a year lie scattered over as many pages; a day without a row has no parts.
+/// Number of events in a range. The series of all events has each event once. Whole days that are not stale are taken
+/// from their sums, because a year's parts lie scattered over as many pages; a day without a row has no parts.
 pub(super) const EVENTS_STORED: &str = "
     SELECT (SELECT coalesce(sum(CASE
                 WHEN NOT d.stale AND d.day >= $1 AND d.day + interval '24 hours' <= $2 THEN d.events
@@ -28,7 +28,7 @@ pub(super) const EVENTS_STORED: &str = "
          + (SELECT coalesce(sum(events), 0) FROM rollup_deltas WHERE bucket >= $1 AND bucket < $2)::bigint AS events";
 
 /// Parts of series. OFFSET keeps PostgreSQL from joining in another order: each range of each series is one walk
-/// through the primary key, whatever it believes about the size of the tables.
+/// through the primary key, whatever the planner believes about the size of the tables.
 pub(super) fn parts_sql(names: &str, rows_max: usize) -> String {
     format!(
         "SELECT s.event_name, s.channel, p.bucket, p.minutes, p.events, p.users
@@ -40,7 +40,7 @@ pub(super) fn parts_sql(names: &str, rows_max: usize) -> String {
     )
 }
 
-/// Events by user. They compare by bytes, because a language's rules cost more than all the rest.
+/// Events by user. Texts compare by bytes, because a language's collation costs more than all the rest.
 pub(super) fn users_sql<'f>(events: &'f EventFilter, starts: &[Timestamp], select: &mut Select<'f>) -> String {
     let mut names = select.only(&events.event_names, "event_name") + &select.only(&events.channels, "channel");
     if let Some(campaign_id) = &events.campaign_id {
@@ -60,7 +60,7 @@ pub(super) fn users_sql<'f>(events: &'f EventFilter, starts: &[Timestamp], selec
     )
 }
 
-/// Conditions in the making, and the texts that they compare with.
+/// Conditions that are being built, and the texts that they compare with.
 pub(super) struct Select<'f> {
     /// Parameters so far.
     parameters: usize,
@@ -109,7 +109,7 @@ impl<'f> Select<'f> {
     }
 }
 
-/// What a statement selects so that the names can be told: a single one is known without asking.
+/// What a statement selects for a name: the column only if names differ; a single name is known already.
 pub(super) fn column(names: &Names, column: &'static str) -> &'static str {
     match names {
         Names::Each => column,

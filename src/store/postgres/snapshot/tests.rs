@@ -20,7 +20,7 @@ mod limits;
 const FEBRUARY: i64 = 1_769_904_000_000_000;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Enough for everything here.
+/// Enough memory for every question here.
 fn memory() -> Holding {
     QueryMemory::new(64 << 20).question()
 }
@@ -141,7 +141,7 @@ async fn days_are_those_of_the_filter_and_stale_ones_have_no_numbers() {
     let all = ["view/web 0 Some(100)", "view/web 1 None", "view/web 2 Some(120)"];
     let (day, two) = (DAY_MICROS, 2 * DAY_MICROS);
     assert_eq!(days(one("view"), one("web"), 0, two + 1).await, all);
-    // Half-open, and about where a day begins.
+    // Ranges are half-open, and a day is in a range if it begins there.
     assert_eq!(days(one("view"), one("web"), 0, two).await, all[..2]);
     assert_eq!(days(one("view"), one("web"), 1, two + 1).await, all[1..]);
     for (event_names, channels, expected) in [
@@ -191,7 +191,7 @@ async fn parts_of_several_ranges_come_once_each() {
     let (view, pair) = (one("view"), one("web"));
     let whole = [0..2 * day, 2 * day..3 * day];
     assert_eq!(parts(view.clone(), pair.clone(), &whole).await, web);
-    // Half-open at both ends, in any order.
+    // Ranges are half-open, and may come in any order.
     let pieces = [2 * day + hour..3 * day, hour..day + hour];
     assert_eq!(
         parts(view.clone(), pair.clone(), &pieces).await,
@@ -257,11 +257,11 @@ async fn days_beyond_the_cap_and_the_number_of_events_are_those_of_the_range() {
     assert_eq!(days, [at(DAY_MICROS), at(2 * DAY_MICROS)]);
     let state = snapshot.rollup_state(at(0)..at(DAY_MICROS)).await;
     assert_eq!(state.unwrap().unwrap().overflowed, [Day::of(at(0))]);
-    // Of all series only that of everything counts, and every delta: 400 + 400 + 500 on day 0, one more each on every
+    // Of all series only that of all events counts, and every delta: 400 + 400 + 500 on day 0, one more each on every
     // other day.
     let mut events = async |from, to| snapshot.events_stored(at(from)..at(to)).await.unwrap();
     let (hour, day) = (HOUR_MICROS, DAY_MICROS);
-    // A stale day by its parts, a fresh one by its sum, a piece of either by its parts.
+    // A stale day is read by its parts, a fresh one by its sum, a piece of either by its parts.
     assert_eq!(events(day, 2 * day).await, 610 + 611 + 1303);
     assert_eq!(events(0, day).await, 600 + 1300);
     assert_eq!(events(0, day - 1).await, 600 + 601 + 1300);
@@ -305,7 +305,7 @@ async fn users_are_counted_by_group_and_by_what_the_filter_tells_apart() {
         counted.sort();
         counted
     };
-    // One group, across two partitions; the end of the range is not in it, and letters are told apart.
+    // One group, across two partitions; the end of the range is not in it, and upper and lower case differ.
     assert_eq!(
         users(Names::All, Names::All, None, &[-60]).await,
         ["0 */* Ann 1", "0 */* ann 4", "0 */* bob 2"]

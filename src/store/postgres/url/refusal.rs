@@ -1,19 +1,19 @@
-//! What is wrong with a database URL, in words that name the part and what may stand there.
+//! Messages about a wrong database URL, which name the wrong part and the values that it may have.
 //!
-//! A URL may hold a password, and one that was not percent-encoded falls apart anywhere. So nothing is quoted unless it
-//! is certain where the password ends: before the only `@`.
+//! A URL may hold a password, and a password that was not percent-encoded can end up in any part. So nothing is quoted
+//! unless it is certain where the password ends: before the only `@`.
 
 use percent_encoding::percent_decode_str;
 
 use super::parameters;
 
-/// What is said when nothing may be quoted, or nothing particular is wrong.
+/// The message when nothing may be quoted, or no particular part is wrong.
 const MALFORMED: &str = "the database URL cannot be read: expected postgres://user:password@host:port/database, special characters in \
                          the password percent-encoded, or without password and PGPASSWORD set";
 /// Longest piece of a URL that is quoted.
 const QUOTED_MAX: usize = 64;
 
-/// What a URL may have behind its question mark, and what may stand there.
+/// Parameters that a URL may have, and the values that they take.
 const PARAMETERS: [(&str, &str); 20] = [
     ("application_name", "a name"),
     ("channel_binding", "disable, prefer or require"),
@@ -37,7 +37,7 @@ const PARAMETERS: [(&str, &str); 20] = [
     ("user", "a name"),
 ];
 
-/// What other programs' URLs have, and what does the same here.
+/// Parameters of other programs' URLs, and what to use here in place of them.
 const ELSEWHERE: [(&str, &str); 6] = [
     ("schema", "to name a schema, write options=-c%20search_path%3DNAME"),
     ("search_path", "to name a schema, write options=-c%20search_path%3DNAME"),
@@ -47,13 +47,13 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ),
     (
         "connection_limit",
-        "how many connections queries may use is said by --query-connections",
+        "leave it out; --query-connections sets how many connections queries may use",
     ),
     ("pgbouncer", "leave it out; PgBouncer has to be in session mode"),
     ("gssencmode", "leave it out; there is no GSS encryption here"),
 ];
 
-/// What is wrong with a URL that could not be parsed.
+/// Explains what is wrong with a URL that could not be parsed.
 pub(in crate::store::postgres) fn explain(url: &str) -> String {
     if !may_be_quoted(url) {
         return MALFORMED.to_owned();
@@ -63,12 +63,12 @@ pub(in crate::store::postgres) fn explain(url: &str) -> String {
         .unwrap_or_else(|| MALFORMED.to_owned())
 }
 
-/// Quotes the value of a parameter, if that is no part of a password.
+/// Quotes the value of a parameter, if it cannot be part of a password.
 pub(super) fn quoted(url: &str, value: &str) -> Option<String> {
     (may_be_quoted(url) && is_plain(value)).then(|| format!("`{value}`"))
 }
 
-/// Whether what lies behind the credentials is no part of a password.
+/// Whether the text after the credentials cannot be part of a password.
 fn may_be_quoted(url: &str) -> bool {
     match url.matches('@').count() {
         // What looks like a port may be the password of somebody who forgot the host.
@@ -127,7 +127,7 @@ fn password(url: &str) -> &str {
     credentials.split_once(':').map_or("", |(_, password)| password)
 }
 
-/// The ports behind the names of hosts.
+/// The ports after the names of hosts.
 fn ports(url: &str) -> impl Iterator<Item = &str> {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = rest.split_once('@').map_or(rest, |(_, rest)| rest);

@@ -1,4 +1,4 @@
-//! Sums of days, what overflowed on them, and which days there are.
+//! Sums of days, their overflow, and which days there are.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use crate::event::bucket::{DAY_MICROS, Day};
 use crate::rollup::{SeriesId, SeriesKey, Tally, UserSet};
 use crate::store::sqlite::rows;
 
-/// Marks days as changed since they were summed up, making rows for those that have none.
+/// Marks days as changed since they were summed up; makes rows for days that have none.
 pub(super) fn mark_stale(connection: &Connection, days: &[(SeriesId, Day)]) -> rusqlite::Result<()> {
     // Most days are stale already: the condition saves writing their rows again.
     let mut mark = connection.prepare_cached(
@@ -86,7 +86,7 @@ pub(super) fn stale_on(connection: &Connection, day: Day) -> rusqlite::Result<Ve
         .collect()
 }
 
-/// Events of a day that found no room for a series of their own.
+/// Number of events of a day whose (name, channel) pair got no series of its own.
 pub(super) fn overflow_on(connection: &Connection, day: Day) -> rusqlite::Result<Option<u64>> {
     connection
         .prepare_cached("SELECT events FROM rollup_overflow WHERE day = ?1")?
@@ -94,7 +94,7 @@ pub(super) fn overflow_on(connection: &Connection, day: Day) -> rusqlite::Result
         .optional()
 }
 
-/// Adds to them.
+/// Adds events to the day's overflow.
 pub(super) fn add_overflow(connection: &Connection, day: Day, events: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
@@ -105,7 +105,7 @@ pub(super) fn add_overflow(connection: &Connection, day: Day, events: u64) -> ru
     Ok(())
 }
 
-/// The first day before `before` that has overflow and is not settled.
+/// The first day before `before` that has overflow and is not settled, or whose overflow has more than doubled since.
 pub(super) fn unsettled(connection: &Connection, before: Day) -> rusqlite::Result<Option<Day>> {
     connection
         .prepare_cached(
@@ -124,7 +124,7 @@ pub(super) fn settle(connection: &Connection, day: Day) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// First and last day that anything is stored of.
+/// First and last day that has events, parts, deltas or sums.
 pub(super) fn stored(connection: &Connection) -> rusqlite::Result<Option<(Day, Day)>> {
     let bound = |micros| Day::of(Timestamp::from_micros(micros));
     connection.query_row(&stored_sql(), [], |row| {
@@ -133,7 +133,7 @@ pub(super) fn stored(connection: &Connection) -> rusqlite::Result<Option<(Day, D
     })
 }
 
-/// Steps through the indexes: every table has one by name or series and then time.
+/// The statement steps through the indexes: every table has one over name or series, then time.
 pub(super) fn stored_sql() -> String {
     let bounds = |table, name, time| {
         format!(
@@ -162,7 +162,7 @@ pub(super) fn kept(connection: &Connection) -> rusqlite::Result<Vec<Day>> {
         .collect()
 }
 
-/// Whether any event of a range is stored. Its index begins with the name, so each name is asked for.
+/// Whether any event of a range is stored. The index begins with the name, so each name is looked up.
 pub(super) fn has_events(connection: &Connection, range: &Range<Timestamp>) -> rusqlite::Result<bool> {
     let sql = format!(
         "SELECT EXISTS (SELECT 1 FROM ({names}) WHERE EXISTS \

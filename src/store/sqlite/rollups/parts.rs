@@ -11,9 +11,9 @@ pub(super) const TAKE_MINUTES: &str = "DELETE FROM rollups WHERE rowid IN \
     (SELECT rowid FROM rollups WHERE minutes = 1 AND bucket < ?1 ORDER BY bucket LIMIT ?2) \
     RETURNING series_id, bucket, minutes, events, users";
 
-/// The numbers of series, making those that are missing.
+/// The numbers of series; makes missing series.
 pub(super) fn series_ids(connection: &Connection, keys: &[SeriesKey]) -> rusqlite::Result<Vec<SeriesId>> {
-    // In the words of the unique index, which it would not be used without.
+    // With the same expressions as the unique index, which would not be used otherwise.
     let mut find = connection.prepare_cached(
         "SELECT id FROM rollup_series WHERE coalesce(event_name, '') = coalesce(?1, '') AND coalesce(channel, '') = coalesce(?2, '')",
     )?;
@@ -87,8 +87,8 @@ pub(super) fn of_day(connection: &Connection, series: SeriesId, day: Day) -> rus
         .collect()
 }
 
-/// The parts of a day. By way of the series rather than of `rollup_days`: whoever checks the one against the other asks
-/// here.
+/// The parts of a day. Found by the series, not by `rollup_days`, because `verify` compares these parts with
+/// `rollup_days`.
 pub(super) fn on(connection: &Connection, day: Day) -> rusqlite::Result<Vec<(SeriesKey, Part)>> {
     connection
         .prepare_cached(

@@ -1,7 +1,7 @@
 use super::*;
 use crate::store::sqlite::testing::{DatabasePlace, plan};
 
-/// The tables grow for as long as the server runs: what looks for little must not read all of them.
+/// The tables grow for as long as the server runs: a statement that looks for few rows must not read a whole table.
 #[test]
 fn statements_find_their_rows_by_an_index() {
     let place = DatabasePlace::new();
@@ -22,7 +22,7 @@ fn statements_find_their_rows_by_an_index() {
             assert!(!step.contains("TEMP B-TREE"), "{sql}: {step}");
         }
     }
-    // This one has to sort, but only what it found.
+    // This statement has to sort, but only the rows that it found.
     let steps = plan(&reader, &pairs_sql());
     let is_found = |step: &String| step.contains(events_by_name_and_time);
     assert!(steps.iter().any(is_found), "{steps:#?}");

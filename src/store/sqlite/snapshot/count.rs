@@ -9,8 +9,8 @@ use super::{bounds, name_condition, one, refused};
 use crate::event::Timestamp;
 use crate::query::snapshot::{EachUser, EventFilter, Names, UserCount};
 
-/// Makes the function `group_of(ts, starts)`: the index of the last start that is not after `ts`. The starts are one
-/// BLOB, so that the function keeps nothing between calls.
+/// Registers the function `group_of(ts, starts)`: the index of the last start that is not after `ts`. The starts are
+/// one BLOB, so that the function keeps nothing between calls.
 pub(super) fn register_group_of(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function("group_of", 2, flags, group_of)
@@ -41,8 +41,8 @@ pub(super) fn users(
     Ok(())
 }
 
-/// What is the same for all events is neither computed nor sorted for each: the only group, the only name, names that
-/// are not told.
+/// The counting statement. Values that are the same for all events (an only group, a single name, names that are not
+/// told apart) are neither computed nor sorted for each event.
 pub(super) fn sql(events: &EventFilter, starts: usize) -> String {
     let (group, by_group) = match starts {
         0 | 1 => ("0", ""),
@@ -81,6 +81,6 @@ fn group_of(context: &Context<'_>) -> rusqlite::Result<i64> {
     let micros: i64 = context.get(0)?;
     let (starts, _) = context.get_raw(1).as_blob()?.as_chunks::<8>();
     let not_after = starts.partition_point(|start| i64::from_le_bytes(*start) <= micros);
-    // The first start is not after the range.
+    // The first start is not after the range, so `not_after` is at least 1.
     Ok(not_after.saturating_sub(1) as i64)
 }

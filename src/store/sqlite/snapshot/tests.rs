@@ -10,7 +10,7 @@ use crate::query::memory::{Holding, QueryMemory};
 use crate::store::sqlite::sink::SqliteSink;
 use crate::store::sqlite::testing::{DatabasePlace, now, plan};
 
-/// Enough for everything here.
+/// Enough memory for every question here.
 fn memory() -> Holding {
     QueryMemory::new(64 << 20).question()
 }
@@ -39,7 +39,7 @@ fn parts_are_those_of_the_series_and_ranges() {
 fn days_are_those_of_the_series_and_say_which_are_stale() {
     let filled = Filled::new();
     for filter in series_filters() {
-        // From within the first day, so without it.
+        // The range begins within the first day, so that day is left out.
         let days = filled.ask(|snapshot| now(snapshot.days(&filter, range(1, 9 * DAY_MICROS))));
         let days: BTreeMap<_, _> = days
             .into_iter()

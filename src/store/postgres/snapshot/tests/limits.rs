@@ -20,7 +20,7 @@ async fn a_statement_that_takes_too_long_is_ended_by_the_server() {
     assert!(error.to_string().contains("statement timeout"), "{error}");
 }
 
-/// What rows cost whose users take so many bytes.
+/// Bytes that `rows` rows take if their users take `users_bytes`.
 fn cost(rows: usize, users_bytes: usize) -> usize {
     rows * (ROW_BYTES + "view".len() + "web".len()) + users_bytes
 }
@@ -68,8 +68,8 @@ async fn a_question_that_touches_too_much_fails_and_keeps_its_connection_from_th
     }
 }
 
-/// Tables as a server leaves them that has run for long, but for the sizes: what counts is that reading all of them is
-/// dearer.
+/// Tables like those of a server that has run for long, only smaller: reading all of a table must cost more than an
+/// index.
 #[tokio::test]
 async fn ranges_are_walked_in_the_primary_key_and_partitions_are_pruned() {
     let database = Database::new().await;

@@ -59,7 +59,7 @@ pub(super) struct Filled {
 impl Filled {
     pub(super) fn new() -> Self {
         let place = DatabasePlace::new();
-        // So that the sets are known.
+        // Without a secret key, so that the sets are known.
         let writer = rusqlite::Connection::open(&place.path).unwrap();
         writer.execute("UPDATE rollup_state SET user_key = NULL", []).unwrap();
         let mut in_parts = events();
@@ -219,7 +219,7 @@ pub(super) fn telling(names: &Names, name: &str) -> Option<String> {
     (*names != Names::All).then(|| name.to_owned())
 }
 
-/// What rows of a filter come to, by the names that they tell and by bucket, counted one by one.
+/// The rows that a filter should give, by names and bucket, counted event by event.
 pub(super) fn recount(events: &[Event], filter: &SeriesFilter, bucket_of: impl Fn(&Event) -> Bucket) -> Vec<RollupRow> {
     let matching: Vec<&Event> = events
         .iter()
