@@ -47,7 +47,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// A load of bulks. Their events happened a little ago.
+    /// A load of bulks whose events happened an hour ago.
     pub(crate) fn new(server: Server) -> Self {
         Self::with_metadata(server, 0)
     }

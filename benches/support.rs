@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 
 use fast_ingest::event::Timestamp;
 
-/// The instant that benches use as now: fixed, so that runs compare.
+/// The current time for benches: fixed, so that runs are comparable.
 pub(crate) fn now() -> Timestamp {
     Timestamp::from_micros(1_800_000_000_000_000)
 }

@@ -246,7 +246,7 @@ fn with_defaults(command: clap::Command, value_of: &dyn Fn(&OsStr) -> Option<Str
 /// The command and its subcommands, of which `--port -1` gets the answer of the argument's own parser: what is allowed.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
     let mut command = command.mut_args(|arg| match arg.get_action() {
-        ArgAction::Set | ArgAction::Append => arg.allow_negative_numbers(true),
+        ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_negative_numbers(true),
         _ => arg,
     });
     for name in names_of_subcommands(&command) {

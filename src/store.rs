@@ -144,8 +144,8 @@ pub trait EventStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooManyGroups`] beyond [`GROUPS_MAX`] groups, [`StoreError::QueriesBusy`],
-    /// [`StoreError::QueryTimeout`], or an error of the database.
+    /// [`QueryError::TooManyGroups`], [`QueryError::TooLarge`], [`QueryError::Busy`], [`QueryError::Timeout`],
+    /// [`QueryError::Memory`], or an error of the database.
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError>;
 
     /// Opens a connection for keeping the rollups.
@@ -182,7 +182,7 @@ pub trait EventSink: Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError::CheckpointMoved`] when the checkpoint is no longer what the person saw; nothing was changed then.
+    /// [`SinkError::CheckpointMoved`] when the checkpoint is no longer what the person saw; nothing was changed then.
     async fn adopt(&mut self, adoption: &Adoption) -> Result<(), SinkError>;
 
     /// Stores a batch and moves the checkpoint, which must be at the batch's beginning and have the mark
@@ -191,7 +191,7 @@ pub trait EventSink: Send {
     ///
     /// # Errors
     ///
-    /// On [`StoreError::Data`] and [`SinkError::CheckpointMoved`] nothing was stored. On every other error the outcome
+    /// On [`StoreError::Data`], [`StoreError::Unclear`] and [`SinkError::CheckpointMoved`] nothing was stored. On every other error the outcome
     /// is unknown until the checkpoint is read on a new connection.
     async fn flush(&mut self, batch: BatchView<'_>) -> Result<Flushed, SinkError> {
         self.flush_and_wait(batch, Box::pin(async { Ok(()) })).await
@@ -216,7 +216,7 @@ pub trait EventSink: Send {
     ///
     /// # Errors
     ///
-    /// [`StoreError::CheckpointMoved`] when another process has created it in the meantime.
+    /// [`SinkError::CheckpointMoved`] when another process has created it in the meantime.
     async fn create_checkpoint(
         &mut self,
         wal_id: WalId,

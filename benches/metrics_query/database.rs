@@ -139,7 +139,7 @@ impl Database {
         }
     }
 
-    /// Number of events of a name by day and in total, with their users; returns the total.
+    /// Counts events and users of a name, by day and in total; returns the events in total.
     pub(crate) async fn days_by_hand(&self, event_name: &str, range: Range<i64>) -> u64 {
         let total: i64 = match &self.past_the_store {
             Past::Postgres(client, _) => {

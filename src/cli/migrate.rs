@@ -82,7 +82,7 @@ const LOST: [(&str, &str); 4] = [
     (
         "user_key",
         "drops the secret that users are hashed with: `migrate up` rebuilds all rollups, except of days whose events are gone, and \
-         makes no new secret where there are events; `rollup rebuild` does",
+         makes no new secret where there are rollups; `rollup rebuild` makes one, unless a day has rollups and no events",
     ),
 ];
 

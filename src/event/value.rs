@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use crate::event::NAME_BYTES_MAX;
 
-/// Longest text that any rule allows: a name. A timestamp is shorter, except with zeros that nobody writes.
+/// Longest text that any rule allows: a name. A timestamp is shorter, unless its fraction has 180 digits.
 const TEXT_BYTES_MAX: usize = NAME_BYTES_MAX;
 
 /// A JSON value, as far as a rule may ask about it.

@@ -28,6 +28,8 @@ use crate::wal::id::{CheckpointRow, Sequence};
 use crate::wal::reader::LogReader;
 use crate::wal::{Log, WalError};
 
+/// Wait between looks at a schema that is not ours: a person has to act first.
+const SCHEMA_RECHECK: Duration = Duration::from_secs(5);
 /// Wait between looks for a person's answer. Short, because the person may be waiting for the flush to go on.
 const ANSWER_RECHECK: Duration = Duration::from_secs(2);
 /// A session that was used more recently is not checked for being closed: if sessions end as soon as they begin, the
@@ -82,7 +84,7 @@ impl<D: Disk> Flusher<D> {
     ) -> Self {
         Self {
             checkpoint: Checkpoint::default(),
-            outage: Outage::new(ROWS_MIN, settings.rows_max),
+            outage: Outage::new(ROWS_MIN, settings.rows_max, SCHEMA_RECHECK),
             log,
             store,
             settings,

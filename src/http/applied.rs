@@ -3,7 +3,7 @@
 //! A quarantined event counts as applied: it is in the database, in quarantine, and waiting longer would not bring it
 //! into the metrics. A receipt never becomes applied if a power cut lost its acknowledged events (`--sync interval`;
 //! events of another life then get their sequences), if a person skipped them, or if it comes from a copy of a log that
-//! the database refuses. One case cannot be detected: if a virtual machine is cloned while it runs, both go on in one
+//! its server refuses. One case cannot be detected: if a virtual machine is cloned while it runs, both go on in one
 //! life, and nothing distinguishes their receipts.
 //!
 //! The connection's task awaits all of this, so a client that goes away ends its wait. A waiting request holds no

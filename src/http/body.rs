@@ -195,7 +195,7 @@ impl<'a> RequestBody<'a> {
             match poll_twice(next.as_mut()).await {
                 Some(next) => Ok(next),
                 None => {
-                    // On each pending poll: hyper may have read bytes that did not yet make a piece of the body.
+                    // Noted at each pending poll: hyper may have read bytes that are no piece of the body yet.
                     let next = poll_fn(|context| {
                         let polled = next.as_mut().poll(context);
                         if polled.is_pending() && activity.await_body() {

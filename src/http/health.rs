@@ -101,10 +101,7 @@ fn describe_flush(state: &FlushState) -> (&'static str, Option<String>) {
         FlushState::Asking { reason } => ("stopped", Some(format!("flushing has stopped: {reason}"))),
         FlushState::Stopped { .. } => (
             "stopped",
-            Some(
-                "flushing has stopped and needs a person, see the server's log lines; events wait in the log"
-                    .to_owned(),
-            ),
+            Some("flushing has stopped and needs a person, see the server's log; events wait in the log".to_owned()),
         ),
     }
 }

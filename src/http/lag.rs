@@ -25,7 +25,7 @@ impl fmt::Display for Lag {
             ),
             Self::UnknownLog => f.write_str(
                 "the database does not know the log of this receipt: the server that gave it uses another database, has not reached this one \
-                 yet, or has a log that the database refuses (see `/health` of that server)",
+                 yet, or has refused its log (see `/health` of that server)",
             ),
             Self::Passed => f.write_str(
                 "the database has gone past the events of this receipt without them: they were skipped (`fast-ingest wal adopt`), or lost \

@@ -31,7 +31,7 @@ pub(super) async fn metrics(app: &App, query_string: &str) -> Result<Response, A
         Ok(report) => Ok(response::json(StatusCode::OK, &report::answer(&query, &report, behind))),
         Err(error) => {
             match &error {
-                // The client asked for too much; the server is fine.
+                // Limits of a query: nothing is broken.
                 QueryError::Timeout(_)
                 | QueryError::TooManyGroups
                 | QueryError::TooLarge(_)

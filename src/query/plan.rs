@@ -80,8 +80,8 @@ pub(super) fn from_quarter(range: &Range<Timestamp>) -> Range<Timestamp> {
 }
 
 /// Whether it is worth looking for sums of days, because some of them may fit into a group. In most zones no date is a
-/// UTC day. In the others it is one in winter or always, so looking at both ends of the range is enough; a day that
-/// this misses does no harm.
+/// UTC day. In the others every date is, or those of a season, so looking at both ends is mostly enough; a day that this
+/// misses does no harm.
 pub(super) fn days_may_fit(whole: &Range<Timestamp>, calendar: Option<&mut Calendar>) -> bool {
     if whole.is_empty() {
         return false;

@@ -8,8 +8,8 @@ use crate::event::Timestamp;
 use crate::event::bucket::{Bucket, Day};
 use crate::rollup::UserKey;
 
-/// Most rows of the rollups that one question may touch: all pairs of a busy day in minutes, or thousands of series
-/// over a year.
+/// Most rollup rows that one query may touch: 10,000 pairs over a day of quarter hours, or thousands of series over a
+/// year.
 pub const ROWS_MAX: usize = 1_000_000;
 /// Bytes that a row takes beside its users and names: the row, and its later forms on the way to its group, with spare
 /// room.
@@ -120,7 +120,7 @@ pub struct DayRow {
     pub total: Option<(u64, Vec<u8>)>,
 }
 
-/// State of the rollups of a range.
+/// The key of the users' hashes, and the days of a range that have overflow.
 #[derive(Debug, Clone)]
 pub struct RollupState {
     /// The key with which users are hashed.

@@ -127,7 +127,7 @@ impl Hasher for SeededHasher {
         self.0 = xxh3_64_with_seed(bytes, self.0);
     }
 
-    /// The end of a text.
+    /// A text's end mark.
     fn write_u8(&mut self, byte: u8) {
         self.write_i64(i64::from(byte));
     }

@@ -37,7 +37,7 @@ pub fn apply(location: &StoreLocation, server_wait: Duration) -> Result<Vec<Stri
     }
 }
 
-/// Settings of a store for commands, which answer no queries and wait for as long as it takes.
+/// Settings of a store for commands, which answer no queries and give each statement an hour.
 pub(crate) fn upkeep_settings(location: StoreLocation) -> StoreSettings {
     StoreSettings {
         location,

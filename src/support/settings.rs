@@ -59,7 +59,8 @@ pub fn count_between<const MIN: u64, const MAX: u64, N: TryFrom<u64>>(text: &str
         Some(number) if number < MIN => format!("must be at least {MIN}, for example {MIN}"),
         _ => {
             let max = MAX.min(max_of::<N>());
-            format!("must be at most {max}, for example {max}")
+            let example = if max == u64::MAX { 100 } else { max };
+            format!("must be at most {max}, for example {example}")
         }
     })
 }
@@ -101,11 +102,12 @@ mod tests {
                 u64::from(u32::MAX),
                 count::<u32>("99999999999999999999999").unwrap_err(),
             ),
-            (u64::MAX, count::<u64>("18446744073709551616").unwrap_err()),
             (9, count_between::<1, 9, u16>("10").unwrap_err()),
         ] {
             assert_eq!(refused, format!("must be at most {max}, for example {max}"));
         }
+        let refused = count::<u64>("18446744073709551616").unwrap_err();
+        assert_eq!(refused, "must be at most 18446744073709551615, for example 100");
         assert_eq!(count::<u16>("65535"), Ok(u16::MAX));
     }
 

@@ -21,7 +21,7 @@ use shuttle::{Config, Runner};
 
 /// Orders tried by each check when nothing else is said.
 const SCHEDULES: usize = 1000;
-/// One order in so many is chosen by priorities that rarely change, which finds bugs that need one very slow thread.
+/// One in this many orders follows priorities that rarely change, which finds bugs that need one very slow thread.
 const PCT_SHARE: usize = 5;
 /// Changes of priority in such an order.
 const PCT_DEPTH: usize = 3;

@@ -35,6 +35,9 @@ const SUMS_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const SUMS_PAUSE_FACTOR: u32 = 10;
 /// Each failure halves the size of the next compaction, down to this many deltas.
 const ROWS_MIN: usize = 100;
+/// Wait between checks of a schema that this release cannot use: a person has to act first. Longer than the flush's,
+/// because damaged rollups count as such too, and each attempt takes the lock for writing.
+const SCHEMA_RECHECK: Duration = Duration::from_secs(30);
 
 /// The keeper of one store's rollups. Several processes may have one each: the store's lock lets one of them work at a
 /// time.
@@ -43,8 +46,8 @@ pub struct Keeper {
     interval: Duration,
     limits: Limits,
     stop: StopToken,
-    /// Its rows are the deltas of the next compaction: halved when one fails, which may have been too many for the database's
-    /// timeouts.
+    /// Its rows are the deltas of the next compaction. Halved when one fails, because they may have been too many for
+    /// the database's timeouts.
     outage: Outage,
     /// Whether the last compaction left deltas or minutes.
     left_some: bool,
@@ -56,7 +59,7 @@ pub struct Keeper {
 enum Next {
     /// There is more to do.
     AtOnce,
-    /// There is more to do, but the lock is taken. In SQLite the flush mostly holds it; if each failed attempt cost an
+    /// There is more to do, but the lock is taken. In SQLite it is mostly the flush that holds it; if each failed attempt cost an
     /// interval, a busy flush would leave no chance to compact.
     Soon,
     /// There is nothing to do now.
@@ -78,7 +81,7 @@ impl Keeper {
         Self {
             store,
             interval: settings.interval,
-            outage: Outage::new(ROWS_MIN, limits.deltas_max),
+            outage: Outage::new(ROWS_MIN, limits.deltas_max, SCHEMA_RECHECK),
             left_some: false,
             limits,
             stop,
@@ -215,7 +218,7 @@ impl Keeper {
         }
         if is_due {
             tracing::warn!(
-                "cannot keep the rollups, trying again; until then queries read more rows, and their answers stay right: {error}"
+                "cannot keep the rollups, trying again; until then queries that the database answers read more rows, and none is wrong: {error}"
             );
         }
         wait

@@ -1,5 +1,4 @@
-//! The ids that give an event's place: which log, which sequence, which life of the log; and how far a database has the
-//! log.
+//! The ids that give an event's place (log, life of the log, sequence), a database's id, and its checkpoint of a log.
 
 use std::fmt;
 

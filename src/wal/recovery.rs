@@ -24,7 +24,7 @@ const LIVE_TRIES: usize = 10;
 /// What the directory holds.
 #[derive(Debug)]
 pub struct Findings {
-    /// The log's identity; `None` for an empty directory.
+    /// The log's identity; `None` if there is no segment.
     pub wal_id: Option<WalId>,
     /// Every segment, oldest first, with its logical end.
     pub segments: Vec<FoundSegment>,

@@ -81,7 +81,7 @@ fn counts(counts: &Counts) -> [String; 5] {
     ]
 }
 
-/// A text that no spreadsheet reads as a formula and, on a terminal, without control characters.
+/// The text, safe from being read as a formula and, on a terminal, without control characters.
 fn cell(text: &str, is_terminal: bool) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {

@@ -29,7 +29,7 @@ const PLACES: [(&str, &str, &str); 20] = [
     // skipped.
     ("America/St_Johns", "1990-10-26", "1990-10-30"),
     ("America/St_Johns", "1990-03-30", "1990-04-03"),
-    // From half past eleven to half past midnight.
+    // 23:30 to 00:30 is skipped.
     ("America/Toronto", "1919-03-29", "1919-04-02"),
     // Only what the time is called changes, not the clock.
     ("Africa/Casablanca", "2018-10-26", "2018-10-30"),

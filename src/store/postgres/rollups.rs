@@ -274,8 +274,8 @@ impl RollupStore for PostgresRollups {
     }
 
     async fn parts_on(&mut self, day: Day) -> Result<Vec<(SeriesKey, Part)>, StoreError> {
-        // Joined from the series, because the key of `rollups` begins with the series' number; no index has the bucket
-        // alone.
+        // Joined from the series: the key of `rollups` begins with the series' number, and the index by bucket has only
+        // minutes.
         let sql = "SELECT event_name, channel, series_id, bucket, minutes, events, users
                    FROM rollup_series JOIN rollups ON series_id = id AND bucket >= $1 AND bucket < $2";
         let [start, end] = ends(day);

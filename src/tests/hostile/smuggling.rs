@@ -66,7 +66,7 @@ fn try_all(shapes: &[Shape]) {
         if answered != *statuses {
             surprises.push(format!("{name}: {answered:?} instead of {statuses:?}"));
         }
-        // A 202 stands for the first event if it came first, else for the hidden ones.
+        // The first answer is the first event's, the second that of the hidden ones.
         if answered.first() == Some(&202) {
             stored.push(user("first"));
         }

@@ -1,6 +1,6 @@
 //! One story on each release of PostgreSQL that `make postgres-versions` put under `target/postgres`: the schema is
 //! made, events come in, the server is killed, duplicates are left out, metrics and rollups are right. `make torture
-//! POSTGRES=17` runs the plans on one of them.
+//! POSTGRES=17` runs its plans on one of them.
 
 use std::io::Write as _;
 use std::path::Path;

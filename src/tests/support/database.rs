@@ -179,7 +179,7 @@ impl Database {
         &*self.store
     }
 
-    /// How far a log is flushed, as answered for receipts of releases that had no lives.
+    /// How far a log is flushed; asks as an old receipt does, by log id in place of a life.
     pub(crate) async fn flushed_through(&self, wal_id: WalId) -> Result<Option<u64>, QueryError> {
         let stored = self.store.stored_of(LifeId(wal_id.0)).await?;
         Ok(stored.first().map(|stored| *stored.sequences().end()))

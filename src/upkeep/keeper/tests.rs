@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::event::bucket::DAY_MICROS;
 use crate::query::{MetricsQuery, MetricsReport};
-use crate::store::outage::SCHEMA_RECHECK;
 use crate::store::{EventSink, QueryError, Stretch};
 use crate::support::shutdown::Shutdown;
 use crate::testing::rollup_model::{Fault, Model};
@@ -115,7 +114,7 @@ async fn goes_on_at_once_while_there_is_more_and_sums_up_when_there_is_not() {
         store.flush(name, days_ago(2));
     }
     let mut keeper = keeper(&store, &shutdown);
-    keeper.outage = Outage::new(1, 2);
+    keeper.outage = Outage::new(1, 2, SCHEMA_RECHECK);
     keeper.limits.deltas_max = 2;
     keeper.limits.days_max = 3;
     let began_at = Instant::now();
@@ -252,7 +251,7 @@ async fn summing_up_pauses_for_many_times_what_it_took() {
 async fn a_lock_that_is_busy_delays_what_is_left_only_shortly() {
     let (store, shutdown) = (Arc::<Store>::default(), Shutdown::new());
     let mut keeper = keeper(&store, &shutdown);
-    (keeper.outage, keeper.limits.deltas_max) = (Outage::new(1, 2), 2);
+    (keeper.outage, keeper.limits.deltas_max) = (Outage::new(1, 2, SCHEMA_RECHECK), 2);
     let mut connection = store.model.connect();
     let mut other = store.model.connect();
     other.begin(true).await.unwrap();

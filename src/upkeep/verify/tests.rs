@@ -317,7 +317,7 @@ async fn a_day_whose_events_are_gone_is_one_line_and_keeps_its_rollups_unless_to
         let tables = model.edit().clone();
         assert!(tables.parts.is_empty() && tables.deltas.is_empty() && tables.days.is_empty());
         assert!(tables.overflow.is_empty());
-        // A day that never had events is neither kept nor forgotten.
+        // Without events and rollups, a day counts as rebuilt.
         let nothing = RebuiltDay::Rebuilt(0);
         assert_eq!(rebuild_by(&mut model, rules).await, nothing);
     }

@@ -103,7 +103,7 @@ impl Inode {
         }
     }
 
-    /// Shows the device's bytes wherever nothing waits to be written.
+    /// Lets reads see the device's bytes where no write is pending.
     pub(crate) fn drop_cached(&mut self) {
         let length = self.seen.len();
         self.seen = self.durable.clone();

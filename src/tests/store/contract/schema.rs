@@ -1,6 +1,6 @@
 //! Versions of the schema: the errors when the schema is missing, or newer than the binary.
 
-use fast_ingest::store::{SinkError, StoreError, migrations};
+use fast_ingest::store::{QueryError, SinkError, StoreError, migrations};
 use fast_ingest::upkeep::upgrade;
 
 use super::contract;
@@ -19,25 +19,25 @@ async fn a_missing_schema_names_the_command(database: Database) {
         .unwrap();
     let store = database.store();
     let mut sink = store.open_sink().await.unwrap();
-    let errors = [
-        store.check_schema().await.unwrap_err().to_string(),
-        sink.checkpoint(wal_id()).await.unwrap_err().to_string(),
-        store
-            .open_sink()
-            .await
-            .unwrap()
-            .flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view())
-            .await
-            .unwrap_err()
-            .to_string(),
-        store
-            .metrics(&query("view", 0, FEBRUARY, None))
-            .await
-            .unwrap_err()
-            .to_string(),
-    ];
-    for error in errors {
-        assert!(error.contains("`fast-ingest migrate up`"), "{error}");
+    let flushed = sink.flush(batch_of(0, &[event("view", "ann", FEBRUARY)]).view()).await;
+    let Err(SinkError::Store(flushed)) = flushed else {
+        panic!("{flushed:?}");
+    };
+    let asked = store.metrics(&query("view", 0, FEBRUARY, None)).await;
+    let Err(QueryError::Store(asked)) = asked else {
+        panic!("{asked:?}");
+    };
+    let mut sink = store.open_sink().await.unwrap();
+    for error in [
+        store.check_schema().await.unwrap_err(),
+        sink.checkpoint(wal_id()).await.unwrap_err(),
+        flushed,
+        asked,
+    ] {
+        assert!(
+            matches!(&error, StoreError::Schema(text) if text.contains("`fast-ingest migrate up`")),
+            "{error}"
+        );
     }
 }
 

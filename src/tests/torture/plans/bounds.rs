@@ -79,7 +79,7 @@ fn leg(data_dir: &Path, database: &Database, faults: Range<u32>, random: &mut Ra
     report.add(ledger.audit(&stored));
 }
 
-/// New pairs dated tomorrow must not cost the pairs that a product sends every day their rollups.
+/// New pairs dated tomorrow must not take the rollups from pairs that a product sends every day.
 fn invent_pairs(server: &Server, database: &Database) {
     let (today, tomorrow) = (now(), now() + DAY / 2);
     send(server, REAL.map(|n| (format!("real-{n}"), today)));

@@ -40,7 +40,7 @@ pub(super) fn events() -> Vec<Event> {
         channel: ["web", "app"][random(2)],
         user_id: format!("user-{}", random(40)),
         campaign_id: [None, Some("spring")][random(2)],
-        // A few quarters of each day, so that buckets hold several events; their first instants among them.
+        // A few quarter hours a day, so that buckets hold several events, some at a bucket's first instant.
         micros: FEBRUARY
             + random(3) as i64 * DAY_MICROS
             + random(4) as i64 * 5 * QUARTER_MICROS
