@@ -4,6 +4,7 @@ mod constraints;
 mod flush;
 mod groupings;
 mod metrics;
+mod quarantine;
 mod receipt;
 mod rollup;
 mod schema;

@@ -8,6 +8,8 @@
     reason = "clippy counts helpers of integration tests as production code"
 )]
 
+mod store_stub;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown as SocketShutdown, SocketAddr, TcpStream};
@@ -15,7 +17,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use crossbeam_channel::Receiver;
 use fast_ingest::flush::progress::Progress;
 use fast_ingest::http::applied::Applied;
@@ -23,8 +24,7 @@ use fast_ingest::http::hosts::Hosts;
 use fast_ingest::http::settings::HttpSettings;
 use fast_ingest::http::{App, server};
 use fast_ingest::intake::{Clock, Intake};
-use fast_ingest::query::{MetricsQuery, MetricsReport};
-use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
+use fast_ingest::store::EventStore;
 use fast_ingest::support::budget::Budget;
 use fast_ingest::support::shutdown::Shutdown;
 use fast_ingest::wal::gate::Gate;
@@ -36,6 +36,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
+
+pub(crate) use store_stub::StoreStub;
 
 /// Far longer than any of these tests takes: it turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -378,43 +380,4 @@ pub(crate) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     }
     out.extend_from_slice(b"0\r\n\r\n");
     out
-}
-
-/// Answers metrics queries with the function's result; stores nothing.
-pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>>(pub(crate) F);
-
-impl Default for StoreStub {
-    fn default() -> Self {
-        Self(|_| Ok(MetricsReport::default()))
-    }
-}
-
-#[async_trait]
-impl<F> EventStore for StoreStub<F>
-where
-    F: Fn(&MetricsQuery) -> Result<MetricsReport, QueryError> + Send + Sync,
-{
-    fn name(&self) -> &'static str {
-        "stub"
-    }
-
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
-        Err(StoreError::Unavailable("the HTTP layer must not flush".to_owned()))
-    }
-
-    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
-        Err(StoreError::Unavailable("not to be asked".to_owned()))
-    }
-
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, QueryError> {
-        Err(QueryError::Store(StoreError::Unavailable("not to be asked".to_owned())))
-    }
-
-    async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
-        (self.0)(query)
-    }
 }

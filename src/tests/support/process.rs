@@ -3,16 +3,18 @@
 //! A server runs on a port that the system picks and its log names. Its output is printed when a test fails.
 
 pub(crate) mod client;
+mod command;
+mod log;
 pub(crate) mod proxy;
 pub(crate) mod stored;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use client::{Answer, Connection};
+pub(crate) use command::{Ended, run, run_into, run_to_end, run_with, run_with_stderr};
+use command::{binary, wait_or_kill};
+use log::ServerLog;
 use stored::Database;
 
 /// Far longer than any of these tests takes: it turns a hang into a failure. `make mutants` allows less.
@@ -36,110 +41,6 @@ pub(crate) fn copy_files(from: &Path, to: &Path) {
         let file = file.unwrap();
         fs::copy(file.path(), to.join(file.file_name())).unwrap();
     }
-}
-
-/// How a process ended, and its output.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-impl Ended {
-    /// The exit status; panics for a process that was killed.
-    pub(crate) fn code(&self) -> i32 {
-        let code = self.status.code();
-        code.unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
-    }
-
-    /// Asserts the exit status and that stderr names all of `words`.
-    #[track_caller]
-    pub(crate) fn assert_refusal(&self, code: i32, words: &[&str]) {
-        assert_eq!(self.code(), code, "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "no {word:?} in {self:?}");
-        }
-    }
-}
-
-/// Runs a command of the binary to its end.
-pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let mut command = binary();
-    command.args(arguments);
-    run_to_end(&mut command)
-}
-
-/// Runs a command of the binary with these environment variables.
-pub(crate) fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-    let mut command = binary();
-    command.args(arguments).envs(variables.iter().copied());
-    run_to_end(&mut command)
-}
-
-/// Runs a command whose answer goes to `stdout`; returns its exit status and its stderr.
-pub(crate) fn run_into(arguments: &[&str], stdout: impl Into<Stdio>) -> (Option<i32>, String) {
-    let mut command = binary();
-    command.args(arguments).stdout(stdout);
-    let output = command.stderr(Stdio::piped()).output().expect("the binary starts");
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), stderr)
-}
-
-/// Runs a command with this stderr; returns its exit status, `None` when a signal ended it, and its answer.
-pub(crate) fn run_with_stderr(arguments: &[&str], stderr: impl Into<Stdio>) -> (Option<i32>, String) {
-    let mut command = binary();
-    let output = command.args(arguments).stderr(stderr).output();
-    let output = output.expect("the binary starts");
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    (output.status.code(), stdout)
-}
-
-/// The binary, without the variables of this process that it would read.
-fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fast-ingest"));
-    for (name, _) in std::env::vars_os() {
-        let is_setting = name.to_string_lossy().starts_with("FAST_INGEST_");
-        if is_setting || ["PORT", "DATABASE_URL", "PGPASSWORD"].contains(&&*name.to_string_lossy()) {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-/// Runs any command to its end.
-pub(crate) fn run_to_end(command: &mut Command) -> Ended {
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = child.spawn().expect("the binary starts");
-    let stdout = read_aside(child.stdout.take().unwrap());
-    let stderr = read_aside(child.stderr.take().unwrap());
-    let status = wait_or_kill(&mut child);
-    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("{command:?} does not end: {stdout}{stderr}"));
-    Ended { status, stdout, stderr }
-}
-
-fn read_aside(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut text = String::new();
-        pipe.read_to_string(&mut text).unwrap();
-        text
-    })
-}
-
-/// Waits for a child to end; kills one that does not, and returns `None`.
-fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
-    let deadline = Instant::now() + PATIENCE;
-    while Instant::now() < deadline {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        thread::sleep(LOOK_AGAIN);
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    None
 }
 
 /// How to start a server, with small limits where a test needs to reach them.
@@ -471,44 +372,5 @@ impl Drop for Server {
         if thread::panicking() && self.reader.is_some() {
             eprintln!("the server's log:\n{}", self.log.text());
         }
-    }
-}
-
-/// What a server wrote to stderr.
-#[derive(Default)]
-struct ServerLog {
-    state: Mutex<LogState>,
-    grown: Condvar,
-}
-
-#[derive(Default)]
-struct LogState {
-    lines: Vec<String>,
-    has_ended: bool,
-}
-
-impl ServerLog {
-    fn follow(&self, pipe: impl BufRead) {
-        for line in pipe.lines() {
-            self.state.lock().unwrap().lines.push(line.unwrap());
-            self.grown.notify_all();
-        }
-        self.state.lock().unwrap().has_ended = true;
-        self.grown.notify_all();
-    }
-
-    fn text(&self) -> String {
-        self.state.lock().unwrap().lines.join("\n")
-    }
-
-    /// The first line with these words; `None` if the server ended without one, or took too long.
-    fn wait_for_line(&self, words: &str) -> Option<String> {
-        let find = |state: &LogState| state.lines.iter().find(|line| line.contains(words)).cloned();
-        let state = self.state.lock().unwrap();
-        let (state, _) = self
-            .grown
-            .wait_timeout_while(state, PATIENCE, |state| !state.has_ended && find(state).is_none())
-            .unwrap();
-        find(&state)
     }
 }

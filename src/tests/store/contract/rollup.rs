@@ -1,6 +1,8 @@
 //! Rollups on a real database: the deltas of flushes, the parts of compactions and the sums of days equal a plain
 //! recount of the events.
 
+mod recount;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use fast_ingest::upkeep::keeper::Keeper;
 use fast_ingest::upkeep::rebuild;
 use fast_ingest::upkeep::settings::{RollupCap, RollupSettings};
 
+use self::recount::{days, recounted, rolled_up};
 use super::contract;
 use crate::support::database::{Database, Event, batch_of, event};
 use crate::support::process::PATIENCE;
@@ -33,69 +36,8 @@ contract! {
 /// An event that was stored: name, channel, user, time.
 type Row = (&'static str, &'static str, String, i64);
 
-/// Users and events of each series in each quarter.
-type Counts = BTreeMap<(SeriesKey, Bucket), (u64, Vec<u8>)>;
-
-#[derive(Default)]
-struct Counting(BTreeMap<(SeriesKey, Bucket), (u64, Option<UserUnion>)>);
-
-impl Counting {
-    fn add(&mut self, key: SeriesKey, bucket: Bucket, events: u64, users: UserSet) {
-        let (sum, union) = self.0.entry((key, bucket.quarter())).or_default();
-        *sum += events;
-        let union = union.get_or_insert_with(|| UserUnion::new(PART_EXACT_MAX));
-        union.add_set(users);
-    }
-
-    fn finish(self) -> Counts {
-        let encoded = |(place, (events, users)): (_, (u64, Option<UserUnion>))| {
-            (place, (events, users.unwrap().finish().encode()))
-        };
-        self.0.into_iter().map(encoded).collect()
-    }
-}
-
-fn recounted(rows: &[Row], user_key: UserKey) -> Counts {
-    let mut counting = Counting::default();
-    for (name, channel, user, micros) in rows {
-        let bucket = Bucket::of(Timestamp::from_micros(*micros), Width::Quarter);
-        let mut one = UserUnion::new(1);
-        one.add(user_key.hash(user));
-        let one = one.finish();
-        for key in series_of(name, channel) {
-            counting.add(key, bucket, 1, one.clone());
-        }
-    }
-    counting.finish()
-}
-
 async fn rollups(database: &Database) -> Box<dyn RollupStore> {
     database.store().open_rollups().await.unwrap()
-}
-
-/// The content of parts and deltas on the days of `rows`, in one snapshot.
-async fn rolled_up(database: &Database, rows: &[Row]) -> Counts {
-    let mut counting = Counting::default();
-    let mut store = rollups(database).await;
-    store.begin_reading().await.unwrap();
-    for day in days(rows) {
-        for (key, part) in store.parts_on(day).await.unwrap() {
-            counting.add(key, part.bucket, part.tally.events, part.tally.users);
-        }
-        for delta in store.deltas_on(day).await.unwrap() {
-            for key in series_of(&delta.event_name, &delta.channel) {
-                let Tally { events, users } = delta.tally.clone();
-                counting.add(key, delta.bucket, events, users);
-            }
-        }
-    }
-    store.commit().await.unwrap();
-    counting.finish()
-}
-
-fn days(rows: &[Row]) -> BTreeSet<Day> {
-    let day = |row: &Row| Day::of(Timestamp::from_micros(row.3));
-    rows.iter().map(day).collect()
 }
 
 async fn assert_whole(database: &Database, rows: &[Row]) {
