@@ -8,3 +8,4 @@ mod start;
 mod stderr;
 mod stop;
 mod takeover;
+mod warnings;

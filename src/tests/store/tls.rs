@@ -124,7 +124,7 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
                 ("127.0.0.1", "verify-ca", &of_itself, believed),
                 ("localhost", "verify-full", &of_itself, believed),
                 ("127.0.0.1", "verify-full", &of_itself, Some("subjectAltName")),
-                ("localhost", "verify-full", &unnamed, Some("that very certificate")),
+                ("localhost", "verify-full", &unnamed, Some("this very certificate")),
             ],
         ),
         (
@@ -133,7 +133,7 @@ async fn a_certificate_that_signed_itself_is_believed_where_it_is_named() {
                 ("127.0.0.1", "verify-ca", &unnamed, believed),
                 ("localhost", "verify-ca", &unnamed, believed),
                 ("localhost", "verify-full", &unnamed, Some("subjectAltName")),
-                ("localhost", "verify-ca", &of_itself, Some("that very certificate")),
+                ("localhost", "verify-ca", &of_itself, Some("this very certificate")),
             ],
         ),
     ];

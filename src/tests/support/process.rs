@@ -22,8 +22,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use client::{Answer, Connection};
-pub(crate) use command::{Ended, run, run_into, run_to_end, run_with, run_with_stderr};
+pub(crate) use command::{Ended, run, run_to_end};
 use command::{binary, wait_or_kill};
+#[allow(unused_imports, reason = "the fault harness shares this file, and runs few commands")]
+pub(crate) use command::{run_into, run_with, run_with_stderr};
 use log::ServerLog;
 use stored::Database;
 
