@@ -81,7 +81,9 @@ fn leg(data_dir: &Path, database: &Database, faults: Range<u32>, random: &mut Ra
 
 /// New pairs dated tomorrow must not take the rollups from pairs that a product sends every day.
 fn invent_pairs(server: &Server, database: &Database) {
-    let (today, tomorrow) = (now(), now() + DAY / 2);
+    let today = now();
+    // The first second of the next day, in UTC: whatever the hour, it is another day, and not too far ahead.
+    let tomorrow = (today / DAY + 1) * DAY;
     send(server, REAL.map(|n| (format!("real-{n}"), today)));
     database.wait_for("counted", |database| {
         database.rows("SELECT count(*) FROM rollup_series WHERE event_name LIKE 'real-%'")
