@@ -231,33 +231,20 @@ fn variables_of(command: &clap::Command) -> BTreeSet<String> {
 
 /// The command and its subcommands, with a new default for each argument whose variable has a value.
 fn with_defaults(command: clap::Command, value_of: &dyn Fn(&OsStr) -> Option<String>) -> clap::Command {
-    let mut command = command.mut_args(|arg| match arg.get_env().and_then(value_of) {
+    map_args(command, &mut |arg| match arg.get_env().and_then(value_of) {
         // `--help` shows defaults, but no secrets.
         Some(value) if arg.is_hide_env_values_set() => arg.default_value(value).hide_default_value(true),
         Some(value) => arg.default_value(value),
         None => arg,
-    });
-    for name in names_of_subcommands(&command) {
-        command = command.mut_subcommand(name, |sub| with_defaults(sub, value_of));
-    }
-    command
+    })
 }
 
 /// The command and its subcommands, of which `--port -1` gets the answer of the argument's own parser: what is allowed.
 fn with_negative_numbers(command: clap::Command) -> clap::Command {
-    let mut command = command.mut_args(|arg| match arg.get_action() {
+    map_args(command, &mut |arg| match arg.get_action() {
         ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_negative_numbers(true),
         _ => arg,
-    });
-    for name in names_of_subcommands(&command) {
-        command = command.mut_subcommand(name, with_negative_numbers);
-    }
-    command
-}
-
-fn names_of_subcommands(command: &clap::Command) -> Vec<String> {
-    let names = command.get_subcommands().map(clap::Command::get_name);
-    names.map(str::to_owned).collect()
+    })
 }
 
 /// The command and its subcommands without the variables that are `unwanted`, whose names are added to `names`.
@@ -266,15 +253,21 @@ fn without_variables(
     unwanted: &dyn Fn(&OsStr) -> bool,
     names: &mut BTreeSet<String>,
 ) -> clap::Command {
-    let mut command = command.mut_args(|arg| match arg.get_env() {
+    map_args(command, &mut |arg| match arg.get_env() {
         Some(name) if unwanted(name) => {
             names.insert(name.to_string_lossy().into_owned());
             arg.env(Resettable::Reset)
         }
         _ => arg,
-    });
-    for name in names_of_subcommands(&command) {
-        command = command.mut_subcommand(name, |sub| without_variables(sub, unwanted, names));
+    })
+}
+
+/// The command and its subcommands, each argument changed.
+fn map_args(command: clap::Command, change: &mut dyn FnMut(clap::Arg) -> clap::Arg) -> clap::Command {
+    let mut command = command.mut_args(&mut *change);
+    let subcommands = command.get_subcommands().map(clap::Command::get_name);
+    for name in subcommands.map(str::to_owned).collect::<Vec<_>>() {
+        command = command.mut_subcommand(name, |sub| map_args(sub, change));
     }
     command
 }

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::process::{Ended, run, run_with};
+use crate::support::process::command::run_with;
+use crate::support::process::{Ended, run};
 
 /// Commands that need the embedded database, but must not create it.
 const ASKING: [&[&str]; 2] = [&["verify"], &["rollup", "rebuild"]];

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
-use crate::support::process::{run, run_with};
+use crate::support::process::command::run_with;
+use crate::support::process::run;
 
 /// Characters that need percent-encoding in a URL, and a piece that looks percent-encoded.
 const PASSWORD: &str = "p@ss%41:/w?rd";

@@ -16,9 +16,9 @@ use fast_ingest::event::Timestamp;
 use fast_ingest::event::bucket::TimeUnit;
 use fast_ingest::query::{Counts, GroupKey, MetricsQuery, MetricsReport, ReportGroup, Source, TimeBucket};
 use fast_ingest::rollup::users::UniqueUsers;
-use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
-use fast_ingest::wal::id::LifeId;
+use fast_ingest::store::{QueryError, StoreError};
 
+use crate::support::http::store_stub::Metrics;
 use crate::support::http::{PATIENCE, Setup, StoreStub, TestServer, get};
 
 const RANGE: &str = "event_name=page_view&from=2026-02-01T00:00:00Z&to=2026-02-22T09:40:29Z";
@@ -258,8 +258,8 @@ fn what_a_store_cannot_answer_has_its_status_and_its_words_stay_inside() {
     }
 }
 
-/// A store whose queries never end. Reports when a query begins and when it is dropped.
-struct EndlessStore(Sender<&'static str>);
+/// Queries that never end. Reports when one begins and when it is dropped.
+struct Endless(Sender<&'static str>);
 
 struct SaysWhenDropped(Sender<&'static str>);
 
@@ -270,28 +270,8 @@ impl Drop for SaysWhenDropped {
 }
 
 #[async_trait]
-impl EventStore for EndlessStore {
-    fn name(&self) -> &'static str {
-        "endless"
-    }
-
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    async fn open_sink(&self) -> Result<Box<dyn EventSink>, StoreError> {
-        Err(StoreError::Unavailable("the HTTP layer must not flush".to_owned()))
-    }
-
-    async fn open_rollups(&self) -> Result<Box<dyn RollupStore>, StoreError> {
-        Err(StoreError::Unavailable("not to be asked".to_owned()))
-    }
-
-    async fn stored_of(&self, _: LifeId) -> Result<Vec<Stretch>, QueryError> {
-        Err(QueryError::Store(StoreError::Unavailable("not to be asked".to_owned())))
-    }
-
-    async fn metrics(&self, _: &MetricsQuery) -> Result<MetricsReport, QueryError> {
+impl Metrics for Endless {
+    async fn answer(&self, _: &MetricsQuery) -> Result<MetricsReport, QueryError> {
         let _guard = SaysWhenDropped(self.0.clone());
         self.0.send("began").ok();
         std::future::pending().await
@@ -302,7 +282,7 @@ impl EventStore for EndlessStore {
 fn a_query_is_cancelled_when_its_client_goes_away() {
     let (said, says) = crossbeam_channel::unbounded();
     let setup = Setup {
-        store: Arc::new(EndlessStore(said)),
+        store: Arc::new(StoreStub(Endless(said))),
         ..Setup::default()
     };
     let (server, _) = TestServer::acknowledging(setup);

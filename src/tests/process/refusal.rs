@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use crate::support::process::Launch;
+use crate::support::process::command::run_with;
 use crate::support::process::stored::Database;
-use crate::support::process::{Launch, run_with};
 
 const WAITS: &str = "waiting to be stopped";
 

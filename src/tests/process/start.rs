@@ -8,8 +8,9 @@ use rustix::process::Signal;
 
 use crate::support::ledger::{assert_stored_once, bulk_of};
 use crate::support::postgres::Cluster;
+use crate::support::process::command::run_into;
 use crate::support::process::stored::Database;
-use crate::support::process::{Launch, Server, copy_files, run, run_into};
+use crate::support::process::{Launch, Server, copy_files, run};
 
 fn users(prefix: &str) -> Vec<String> {
     (0..20).map(|number| format!("{prefix}-{number}")).collect()

@@ -4,7 +4,8 @@
 use std::fs::{self, File};
 use std::io;
 
-use crate::support::process::{run, run_with_stderr};
+use crate::support::process::command::run_with_stderr;
+use crate::support::process::run;
 
 /// No server listens there.
 const NO_SERVER: &str = "http://127.0.0.1:1";

@@ -8,7 +8,7 @@
     reason = "clippy counts helpers of integration tests as production code"
 )]
 
-mod store_stub;
+pub(crate) mod store_stub;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -3,7 +3,7 @@
 //! A server runs on a port that the system picks and its log names. Its output is printed when a test fails.
 
 pub(crate) mod client;
-mod command;
+pub(crate) mod command;
 mod log;
 pub(crate) mod proxy;
 pub(crate) mod stored;
@@ -24,8 +24,6 @@ use serde_json::Value;
 use client::{Answer, Connection};
 pub(crate) use command::{Ended, run, run_to_end};
 use command::{binary, wait_or_kill};
-#[allow(unused_imports, reason = "the fault harness shares this file, and runs few commands")]
-pub(crate) use command::{run_into, run_with, run_with_stderr};
 use log::ServerLog;
 use stored::Database;
 

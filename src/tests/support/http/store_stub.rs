@@ -5,8 +5,24 @@ use fast_ingest::query::{MetricsQuery, MetricsReport};
 use fast_ingest::store::{EventSink, EventStore, QueryError, RollupStore, StoreError, Stretch};
 use fast_ingest::wal::id::LifeId;
 
-/// Answers metrics queries with the function's result; stores nothing.
-pub(crate) struct StoreStub<F = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>>(pub(crate) F);
+/// What a stub answers to metrics queries: a function's result, or whatever an implementation does.
+#[async_trait]
+pub(crate) trait Metrics: Send + Sync {
+    async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError>;
+}
+
+#[async_trait]
+impl<F> Metrics for F
+where
+    F: Fn(&MetricsQuery) -> Result<MetricsReport, QueryError> + Send + Sync,
+{
+    async fn answer(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
+        self(query)
+    }
+}
+
+/// Answers metrics queries; stores nothing.
+pub(crate) struct StoreStub<M = fn(&MetricsQuery) -> Result<MetricsReport, QueryError>>(pub(crate) M);
 
 impl Default for StoreStub {
     fn default() -> Self {
@@ -15,10 +31,7 @@ impl Default for StoreStub {
 }
 
 #[async_trait]
-impl<F> EventStore for StoreStub<F>
-where
-    F: Fn(&MetricsQuery) -> Result<MetricsReport, QueryError> + Send + Sync,
-{
+impl<M: Metrics> EventStore for StoreStub<M> {
     fn name(&self) -> &'static str {
         "stub"
     }
@@ -40,6 +53,6 @@ where
     }
 
     async fn metrics(&self, query: &MetricsQuery) -> Result<MetricsReport, QueryError> {
-        (self.0)(query)
+        self.0.answer(query).await
     }
 }
